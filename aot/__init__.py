@@ -1,0 +1,24 @@
+"""aot: masks and point tracks of chosen objects, for whole datasets of videos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aot.types import ClipResult
+    from aot.writing.hdf5 import load
+
+__all__ = ["ClipResult", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names on first use: `import aot` stays as quick as the command line wants it."""
+    if name == "load":
+        from aot.writing.hdf5 import load
+
+        return load
+    if name == "ClipResult":
+        from aot.types import ClipResult
+
+        return ClipResult
+    raise AttributeError(f"module 'aot' has no attribute {name!r}; it offers {', '.join(__all__)}")

@@ -1,0 +1,223 @@
+"""The configuration's schema. What Hydra composed is checked here against it, all mistakes at once, before
+anything starts: run-level values against the models below, every part's arguments against its constructor."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from annotated_types import Ge
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model, model_validator
+from pydantic_core import to_jsonable_python
+
+from aot.errors import ConfigError
+
+GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
+MISSING = "???"
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Selection(_Strict):
+    """Which clips of the dataset to run, and which part of each; written as `dataset.include` and so on."""
+
+    include: Names = ()
+    exclude: Names = ()
+    limit: Annotated[int, Ge(1)] | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Selection:
+        if self.start_seconds is not None and self.end_seconds is not None and self.start_seconds >= self.end_seconds:
+            raise ValueError(f"start_seconds={self.start_seconds:g} must be below end_seconds={self.end_seconds:g}")
+        return self
+
+
+class Output(_Strict):
+    """Where results go and what is made of them besides the HDF5 files."""
+
+    root: Path
+    overlay: bool
+    evaluate: bool
+
+
+class PartConfig(_Strict):
+    """One part: the option's name, the class, and its arguments as its constructor wants them."""
+
+    name: str
+    target: str
+    arguments: dict[str, Any]
+
+    def build(self) -> Any:
+        """Make the part; models load here, not before."""
+        return _import(self.target)(**self.arguments)
+
+
+class RunConfig(_Strict):
+    """Everything one run is told."""
+
+    dataset: PartConfig
+    selection: Selection
+    segmenter: PartConfig
+    query_points: PartConfig
+    tracker: PartConfig
+    launcher: PartConfig
+    frame_interval: Annotated[int, Ge(1)]
+    retry: Names = ()
+    output: Output
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of what decides results; not of launcher, output, paths, or which clips are chosen."""
+        # Without None, so that giving a path where there was none changes nothing either.
+        dataset = {key: value for key, value in self.dataset.arguments.items() if not isinstance(value, Path | None)}
+        deciding = {
+            "dataset": [self.dataset.target, dataset],
+            "range": [self.selection.start_seconds, self.selection.end_seconds],
+            "frame_interval": self.frame_interval,
+            **{group: [part.target, part.arguments] for group, part in self._models().items()},
+        }
+        return hashlib.sha256(json.dumps(to_jsonable_python(deciding), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run's files lie; the same for the same settings."""
+        name = f"{self.segmenter.name}-{self.tracker.name}-k{self.frame_interval}-{self.hash[:8]}"
+        return self.output.root / self.dataset.name / name
+
+    def choices(self) -> dict[str, str]:
+        """The option chosen in every group."""
+        return {group: getattr(self, group).name for group in GROUPS}
+
+    def as_composed(self) -> dict[str, Any]:
+        """Plain containers that `check_config` takes back, with absolute paths: valid from any folder."""
+        composed: dict[str, Any] = {"frame_interval": self.frame_interval, "retry": list(self.retry)}
+        for group in GROUPS:
+            part: PartConfig = getattr(self, group)
+            composed[group] = {"_target_": part.target, **_absolute(part.arguments)}
+        composed["dataset"] |= to_jsonable_python(self.selection)
+        composed["output"] = _absolute(self.output.model_dump())
+        return composed
+
+    def _models(self) -> dict[str, PartConfig]:
+        return {"segmenter": self.segmenter, "query_points": self.query_points, "tracker": self.tracker}
+
+
+def check_config(composed: Mapping[str, Any], choices: Mapping[str, str]) -> RunConfig:
+    """Check a composed configuration and bind every part's arguments.
+
+    Args:
+        composed: plain containers, interpolations resolved; a value still missing is "???".
+        choices: the option chosen in every group.
+    Raises:
+        ConfigError: with all mistakes at once, each with the nearest valid name or the allowed range.
+    """
+    mistakes: list[str] = []
+    values = dict(composed)
+    selection = dict(values.get("dataset") or {})
+    values["selection"] = {key: selection.pop(key) for key in Selection.model_fields if key in selection}
+    values["dataset"] = selection
+    for group in GROUPS:
+        try:
+            values[group] = _bind(group, values.get(group) or {}, choices.get(group, group))
+        except ConfigError as error:
+            mistakes += str(error).splitlines()
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as exc:
+        failed_parts = {line.split(".")[0].split(" ")[0] for line in mistakes}
+        mistakes += [
+            _describe(error, RunConfig)
+            for error in exc.errors()
+            if not (error["loc"][0] in GROUPS and error["loc"][0] in failed_parts)
+        ]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return config
+
+
+def load_run_config(run_json: Mapping[str, Any]) -> RunConfig:
+    """The configuration that a run folder's run.json holds.
+
+    Raises:
+        ConfigError: it does not fit this version's schema.
+    """
+    return check_config(run_json["config"], run_json["choices"])
+
+
+def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:
+    """Bind a part's arguments to its constructor, types and ranges included; nothing is constructed."""
+    arguments = dict(given)
+    target = arguments.pop("_target_", None)
+    if not isinstance(target, str):
+        raise ConfigError(f"{group}: no _target_ in option {name!r}; expected the dotted name of a class")
+    try:
+        constructor = _import(target)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ConfigError(f"{group}._target_={target!r} cannot be imported: {exc}") from exc
+    hints = get_type_hints(constructor.__init__, include_extras=True)
+    fields: dict[str, Any] = {
+        parameter.name: (
+            hints.get(parameter.name, Any),
+            ... if parameter.default is inspect.Parameter.empty else parameter.default,
+        )
+        for parameter in inspect.signature(constructor).parameters.values()
+    }
+    model = create_model(target, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
+    present = {key: value for key, value in arguments.items() if value != MISSING}
+    try:
+        bound = model.model_validate(present)
+    except ValidationError as exc:
+        raise ConfigError("\n".join(_describe(error, model, group) for error in exc.errors())) from exc
+    return PartConfig(name=name, target=target, arguments={key: getattr(bound, key) for key in fields})
+
+
+def _absolute(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: str(value.absolute()) if isinstance(value, Path) else to_jsonable_python(value)
+        for key, value in values.items()
+    }
+
+
+def _import(target: str) -> Any:
+    module, _, attribute = target.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
+    """One pydantic error as `key: reason`, in the words of the command line."""
+    where = [group, *error["loc"]] if group else list(error["loc"])
+    if where[0] == "selection":
+        where[0] = "dataset"
+    key = ".".join(str(part) for part in where if part)
+    if error["type"] == "missing":
+        return f"{key}: required and not given; say {key}=…"
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, error["loc"][:-1])
+        if group == "dataset":
+            known = [*known, *Selection.model_fields]
+        known = [name for name in known if name != "selection"]
+        near = get_close_matches(str(error["loc"][-1]), known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+        return f"{key}: no such key; {hint}"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:
+    for step in where:
+        field = model.model_fields.get(str(step))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

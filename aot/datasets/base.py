@@ -1,0 +1,87 @@
+"""The dataset: a list of clips with their prompts, and what is known to be true of them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from aot.datasets.ground_truth import GroundTruth
+from aot.errors import DatasetError
+from aot.types import Clip
+
+
+class Dataset(Protocol):
+    """Clips that are found and named without opening a video."""
+
+    def clips(self) -> list[Clip]:
+        """All clips, with the prompts they have; a clip may have none.
+
+        Raises:
+            DatasetError: the files are not as the dataset's layout wants them.
+            ConfigError: the prompt manifest is wrong.
+        """
+        ...
+
+    def ground_truth(self, clip_id: str) -> GroundTruth | None:
+        """What is known to be true of the clip; None where nothing is."""
+        ...
+
+
+def check_clip_ids(clips: Sequence[Clip]) -> None:
+    """Refuse ids that are not unique or that would leave the output folder.
+
+    Raises:
+        DatasetError: naming the clips.
+    """
+    sources: dict[str, Clip] = {}
+    for clip in clips:
+        parts = PurePosixPath(clip.clip_id).parts
+        if not parts or clip.clip_id.startswith("/") or ".." in parts or "\0" in clip.clip_id:
+            raise DatasetError(f"clip id {clip.clip_id!r}: expected a relative path without '..'")
+        other = sources.setdefault(clip.clip_id, clip)
+        if other is not clip:
+            raise DatasetError(
+                f"{other.source} and {clip.source} would both be the clip {clip.clip_id!r}; rename one, "
+                f"or move one out of the dataset's root"
+            )
+
+
+def select_clips(
+    clips: Iterable[Clip],
+    *,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    limit: int | None,
+    start_seconds: float | None,
+    end_seconds: float | None,
+) -> list[Clip]:
+    """Choose clips for a run, and the time range of each.
+
+    Args:
+        clips: all clips of the dataset.
+        include, exclude: clip ids or patterns (`day1/*`); nothing included means everything.
+        limit: at most this many, the first by id.
+        start_seconds, end_seconds: presentation times; frames outside [start, end) are left out.
+    Raises:
+        DatasetError: a pattern in `include` matches no clip.
+    """
+    by_id = {clip.clip_id: clip for clip in clips}
+    for pattern in include:
+        if not fnmatch.filter(by_id, pattern) and pattern not in by_id:
+            near = get_close_matches(pattern, by_id, n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else f"it has {len(by_id)} clips"
+            raise DatasetError(f"dataset.include: {pattern!r} matches no clip of the dataset; {hint}")
+    chosen = [
+        replace(clip, start_seconds=start_seconds, end_seconds=end_seconds)
+        for clip_id, clip in sorted(by_id.items())
+        if (not include or _matches(clip_id, include)) and not _matches(clip_id, exclude)
+    ]
+    return chosen[:limit]
+
+
+def _matches(clip_id: str, patterns: Sequence[str]) -> bool:
+    return any(clip_id == pattern or fnmatch.fnmatchcase(clip_id, pattern) for pattern in patterns)

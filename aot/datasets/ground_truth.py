@@ -1,0 +1,265 @@
+"""What is known to be true about a clip: masks and tracks to measure results against.
+
+Masks are known on some frames, tracks for some points; where nothing is known the answer says so, and never guesses.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aot.errors import DatasetError
+from aot.mask_images import read_indices
+from aot.types import (
+    ArrayFields,
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+    QueryPoints,
+    UInt8Array,
+)
+
+FOREGROUND = 0
+"""The object id of annotation that tells objects from background, but not one object from another (DAVIS-2016)."""
+_VOID = 255
+_MATCH_PX = 0.01
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrackTruth(ArrayFields):
+    """Where each query point truly is; row t belongs to the t-th frame that was asked for."""
+
+    xy: Float32Array
+    """(T, N, 2) px; NaN where the truth gives no position."""
+    visible: BoolArray
+    """(T, N) the point is seen; False where not annotated."""
+    annotated: BoolArray
+    """(T, N) the truth is known; nothing else here means anything where it is not."""
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        self._check("xy", np.float32, ("T", "N", 2), sizes)
+        self._check("visible", np.bool_, ("T", "N"), sizes)
+        self._check("annotated", np.bool_, ("T", "N"), sizes)
+
+
+class GroundTruth(ABC):
+    """The truth about one clip. `frame` is always a source frame number."""
+
+    @property
+    @abstractmethod
+    def object_ids(self) -> tuple[int, ...]:
+        """Ascending ids that every dict of `mask` has; (FOREGROUND,) where objects are not told apart."""
+
+    @abstractmethod
+    def mask(self, frame: int) -> dict[int, BoolArray] | None:
+        """Visible part of every object, (H, W) each; all False for an object out of sight.
+
+        Returns:
+            None: this frame is not annotated.
+        """
+
+    @abstractmethod
+    def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth | None:
+        """The true course of these query points.
+
+        Args:
+            queries: N points; one that the truth does not know is annotated nowhere.
+            frames: (T,) source frames.
+        Returns:
+            None: nothing is known about any track of this clip.
+        """
+
+
+class SceneTruth(GroundTruth):
+    """Exact truth of a rendered clip: each object is moved by known affine matrices, so any point on it is known.
+
+    Args:
+        path: npz with masks_packed (bits of (T, K, H, W) bool), masks_shape (4,), object_id (K,) and
+            motion (T, K, 2, 3) float64 from object coordinates to px.
+    """
+
+    def __init__(self, path: Path) -> None:
+        arrays = _load_arrays(path, ("masks_packed", "masks_shape", "object_id", "motion"))
+        shape = tuple(int(size) for size in arrays["masks_shape"])
+        bits = np.unpackbits(arrays["masks_packed"], count=int(np.prod(shape)))
+        self._masks: BoolArray = bits.view(np.bool_).reshape(shape)
+        self._object_id: Int32Array = arrays["object_id"]
+        self._motion: Float64Array = arrays["motion"]
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return tuple(sorted(self._object_id.tolist()))
+
+    def mask(self, frame: int) -> dict[int, BoolArray] | None:
+        if not 0 <= frame < len(self._masks):
+            return None
+        return dict(zip(self._object_id.tolist(), self._masks[frame]))
+
+    def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth:
+        truth = _unknown(len(frames), len(queries))
+        rows = np.flatnonzero((frames >= 0) & (frames < len(self._masks)))
+        for number, (query, object_id) in enumerate(zip(queries.txy, queries.object_id)):
+            row = np.flatnonzero(self._object_id == object_id)
+            # A query beside its object moves with something else, of which nothing is known.
+            if len(row) and self._is_seen(np.array([query[0]], dtype=np.int64), row[0], query[None, 1:])[0]:
+                xy = self._follow(query, row[0], frames[rows])
+                truth.xy[rows, number] = xy
+                truth.visible[rows, number] = self._is_seen(frames[rows], row[0], xy)
+                truth.annotated[rows, number] = True
+        return truth
+
+    def _follow(self, query: Float32Array, row: int, frames: Int64Array) -> Float64Array:
+        """(T, 2) positions of the point of the object that the query marks."""
+        start = self._motion[int(query[0]), row]
+        own = np.linalg.solve(start[:, :2], query[1:] - start[:, 2])
+        motion = self._motion[frames, row]
+        positions: Float64Array = motion[:, :, :2] @ own + motion[:, :, 2]
+        return positions
+
+    def _is_seen(self, frames: Int64Array, row: int, xy: Float64Array | Float32Array) -> BoolArray:
+        """(T,) whether each position lies in the frame and on the visible part of the object."""
+        num_frames, _, height, width = self._masks.shape
+        x, y = np.round(xy).T
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (frames >= 0) & (frames < num_frames)
+        seen = np.zeros(len(frames), dtype=np.bool_)
+        columns, lines = x[inside].astype(np.int64), y[inside].astype(np.int64)
+        seen[inside] = self._masks[frames[inside], row, lines, columns]
+        return seen
+
+
+class AnnotatedTruth(GroundTruth):
+    """Truth that people wrote down: masks on some frames, the course of some points, or both.
+
+    Args:
+        masks_folder: `00000.png`, `00005.png`, …: one picture an annotated frame, named by its source frame, read by
+            palette index. If no picture holds anything but 0 and 255 it is binary: 255 is the FOREGROUND;
+            otherwise each value is an object id, and 255 is void (belongs to no object).
+        tracks_file: npz with points_xy (N, T, 2) float32, visible (N, T) bool and, if truth is known on some frames
+            only, annotated (T,) bool; with a leading object axis, (O, N, T, …), object o has the id o + 1.
+    """
+
+    def __init__(self, masks_folder: Path | None = None, tracks_file: Path | None = None) -> None:
+        self._pictures = {} if masks_folder is None else _numbered_pictures(masks_folder)
+        self._points = None if tracks_file is None else _AnnotatedPoints(tracks_file)
+
+    @cached_property
+    def _values(self) -> frozenset[int]:
+        """Every value of every picture: an object may come into sight on any of them."""
+        found = [np.unique(_read_indices(path)).tolist() for path in self._pictures.values()]
+        return frozenset(value for values in found for value in values)
+
+    @cached_property
+    def _is_binary(self) -> bool:
+        return self._values <= {0, _VOID} and _VOID in self._values
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return (FOREGROUND,) if self._is_binary else tuple(sorted(self._values - {0, _VOID}))
+
+    def mask(self, frame: int) -> dict[int, BoolArray] | None:
+        if frame not in self._pictures:
+            return None
+        indices = _read_indices(self._pictures[frame])
+        if self._is_binary:
+            return {FOREGROUND: indices == _VOID}
+        return {object_id: indices == object_id for object_id in self.object_ids}
+
+    def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth | None:
+        return None if self._points is None else self._points.tracks(queries, frames)
+
+
+class _AnnotatedPoints:
+    """The points of one npz; P counts all points of all objects."""
+
+    def __init__(self, path: Path) -> None:
+        arrays = _load_arrays(path, ("points_xy", "visible"), optional=("annotated",))
+        xy, visible = arrays["points_xy"], arrays["visible"]
+        if xy.ndim not in (3, 4) or xy.shape[-1] != 2 or visible.shape != xy.shape[:-1]:
+            raise DatasetError(
+                f"{path}: got points_xy {xy.shape} and visible {visible.shape}, "
+                f"expected (N, T, 2) and (N, T), or (O, N, T, 2) and (O, N, T) with an object axis"
+            )
+        num_frames = xy.shape[-2]
+        annotated = arrays.get("annotated", np.ones(num_frames, dtype=np.bool_))
+        if annotated.shape != (num_frames,):
+            raise DatasetError(f"{path}: got annotated {annotated.shape}, expected ({num_frames},), one a frame")
+        self._xy: Float32Array = xy.reshape(-1, num_frames, 2).astype(np.float32)
+        self._visible: BoolArray = visible.reshape(-1, num_frames).astype(np.bool_)
+        # A point that is said to be seen, but not where, is not annotated.
+        self._known: BoolArray = annotated.astype(np.bool_) & ~(self._visible & np.isnan(self._xy).any(axis=2))
+        # 0: belongs to any object.
+        self._object_id = np.repeat(np.arange(1, len(xy) + 1), xy.shape[1]) if xy.ndim == 4 else np.zeros(len(xy))
+
+    def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth:
+        truth = _unknown(len(frames), len(queries))
+        num_frames = self._xy.shape[1]
+        rows = np.flatnonzero((frames >= 0) & (frames < num_frames))
+        for number, (query, object_id) in enumerate(zip(queries.txy, queries.object_id)):
+            point = self._match(query, int(object_id))
+            if point is not None:
+                truth.xy[rows, number] = self._xy[point, frames[rows]]
+                truth.annotated[rows, number] = self._known[point, frames[rows]]
+                truth.visible[rows, number] = self._visible[point, frames[rows]] & truth.annotated[rows, number]
+        return truth
+
+    def _match(self, query: Float32Array, object_id: int) -> int | None:
+        """The point whose position on the query's frame is the query."""
+        frame = int(query[0])
+        if not 0 <= frame < self._xy.shape[1] or not len(self._xy):
+            return None
+        distance = np.linalg.norm(self._xy[:, frame] - query[1:], axis=1)
+        distance[~self._known[:, frame] | ~np.isin(self._object_id, (0, object_id))] = np.nan
+        near = np.where(np.isnan(distance), np.inf, distance)
+        best = int(near.argmin())
+        return best if near[best] <= _MATCH_PX else None
+
+
+def _unknown(num_frames: int, num_points: int) -> TrackTruth:
+    return TrackTruth(
+        xy=np.full((num_frames, num_points, 2), np.nan, dtype=np.float32),
+        visible=np.zeros((num_frames, num_points), dtype=np.bool_),
+        annotated=np.zeros((num_frames, num_points), dtype=np.bool_),
+    )
+
+
+def _load_arrays(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+            missing = [name for name in names if name not in archive]
+            arrays = {name: archive[name] for name in (*names, *optional) if name in archive}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as exc:
+        raise DatasetError(
+            f"cannot read the ground truth {path}: {exc}; expected an npz with {', '.join(names)}"
+        ) from exc
+    if missing:
+        raise DatasetError(f"{path}: no {', '.join(missing)} in it, expected an npz with {', '.join(names)}")
+    return arrays
+
+
+def _numbered_pictures(folder: Path) -> dict[int, Path]:
+    """Source frame → picture."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder of annotated masks (00000.png, …)")
+    paths = sorted(folder.glob("*.png"))
+    strange = [path.name for path in paths if not path.stem.isdecimal()]
+    if strange or not paths:
+        found = ", ".join(strange[:3]) or "no PNG"
+        raise DatasetError(f"{folder}: found {found}, expected pictures named by their source frame, such as 00000.png")
+    return {int(path.stem): path for path in paths}
+
+
+def _read_indices(path: Path) -> UInt8Array:
+    try:
+        return read_indices(path)
+    except ValueError as exc:
+        raise DatasetError(f"annotated mask {exc}") from exc

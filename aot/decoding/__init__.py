@@ -1,0 +1,53 @@
+"""From a clip to its frames: which decoder reads what."""
+
+from __future__ import annotations
+
+import math
+
+from aot.decoding.base import FrameSource
+from aot.errors import DecodeError
+from aot.types import Clip
+
+
+def open_source(clip: Clip) -> FrameSource:
+    """Open a clip's frames, those between its start_seconds and end_seconds.
+
+    Args:
+        clip: its source is a video file or a folder with one image a frame.
+    Returns:
+        FrameSource: frames whose presentation time is in [start_seconds, end_seconds).
+    Raises:
+        DecodeError: the source cannot be read, or shows no frame in that time range.
+    """
+    source = _open(clip)
+    try:
+        _keep_time_range(source, clip)
+    except DecodeError:
+        source.close()
+        raise
+    return source
+
+
+def _open(clip: Clip) -> FrameSource:
+    # One adapter a kind of source, and its library imported only when such a source comes.
+    if clip.source.is_dir():
+        from aot.decoding.frame_folder import FrameFolder
+
+        return FrameFolder(clip.source, fps=clip.fps)
+    from aot.decoding.decord_video import DecordVideo
+
+    return DecordVideo(clip.source)
+
+
+def _keep_time_range(source: FrameSource, clip: Clip) -> None:
+    if clip.start_seconds is None and clip.end_seconds is None:
+        return
+    start = -math.inf if clip.start_seconds is None else clip.start_seconds
+    end = math.inf if clip.end_seconds is None else clip.end_seconds
+    shown = (source.time >= start) & (source.time < end)
+    if not shown.any():
+        raise DecodeError(
+            f"{clip.source}: no frame between start_seconds={clip.start_seconds} and end_seconds={clip.end_seconds}; "
+            f"its {len(source.time)} frames are shown from {source.time[0]:.3f} s to {source.time[-1]:.3f} s"
+        )
+    source.keep(source.index[shown])

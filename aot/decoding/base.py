@@ -1,0 +1,124 @@
+"""The frame source: a clip as a stream of blocks, at the size of its source."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+import numpy as np
+
+from aot.types import Float64Array, FrameBlock, Int64Array, UInt8Array
+
+# One block is about this many bytes of RGB: 26 frames at 854x480, one at 8K. Enough that a seek backwards pays,
+# little beside what any model needs.
+BLOCK_BYTES = 32 * 2**20
+
+
+class FrameSource(ABC):
+    """The kept frames of one clip, readable forwards, backwards or at random, as often as asked.
+
+    Attributes:
+        index: (T,) int64, ascending source frame numbers of the kept frames.
+        time: (T,) float64, their presentation times in the container in s, not rebased.
+        width, height: size in px as shown (after rotation metadata).
+        fps: average frames per second.
+        num_source_frames: number of frames that exist in the source, kept or not.
+        decode_seconds: wall time spent in decoding so far.
+        num_decoded: frames handed out so far.
+    """
+
+    def __init__(
+        self, *, index: Int64Array, time: Float64Array, width: int, height: int, fps: float, num_source_frames: int
+    ) -> None:
+        self.index = index
+        self.time = time
+        self.width = width
+        self.height = height
+        self.fps = fps
+        self.num_source_frames = num_source_frames
+        self.decode_seconds = 0.0
+        self.num_decoded = 0
+
+    @abstractmethod
+    def _read(self, index: Int64Array) -> UInt8Array:
+        """Decode the frames `index` (ascending source frame numbers) as (B, H, W, 3) RGB.
+
+        Raises:
+            DecodeError: a frame cannot be decoded, or is not the frame that was asked for.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the decoder; nothing can be read afterwards."""
+
+    def keep(self, index: Int64Array) -> None:
+        """Keep only these source frames (a subset of what is kept now) for all reads from here on."""
+        rows = self.rows(index)
+        self.index, self.time = self.index[rows], self.time[rows]
+
+    def rows(self, index: Int64Array | Sequence[int]) -> Int64Array:
+        """Rows of the kept frames that show these source frames."""
+        wanted = np.asarray(index, dtype=np.int64)
+        rows = np.searchsorted(self.index, wanted)
+        found = rows < len(self.index)
+        found[found] = self.index[rows[found]] == wanted[found]
+        if not found.all():
+            raise KeyError(f"source frames {wanted[~found].tolist()} are not among the {len(self.index)} kept frames")
+        return rows.astype(np.int64)
+
+    def blocks(self, index: Int64Array | None = None) -> Iterator[FrameBlock]:
+        """Stream kept frames block by block, in the order of `index`.
+
+        Args:
+            index: source frames, ascending or descending; None: all kept frames, ascending.
+        """
+        wanted = self.index if index is None else np.asarray(index, dtype=np.int64)
+        step = max(1, BLOCK_BYTES // (self.width * self.height * 3))
+        for start in range(0, len(wanted), step):
+            yield self.read(wanted[start : start + step])
+
+    def read(self, index: Int64Array | Sequence[int]) -> FrameBlock:
+        """Decode some kept frames, in the order of `index`; meant for a few, `blocks` is for many."""
+        wanted = np.asarray(index, dtype=np.int64)
+        rows = self.rows(wanted)
+        order = np.argsort(wanted, kind="stable")
+        started = time.perf_counter()
+        decoded = self._read(wanted[order])
+        self.decode_seconds += time.perf_counter() - started
+        self.num_decoded += len(wanted)
+        rgb = decoded if np.array_equal(order, np.arange(len(order))) else decoded[np.argsort(order)]
+        return FrameBlock(index=wanted, time=self.time[rows], rgb=rgb)
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def kept_frames(num_source_frames: int, frame_interval: int, always: Sequence[int] = ()) -> Int64Array:
+    """Source frames that a frame_interval keeps, the frames in `always` besides.
+
+        num_source_frames=10, frame_interval=4, always=[5]
+        source  0 1 2 3 4 5 6 7 8 9
+        kept    #       # #     #
+
+    Args:
+        num_source_frames: number of frames that exist.
+        frame_interval: ≥ 1; 1 keeps every frame.
+        always: frames to keep whatever the interval (prompt frames, query frames), each in [0, num_source_frames).
+    Returns:
+        (T,) int64, ascending, without repeats.
+    """
+    beyond = [frame for frame in always if not 0 <= frame < num_source_frames]
+    if frame_interval < 1 or beyond:
+        raise ValueError(
+            f"kept_frames: got frame_interval={frame_interval} and frames {beyond} outside the clip, "
+            f"expected an interval ≥ 1 and frames in [0, {num_source_frames})"
+        )
+    spaced = np.arange(0, num_source_frames, frame_interval, dtype=np.int64)
+    return np.union1d(spaced, np.asarray(list(always), dtype=np.int64))

@@ -1,0 +1,166 @@
+"""Which frames a video file holds and when they are shown, told from its packets: only one frame is decoded."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from aot.errors import DecodeError
+from aot.types import BoolArray, Float64Array, Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class VideoProbe:
+    """The best video stream of a file. T counts the frames that are shown."""
+
+    stream_index: int
+    """The stream that FFmpeg thinks best; not always the first one."""
+    num_packets: int
+    """At least T: some packets are decoded and never shown, as an edit list says."""
+    begin: tuple[int, int]
+    """Time stamps of the packet decoded first, and of the packet presented first (shown or not)."""
+    pts: Int64Array
+    """(T,) presentation time stamps, ascending, in units of the stream's time base."""
+    time: Float64Array
+    """(T,) the same in s, not rebased."""
+    restart_frame: Int64Array
+    """(R,) ascending frames from which decoding can start: nothing before them is needed by, or shown after, them."""
+    restart_packet: Int64Array
+    """(R,) their packets' places among all packets in the order of presentation (and of decoding: there it is one)."""
+    width: int
+    """As shown, in px: after rotation metadata, before non-square pixels are stretched."""
+    height: int
+    """As shown, in px."""
+    fps: float
+    """Frames per second on average."""
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that are shown, T."""
+        return len(self.pts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Packets:
+    """The packets of one stream in the order of decoding."""
+
+    pts: Int64Array
+    is_key: BoolArray
+    is_shown: BoolArray
+
+
+def probe_video(path: Path) -> VideoProbe:
+    """Read the packets of a video file (0.03 to 0.1 ms each) and decode its first frame.
+
+    Raises:
+        DecodeError: not a video, no time stamps, or not even the first frame can be decoded.
+    """
+    try:
+        with av.open(ffmpeg_path(path)) as container:
+            stream = _best_stream(container, path)
+            packets = _read_packets(container, stream, path)
+            index, time_base, fps = stream.index, float(stream.time_base), stream.average_rate
+        with av.open(ffmpeg_path(path)) as container:
+            width, height = _shown_size(container, path)
+    except av.FFmpegError as exc:
+        size = f"{path.stat().st_size} bytes" if path.exists() else "no such file"
+        raise DecodeError(
+            f"{path} ({size}): cannot be read as a video: {exc.strerror}; expected a whole file that FFmpeg can read: "
+            f"copy it again or see what `ffmpeg -i {shlex.quote(str(path))}` says"
+        ) from exc
+    pts = np.sort(packets.pts[packets.is_shown])
+    time = np.asarray(pts * time_base, dtype=np.float64)
+    restart_packet = _clean_keys(packets)
+    return VideoProbe(
+        stream_index=index,
+        num_packets=len(packets.pts),
+        begin=(int(packets.pts[0]), int(packets.pts.min())),
+        pts=pts,
+        time=time,
+        restart_frame=np.searchsorted(pts, packets.pts[restart_packet]).astype(np.int64),
+        restart_packet=restart_packet,
+        width=width,
+        height=height,
+        fps=float(fps) if fps else _average_fps(time),
+    )
+
+
+def ffmpeg_path(path: Path) -> str:
+    """Write a path so that FFmpeg takes neither a leading dash for an option nor a colon for a protocol."""
+    return str(path.absolute())
+
+
+def how_to_rewrite(path: Path) -> str:
+    """Say how the same pictures are put into a container that is easily sought, without loss."""
+    rewritten = path.with_name(f"{path.stem}_rewritten.mkv")
+    return (
+        f"write it anew without loss: "
+        f"ffmpeg -i {shlex.quote(str(path))} -map 0:v:0 -c copy {shlex.quote(str(rewritten))}"
+    )
+
+
+def how_to_mend(path: Path) -> str:
+    """Say how what can be decoded is kept in a file without faults."""
+    mended = path.with_name(f"{path.stem}_mended.mp4")
+    return (
+        f"re-encode what can be decoded: "
+        f"ffmpeg -i {shlex.quote(str(path))} -an -fps_mode passthrough -c:v libx264 -crf 18 {shlex.quote(str(mended))}"
+    )
+
+
+def _best_stream(container: Any, path: Path) -> Any:
+    stream = container.streams.best("video")
+    if stream is None:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise DecodeError(f"{path}: no video stream, only {', '.join(kinds) or 'nothing'}; expected a video file")
+    return stream
+
+
+def _read_packets(container: Any, stream: Any, path: Path) -> _Packets:
+    rows = [
+        (packet.pts, packet.is_keyframe, not packet.is_discard)
+        for packet in container.demux(stream)
+        if packet.size  # the last one is empty: it asks the decoder for what it still holds
+    ]
+    shown = [pts for pts, _, is_shown in rows if is_shown]
+    if not shown:
+        raise DecodeError(f"{path}: its video stream holds no frame; expected one at least")
+    unclear = sum(pts is None for pts, _, _ in rows) or len(shown) - len(set(shown))
+    if unclear:
+        raise DecodeError(
+            f"{path}: {unclear} of {len(rows)} frames have no presentation time of their own; "
+            f"expected a time stamp with each: {how_to_mend(path)}"
+        )
+    return _Packets(
+        pts=np.array([pts for pts, _, _ in rows], dtype=np.int64),
+        is_key=np.array([is_key for _, is_key, _ in rows], dtype=np.bool_),
+        is_shown=np.array([is_shown for _, _, is_shown in rows], dtype=np.bool_),
+    )
+
+
+def _clean_keys(packets: _Packets) -> Int64Array:
+    """Shown key packets that part the stream: all packets before are shown before, all after (and there are) after.
+
+    decoded  I0 P3 b1 b2 I4 P7 b5 b6 I10 P13 b8 b9 …
+    clean    #           #           - (an open group: b8 and b9 need P7 and I10)
+    """
+    before = np.maximum.accumulate(np.concatenate([[np.iinfo(np.int64).min], packets.pts[:-1]]))
+    after = np.minimum.accumulate(np.concatenate([packets.pts[1:], [packets.pts[-1]]])[::-1])[::-1]
+    clean = packets.is_key & packets.is_shown & (before < packets.pts) & (packets.pts < after)
+    return np.flatnonzero(clean).astype(np.int64)
+
+
+def _shown_size(container: Any, path: Path) -> tuple[int, int]:
+    frame = next(container.decode(_best_stream(container, path)), None)
+    if frame is None:
+        raise DecodeError(f"{path}: no frame can be decoded; expected one at least")
+    return (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+
+
+def _average_fps(time: Float64Array) -> float:
+    return float((len(time) - 1) / (time[-1] - time[0])) if len(time) > 1 else 1.0

@@ -1,0 +1,96 @@
+"""Everything that aot raises on purpose.
+
+AotError
+├── ConfigError         the command, a configuration value or a dataset option is wrong; nothing was started
+├── DatasetError        a dataset's files are missing, misnamed or contradict each other
+├── PromptError         a prompt does not fit its clip, or the manifest is wrong
+├── DecodeError         the video cannot be read, or not all of its frames
+├── SegmentationError   no usable mask came out of a prompt
+├── TrackingError       the points could not be tracked
+├── WriteError          a result could not be written, or is not whole on disk
+└── OutOfMemory         host or device memory ran out; a leaner plan or fewer frames may help
+
+A message says what failed (with the value), what was expected and what to do next. Third-party errors are mapped
+to these in the adapter that calls the library, `from exc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class AotError(Exception):
+    """Base of all errors below; carries where in which clip it happened, once that is known."""
+
+    kind = "unexpected"
+    """The class in one lower-case word, as failures, tables and `retry=` name it."""
+    clip_id: str | None = None
+    stage: str | None = None
+    frame_interval: int | None = None
+
+
+class ConfigError(AotError):
+    """The command or its configuration is wrong; raised before anything starts."""
+
+    kind = "config"
+
+
+class DatasetError(AotError):
+    """A dataset's files are missing, misnamed or contradict each other."""
+
+    kind = "dataset"
+
+
+class PromptError(AotError):
+    """A prompt does not fit its clip, or the manifest is wrong."""
+
+    kind = "prompt"
+
+
+class DecodeError(AotError):
+    """The video cannot be read, or not all of the frames it holds."""
+
+    kind = "decode"
+
+
+class SegmentationError(AotError):
+    """No usable mask came out of a prompt."""
+
+    kind = "segmentation"
+
+
+class TrackingError(AotError):
+    """The query points could not be tracked."""
+
+    kind = "tracking"
+
+
+class WriteError(AotError):
+    """A result could not be written, or is not whole on disk."""
+
+    kind = "write"
+
+
+class OutOfMemory(AotError):
+    """Host or device memory ran out; a leaner plan or fewer frames may help."""
+
+    kind = "oom"
+
+
+@contextmanager
+def error_context(
+    *, clip_id: str | None = None, stage: str | None = None, frame_interval: int | None = None
+) -> Iterator[None]:
+    """Note on any AotError that passes through where it happened; the innermost note wins."""
+    try:
+        yield
+    except AotError as error:
+        error.clip_id = error.clip_id or clip_id
+        error.stage = error.stage or stage
+        error.frame_interval = error.frame_interval or frame_interval
+        raise
+    except MemoryError as exc:
+        out = OutOfMemory(f"out of memory: {exc or 'the system gave no more'}; use a larger frame_interval")
+        out.clip_id, out.stage, out.frame_interval = clip_id, stage, frame_interval
+        raise out from exc

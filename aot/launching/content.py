@@ -1,0 +1,65 @@
+"""What a clip is made of, so that a re-run can tell a finished clip from one that has changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aot.prompts import prompts_digest
+from aot.types import Clip
+
+_READ_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Content:
+    """A clip's source and prompts at the time of planning; cheap to make, no video is read."""
+
+    source: str
+    """Absolute path."""
+    size: int
+    """Bytes, of all frames of a frame folder; -1 when the source is not there."""
+    mtime_ns: int
+    """Latest modification."""
+    prompts_sha256: str
+
+    @classmethod
+    def of(cls, clip: Clip) -> Content:
+        size, mtime_ns = _size_and_time(clip.source)
+        return cls(os.path.abspath(clip.source), size, mtime_ns, prompts_digest(clip.prompts))  # noqa: PTH100 (links stay)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def looks_like(self, known: dict[str, Any]) -> bool:
+        """Whether it is, by size, time and prompts, what an earlier run recorded."""
+        return (self.size, self.mtime_ns, self.prompts_sha256) == tuple(
+            known.get(key) for key in ("size", "mtime_ns", "prompts_sha256")
+        )
+
+
+def sha256_of(source: Path) -> str:
+    """SHA-256 of a file, or over the names and bytes of a frame folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(source.iterdir()) if source.is_dir() else [source]:
+        if source.is_dir():
+            digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            while chunk := file.read(_READ_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _size_and_time(source: Path) -> tuple[int, int]:
+    try:
+        if not source.is_dir():
+            stat = source.stat()
+            return stat.st_size, stat.st_mtime_ns
+        with os.scandir(source) as entries:
+            stats = [entry.stat() for entry in entries]
+        return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+    except OSError:
+        return -1, 0

@@ -1,0 +1,116 @@
+"""What a run came to: one row a clip, as a table on the terminal and as summary.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from aot.launching.ledger import last_done
+from aot.launching.plan import Plan, read_failure
+from aot.paths import RunPaths, write_text
+
+COLUMNS = (
+    "clip_id state objects points frames source_frames frame_interval visible in_mask seconds frames_per_second "
+    "peak_memory_mb J PCK error"
+).split()
+
+# More rows than this scroll the totals out of sight; the file has them all.
+_MOST_ROWS = 40
+
+
+def summary_rows(paths: RunPaths, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a clip, by what lies on the disk: done, partial, failed or pending."""
+    done = last_done(paths)
+    return [_row(paths, clip_id, done.get(clip_id)) for clip_id in clip_ids]
+
+
+def write_summary(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> None:
+    """Write summary.csv.
+
+    Raises:
+        WriteError: the run folder cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(paths.summary, text.getvalue())
+
+
+def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """The closing table: all clips of a small run, the failed ones of a large run, and the totals."""
+    shown = [row for row in rows if len(rows) <= _MOST_ROWS or row["state"] != "done"][:_MOST_ROWS]
+    scored = any(row["J"] != "" or row["PCK"] != "" for row in rows)
+    columns = ["clip_id", "state", "objects", "points", "frames", "frame_interval", "visible", "in_mask", "seconds"]
+    columns += ["J", "PCK"] if scored else []
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("clip_id", "state") else "right")
+    for row in shown:
+        table.add_row(*(_text(row[column]) for column in columns))
+    console.print(table)
+    for row in rows:
+        if row["error"]:
+            console.print(f"{row['clip_id']}: {row['state']}: {row['error']}", markup=False, highlight=False)
+    counts = Counter(row["state"] for row in rows)
+    total = ", ".join(f"{counts[state]} {state}" for state in ("done", "partial", "failed", "pending") if counts[state])
+    console.print(f"{len(rows)} clips: {total}", highlight=False)
+    if scored:
+        console.print(
+            f"mean J {_mean(rows, 'J')}, mean PCK {_mean(rows, 'PCK')} against the known truth", highlight=False
+        )
+
+
+def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str, Any]:
+    clip = paths.clip(clip_id)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {"clip_id": clip_id, "state": "pending"}
+    failure = read_failure(clip)
+    if clip.result.exists() and done is not None:
+        summary, scores = done["summary"], done.get("scores") or {}
+        spent = sum(seconds for stage, seconds in summary["seconds"].items())
+        notes = [scores["error"]] if "error" in scores else []
+        errors = [f"object {object_id}: {message}" for object_id, message in summary["object_errors"].items()]
+        row |= {
+            "state": "partial" if errors else "done",
+            "objects": summary["num_objects"],
+            "points": summary["num_points"],
+            "frames": summary["num_frames"],
+            "source_frames": summary["num_source_frames"],
+            "frame_interval": summary["frame_interval"],
+            "visible": summary["visible_share"],
+            "in_mask": summary["in_mask_share"],
+            "seconds": spent,
+            "frames_per_second": summary["num_frames"] / spent,
+            "peak_memory_mb": summary["peak_memory_bytes"] / 2**20,
+            "J": _blank_none(scores.get("J")),
+            "PCK": _blank_none(scores.get("PCK")),
+            "error": "; ".join([*errors, *notes]),
+        }
+        row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+    elif clip.result.exists():
+        row["state"] = "done"
+    if failure:
+        row |= {
+            "state": "partial" if clip.result.exists() else "failed",
+            "error": f"[{failure['class']}] {failure['message']}",
+        }
+    return row
+
+
+def _blank_none(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _mean(rows: Sequence[dict[str, Any]], column: str) -> str:
+    values = [row[column] for row in rows if row[column] != ""]
+    return f"{sum(values) / len(values):.3f}" if values else "–"

@@ -1,0 +1,150 @@
+"""Where a run's files lie. Nothing else in aot puts an output path together."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aot.errors import WriteError
+
+PART_SUFFIX = ".part"
+
+
+@dataclass(frozen=True)
+class ClipPaths:
+    """Output files of one clip."""
+
+    root: Path
+    clip_id: str
+
+    @property
+    def result(self) -> Path:
+        """The clip's HDF5 file; there only when it is whole."""
+        return self.root / "clips" / f"{self.clip_id}.h5"
+
+    @property
+    def overlay(self) -> Path:
+        return self.root / "overlays" / f"{self.clip_id}.mp4"
+
+    @property
+    def failure(self) -> Path:
+        return self.root / "failures" / f"{self.clip_id}.json"
+
+    @property
+    def pictures(self) -> Path:
+        return self.root / "pictures" / self.clip_id
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Output files of one run."""
+
+    root: Path
+
+    def clip(self, clip_id: str) -> ClipPaths:
+        return ClipPaths(self.root, clip_id)
+
+    @property
+    def run_json(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.csv"
+
+    @property
+    def ledgers(self) -> Path:
+        return self.root / "ledger"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def ledger(self, worker: str) -> Path:
+        return self.ledgers / f"{worker}.jsonl"
+
+    def log(self, worker: str) -> Path:
+        return self.logs / f"{worker}.log"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file under a temporary name of our own; it gets `path` only when it is whole and on the disk.
+
+    A twin that writes the same file at the same time is harmless: each has its own temporary name, and the later
+    rename wins with an equally whole file.
+
+    Raises:
+        WriteError: the folder cannot be written, or the disk is full. Errors of the caller's own writing pass through.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not after the clip: its name may use up the 255 bytes that most file systems allow.
+        prefix = f".{socket.gethostname()}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix + PART_SUFFIX, dir=path.parent)
+        os.fchmod(handle, 0o666 & ~_umask())
+        os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with write_errors(path):
+            _flush(part)
+            part.replace(path)
+            _flush(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors into a WriteError that names the file."""
+    try:
+        yield
+    except OSError as exc:
+        raise WriteError(f"{path} could not be written: {exc}; check that its folder is writable and has room") from exc
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file in one step; readers see the old or the new one."""
+    with replacing(path) as part, write_errors(path):
+        part.write_text(text, encoding="utf-8")
+
+
+def remove_abandoned_parts(root: Path) -> int:
+    """Delete temporary files that killed processes of this machine left below a run folder; returns how many."""
+    removed = 0
+    for part in root.rglob(f".{socket.gethostname()}-*{PART_SUFFIX}"):
+        owner = part.name.removeprefix(f".{socket.gethostname()}-").split("-")[0]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            part.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,36 @@
+"""No segmenter: the masks that people gave are all there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from aot.decoding.base import FrameSource
+from aot.errors import SegmentationError
+from aot.segmentation.base import OnObjectError
+from aot.types import MaskBlock, Prompt
+
+
+class NoSegmenter:
+    """Passes prompt masks through. An object needs a mask prompt, or query points of its own and no other prompt."""
+
+    propagate = False
+
+    def segment(
+        self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
+    ) -> Iterator[MaskBlock]:
+        for prompt in prompts:
+            if not isinstance(prompt.mask, np.ndarray):
+                message = (
+                    f"object {prompt.object_id}, frame {prompt.frame}: segmenter=none makes no mask of boxes "
+                    f"or points; give a mask, query_points alone, or use segmenter=grabcut"
+                )
+                on_object_error(prompt.object_id, SegmentationError(message))
+                continue
+            yield MaskBlock(
+                index=np.array([prompt.frame], dtype=np.int64),
+                object_id=np.array([prompt.object_id], dtype=np.int32),
+                masks=prompt.mask[None, None],
+                score=np.ones((1, 1), dtype=np.float32),
+            )

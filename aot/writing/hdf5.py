@@ -1,0 +1,261 @@
+"""The HDF5 file of one clip: schema "aot/1", written, checked and read here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from aot.errors import WriteError
+from aot.paths import replacing
+from aot.prompts import prompts_as_json
+from aot.types import BoolArray, Clip, ClipResult, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
+
+SCHEMA = "aot/1"
+
+# Level 1 takes a third of the default level's time on masks for a few per cent more bytes; any HDF5 library reads it.
+_GZIP: dict[str, Any] = {"compression": "gzip", "compression_opts": 1}
+
+# NFS and Lustre often have no working locks. A file gets its name only when it is whole, so none are needed; the
+# environment variable HDF5_USE_FILE_LOCKING, where set, wins over this.
+_UNLOCKED: dict[str, Any] = {"locking": False}
+
+_ATTRIBUTES = frozenset(
+    "schema clip_id source source_sha256 width height fps num_source_frames frame_interval_requested frame_interval "
+    "config_yaml config_hash versions device attempts seconds peak_memory_bytes created".split()
+)
+
+
+class Hdf5Writer:
+    """Fills one clip's open file; see `ClipWriter` and `new_clip_file`."""
+
+    def __init__(self, path: Path, file: h5py.File, clip: Clip, mask_index: Int64Array) -> None:
+        self._path = path
+        self._file = file
+        self._clip = clip
+        self._row_of = {int(frame): row for row, frame in enumerate(mask_index)}
+        self._column_of = {object_id: column for column, object_id in enumerate(clip.object_ids)}
+
+    def write_masks(self, block: MaskBlock) -> None:
+        data, scores = self._file["masks/data"], self._file["masks/score"]
+        columns = [self._column_of[int(object_id)] for object_id in block.object_id]
+        rows = [self._row_of[int(frame)] for frame in block.index]
+        with _hdf5_errors(self._path):
+            for row, masks, score in zip(rows, block.masks, block.score):
+                for column, mask, value in zip(columns, masks, score):
+                    data[row, column] = mask
+                    scores[row, column] = value
+
+    def read_masks(self, frame: int) -> BoolArray | None:
+        row = self._row_of.get(int(frame))
+        return None if row is None else np.asarray(self._file["masks/data"][row])
+
+    def write_tracks(self, tracks: Tracks, queries: QueryPoints, in_mask: BoolArray) -> None:
+        compressed = {
+            "xy": tracks.xy,
+            "visible": tracks.visible,
+            "visibility": tracks.visibility.astype(np.float16),
+            "confidence": tracks.confidence.astype(np.float16),
+            "in_mask": in_mask,
+        }
+        with _hdf5_errors(self._path):
+            for name, values in compressed.items():
+                self._file.create_dataset(f"tracks/{name}", data=values, shuffle=True, **_GZIP)
+            self._file["tracks/query"] = queries.txy
+            self._file["tracks/object_id"] = queries.object_id
+
+    def write_provenance(self, attributes: Mapping[str, Any], object_errors: Mapping[int, str]) -> None:
+        errors = [object_errors.get(object_id, "") for object_id in self._clip.object_ids]
+        with _hdf5_errors(self._path):
+            self._file.create_dataset("objects/error", data=errors, dtype=h5py.string_dtype())
+            self._file.attrs["schema"] = SCHEMA
+            for name, value in attributes.items():
+                self._file.attrs[name] = value
+
+
+@contextmanager
+def new_clip_file(
+    path: Path,
+    clip: Clip,
+    *,
+    index: Int64Array,
+    time: Float64Array,
+    mask_index: Int64Array,
+    height: int,
+    width: int,
+) -> Iterator[Hdf5Writer]:
+    """Make a clip's file under a temporary name; when the block ends well it is checked and gets its own.
+
+    Args:
+        path: where the whole file will lie.
+        clip: its prompts are recorded.
+        index, time: (T,) kept source frames and their presentation times in s.
+        mask_index: (Tm,) those of them that will have masks, ascending.
+        height, width: of the source, px.
+    Raises:
+        WriteError: the folder cannot be written, the disk is full, or the file is not whole.
+    """
+    with replacing(path) as part:
+        with _hdf5_errors(path):
+            file = h5py.File(part, "w", **_UNLOCKED)
+            _create_datasets(file, clip, index, time, mask_index, (height, width))
+        try:
+            yield Hdf5Writer(path, file, clip, mask_index)
+        except BaseException:
+            with suppress(OSError, RuntimeError):  # what is in flight says more than a failed close of a discarded file
+                file.close()
+            raise
+        with _hdf5_errors(path):
+            file.close()
+        check_file(part)
+
+
+def check_file(path: Path) -> None:
+    """Check that a clip's file has every dataset and attribute of the schema, in shapes that agree.
+
+    Raises:
+        WriteError: naming what is wrong.
+    """
+    try:
+        with h5py.File(path, "r", **_UNLOCKED) as file:
+            missing = sorted(_ATTRIBUTES - set(file.attrs))
+            if missing:
+                raise WriteError(f"{path}: the attributes {', '.join(missing)} are missing; the file is not whole")
+            if file.attrs["schema"] != SCHEMA:
+                raise WriteError(
+                    f"{path}: schema {file.attrs['schema']!r}, expected {SCHEMA!r}; made by another version"
+                )
+            result = _read(file, with_masks=False)
+            masks = file["masks/data"]
+            expected = (len(result.mask_row), len(result.object_id), file.attrs["height"], file.attrs["width"])
+            if masks.shape != expected or masks.dtype != np.bool_:
+                raise WriteError(f"{path}: masks/data is {masks.shape} {masks.dtype}, expected {expected} bool")
+            if (np.diff(result.index) <= 0).any() or not set(result.mask_row) <= set(range(len(result.index))):
+                raise WriteError(f"{path}: frames/index does not ascend, or masks/row points outside it")
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as exc:
+        raise WriteError(
+            f"{path} is not a whole result file ({exc}); delete it and run the same command again"
+        ) from exc
+
+
+def load(path: str | Path, *, masks: bool = True) -> ClipResult:
+    """Read one clip's result.
+
+    Args:
+        path: a file `clips/<clip_id>.h5` of a run folder.
+        masks: False leaves the masks on the disk (they are the bulk: T·K·H·W bytes in memory).
+    Raises:
+        WriteError: the file is not a whole result.
+    """
+    path = Path(path)
+    try:
+        with h5py.File(path, "r", **_UNLOCKED) as file:
+            return _read(file, with_masks=masks)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as exc:
+        raise WriteError(f"{path} cannot be read as a result ({exc}); expected clips/<clip_id>.h5 of a run") from exc
+
+
+class MaskReader:
+    """A file's masks, one frame in memory at a time; a context.
+
+    Attributes:
+        index: (Tm,) source frames that have masks.
+        object_id: (K,) the objects, in the order of the masks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = h5py.File(path, "r", **_UNLOCKED)
+        self._rows = self._file["masks/row"][()].tolist()
+        self._position = {row: position for position, row in enumerate(self._rows)}
+        self.index: Int64Array = self._file["frames/index"][()][self._rows]
+        self.object_id = self._file["objects/id"][()]
+
+    def row(self, row: int) -> BoolArray | None:
+        """(K, H, W) masks of a row of `frames`; None where it has none."""
+        position = self._position.get(row)
+        return None if position is None else np.asarray(self._file["masks/data"][position])
+
+    def __iter__(self) -> Iterator[tuple[int, BoolArray]]:
+        """Pairs of (source frame, (K, H, W) masks), ascending."""
+        for position, frame in enumerate(self.index):
+            yield int(frame), np.asarray(self._file["masks/data"][position])
+
+    def __enter__(self) -> MaskReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """The provenance alone, for those who look at many files."""
+    with h5py.File(path, "r", **_UNLOCKED) as file:
+        return _attributes(file)
+
+
+def _create_datasets(
+    file: h5py.File,
+    clip: Clip,
+    index: Int64Array,
+    time: Float64Array,
+    mask_index: Int64Array,
+    size: tuple[int, int],
+) -> None:
+    object_ids = clip.object_ids
+    by_object = [[prompt for prompt in clip.prompts if prompt.object_id == object_id] for object_id in object_ids]
+    names = [next((prompt.name for prompt in prompts if prompt.name), "") for prompts in by_object]
+    file["frames/index"] = index
+    file["frames/time"] = time
+    file["objects/id"] = np.asarray(object_ids, dtype=np.int32)
+    file.create_dataset("objects/name", data=names, dtype=h5py.string_dtype())
+    written = [json.dumps(prompts_as_json(prompts)) for prompts in by_object]
+    file.create_dataset("objects/prompt", data=written, dtype=h5py.string_dtype())
+    shape = (len(mask_index), len(object_ids))
+    # One chunk a mask: any frame of any object is read or written alone. What is never written reads as False.
+    chunks = (1, 1, *size) if len(mask_index) else None
+    file.create_dataset("masks/data", (*shape, *size), np.bool_, chunks=chunks, **(_GZIP if len(mask_index) else {}))
+    file["masks/row"] = np.searchsorted(index, mask_index).astype(np.int64)
+    file.create_dataset("masks/score", shape, np.float32, fillvalue=np.nan)
+
+
+def _read(file: h5py.File, *, with_masks: bool) -> ClipResult:
+    tracks = file["tracks"]
+    return ClipResult(
+        index=file["frames/index"][()],
+        time=file["frames/time"][()],
+        object_id=file["objects/id"][()],
+        object_name=tuple(file["objects/name"].asstr()[()]),
+        object_prompts=tuple(json.loads(text) for text in file["objects/prompt"].asstr()[()]),
+        object_error=tuple(file["objects/error"].asstr()[()]),
+        mask_row=file["masks/row"][()],
+        masks=file["masks/data"][()] if with_masks else None,
+        mask_score=file["masks/score"][()],
+        query=tracks["query"][()],
+        track_object_id=tracks["object_id"][()],
+        tracks=Tracks(
+            xy=tracks["xy"][()],
+            visible=tracks["visible"][()],
+            visibility=tracks["visibility"][()].astype(np.float32),
+            confidence=tracks["confidence"][()].astype(np.float32),
+        ),
+        in_mask=tracks["in_mask"][()],
+        attributes=_attributes(file),
+    )
+
+
+def _attributes(file: h5py.File) -> dict[str, Any]:
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
+
+
+@contextmanager
+def _hdf5_errors(path: Path) -> Iterator[None]:
+    """HDF5 reports a full disk as an OSError or a RuntimeError, on any write or only on closing."""
+    try:
+        yield
+    except (OSError, RuntimeError) as exc:
+        raise WriteError(f"{path} could not be written: {exc}; check that its folder is writable and has room") from exc

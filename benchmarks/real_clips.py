@@ -1,0 +1,97 @@
+"""Run whole folders of real clips through `aot.run` and print quality, speed, share of decoding and peak memory.
+
+    python benchmarks/real_clips.py --data FOLDER/davis_clips --out /tmp/out
+    python benchmarks/real_clips.py --data FOLDER/clips --out /tmp/out --no-overlay
+
+FOLDER/<name>/ holds clip.mp4 and prompt.json ({"objects": [{"id", "box", "points", "labels"}], "frame"}), and may hold
+Annotations/ (0/255 PNGs, one a frame). With --tracks FOLDER/tracks the joints of badja_<name>/tracks.npz are tracked
+in place of sampled points and PCK at 0.2 times the square root of the mask's area is scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+# GrabCut and the decoder ask for frames apart from what the stages do with them.
+FRAME_READING = ("decode", "open")
+
+
+def manifest_of(data: Path, tracks: Path | None) -> dict[str, Any]:
+    """One manifest entry a clip, from its prompt.json."""
+    clips = {}
+    for path in sorted(data.glob("*/prompt.json")):
+        prompt = json.loads(path.read_text())
+        objects = [
+            {key: item[key] for key in ("id", "box", "points", "labels")} | {"frame": prompt["frame"]}
+            for item in prompt["objects"]
+        ]
+        joints = None if tracks is None else tracks / f"badja_{path.parent.name}" / "tracks.npz"
+        if joints is not None and joints.is_file():
+            objects[0]["query_points"] = first_seen(joints)
+        if tracks is None or (joints is not None and joints.is_file()):
+            clips[f"{path.parent.name}/clip"] = {"objects": objects}
+    return {"clips": clips}
+
+
+def first_seen(path: Path) -> list[list[float]]:
+    """(frame, x, y) of every joint where it is annotated and seen for the first time."""
+    with np.load(path) as truth:
+        seen = truth["visible"] & truth["annotated"]
+        points = truth["points_xy"]
+    return [
+        [int(frames[0]), *map(float, points[joint, frames[0]])]
+        for joint in range(len(points))
+        if len(frames := np.flatnonzero(seen[joint]))
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tracks", type=Path)
+    parser.add_argument("--no-overlay", action="store_true")
+    parser.add_argument("overrides", nargs="*", help="further overrides for aot.run")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    manifest = options.out / "prompts.json"
+    manifest.write_text(json.dumps(manifest_of(options.data, options.tracks)))
+    tracks = (
+        [] if options.tracks is None else [f"dataset.tracks_pattern='{options.tracks}/badja_{{folder}}/tracks.npz'"]
+    )
+    command = [
+        sys.executable, "-m", "aot.run", "dataset=videos", f"dataset.root='{options.data}'",
+        f"dataset.prompts='{manifest}'", f"dataset.masks_pattern='{options.data}/{{folder}}/Annotations'", *tracks,
+        f"output.root='{options.out}'", f"output.overlay={not options.no_overlay}", *options.overrides,
+    ]  # fmt: skip
+    exit_code = subprocess.run(command, check=False).returncode
+    for summary in sorted(options.out.glob("videos/*/summary.csv")):
+        report(summary)
+    return exit_code
+
+
+def report(summary: Path) -> None:
+    rows = [row for row in csv.DictReader(summary.open()) if row["frames"]]
+    stages: dict[str, float] = {}
+    for row in rows:
+        with h5py.File(summary.parent / "clips" / f"{row['clip_id']}.h5", locking=False) as file:
+            for stage, seconds in json.loads(file.attrs["seconds"]).items():
+                stages[stage] = stages.get(stage, 0.0) + seconds
+    spent, frames = sum(stages.values()), sum(int(row["frames"]) for row in rows)
+    print(f"{summary.parent}: {frames} frames, {frames / spent:.1f} frames/s without overlays")
+    for stage, seconds in sorted(stages.items(), key=lambda item: -item[1]):
+        print(f"  {stage:<14}{seconds:8.2f} s  {seconds / spent:6.1%}  {1000 * seconds / frames:7.2f} ms a frame")
+    print(f"  peak memory {max(float(row['peak_memory_mb']) for row in rows):.0f} MiB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

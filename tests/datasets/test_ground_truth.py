@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aot.datasets.ground_truth import AnnotatedTruth, SceneTruth, TrackTruth
+from aot.errors import DatasetError
+from aot.types import QueryPoints
+
+
+def queries(*rows: tuple[float, float, float, int]) -> QueryPoints:
+    """Rows of (frame, x, y, object id)."""
+    values = np.array(rows, dtype=float).reshape(-1, 4)
+    return QueryPoints(txy=values[:, :3].astype(np.float32), object_id=values[:, 3].astype(np.int32))
+
+
+def frames(*numbers: int) -> np.ndarray:
+    return np.array(numbers, dtype=np.int64)
+
+
+class TestSceneTruth:
+    """A square of 4x4 px goes right by 3 px a frame over 5 frames of 16x8; on frame 2 its left half is hidden."""
+
+    @pytest.fixture
+    def truth(self, tmp_path: Path) -> SceneTruth:
+        masks = np.zeros((5, 1, 8, 16), dtype=bool)
+        motion = np.zeros((5, 1, 2, 3))
+        for frame in range(5):
+            motion[frame, 0] = [[1, 0, 3 * frame], [0, 1, 2]]
+            masks[frame, 0, 2:6, 3 * frame : 3 * frame + 4] = True
+        masks[2, 0, :, :8] = False
+        np.savez(
+            tmp_path / "square.npz",
+            masks_packed=np.packbits(masks),
+            masks_shape=masks.shape,
+            object_id=np.array([7], dtype=np.int32),
+            motion=motion,
+        )
+        return SceneTruth(tmp_path / "square.npz")
+
+    def test_masks(self, truth: SceneTruth) -> None:
+        assert truth.object_ids == (7,)
+        masks = truth.mask(2)
+        assert masks is not None
+        assert list(masks) == [7]
+        assert masks[7].shape == (8, 16)
+        assert masks[7].sum() == 8
+        assert truth.mask(5) is None
+        assert truth.mask(-1) is None
+
+    def test_a_track_follows_the_motion_both_ways_and_knows_what_hides_it(self, truth: SceneTruth) -> None:
+        tracks = truth.tracks(queries((1, 4.25, 3.5, 7)), frames(0, 1, 2, 3, 4))
+        np.testing.assert_allclose(tracks.xy[:, 0], [[1.25, 3.5], [4.25, 3.5], [7.25, 3.5], [10.25, 3.5], [13.25, 3.5]])
+        assert tracks.visible[:, 0].tolist() == [True, True, False, True, True]
+        assert tracks.annotated.all()
+
+    def test_a_point_outside_the_frame_is_not_visible(self, truth: SceneTruth) -> None:
+        tracks = truth.tracks(queries((0, 3, 3, 7), (0, 3.6, 3, 7)), frames(4))
+        assert tracks.visible.tolist() == [[True, False]]
+
+    def test_rows_are_those_of_the_frames_asked_for(self, truth: SceneTruth) -> None:
+        tracks = truth.tracks(queries((0, 1, 3, 7)), frames(4, 9, 1))
+        assert tracks.annotated[:, 0].tolist() == [True, False, True]
+        np.testing.assert_allclose(tracks.xy[:, 0], [[13, 3], [np.nan, np.nan], [4, 3]])
+
+    @pytest.mark.parametrize(
+        "query", [(0, 8, 3, 7), (0, 1, 3, 1), (2, 7, 3, 7), (9, 1, 3, 7), (0, -5, 3, 7)],
+        ids=["beside", "other object", "hidden there", "no such frame", "outside"],
+    )  # fmt: skip
+    def test_what_is_not_on_the_object_is_not_known(
+        self, truth: SceneTruth, query: tuple[float, float, float, int]
+    ) -> None:
+        tracks = truth.tracks(queries(query, (0, 1, 3, 7)), frames(0, 1))
+        assert tracks.annotated.tolist() == [[False, True], [False, True]]
+        assert not tracks.visible[:, 0].any()
+
+    def test_no_queries(self, truth: SceneTruth) -> None:
+        assert truth.tracks(queries(), frames(0, 1)).xy.shape == (2, 0, 2)
+
+    def test_demo_tracks_start_at_their_query_and_are_visible_there(self, demo_root: Path) -> None:
+        truth = SceneTruth(demo_root / "truth" / "late.npz")
+        mask = truth.mask(24)
+        assert mask is not None
+        ys, xs = np.nonzero(mask[1])
+        points = queries(*[(24, x, y, 1) for x, y in zip(xs[::50], ys[::50])])
+        tracks = truth.tracks(points, frames(*range(48)))
+        np.testing.assert_allclose(tracks.xy[24], points.txy[:, 1:], atol=1e-3)
+        assert tracks.visible[24].all()
+        assert tracks.annotated.all()
+        # Nothing passes in front in this clip; only the object's rim may round to a pixel beside it.
+        assert tracks.visible.mean() > 0.97
+
+    def test_a_damaged_file_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "bad.npz").write_bytes(b"not a zip")
+        with pytest.raises(DatasetError, match=r"cannot read the ground truth .*bad\.npz"):
+            SceneTruth(tmp_path / "bad.npz")
+
+    def test_missing_arrays_are_named(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "half.npz", motion=np.zeros((1, 1, 2, 3)), object_id=np.ones(1))
+        with pytest.raises(DatasetError, match="no masks_packed, masks_shape in it"):
+            SceneTruth(tmp_path / "half.npz")
+
+
+def save_mask(path: Path, values: np.ndarray, palette: bool = True) -> None:
+    image = Image.fromarray(values.astype(np.uint8))
+    if palette:
+        # Colours that say nothing about the indices: reading by colour would be seen.
+        image.putpalette([(37 * number) % 256 for number in range(768)])
+    path.parent.mkdir(exist_ok=True)
+    image.save(path)
+
+
+class TestAnnotatedMasks:
+    def test_palette_indices_are_objects_and_255_is_void(self, tmp_path: Path) -> None:
+        save_mask(tmp_path / "00000.png", np.array([[0, 1, 255], [3, 3, 0]]))
+        save_mask(tmp_path / "00005.png", np.array([[0, 1, 1], [0, 0, 0]]))
+        truth = AnnotatedTruth(tmp_path)
+        assert truth.object_ids == (1, 3)
+        first, later = truth.mask(0), truth.mask(5)
+        assert first is not None
+        assert later is not None
+        np.testing.assert_array_equal(first[1], [[False, True, False], [False, False, False]])
+        np.testing.assert_array_equal(first[3], [[False, False, False], [True, True, False]])
+        assert not later[3].any()
+
+    def test_frames_without_a_picture_are_not_annotated(self, tmp_path: Path) -> None:
+        save_mask(tmp_path / "00004.png", np.ones((2, 2)))
+        truth = AnnotatedTruth(tmp_path)
+        assert truth.mask(0) is None
+        assert truth.mask(4) is not None
+        assert truth.tracks(queries((0, 1, 1, 1)), frames(0)) is None
+
+    @pytest.mark.parametrize("palette", [True, False])
+    def test_nothing_but_0_and_255_is_binary(self, tmp_path: Path, palette: bool) -> None:
+        save_mask(tmp_path / "00000.png", np.array([[0, 255]]), palette)
+        save_mask(tmp_path / "00001.png", np.array([[0, 0]]), palette)
+        truth = AnnotatedTruth(tmp_path)
+        assert truth.object_ids == (0,)
+        first, later = truth.mask(0), truth.mask(1)
+        assert first is not None
+        assert later is not None
+        assert first[0].tolist() == [[False, True]]
+        assert later[0].tolist() == [[False, False]]
+
+    def test_void_on_a_frame_without_objects_is_not_taken_for_binary(self, tmp_path: Path) -> None:
+        save_mask(tmp_path / "00000.png", np.array([[0, 2]]))
+        save_mask(tmp_path / "00001.png", np.array([[0, 255]]))
+        later = AnnotatedTruth(tmp_path).mask(1)
+        assert later is not None
+        assert {number: mask.any() for number, mask in later.items()} == {2: False}
+
+    def test_one_bit_pictures_are_binary(self, tmp_path: Path) -> None:
+        Image.fromarray(np.array([[False, True]])).save(tmp_path / "00000.png")
+        mask = AnnotatedTruth(tmp_path).mask(0)
+        assert mask is not None
+        assert mask[0].tolist() == [[False, True]]
+
+    def test_a_colour_picture_is_refused(self, tmp_path: Path) -> None:
+        Image.new("RGB", (2, 2)).save(tmp_path / "00000.png")
+        with pytest.raises(DatasetError, match=r"00000\.png: a picture of mode RGB"):
+            AnnotatedTruth(tmp_path).mask(0)
+
+    def test_a_broken_picture_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "00000.png").write_bytes(b"no picture")
+        with pytest.raises(DatasetError, match=r"annotated mask .*00000\.png: not a readable picture"):
+            AnnotatedTruth(tmp_path).mask(0)
+
+    def test_names_without_a_frame_number_are_refused(self, tmp_path: Path) -> None:
+        save_mask(tmp_path / "mask_a.png", np.ones((2, 2)))
+        with pytest.raises(DatasetError, match=r"found mask_a\.png, expected pictures named by their source frame"):
+            AnnotatedTruth(tmp_path)
+
+    def test_an_empty_and_a_missing_folder_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match="found no PNG"):
+            AnnotatedTruth(tmp_path)
+        with pytest.raises(DatasetError, match="no such folder"):
+            AnnotatedTruth(tmp_path / "nowhere")
+
+
+class TestAnnotatedTracks:
+    @pytest.fixture
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Two points over four frames, known on frames 0, 2 and 3; the second is hidden on frame 2."""
+        nowhere = [np.nan, np.nan]
+        return {
+            "points_xy": np.array(
+                [[[1, 2], nowhere, [3, 4], [5, 6]], [[10, 20], nowhere, nowhere, [11, 21]]], dtype=np.float32
+            ),
+            "visible": np.array([[True, False, True, True], [True, False, False, True]]),
+            "annotated": np.array([True, False, True, True]),
+        }
+
+    def load(self, folder: Path, **arrays: np.ndarray) -> AnnotatedTruth:
+        np.savez(folder / "tracks.npz", **arrays)
+        return AnnotatedTruth(tracks_file=folder / "tracks.npz")
+
+    def tracks(self, truth: AnnotatedTruth, points: QueryPoints, numbers: np.ndarray) -> TrackTruth:
+        tracks = truth.tracks(points, numbers)
+        assert tracks is not None
+        return tracks
+
+    def test_points_are_found_by_their_position_on_the_query_frame(
+        self, tmp_path: Path, arrays: dict[str, np.ndarray]
+    ) -> None:
+        truth = self.load(tmp_path, **arrays)
+        tracks = self.tracks(truth, queries((3, 11.005, 21, 4), (0, 1, 2, 4), (0, 1.5, 2, 4)), frames(0, 1, 2, 3))
+        assert tracks.annotated.tolist() == [[True, True, False], [False] * 3, [True, True, False], [True, True, False]]
+        assert tracks.visible.tolist() == [[True, True, False], [False] * 3, [False, True, False], [True, True, False]]
+        np.testing.assert_allclose(tracks.xy[[0, 3], 0], [[10, 20], [11, 21]])
+        np.testing.assert_allclose(tracks.xy[[0, 2], 1], [[1, 2], [3, 4]])
+        assert np.isnan(tracks.xy[2, 0]).all()
+        assert truth.object_ids == ()
+        assert truth.mask(0) is None
+
+    def test_without_annotated_every_frame_is_known(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+        del arrays["annotated"]
+        tracks = self.tracks(self.load(tmp_path, **arrays), queries((0, 1, 2, 1)), frames(0, 1))
+        assert tracks.annotated[:, 0].tolist() == [True, True]
+        assert tracks.visible[:, 0].tolist() == [True, False]
+
+    def test_a_frame_that_is_not_annotated_finds_nothing(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+        arrays["points_xy"][0, 1] = [7, 7]
+        truth = self.load(tmp_path, **arrays)
+        assert not self.tracks(truth, queries((1, 7, 7, 1), (9, 1, 2, 1)), frames(0, 2)).annotated.any()
+
+    def test_with_an_object_axis_a_query_finds_only_points_of_its_object(self, tmp_path: Path) -> None:
+        xy = np.zeros((2, 1, 2, 2), dtype=np.float32)
+        xy[1, 0, 1] = [5, 5]
+        truth = self.load(tmp_path, points_xy=xy, visible=np.ones((2, 1, 2), dtype=bool))
+        tracks = self.tracks(truth, queries((0, 0, 0, 1), (0, 0, 0, 2), (0, 0, 0, 3)), frames(1))
+        np.testing.assert_allclose(tracks.xy[0, :2], [[0, 0], [5, 5]])
+        assert tracks.annotated.tolist() == [[True, True, False]]
+
+    def test_a_file_of_other_shapes_is_refused(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+        with pytest.raises(DatasetError, match=r"got points_xy \(2, 4, 2\) and visible \(4, 2\)"):
+            self.load(tmp_path, points_xy=arrays["points_xy"], visible=arrays["visible"].T)
+        with pytest.raises(DatasetError, match=r"got annotated \(3,\), expected \(4,\)"):
+            self.load(tmp_path, **(arrays | {"annotated": np.ones(3, dtype=bool)}))
+
+    def test_pickles_are_never_loaded(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match="allow_pickle=False"):
+            self.load(tmp_path, points_xy=np.array([object()]), visible=np.ones(1))

@@ -1,0 +1,302 @@
+"""GrabCut and flow on small pictures whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pytest
+
+from aot.errors import AotError, SegmentationError
+from aot.segmentation.grabcut import GrabCutSegmenter
+from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
+from tests.fakes import ArraySource
+
+HEIGHT, WIDTH = 90, 120
+RED, BLUE = (200, 40, 40), (40, 60, 200)
+
+
+def disc(x: float, y: float, radius: float = 12.0) -> BoolArray:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+
+
+def picture(*discs: tuple[BoolArray, tuple[int, int, int]], seed: int = 0) -> UInt8Array:
+    """Discs on a green ground; ground and discs are textured, so that flow has something to hold on to."""
+    texture = cv2.GaussianBlur(np.random.default_rng(7).normal(0, 60, (HEIGHT, WIDTH)), (0, 0), 2)
+    rgb = np.array((60, 130, 60)) + texture[..., np.newaxis]
+    for mask, colour in discs:
+        rgb[mask] = np.array(colour) + texture[mask][:, np.newaxis]
+    rgb += np.random.default_rng(seed).normal(0, 2, rgb.shape)
+    return rgb.clip(0, 255).astype(np.uint8)
+
+
+def red_positions(num_frames: int) -> list[tuple[float, float]]:
+    return [(30 + 2 * t, 40) for t in range(num_frames)]
+
+
+def one_disc(num_frames: int = 6) -> tuple[ArraySource, list[BoolArray]]:
+    truth = [disc(*position) for position in red_positions(num_frames)]
+    return ArraySource(np.stack([picture((mask, RED), seed=t) for t, mask in enumerate(truth)])), truth
+
+
+def two_discs(num_frames: int = 6) -> tuple[ArraySource, list[BoolArray], list[BoolArray]]:
+    """A red disc moves right and touches a blue one that stands."""
+    blue = disc(66, 46)
+    red = [disc(*position) & ~blue for position in red_positions(num_frames)]
+    rgb = np.stack([picture((mask, RED), (blue, BLUE), seed=t) for t, mask in enumerate(red)])
+    return ArraySource(rgb), red, [blue] * num_frames
+
+
+def box_of(mask: BoolArray) -> tuple[float, float, float, float]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])
+
+
+def similarity(mask: BoolArray, truth: BoolArray) -> float:
+    return float(np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth))
+
+
+def no_error(object_id: int, error: AotError) -> None:
+    raise error
+
+
+class Masks:
+    """Everything a segmenter yielded, and each (frame, object) only once."""
+
+    def __init__(self, blocks: Sequence[MaskBlock]) -> None:
+        self.masks: dict[tuple[int, int], BoolArray] = {}
+        self.scores: dict[tuple[int, int], float] = {}
+        for block in blocks:
+            for row, frame in enumerate(block.index):
+                for column, object_id in enumerate(block.object_id):
+                    key = int(frame), int(object_id)
+                    assert key not in self.masks, f"frame {key[0]}, object {key[1]} came twice"
+                    self.masks[key] = block.masks[row, column]
+                    self.scores[key] = float(block.score[row, column])
+
+    def of(self, object_id: int) -> list[BoolArray]:
+        return [mask for (_, i), mask in sorted(self.masks.items()) if i == object_id]
+
+    def frames_of(self, object_id: int) -> list[int]:
+        return sorted(frame for frame, i in self.masks if i == object_id)
+
+
+def run(source: ArraySource, *prompts: Prompt, **options: object) -> Masks:
+    segmenter = GrabCutSegmenter(**options)  # type: ignore[arg-type]
+    return Masks(list(segmenter.segment(source, prompts, on_object_error=no_error)))
+
+
+@pytest.mark.parametrize("kind", ["box", "points", "box+points", "mask"])
+def test_every_prompt_kind_finds_and_follows_the_object(kind: str) -> None:
+    source, truth = one_disc()
+    prompt = Prompt(
+        object_id=1,
+        frame=0,
+        box=box_of(truth[0]) if "box" in kind else None,
+        points=((30.0, 40.0),) if "points" in kind else (),
+        labels=(1,) if "points" in kind else (),
+        mask=truth[0] if kind == "mask" else None,
+    )
+    masks = run(source, prompt)
+    assert masks.frames_of(1) == list(range(6))
+    for found, expected in zip(masks.of(1), truth):
+        assert found.shape == (HEIGHT, WIDTH)
+        assert similarity(found, expected) > 0.85
+    assert all(0.5 < score <= 1 for score in masks.scores.values())
+
+
+def test_a_given_mask_comes_out_as_it_was_given() -> None:
+    source, truth = one_disc()
+    given = truth[0].copy()
+    given[0, 0] = True
+    masks = run(source, Prompt(object_id=1, frame=0, mask=given), working_height=40)
+    assert np.array_equal(masks.of(1)[0], given)
+
+
+def test_a_background_point_is_left_out() -> None:
+    source, red, blue = two_discs()
+    around_both = box_of(red[0] | blue[0])
+    prompt = Prompt(object_id=1, frame=0, box=around_both, points=((30, 40), (66, 46)), labels=(1, 0))
+    mask = run(source, prompt, propagate=False).of(1)[0]
+    assert mask[40, 30]
+    assert not mask[46, 66]
+
+
+def test_objects_never_overlap() -> None:
+    source, red, blue = two_discs(10)
+    masks = run(
+        source,
+        Prompt(object_id=1, frame=0, box=box_of(red[0])),
+        Prompt(object_id=2, frame=0, box=box_of(blue[0])),
+        working_height=60,
+    )
+    for first, second, true_red, true_blue in zip(masks.of(1), masks.of(2), red, blue):
+        assert not (first & second).any()
+        assert similarity(first, true_red) > 0.6
+        assert similarity(second, true_blue) > 0.6
+
+
+def test_the_smaller_of_two_nested_prompts_keeps_its_pixels() -> None:
+    source, truth = one_disc(1)
+    inner = disc(30, 40, 4)
+    masks = run(source, Prompt(object_id=1, frame=0, mask=truth[0]), Prompt(object_id=2, frame=0, mask=inner))
+    assert np.array_equal(masks.of(2)[0], inner)
+    assert np.array_equal(masks.of(1)[0], truth[0] & ~inner)
+
+
+def test_an_object_prompted_late_is_followed_both_ways_without_overlap() -> None:
+    source, red, blue = two_discs(10)
+    masks = run(
+        source,
+        Prompt(object_id=1, frame=5, box=box_of(red[5]), points=((40, 40),), labels=(1,)),
+        Prompt(object_id=2, frame=0, mask=blue[0]),
+        Prompt(object_id=3, frame=3, box=(100, 10, 110, 20)),
+    )
+    for object_id in (1, 2, 3):
+        assert masks.frames_of(object_id) == list(range(10))
+    for t, (mask, truth) in enumerate(zip(masks.of(1), red)):
+        assert similarity(mask, truth) > 0.6
+        taken = np.sum([masks.masks[t, object_id] for object_id in (1, 2, 3)], axis=0)
+        assert taken.max() <= 1
+
+
+def test_backwards_reads_only_what_began_late_needs() -> None:
+    source, truth = one_disc(8)
+    run(source, Prompt(object_id=1, frame=2, mask=truth[2]))
+    assert source.num_decoded == 6 + 3  # 2..7 forwards; 2, 1, 0 backwards
+
+
+def test_only_kept_frames_get_masks() -> None:
+    source, truth = one_disc(9)
+    source.keep(np.array([0, 3, 4, 8]))
+    masks = run(source, Prompt(object_id=1, frame=4, mask=truth[4]))
+    assert masks.frames_of(1) == [0, 3, 4, 8]
+
+
+def test_a_correction_changes_its_frame_and_those_after_it() -> None:
+    source, red, blue = two_discs(8)
+    both = Prompt(object_id=1, frame=0, mask=red[0] | blue[0])
+    correction = Prompt(object_id=1, frame=3, points=((66, 46), (36, 40)), labels=(0, 1))
+    plain, corrected = run(source, both).of(1), run(source, both, correction).of(1)
+    for t in range(3):
+        assert np.array_equal(plain[t], corrected[t])
+    for t in range(3, 8):
+        assert plain[t][46, 66]
+        assert not corrected[t][46, 66]
+        assert similarity(corrected[t], red[t]) > 0.6
+
+
+def test_a_correction_brings_a_lost_object_back() -> None:
+    source, truth = one_disc(6)
+    masks = run(
+        source,
+        Prompt(object_id=1, frame=0, mask=truth[0]),
+        Prompt(object_id=1, frame=2, mask=np.zeros((HEIGHT, WIDTH), np.bool_) | disc(110, 80, 3)),
+        Prompt(object_id=1, frame=4, box=box_of(truth[4])),
+    )
+    assert similarity(masks.of(1)[5], truth[5]) > 0.8
+
+
+def test_background_points_may_erase_an_object_that_is_gone() -> None:
+    source = ArraySource(np.stack([picture((disc(30, 40, 4), RED))] + [picture(seed=t) for t in range(3)]))
+    masks = run(
+        source,
+        Prompt(object_id=1, frame=0, mask=disc(30, 40, 4)),
+        Prompt(object_id=1, frame=2, points=((30, 40), (26, 40), (34, 40), (30, 44), (30, 36)), labels=(0,) * 5),
+    )
+    assert not masks.of(1)[2][40, 30]
+    assert masks.frames_of(1) == [0, 1, 2, 3]
+
+
+def test_without_propagation_only_prompt_frames_get_masks() -> None:
+    source, red, blue = two_discs(8)
+    prompts = [
+        Prompt(object_id=1, frame=1, box=box_of(red[1])),
+        Prompt(object_id=1, frame=3, points=((66, 46),), labels=(0,)),
+        Prompt(object_id=2, frame=6, box=box_of(blue[6])),
+    ]
+    masks = run(source, *prompts, propagate=False)
+    assert masks.frames_of(1) == [1, 3]
+    assert masks.frames_of(2) == [6]
+    assert source.num_decoded == 4  # 1, 2, 3: the correction goes on from the frame before; 6
+    assert similarity(masks.of(1)[1], red[3]) > 0.8
+
+
+def test_the_same_input_gives_the_same_masks_whatever_ran_before() -> None:
+    source, truth = one_disc()
+    prompt = Prompt(object_id=1, frame=2, box=box_of(truth[2]))
+    segmenter = GrabCutSegmenter()
+    first = Masks(list(segmenter.segment(source, [prompt], on_object_error=no_error)))
+    other, red, _ = two_discs()
+    cv2.setRNGSeed(123)
+    list(segmenter.segment(other, [Prompt(object_id=1, frame=0, box=box_of(red[0]))], on_object_error=no_error))
+    again = Masks(list(segmenter.segment(source, [prompt], on_object_error=no_error)))
+    assert first.scores == again.scores
+    for one, two in zip(first.of(1), again.of(1)):
+        assert np.array_equal(one, two)
+
+
+def test_an_object_without_a_mask_is_reported_and_the_others_go_on() -> None:
+    source, truth = one_disc()
+    errors: dict[int, AotError] = {}
+    prompts = [
+        Prompt(object_id=1, frame=0, box=box_of(truth[0])),
+        Prompt(object_id=2, frame=1, mask=np.zeros((HEIGHT, WIDTH), np.bool_)),
+        Prompt(object_id=2, frame=3, box=(90, 60, 100, 70)),
+        Prompt(object_id=3, frame=0, points=((5, 5),), labels=(0,)),
+    ]
+    blocks = GrabCutSegmenter().segment(source, prompts, on_object_error=errors.__setitem__)
+    masks = Masks(list(blocks))
+    assert masks.frames_of(1) == list(range(6))
+    assert not masks.of(2)
+    assert not masks.of(3)
+    assert sorted(errors) == [2, 3]
+    with pytest.raises(SegmentationError, match=r"object 2: its prompt on frame 1 .* gave an empty mask.*expected"):
+        raise errors[2]
+
+
+def test_an_object_that_leaves_gets_empty_masks() -> None:
+    truth = [disc(100 + 6 * t, 40, 8) for t in range(8)]
+    source = ArraySource(np.stack([picture((mask, RED), seed=t) for t, mask in enumerate(truth)]))
+    masks = run(source, Prompt(object_id=1, frame=0, mask=truth[0]))
+    assert masks.frames_of(1) == list(range(8))
+    assert np.count_nonzero(masks.of(1)[-1]) < 0.2 * np.count_nonzero(truth[0])
+
+
+@pytest.mark.parametrize("num_frames", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 1), (7, 5), (33, 51), (601, 37)])
+@pytest.mark.parametrize(
+    "kind", [{"box": (0, 0, 0, 0)}, {"points": ((0, 0),), "labels": (1,)}, {"box": (0, 0, 3, 3)}], ids=str
+)
+def test_small_and_odd_frames_do_not_crash(num_frames: int, size: tuple[int, int], kind: dict[str, object]) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (num_frames, *size, 3), dtype=np.uint8)
+    errors: dict[int, AotError] = {}
+    prompt = Prompt(object_id=1, frame=num_frames - 1, **kind)  # type: ignore[arg-type]
+    blocks = list(GrabCutSegmenter().segment(ArraySource(rgb), [prompt], on_object_error=errors.__setitem__))
+    if errors:
+        assert not blocks
+        assert isinstance(errors[1], SegmentationError)
+    else:
+        assert Masks(blocks).frames_of(1) == list(range(num_frames))
+        assert blocks[0].masks.shape == (1, 1, *size)
+
+
+def test_one_colour_everywhere_does_not_crash() -> None:
+    source = ArraySource(np.full((3, 40, 50, 3), 90, np.uint8))
+    errors: dict[int, AotError] = {}
+    prompt = Prompt(object_id=1, frame=0, box=(10, 10, 20, 20))
+    list(GrabCutSegmenter().segment(source, [prompt], on_object_error=errors.__setitem__))
+
+
+def test_blocks_come_as_the_clip_is_read() -> None:
+    source, truth = one_disc(6)
+    blocks = GrabCutSegmenter().segment(source, [Prompt(object_id=1, frame=0, mask=truth[0])], on_object_error=no_error)
+    block = next(blocks)
+    assert block.masks.shape == (1, 1, HEIGHT, WIDTH)
+    assert block.score.tolist() == [[pytest.approx(1.0)]]
+
+
+def scores(masks: Masks) -> Float32Array:
+    return np.array(list(masks.scores.values()), np.float32)

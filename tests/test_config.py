@@ -1,0 +1,164 @@
+"""Every option composes and binds; every mistake is refused with the nearest names, all at once."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aot.compose import Composed, compose_jobs, config_folder, parse_command
+from aot.config import GROUPS, RunConfig, check_config, load_run_config
+from aot.errors import ConfigError
+
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((config_folder() / group).glob("*.yaml"))]
+REQUIRED = {"video": ["dataset.path=a.mp4"], "videos": ["dataset.root=a"], "davis": ["dataset.root=a"]}
+
+
+def compose_one(*arguments: str) -> tuple[Composed, list[str]]:
+    jobs, mistakes = compose_jobs(parse_command(arguments))
+    return jobs[0], mistakes
+
+
+def checked(*arguments: str) -> RunConfig:
+    job, mistakes = compose_one(*arguments)
+    assert not mistakes
+    return check_config(job.values, job.choices)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_binds(group: str, option: str) -> None:
+    chosen = [f"{group}={option}", *REQUIRED.get(option, [])]
+    config = checked(*(chosen if group == "dataset" else ["dataset=demo", *chosen]))
+    assert getattr(config, group).name == option
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_constructor_argument_is_listed_with_its_default(group: str, option: str) -> None:
+    listed = yaml.safe_load((config_folder() / group / f"{option}.yaml").read_text())
+    module, _, name = listed.pop("_target_").rpartition(".")
+    constructor = getattr(__import__(module, fromlist=[name]), name)
+    parameters = inspect.signature(constructor).parameters
+    assert set(listed) == set(parameters)
+    # A dataset's YAML is what tells one tree from another; its values are not the class's defaults.
+    for key, parameter in parameters.items() if group != "dataset" else ():
+        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        assert listed[key] == default, f"{group}.{key}"
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_key_is_commented(group: str, option: str) -> None:
+    lines = (config_folder() / group / f"{option}.yaml").read_text().splitlines()
+    assert lines[0].startswith("#"), "the first line says what the option is"
+    bare = [line for line in lines if ":" in line and "#" not in line and not line.startswith("_target_")]
+    assert not bare
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        ([], ["dataset: none chosen", "demo, video, videos"]),
+        (["dataset=demoo"], ["did you mean demo"]),
+        (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval?"]),
+        (["dataset=demo", "root=2"], ["did you mean dataset.root or output.root"]),
+        (["dataset=demo", "tracker=lucas"], ["tracker=lucas: no such option", "lucas_kanade"]),
+        (["dataset=demo", "frame_interval=1,2"], ["add -m"]),
+        (["dataset=demo", "dataset.root=a b=c"], ["double quotes"]),
+        (["dataset=demoo", "frame_intervall=2", "tracker=x"], ["demoo", "frame_intervall", "tracker=x"]),
+    ],
+)
+def test_unknown_names(arguments: list[str], messages: list[str]) -> None:
+    _, mistakes = compose_jobs(parse_command(arguments))
+    for message in messages:
+        assert message in "\n".join(mistakes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["frame_interval=0"], ["frame_interval", "greater than or equal to 1", "got 0"]),
+        (["frame_interval=two"], ["frame_interval", "got 'two'"]),
+        (["output.overlay=maybe"], ["output.overlay", "got 'maybe'"]),
+        (["dataset.limit=0"], ["dataset.limit"]),
+        (["dataset.start_seconds=3", "dataset.end_seconds=2"], ["must be below end_seconds"]),
+        (["+output.overlayy=true"], ["output.overlayy: no such key; did you mean overlay"]),
+        (["+dataset.foo=1"], ["dataset.foo: no such key"]),
+        (["frame_interval=0", "output.evaluate=7"], ["frame_interval", "output.evaluate"]),
+    ],
+)
+def test_values_out_of_range(arguments: list[str], messages: list[str]) -> None:
+    job, mistakes = compose_one("dataset=demo", *arguments)
+    assert not mistakes
+    with pytest.raises(ConfigError) as caught:
+        check_config(job.values, job.choices)
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_required_values_are_asked_for() -> None:
+    job, _ = compose_one("dataset=videos")
+    with pytest.raises(ConfigError, match=r"dataset.root: required and not given; say dataset.root="):
+        check_config(job.values, job.choices)
+
+
+def test_one_pattern_needs_no_list() -> None:
+    assert checked("dataset=demo", "dataset.include=spin").selection.include == ("spin",)
+
+
+def test_hash_is_of_what_decides_results(tmp_path: Path) -> None:
+    plain = checked("dataset=videos", "dataset.root=a")
+    same = [
+        "dataset.root=b", "output.root=elsewhere", "output.overlay=false", "dataset.limit=3", "dataset.include=[x]",
+        "retry=[oom]", "dataset.masks_pattern=x",
+    ]  # fmt: skip
+    for override in same:
+        assert checked("dataset=videos", "dataset.root=a", override).hash == plain.hash, override
+    for override in ["frame_interval=2", "segmenter=none", "query_points=grid", "dataset.end_seconds=3"]:
+        assert checked("dataset=videos", "dataset.root=a", override).hash != plain.hash, override
+
+
+def test_run_folder_is_named_after_the_choices() -> None:
+    config = checked("dataset=demo", "segmenter=none", "frame_interval=3", "output.root=here")
+    assert config.run_folder == Path("here/demo") / f"none-lucas_kanade-k3-{config.hash[:8]}"
+
+
+def test_what_run_json_holds_checks_again() -> None:
+    config = checked("dataset=videos", "dataset.root=a", "dataset.limit=2", "frame_interval=4")
+    again = load_run_config({"config": config.as_composed(), "choices": config.choices()})
+    assert again.hash == config.hash
+    assert again.dataset.arguments["root"] == Path("a").absolute()
+
+
+def test_users_own_option_in_a_folder_of_theirs(tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text("_target_: aot.datasets.demo.Demo\nroot: mine\n")
+    config = checked("dataset=mine", "dataset.limit=1", "--config-dir", str(tmp_path))
+    assert (config.dataset.name, config.selection.limit) == ("mine", 1)
+    with pytest.raises(ConfigError, match="no such folder"):
+        compose_one("dataset=mine", "--config-dir", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("aot.datasets.nothing.Demo", "cannot be imported: No module named"),
+        ("aot.datasets.demo.Nothing", "cannot be imported.*Nothing"),
+        (None, "no _target_"),
+    ],
+)
+def test_wrong_targets(target: Any, message: str) -> None:
+    job, _ = compose_one("dataset=demo")
+    values = job.values | {"dataset": job.values["dataset"] | {"_target_": target}}
+    with pytest.raises(ConfigError, match=message):
+        check_config(values, job.choices)
+
+
+def test_sweep_expands_to_every_combination() -> None:
+    jobs, mistakes = compose_jobs(
+        parse_command(["-m", "dataset=demo", "frame_interval=1,2", "query_points=adaptive,grid"])
+    )
+    assert not mistakes
+    found = [(job.values["frame_interval"], job.choices["query_points"]) for job in jobs]
+    assert found == [(1, "adaptive"), (1, "grid"), (2, "adaptive"), (2, "grid")]

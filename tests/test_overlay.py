@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from aot import overlay
+from aot.errors import DecodeError, OutOfMemory, WriteError
+from aot.overlay import OBJECT_COLOURS, write_overlay
+from aot.types import QueryPoints, Tracks
+from tests.fakes import ArraySource
+
+GREY = 120
+
+
+def grey_clip(num_frames: int = 6, width: int = 64, height: int = 48, fps: float = 25.0) -> ArraySource:
+    return ArraySource(np.full((num_frames, height, width, 3), GREY, np.uint8), fps)
+
+
+def points(
+    num_frames: int, *starts: tuple[float, float], step: float = 0.0, visible: bool = True
+) -> tuple[Tracks, QueryPoints]:
+    """Points that go right by `step` px a frame."""
+    start = np.array(starts, dtype=np.float32).reshape(-1, 2)
+    xy = start + np.arange(num_frames, dtype=np.float32)[:, None, None] * np.array([step, 0], np.float32)
+    shape = xy.shape[:2]
+    tracks = Tracks(
+        xy=xy.astype(np.float32),
+        visible=np.full(shape, visible),
+        visibility=np.full(shape, float(visible), np.float32),
+        confidence=np.ones(shape, np.float32),
+    )
+    queries = QueryPoints(
+        txy=np.column_stack([np.zeros(len(start)), start]).astype(np.float32),
+        object_id=np.ones(len(start), np.int32),
+    )
+    return tracks, queries
+
+
+def no_masks(row: int) -> None:
+    return None
+
+
+def write(path: Path, clip: ArraySource, drawn: tuple[Tracks, QueryPoints], masks: Callable = no_masks) -> np.ndarray:
+    """Write an overlay and decode it again: (T, H, W, 3) RGB."""
+    write_overlay(path, clip, masks=masks, tracks=drawn[0], queries=drawn[1])
+    with av.open(path) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def times(path: Path) -> list[Fraction]:
+    with av.open(path) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+class TestPicture:
+    def test_only_what_is_masked_is_tinted_each_object_in_its_colour(self, tmp_path: Path) -> None:
+        masks = np.zeros((2, 48, 64), dtype=bool)
+        masks[0, 8:24, 8:24] = True
+        masks[1, 24:40, 40:56] = True
+        video = write(tmp_path / "o.mp4", grey_clip(), points(6), lambda row: masks if row != 3 else None)
+        for row in (0, 5):
+            for mask, colour in zip(masks, OBJECT_COLOURS):
+                inner = video[row][mask].reshape(16, 16, 3)[4:-4, 4:-4].mean(axis=(0, 1))
+                np.testing.assert_allclose(inner, GREY * 0.55 + np.array(colour) * 0.45, atol=12)
+            assert np.abs(video[row][:, 28:36].astype(int) - GREY).max() < 12
+        assert np.abs(video[3].astype(int) - GREY).max() < 20
+
+    def test_colours_survive_the_encoding(self, tmp_path: Path) -> None:
+        rgb = np.zeros((2, 32, 96, 3), np.uint8)
+        for column, colour in enumerate([(200, 30, 30), (30, 160, 40), (40, 60, 200)]):
+            rgb[:, :, 32 * column : 32 * column + 32] = colour
+        video = write(tmp_path / "o.mp4", ArraySource(rgb), points(2))
+        np.testing.assert_allclose(video[:, 8:24, 8:24], rgb[:, 8:24, 8:24], atol=12)
+        np.testing.assert_allclose(video[:, 8:24, 72:88], rgb[:, 8:24, 72:88], atol=12)
+
+    def test_the_source_is_not_drawn_on(self, tmp_path: Path) -> None:
+        clip = grey_clip()
+        write(tmp_path / "o.mp4", clip, points(6, (20, 20)), lambda row: np.ones((1, 48, 64), dtype=bool))
+        assert (clip.read(clip.index).rgb == GREY).all()
+
+    def test_a_seen_point_is_a_disc_and_a_hidden_one_a_ring(self, tmp_path: Path) -> None:
+        seen = write(tmp_path / "a.mp4", grey_clip(1, 640, 480), points(1, (320, 240)))[0].astype(int)
+        hidden = write(tmp_path / "b.mp4", grey_clip(1, 640, 480), points(1, (320, 240), visible=False))[0].astype(int)
+        assert np.abs(seen[240, 320] - GREY).max() > 60
+        assert np.abs(hidden[240, 320] - GREY).max() < 30
+        assert np.abs(hidden[240, 322:326] - GREY).max() > 40
+        assert np.abs(seen[240, 330:] - GREY).max() < 20
+
+    def test_a_rainbow_from_the_topmost_query_to_the_lowest(self, tmp_path: Path) -> None:
+        frame = write(tmp_path / "o.mp4", grey_clip(1, 640, 480), points(1, (320, 100), (320, 240), (320, 380)))[0]
+        assert [int(frame[y, 320].argmax()) for y in (100, 240, 380)] == [0, 1, 2]
+
+    def test_a_moving_point_pulls_a_trail_that_ends(self, tmp_path: Path) -> None:
+        clip = grey_clip(30, 640, 480)
+        video = write(tmp_path / "o.mp4", clip, points(30, (40, 240), step=16)).astype(int)
+        line = np.abs(video[29, 240] - GREY).max(axis=1)
+        now = 40 + 29 * 16
+        assert line[now - 3 * 16 - 8] > 40
+        assert line[now - 3 * 16 - 8] > line[now - 7 * 16 - 8] > 10
+        assert line[: now - 12 * 16].max() < 12
+
+    def test_a_hidden_point_pulls_no_trail(self, tmp_path: Path) -> None:
+        video = write(tmp_path / "o.mp4", grey_clip(8, 640, 480), points(8, (40, 240), step=16, visible=False))
+        assert np.abs(video[7, 240, : 40 + 6 * 16].astype(int) - GREY).max() < 12
+
+    def test_positions_that_cannot_be_drawn_are_left_out(self, tmp_path: Path) -> None:
+        tracks, queries = points(3, (20, 20), (30, 20), (40, 20))
+        tracks.xy[:, 0], tracks.xy[:, 1], tracks.xy[1, 2] = np.nan, 3e38, -1e9
+        video = write(tmp_path / "o.mp4", grey_clip(3), (tracks, queries)).astype(int)
+        assert [int(np.abs(frame - GREY).max() > 40) for frame in video] == [1, 0, 1]
+
+
+class TestFile:
+    @pytest.mark.parametrize(("width", "height"), [(64, 48), (63, 47), (64, 47), (1, 1)])
+    def test_odd_sizes_are_padded_to_even_by_replication(self, tmp_path: Path, width: int, height: int) -> None:
+        video = write(tmp_path / "o.mp4", grey_clip(3, width, height), points(3))
+        assert video.shape == (3, height + height % 2, width + width % 2, 3)
+        assert np.abs(video.astype(int) - GREY).max() < 8
+
+    def test_one_frame_lasts_as_long_as_its_rate_says(self, tmp_path: Path) -> None:
+        assert len(write(tmp_path / "o.mp4", grey_clip(1, fps=10.0), points(1, (20, 20)))) == 1
+        with av.open(tmp_path / "o.mp4") as container:
+            assert container.duration == pytest.approx(100_000, rel=0.02)
+
+    def test_frames_keep_their_times_from_the_first_one_on(self, tmp_path: Path) -> None:
+        clip = grey_clip(5)
+        clip.time = np.array([100.0, 100.04, 100.5, 100.51, 103.0])
+        assert len(write(tmp_path / "o.mp4", clip, points(5))) == 5
+        assert [float(time) for time in times(tmp_path / "o.mp4")] == pytest.approx([0, 0.04, 0.5, 0.51, 3.0], abs=1e-4)
+
+    def test_equal_times_become_strictly_increasing(self, tmp_path: Path) -> None:
+        clip = grey_clip(5)
+        clip.time = np.array([0.0, 0.04, 0.04, 0.04, 0.08])
+        write(tmp_path / "o.mp4", clip, points(5))
+        shown = times(tmp_path / "o.mp4")
+        assert np.diff(shown).min() > 0
+
+    @pytest.mark.parametrize("interval", [1e-6, 3600.0])
+    def test_extreme_rates(self, tmp_path: Path, interval: float) -> None:
+        clip = grey_clip(3)
+        clip.time = np.arange(3) * interval
+        assert len(write(tmp_path / "o.mp4", clip, points(3))) == 3
+
+    def test_only_kept_frames_are_drawn_with_their_rows(self, tmp_path: Path) -> None:
+        rgb = np.stack([np.full((48, 64, 3), 20 * number, np.uint8) for number in range(10)])
+        clip = ArraySource(rgb)
+        clip.keep(np.array([0, 4, 9]))
+        asked: list[int] = []
+        video = write(tmp_path / "o.mp4", clip, points(3), asked.append)
+        np.testing.assert_allclose(video.mean(axis=(1, 2, 3)), [0, 80, 180], atol=3)
+        assert [float(time) for time in times(tmp_path / "o.mp4")] == pytest.approx([0, 0.16, 0.36])
+        assert asked == [0, 1, 2]
+
+    def test_a_browser_can_play_it(self, tmp_path: Path) -> None:
+        write(tmp_path / "o.mp4", grey_clip(), points(6))
+        with av.open(tmp_path / "o.mp4") as container:
+            context = container.streams.video[0].codec_context
+            assert (context.name, context.pix_fmt, context.colorspace) == ("h264", "yuv420p", 1)
+        data = (tmp_path / "o.mp4").read_bytes()
+        assert data.index(b"moov") < data.index(b"mdat")
+
+    def test_it_replaces_an_older_one(self, tmp_path: Path) -> None:
+        (tmp_path / "o.mp4").write_text("old")
+        assert len(write(tmp_path / "o.mp4", grey_clip(), points(6))) == 6
+        assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
+
+
+class TestErrors:
+    def test_a_folder_that_cannot_be_made_is_a_write_error(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(WriteError, match=r"file/o\.mp4 could not be written"):
+            write(tmp_path / "file" / "o.mp4", grey_clip(), points(6))
+
+    def test_the_target_is_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "o.mp4").mkdir()
+        with pytest.raises(WriteError, match="could not be written"):
+            write(tmp_path / "o.mp4", grey_clip(), points(6))
+        assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+    def test_a_full_disk_is_a_write_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = av.open
+        monkeypatch.setattr(av, "open", lambda path, *rest, **options: real("/dev/full", *rest, **options))
+        with pytest.raises(WriteError, match="cannot write the overlay"):
+            write_overlay(tmp_path / "o.mp4", grey_clip(), masks=no_masks, tracks=points(6)[0], queries=points(6)[1])
+
+    def test_an_error_of_the_source_passes_and_leaves_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "o.mp4").write_text("old")
+        clip = grey_clip()
+
+        def fail(index: np.ndarray) -> np.ndarray:
+            raise DecodeError("frame 0 is broken")
+
+        clip._read = fail  # type: ignore[method-assign]
+        with pytest.raises(DecodeError, match="frame 0 is broken"):
+            write(tmp_path / "o.mp4", clip, points(6))
+        assert (tmp_path / "o.mp4").read_text() == "old"
+        assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
+
+    def test_memory_that_runs_out_while_encoding(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise MemoryError("no more")
+
+        monkeypatch.setattr(overlay._VideoWriter, "_mux", fail)
+        with pytest.raises(OutOfMemory, match=r"while encoding the overlay .*o\.mp4: no more"):
+            write(tmp_path / "o.mp4", grey_clip(), points(6))
+        assert not list(tmp_path.iterdir())
+
+    def test_tracks_of_another_clip_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"got tracks \(5, 0, 2\), expected \(6, 0, 2\)"):
+            write(tmp_path / "o.mp4", grey_clip(), points(5))

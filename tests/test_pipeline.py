@@ -1,0 +1,144 @@
+"""One clip, every stage: what reaches the file, and whose error is whose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import aot
+from aot.decoding.base import FrameSource
+from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
+from aot.paths import RunPaths
+from aot.pipeline import ClipSummary, Parts, Settings, process_clip
+from aot.segmentation.base import OnObjectError
+from aot.types import Clip, ClipResult, MaskBlock, Prompt
+from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
+from tests.synthetic import moving_square, write_video
+
+PARTS = Parts(BoxSegmenter(), CentreSampler(), StillTracker())
+PROVENANCE = {"source_sha256": "", "config_yaml": "", "config_hash": "", "versions": "{}", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("video") / "square.mp4", moving_square(12))
+
+
+def run(
+    folder: Path, video: Path, *prompts: Prompt, parts: Parts = PARTS, frame_interval: int = 1, **clip: Any
+) -> tuple[ClipSummary, ClipResult]:
+    paths = RunPaths(folder).clip("square")
+    settings = Settings(frame_interval, frame_interval, PROVENANCE)
+    summary = process_clip(Clip("square", video, prompts, **clip), parts, settings, paths)
+    return summary, aot.load(paths.result)
+
+
+BOX = Prompt(object_id=1, frame=0, box=(8, 20, 28, 40), name="square")
+
+
+def test_masks_tracks_and_provenance_reach_the_file(tmp_path: Path, video: Path) -> None:
+    summary, result = run(tmp_path, video, BOX)
+    assert result.index.tolist() == list(range(12))
+    np.testing.assert_allclose(result.time, np.arange(12) / 10, atol=1e-6)
+    assert result.masks is not None
+    assert result.masks.sum(axis=(2, 3)).tolist() == [[400]] * 12
+    assert result.query.tolist() == [[0, 17.5, 29.5]]
+    assert result.in_mask.all()
+    assert result.attributes["clip_id"] == "square"
+    assert (result.attributes["width"], result.attributes["height"]) == (96, 64)
+    assert result.attributes["num_source_frames"] == 12
+    assert json.loads(result.attributes["attempts"]) == [{"rung": 1, "frame_interval": 1, "error": None}]
+    assert {"open", "decode", "segment", "track"} <= set(json.loads(result.attributes["seconds"]))
+    assert result.attributes["peak_memory_bytes"] > 2**20
+    assert (summary.num_points, summary.num_frames, summary.in_mask_share) == (1, 12, 1.0)
+
+
+def test_interval_keeps_prompt_and_query_frames(tmp_path: Path, video: Path) -> None:
+    late = Prompt(object_id=2, frame=7, box=(0, 0, 9, 9), query_points=((5, 3, 3), (7, 4, 4)))
+    _, result = run(tmp_path, video, BOX, late, frame_interval=4)
+    assert result.index.tolist() == [0, 4, 5, 7, 8]
+    np.testing.assert_allclose(result.time, np.array([0, 4, 5, 7, 8]) / 10, atol=1e-6)
+    assert result.query.tolist() == [[0, 17.5, 29.5], [5, 3, 3], [7, 4, 4]]
+    assert result.track_object_id.tolist() == [1, 2, 2]
+    assert result.attributes["frame_interval"] == 4
+
+
+def test_time_range_keeps_source_numbers(tmp_path: Path, video: Path) -> None:
+    _, result = run(tmp_path, video, replace(BOX, frame=3), start_seconds=0.25, end_seconds=0.8, frame_interval=2)
+    assert result.index.tolist() == [3, 4, 6]
+
+
+def test_prompt_frames_alone(tmp_path: Path, video: Path) -> None:
+    parts = replace(PARTS, segmenter=BoxSegmenter(propagate=False))
+    _, result = run(tmp_path, video, BOX, replace(BOX, object_id=2, frame=5), parts=parts)
+    assert result.mask_row.tolist() == [0, 5]
+    assert result.in_mask[0].all()
+    assert not result.in_mask[1].any()
+
+
+def test_query_points_need_no_mask(tmp_path: Path, video: Path) -> None:
+    summary, result = run(tmp_path, video, Prompt(object_id=4, frame=0, query_points=((2, 10.5, 30),)))
+    assert result.masks is not None
+    assert result.masks.shape == (0, 1, 64, 96)
+    assert result.query.tolist() == [[2, 10.5, 30]]
+    assert np.isnan(summary.in_mask_share)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (Prompt(object_id=2, frame=99, box=(0, 0, 9, 9)), "frame 99 is beyond the end"),
+        (Prompt(object_id=2, frame=0, points=((1, 1),), labels=(1,)), "no box"),
+        (Prompt(object_id=2, frame=0, box=(0, 0, 1, 1)), "no query point inside its mask of 1 px"),
+    ],
+)
+def test_one_object_fails_and_the_other_is_whole(tmp_path: Path, video: Path, bad: Prompt, message: str) -> None:
+    summary, result = run(tmp_path, video, BOX, bad)
+    assert list(summary.object_errors) == [2]
+    assert message in result.object_error[1]
+    assert result.object_error[0] == ""
+    assert set(result.track_object_id) == {1}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind", "stage"),
+    [
+        (Prompt(object_id=2, frame=99, box=(0, 0, 9, 9)), PromptError, "prompts"),
+        (Prompt(object_id=2, frame=0, points=((1, 1),), labels=(1,)), SegmentationError, "query_points"),
+    ],
+)
+def test_a_clip_without_any_good_object_fails(
+    tmp_path: Path, video: Path, prompt: Prompt, kind: type[AotError], stage: str
+) -> None:
+    with pytest.raises(kind, match="object 2") as caught:
+        run(tmp_path, video, prompt)
+    assert (caught.value.clip_id, caught.value.stage) == ("square", stage)
+    assert list((tmp_path).rglob("*.h5")) == []
+
+
+def test_a_video_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_text("no video")
+    with pytest.raises(DecodeError, match=r"broken\.mp4") as caught:
+        run(tmp_path, tmp_path / "broken.mp4", BOX)
+    assert caught.value.stage == "open"
+
+
+class _Hungry(BoxSegmenter):
+    def segment(
+        self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
+    ) -> Iterator[MaskBlock]:
+        yield from super().segment(frames, prompts, on_object_error=on_object_error)
+        raise MemoryError
+
+
+def test_memory_errors_become_out_of_memory_and_leave_no_file(tmp_path: Path, video: Path) -> None:
+    with pytest.raises(OutOfMemory, match="larger frame_interval") as caught:
+        run(tmp_path, video, BOX, parts=replace(PARTS, segmenter=_Hungry()), frame_interval=2)
+    assert (caught.value.stage, caught.value.frame_interval) == ("segment", 2)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,0 +1,274 @@
+"""The main job from the command line: exit codes, isolation of failures, resuming, sweeps."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aot
+from aot.run import main
+from tests.synthetic import moving_square, write_video
+
+ENTRY = "{objects: [{id: 1, name: square, box: [8, 20, 28, 40]}]}"
+PROMPTS = f"clips:\n  '*': {ENTRY}\n"
+FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points=adaptive", "query_points.num_points=20"]
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three videos in a tree, one with a name as people give them."""
+    root = tmp_path_factory.mktemp("source")
+    for number, name in enumerate(["a.mp4", "day 1/-b=(é) 100%.mp4", "day 1/c.mp4"]):
+        write_video(root / name, moving_square(8, seed=number))
+    (root / "prompts.yaml").write_text(PROMPTS)
+    return root
+
+
+@pytest.fixture
+def folder(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with a copy of the videos in `my clips`."""
+    shutil.copytree(source, tmp_path / "my clips")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str, root: str = "my clips") -> int:
+    return main(["dataset=videos", f"dataset.root='{root}'", *FAST, *arguments])
+
+
+def run_folder(folder: Path) -> Path:
+    (path,) = (folder / "outputs" / "videos").iterdir()
+    return path
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with (path / "summary.csv").open(newline="") as file:
+        return {row["clip_id"]: row for row in csv.DictReader(file)}
+
+
+def started(path: Path) -> list[str]:
+    """Clips that workers began with, over all runs in the folder."""
+    lines = [line for ledger in sorted(path.glob("ledger/*.jsonl")) for line in ledger.read_text().splitlines()]
+    return [event["clip_id"] for event in map(json.loads, lines) if event["event"] == "started"]
+
+
+def test_a_folder_of_videos_becomes_whole_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    path = run_folder(folder)
+    ids = ["a", "day 1/-b=(é) 100%", "day 1/c"]
+    assert sorted(rows(path)) == ids
+    for clip_id in ids:
+        result = aot.load(path / "clips" / f"{clip_id}.h5")
+        assert result.attributes["clip_id"] == clip_id
+        assert len(result.index) == 8
+        assert result.tracks.visible.any()
+        assert (path / "overlays" / f"{clip_id}.mp4").stat().st_size > 1000
+    listed = json.loads((path / "run.json").read_text())
+    assert sorted(listed["clips"]) == ids
+    assert listed["config_hash"].startswith(path.name[-8:])
+    assert "3 clips: 3 done" in capsys.readouterr().out
+    assert list(path.rglob("*.part")) == []
+
+
+def test_the_same_command_does_nothing_twice(folder: Path) -> None:
+    assert run() == 0
+    path = run_folder(folder)
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
+    assert run() == 0
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")} == before
+    assert len(started(path)) == 3
+
+
+def test_what_is_missing_or_has_changed_is_taken_again(folder: Path) -> None:
+    assert run() == 0
+    path = run_folder(folder)
+    (path / "clips" / "a.h5").unlink()
+    (path / "overlays" / "day 1" / "c.mp4").unlink()
+    assert run() == 0
+    assert sorted(started(path)[3:]) == ["a", "day 1/c"]
+    write_video(folder / "my clips" / "a.mp4", moving_square(6))
+    os.utime(folder / "my clips" / "day 1" / "c.mp4")  # touched, but the same
+    assert run() == 0
+    assert started(path)[5:] == ["a"]
+    assert len(aot.load(path / "clips" / "a.h5").index) == 6
+    (folder / "my clips" / "prompts.yaml").write_text(PROMPTS + f"  a: {ENTRY.replace('28, 40', '30, 42')}\n")
+    assert run() == 0
+    assert started(path)[6:] == ["a"]
+
+
+def test_results_survive_a_lost_ledger_and_a_moved_dataset(folder: Path) -> None:
+    assert run() == 0
+    path = run_folder(folder)
+    shutil.rmtree(path / "ledger")
+    (folder / "my clips").rename(folder / "moved")
+    assert run(root="moved") == 0
+    assert started(path) == []
+
+
+def test_another_dataset_never_overwrites_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    write_video(folder / "other" / "a.mp4", moving_square(5))
+    (folder / "other" / "prompts.yaml").write_text(PROMPTS)
+    assert run(root="other") == 2
+    assert "another video" in capsys.readouterr().err
+    assert len(aot.load(run_folder(folder) / "clips" / "a.h5").index) == 8
+
+
+def test_a_broken_clip_fails_alone_and_is_not_tried_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "my clips" / "a.mp4").write_text("not a video")
+    assert run() == 1
+    path = run_folder(folder)
+    failure = json.loads((path / "failures" / "a.json").read_text())
+    assert (failure["class"], failure["stage"]) == ("decode", "open")
+    assert "DecodeError" in failure["traceback"]
+    assert Path(failure["log"]).is_file()
+    assert rows(path)["a"]["state"] == "failed"
+    assert rows(path)["day 1/c"]["state"] == "done"
+    assert run() == 1
+    assert len(started(path)) == 3
+    assert "1 failed before" in capsys.readouterr().out
+    assert run("retry=[decode]") == 1
+    assert started(path)[3:] == ["a"]
+    shutil.copy(folder / "my clips" / "day 1" / "c.mp4", folder / "my clips" / "a.mp4")
+    assert run() == 0, "what changed is tried again by itself"
+    assert not (path / "failures" / "a.json").exists()
+
+
+def test_one_object_fails_alone(folder: Path) -> None:
+    (folder / "my clips" / "prompts.yaml").write_text(
+        "clips: {a: {objects: [{id: 1, box: [8, 20, 28, 40]}, {id: 2, box: [500, 20, 510, 40]}]}}"
+    )
+    assert run() == 1
+    path = run_folder(folder)
+    assert rows(path)["a"]["state"] == "partial"
+    assert "object 2" in rows(path)["a"]["error"]
+    assert aot.load(path / "clips" / "a.h5").object_error[0] == ""
+    assert run() == 1, "a partial clip stays partial"
+
+
+def test_a_pilot_is_part_of_the_whole(folder: Path) -> None:
+    assert run("dataset.limit=1") == 0
+    path = run_folder(folder)
+    assert started(path) == ["a"]
+    assert run("dataset.exclude=['*/c']") == 0
+    assert started(path)[1:] == ["day 1/-b=(é) 100%"]
+
+
+def test_clips_without_prompt_are_left_out_aloud(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "my clips" / "prompts.yaml").write_text(f"clips: {{a: {ENTRY}}}")
+    assert run() == 0
+    assert "2 clips have no prompt and are left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dataset.include=[nothing]"], "matches no clip"),
+        (["dataset.prompts=none.yaml"], "none.yaml: cannot be read"),
+        (["frame_interval=0"], "greater than or equal to 1"),
+        (["retry=[a, nonsense]"], "nonsense is neither a clip id nor a class"),
+        (["dataset.exclude=['*']"], "none of the 0 chosen clips"),
+    ],
+)
+def test_wrong_commands_start_nothing(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "outputs").exists()
+
+
+def test_an_empty_folder_and_two_videos_of_one_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "empty").mkdir()
+    assert run(root="empty") == 2
+    assert "holds no video" in capsys.readouterr().err
+    shutil.copy(folder / "my clips" / "a.mp4", folder / "my clips" / "a.mkv")
+    assert run() == 2
+    assert "would both be the clip 'a'" in capsys.readouterr().err
+
+
+def test_one_video_with_its_prompt_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = "dataset.path='my clips/day 1/-b=(é) 100%.mp4'"
+    prompt = ["dataset.box=[8,20,28,40]", "dataset.points=[[18,30]]", "dataset.labels=[1]", "frame_interval=3"]
+    assert main(["dataset=video", path, *prompt, *FAST]) == 0
+    (result,) = (folder / "outputs" / "video").glob("*/clips/*.h5")
+    assert aot.load(result).index.tolist() == [0, 3, 6]
+    assert main(["dataset=video", path, "dataset.box=[8,20]"]) == 2
+    assert "dataset.box" in capsys.readouterr().err
+    assert main(["dataset=video", path]) == 2
+    assert "nothing says where the object is" in capsys.readouterr().err
+
+
+def test_a_sweep_gives_every_value_its_folder(folder: Path) -> None:
+    shutil.copy(folder / "my clips" / "a.mp4", folder / "my clips" / "a2.mp4")
+    (folder / "my clips" / "a.mp4").write_text("not a video")
+    assert run("-m", "frame_interval=1,4", "dataset.include=[a,a2]") == 1
+    (sweep,) = (folder / "outputs" / "videos").iterdir()
+    assert sweep.name.startswith("sweep-")
+    lengths = {path.name.split("-k")[1][0]: len(aot.load(path / "clips/a2.h5").index) for path in sweep.iterdir()}
+    assert lengths == {"1": 8, "4": 2}
+    assert all(rows(path)["a"]["state"] == "failed" for path in sweep.iterdir())
+
+
+def test_a_wrong_value_in_a_sweep_starts_nothing(folder: Path) -> None:
+    assert run("-m", "frame_interval=1,0") == 2
+    assert not (folder / "outputs").exists()
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "aot.run", "dataset=videos", "dataset.root='my clips'", *FAST, *arguments]
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_interrupted_runs_leave_whole_files_and_go_on(folder: Path, number: signal.Signals, exit_code: int) -> None:
+    write_video(folder / "my clips" / "b.mp4", moving_square(400))
+    environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
+    process = subprocess.Popen(command(), cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:  # "a: done": the run is now in the middle of b
+        if line.startswith("a: done"):
+            process.send_signal(number)
+            break
+    process.stderr.close()
+    assert process.wait(timeout=60) == exit_code
+    path = run_folder(folder)
+    assert [file.name for file in path.rglob("*.h5")] == ["a.h5"]
+    aot.load(path / "clips" / "a.h5")
+    (folder / "my clips" / "b.mp4").unlink()
+    shutil.copy(folder / "my clips" / "a.mp4", folder / "my clips" / "b.mp4")
+    assert run() == 0
+    assert started(path).count("a") == 1
+    assert list(path.rglob("*.part")) == []
+
+
+def test_help_and_cfg_read_well(folder: Path) -> None:
+    def say(*arguments: str) -> Any:
+        environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
+        return subprocess.run(
+            [sys.executable, "-m", "aot.run", *arguments], capture_output=True, text=True, env=environment, check=False
+        )
+
+    shown = say("--help")
+    assert shown.returncode == 0
+    assert "dataset: davis, demo, video, videos" in shown.stdout
+    shown = say("--cfg", "job", "dataset=videos")
+    assert shown.returncode == 0
+    assert "root: ???" in shown.stdout
+    assert "hydra" not in shown.stdout
+    assert say("--nonsense").returncode == 2
+    assert list(folder.iterdir()) == [folder / "my clips"], "looking leaves nothing behind"
+
+
+def test_the_command_line_imports_no_models() -> None:
+    code = "import sys, aot.run; sys.exit(bool({'torch', 'cv2', 'decord', 'sam2', 'av'} & set(sys.modules)))"
+    environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0

@@ -1,0 +1,207 @@
+"""The file of one clip: what is written is read back, and only whole files get their name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import aot
+from aot.errors import DecodeError, WriteError
+from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
+from aot.writing.hdf5 import MaskReader, check_file, load, new_clip_file
+
+HEIGHT, WIDTH = 6, 8
+CLIP = Clip(
+    clip_id="day1/ep 1",
+    source=Path("ep 1.mp4"),
+    prompts=(
+        Prompt(object_id=2, frame=0, name="mug", box=(0, 0, 4, 4)),
+        Prompt(object_id=2, frame=6, points=((1, 1),), labels=(0,)),
+        Prompt(object_id=7, frame=3, points=((5, 5),), labels=(1,)),
+    ),
+)
+INDEX = np.array([0, 3, 6, 9], dtype=np.int64)
+TIMES = np.array([0.2, 0.35, 0.5, 0.75])
+TEXTS = "clip_id source source_sha256 config_yaml config_hash versions device attempts seconds created".split()
+ATTRIBUTES: dict[str, Any] = dict.fromkeys(TEXTS, "") | {
+    "width": WIDTH, "height": HEIGHT, "fps": 20.0, "num_source_frames": 10, "frame_interval_requested": 3,
+    "frame_interval": 3, "peak_memory_bytes": 1,
+}  # fmt: skip
+
+
+def tracks(num_frames: int, num_points: int, seed: int = 0) -> Tracks:
+    rng = np.random.default_rng(seed)
+    shape = (num_frames, num_points)
+    return Tracks(
+        xy=rng.normal(size=(*shape, 2)).astype(np.float32),
+        visible=rng.random(shape) > 0.5,
+        visibility=rng.random(shape).astype(np.float32),
+        confidence=rng.random(shape).astype(np.float32),
+    )
+
+
+def block(frames: list[int], object_ids: list[int], seed: int = 0) -> MaskBlock:
+    rng = np.random.default_rng(seed)
+    shape = (len(frames), len(object_ids))
+    return MaskBlock(
+        index=np.array(frames, dtype=np.int64),
+        object_id=np.array(object_ids, dtype=np.int32),
+        masks=rng.random((*shape, HEIGHT, WIDTH)) > 0.5,
+        score=rng.random(shape).astype(np.float32),
+    )
+
+
+def write(path: Path, blocks: list[MaskBlock], num_points: int = 5, mask_index: np.ndarray = INDEX) -> Tracks:
+    made = tracks(len(INDEX), num_points)
+    txy = np.zeros((num_points, 3), dtype=np.float32)
+    queries = QueryPoints(txy=txy, object_id=np.full(num_points, 2, dtype=np.int32))
+    with new_clip_file(
+        path, CLIP, index=INDEX, time=TIMES, mask_index=mask_index, height=HEIGHT, width=WIDTH
+    ) as writer:
+        for item in blocks:
+            writer.write_masks(item)
+        writer.write_tracks(made, queries, made.visible)
+        writer.write_provenance(ATTRIBUTES, {7: "no mask"})
+    return made
+
+
+def test_all_that_is_written_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "clips" / "day1" / "ep 1.h5"
+    forward, backward = block([3, 6, 9], [2, 7]), block([0], [7], seed=1)
+    made = write(path, [forward, backward])
+    result = aot.load(path)
+    assert result.index.tolist() == INDEX.tolist()
+    assert result.time.tolist() == TIMES.tolist()
+    assert result.object_id.tolist() == [2, 7]
+    assert result.object_name == ("mug", "")
+    assert [prompt["frame"] for prompt in result.object_prompts[0]] == [0, 6]
+    assert result.object_error == ("", "no mask")
+    assert result.mask_row.tolist() == [0, 1, 2, 3]
+    assert result.masks is not None
+    assert np.array_equal(result.masks[1:], forward.masks)
+    assert np.array_equal(result.masks[0, 1], backward.masks[0, 0])
+    assert not result.masks[0, 0].any(), "what was never written reads as no mask"
+    assert np.isnan(result.mask_score[0, 0])
+    assert np.array_equal(result.mask_score[1:], forward.score)
+    assert np.array_equal(result.tracks.xy, made.xy)
+    assert np.array_equal(result.in_mask, made.visible)
+    np.testing.assert_allclose(result.tracks.visibility, made.visibility, atol=1e-3)
+    np.testing.assert_allclose(result.flow(), np.diff(made.xy, axis=0))
+    assert result.attributes["schema"] == "aot/1"
+    assert result.attributes["num_source_frames"] == 10
+
+
+def test_the_file_is_as_the_contract_says(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", [block([0, 3, 6, 9], [2, 7])])
+    expected = {
+        "frames/index": ((4,), "int64"), "frames/time": ((4,), "float64"), "objects/id": ((2,), "int32"),
+        "masks/data": ((4, 2, HEIGHT, WIDTH), "bool"), "masks/row": ((4,), "int64"), "masks/score": ((4, 2), "float32"),
+        "tracks/xy": ((4, 5, 2), "float32"), "tracks/visible": ((4, 5), "bool"),
+        "tracks/visibility": ((4, 5), "float16"), "tracks/confidence": ((4, 5), "float16"),
+        "tracks/query": ((5, 3), "float32"), "tracks/object_id": ((5,), "int32"), "tracks/in_mask": ((4, 5), "bool"),
+    }  # fmt: skip
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert {name: (file[name].shape, str(file[name].dtype)) for name in expected} == expected
+        assert file["masks/data"].chunks == (1, 1, HEIGHT, WIDTH)
+        assert file["masks/data"].compression == "gzip", "readable without any filter plugin"
+        assert json.loads(file["objects/prompt"].asstr()[0])[0]["box"] == [0, 0, 4, 4]
+
+
+def test_masks_of_some_frames_only(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", [block([3], [2, 7])], mask_index=np.array([3], dtype=np.int64))
+    result = load(tmp_path / "a.h5")
+    assert result.mask_row.tolist() == [1]
+    with MaskReader(tmp_path / "a.h5") as masks:
+        assert masks.row(0) is None
+        assert [frame for frame, _ in masks] == [3]
+        only = masks.row(1)
+    assert only is not None
+    assert result.masks is not None
+    assert np.array_equal(only, result.masks[0])
+
+
+def test_no_masks_and_no_points(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", [], num_points=0, mask_index=np.zeros(0, dtype=np.int64))
+    result = load(tmp_path / "a.h5")
+    assert result.masks is not None
+    assert result.masks.shape == (0, 2, HEIGHT, WIDTH)
+    assert result.tracks.xy.shape == (4, 0, 2)
+
+
+def test_an_error_on_the_way_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DecodeError, match="frame 3"),
+        new_clip_file(
+            tmp_path / "a.h5", CLIP, index=INDEX, time=TIMES, mask_index=INDEX, height=HEIGHT, width=WIDTH
+        ) as writer,
+    ):
+        writer.write_masks(block([0], [2]))
+        raise DecodeError("frame 3")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_not_finished_gets_no_name(tmp_path: Path) -> None:
+    with (
+        pytest.raises(WriteError, match="attributes"),
+        new_clip_file(tmp_path / "a.h5", CLIP, index=INDEX, time=TIMES, mask_index=INDEX, height=HEIGHT, width=WIDTH),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=r"file/a\.h5 could not be written"):
+        write(tmp_path / "file" / "a.h5", [])
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "truncated", "no_tracks", "wrong_shape", "other_schema"])
+def test_broken_files_are_told(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.h5"
+    write(path, [block([0, 3, 6, 9], [2, 7])])
+    if damage == "missing":
+        path.unlink()
+    elif damage == "text":
+        path.write_text("not HDF5")
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        with h5py.File(path, "a") as file:
+            if damage == "no_tracks":
+                del file["tracks"]
+            elif damage == "wrong_shape":
+                del file["tracks/in_mask"]
+                file["tracks/in_mask"] = np.zeros((2, 2), dtype=np.bool_)
+            else:
+                file.attrs["schema"] = "aot/99"
+    with pytest.raises(WriteError, match=r"a\.h5"):
+        check_file(path)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    order=st.permutations(INDEX.tolist()),
+    ids=st.lists(st.sampled_from([2, 7]), min_size=1, unique=True),
+    seed=st.integers(0, 99),
+)
+def test_blocks_may_come_in_any_order(tmp_path: Path, order: list[int], ids: list[int], seed: int) -> None:
+    whole = block(order, ids, seed)
+    blocks = [
+        MaskBlock(whole.index[i : i + 1], whole.object_id, whole.masks[i : i + 1], whole.score[i : i + 1])
+        for i in range(len(order))
+    ]
+    write(tmp_path / "a.h5", blocks)
+    result = load(tmp_path / "a.h5")
+    assert result.masks is not None
+    for position, frame in enumerate(order):
+        row = INDEX.tolist().index(frame)
+        for column, object_id in enumerate(ids):
+            stored = result.masks[row, result.object_id.tolist().index(object_id)]
+            assert np.array_equal(stored, whole.masks[position, column])
