@@ -24,6 +24,9 @@ from aot.launching.plan import Plan, Work, make_plan
 from aot.launching.summary import print_summary, summary_rows, write_summary
 from aot.paths import remove_abandoned_parts
 
+# Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.
+_FILE_WIDTH = 120
+
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -61,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_plan(plan: Plan) -> int:
     """Do what a plan still needs, say what came of it, and return the exit code."""
     console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH, soft_wrap=True)
     try:
         plan.write()
         remove_abandoned_parts(plan.paths.root)

@@ -70,20 +70,20 @@ def as_queries(txy: Float32Array) -> QueryPoints:
 
 def with_sampled(joints: QueryPoints, mask_path: Path) -> QueryPoints:
     """The joints and, after them, points all over the object on frame 0, as in a run on a whole object."""
-    mask = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE) > 0
+    mask = np.asarray(cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)) > 0
     xy = AdaptiveSampler().sample(mask)
     return as_queries(np.concatenate([joints.txy, np.column_stack([np.zeros(len(xy)), xy]).astype(np.float32)]))
 
 
 def stand_still(frames: FrameSource, queries: QueryPoints) -> Float32Array:
     """Every point stays at its query."""
-    return np.broadcast_to(queries.txy[:, 1:], (len(frames.index), len(queries), 2))
+    return np.tile(queries.txy[:, 1:], (len(frames.index), 1, 1))
 
 
 def plain_lucas_kanade(frames: FrameSource, queries: QueryPoints) -> Float32Array:
     """OpenCV's tracker from frame to frame, forwards (nothing is scored before a joint's query)."""
     start = queries.txy[:, 0]
-    xy = stand_still(frames, queries).copy()
+    xy = stand_still(frames, queries)
     previous = None
     for block in frames.blocks():
         for frame, rgb in zip(block.index, block.rgb):

@@ -34,9 +34,9 @@ def _open(clip: Clip) -> FrameSource:
         from aot.decoding.frame_folder import FrameFolder
 
         return FrameFolder(clip.source, fps=clip.fps)
-    from aot.decoding.decord_video import DecordVideo
+    from aot.decoding.video_file import VideoFile
 
-    return DecordVideo(clip.source)
+    return VideoFile(clip.source)
 
 
 def _keep_time_range(source: FrameSource, clip: Clip) -> None:

@@ -11,9 +11,12 @@ import numpy as np
 
 from aot.types import Float64Array, FrameBlock, Int64Array, UInt8Array
 
-# One block is about this many bytes of RGB: 26 frames at 854x480, one at 8K. Enough that a seek backwards pays,
-# little beside what any model needs.
+# One block is about this many bytes of RGB, 27 frames at 854x480: little beside what any model needs.
 BLOCK_BYTES = 32 * 2**20
+
+# Backwards, every piece is decoded from the key frame before it: the larger the piece, the less is decoded twice. This
+# much makes a pass over a group of 250 frames of 854x480 1.8 times the work of a pass forwards; a block makes it 5.3.
+BACKWARD_BYTES = 4 * BLOCK_BYTES
 
 
 class FrameSource(ABC):
@@ -75,9 +78,15 @@ class FrameSource(ABC):
             index: source frames, ascending or descending; None: all kept frames, ascending.
         """
         wanted = self.index if index is None else np.asarray(index, dtype=np.int64)
-        step = max(1, BLOCK_BYTES // (self.width * self.height * 3))
-        for start in range(0, len(wanted), step):
-            yield self.read(wanted[start : start + step])
+        frame_bytes = self.width * self.height * 3
+        step = max(1, BLOCK_BYTES // frame_bytes)
+        is_backwards = len(wanted) > 1 and wanted[0] > wanted[-1]
+        piece = max(step, BACKWARD_BYTES // frame_bytes) if is_backwards else step
+        for start in range(0, len(wanted), piece):
+            block = self.read(wanted[start : start + piece])
+            for row in range(0, len(block.index), step):
+                rows = slice(row, row + step)
+                yield FrameBlock(index=block.index[rows], time=block.time[rows], rgb=block.rgb[rows])
 
     def read(self, index: Int64Array | Sequence[int]) -> FrameBlock:
         """Decode some kept frames, in the order of `index`; meant for a few, `blocks` is for many."""
@@ -88,8 +97,7 @@ class FrameSource(ABC):
         decoded = self._read(wanted[order])
         self.decode_seconds += time.perf_counter() - started
         self.num_decoded += len(wanted)
-        rgb = decoded if np.array_equal(order, np.arange(len(order))) else decoded[np.argsort(order)]
-        return FrameBlock(index=wanted, time=self.time[rows], rgb=rgb)
+        return FrameBlock(index=wanted, time=self.time[rows], rgb=_reordered(decoded, order))
 
     def __enter__(self) -> FrameSource:
         return self
@@ -98,6 +106,15 @@ class FrameSource(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _reordered(decoded: UInt8Array, order: Int64Array) -> UInt8Array:
+    """Undo a sort; the two usual orders cost no copy."""
+    if np.array_equal(order, np.arange(len(order))):
+        return decoded
+    if np.array_equal(order, np.arange(len(order))[::-1]):
+        return decoded[::-1]
+    return decoded[np.argsort(order)]
 
 
 def kept_frames(num_source_frames: int, frame_interval: int, always: Sequence[int] = ()) -> Int64Array:

@@ -20,18 +20,12 @@ class VideoProbe:
 
     stream_index: int
     """The stream that FFmpeg thinks best; not always the first one."""
-    num_packets: int
-    """At least T: some packets are decoded and never shown, as an edit list says."""
-    begin: tuple[int, int]
-    """Time stamps of the packet decoded first, and of the packet presented first (shown or not)."""
     pts: Int64Array
     """(T,) presentation time stamps, ascending, in units of the stream's time base."""
     time: Float64Array
     """(T,) the same in s, not rebased."""
     restart_frame: Int64Array
     """(R,) ascending frames from which decoding can start: nothing before them is needed by, or shown after, them."""
-    restart_packet: Int64Array
-    """(R,) their packets' places among all packets in the order of presentation (and of decoding: there it is one)."""
     width: int
     """As shown, in px: after rotation metadata, before non-square pixels are stretched."""
     height: int
@@ -75,15 +69,11 @@ def probe_video(path: Path) -> VideoProbe:
         ) from exc
     pts = np.sort(packets.pts[packets.is_shown])
     time = np.asarray(pts * time_base, dtype=np.float64)
-    restart_packet = _clean_keys(packets)
     return VideoProbe(
         stream_index=index,
-        num_packets=len(packets.pts),
-        begin=(int(packets.pts[0]), int(packets.pts.min())),
         pts=pts,
         time=time,
-        restart_frame=np.searchsorted(pts, packets.pts[restart_packet]).astype(np.int64),
-        restart_packet=restart_packet,
+        restart_frame=np.searchsorted(pts, packets.pts[_clean_keys(packets)]).astype(np.int64),
         width=width,
         height=height,
         fps=float(fps) if fps else _average_fps(time),
@@ -93,15 +83,6 @@ def probe_video(path: Path) -> VideoProbe:
 def ffmpeg_path(path: Path) -> str:
     """Write a path so that FFmpeg takes neither a leading dash for an option nor a colon for a protocol."""
     return str(path.absolute())
-
-
-def how_to_rewrite(path: Path) -> str:
-    """Say how the same pictures are put into a container that is easily sought, without loss."""
-    rewritten = path.with_name(f"{path.stem}_rewritten.mkv")
-    return (
-        f"write it anew without loss: "
-        f"ffmpeg -i {shlex.quote(str(path))} -map 0:v:0 -c copy {shlex.quote(str(rewritten))}"
-    )
 
 
 def how_to_mend(path: Path) -> str:

@@ -23,7 +23,7 @@ from aot.types import Clip
 from aot.writing.hdf5 import load
 
 _REPORTED_PACKAGES = (
-    "auto-objects-tracker", "torch", "torchvision", "rf-sam-2", "numpy", "opencv-python-headless", "decord2", "av",
+    "auto-objects-tracker", "torch", "torchvision", "rf-sam-2", "numpy", "opencv-python-headless", "av",
     "h5py", "hydra-core",
 )  # fmt: skip
 

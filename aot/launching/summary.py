@@ -20,6 +20,12 @@ COLUMNS = (
     "peak_memory_mb J PCK error"
 ).split()
 
+_HEADINGS = {
+    "clip_id": "clip", "state": "state", "objects": "objects", "points": "points", "frames": "frames",
+    "frame_interval": "interval", "visible": "visible", "in_mask": "in mask", "seconds": "seconds",
+    "J": "J", "PCK": "PCK",
+}  # fmt: skip
+
 # More rows than this scroll the totals out of sight; the file has them all.
 _MOST_ROWS = 40
 
@@ -44,27 +50,27 @@ def write_summary(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) -> None:
-    """The closing table: all clips of a small run, the failed ones of a large run, and the totals."""
+    """The closing table: all clips of a small run, what is not whole of a large one; the totals; where to look."""
     shown = [row for row in rows if len(rows) <= _MOST_ROWS or row["state"] != "done"][:_MOST_ROWS]
-    scored = any(row["J"] != "" or row["PCK"] != "" for row in rows)
-    columns = ["clip_id", "state", "objects", "points", "frames", "frame_interval", "visible", "in_mask", "seconds"]
-    columns += ["J", "PCK"] if scored else []
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("clip_id", "state") else "right")
+    for column, heading in _HEADINGS.items():
+        if any(row[column] != "" for row in rows):
+            table.add_column(heading, justify="left" if column in ("clip_id", "state") else "right", overflow="fold")
     for row in shown:
-        table.add_row(*(_text(row[column]) for column in columns))
+        table.add_row(*(_text(row[column]) for column in _HEADINGS if any(other[column] != "" for other in rows)))
     console.print(table)
-    for row in rows:
+    for row in shown:
         if row["error"]:
-            console.print(f"{row['clip_id']}: {row['state']}: {row['error']}", markup=False, highlight=False)
+            console.print(f"{row['clip_id']}: {row['error']}", markup=False, highlight=False)
     counts = Counter(row["state"] for row in rows)
     total = ", ".join(f"{counts[state]} {state}" for state in ("done", "partial", "failed", "pending") if counts[state])
-    console.print(f"{len(rows)} clips: {total}", highlight=False)
-    if scored:
-        console.print(
-            f"mean J {_mean(rows, 'J')}, mean PCK {_mean(rows, 'PCK')} against the known truth", highlight=False
-        )
+    lines = [f"{len(rows)} clips: {total}"]
+    if any(row["J"] != "" or row["PCK"] != "" for row in rows):
+        lines.append(f"against the known truth: mean J {_mean(rows, 'J')}, mean PCK {_mean(rows, 'PCK')}")
+    looks = ["clips/*.h5 (aot.load)", *(["overlays/*.mp4"] if plan.config.output.overlay else []), "summary.csv"]
+    looks += ["failures/*.json"] if counts["failed"] + counts["partial"] else []
+    lines.append(f"look at {plan.paths.root}: {', '.join(looks)}")
+    console.print("\n".join(lines), markup=False, highlight=False)
 
 
 def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str, Any]:

@@ -119,8 +119,10 @@ def _thinned(xy: Int64Array, wanted: int) -> Int64Array:
     if side <= 1:
         return xy
     x, y = xy.T // side
-    _, first = np.unique(y * (x.max() + 1) + x, return_index=True)
-    return xy[first]
+    cell = y * (x.max() + 1) + x
+    pixel_of = np.full(cell.max() + 1, -1, dtype=np.int64)
+    pixel_of[cell] = np.arange(len(xy))
+    return xy[pixel_of[pixel_of >= 0]]
 
 
 def _farthest_points(xy: Int64Array, first: int, count: int) -> Int64Array:

@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from aot.errors import AotError, SegmentationError
-from aot.segmentation.grabcut import GrabCutSegmenter
-from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
+from aot.errors import AotError, OutOfMemory, SegmentationError
+from aot.segmentation.grabcut import GrabCutSegmenter, _flow
+from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
 from tests.fakes import ArraySource
 
 HEIGHT, WIDTH = 90, 120
-RED, BLUE = (200, 40, 40), (40, 60, 200)
+RED, BLUE, YELLOW = (200, 40, 40), (40, 60, 200), (230, 220, 60)
+BYSTANDER = 105, 15
 
 
 def disc(x: float, y: float, radius: float = 12.0) -> BoolArray:
@@ -45,7 +46,8 @@ def two_discs(num_frames: int = 6) -> tuple[ArraySource, list[BoolArray], list[B
     """A red disc moves right and touches a blue one that stands."""
     blue = disc(66, 46)
     red = [disc(*position) & ~blue for position in red_positions(num_frames)]
-    rgb = np.stack([picture((mask, RED), (blue, BLUE), seed=t) for t, mask in enumerate(red)])
+    bystander = disc(*BYSTANDER, 6), YELLOW
+    rgb = np.stack([picture((mask, RED), (blue, BLUE), bystander, seed=t) for t, mask in enumerate(red)])
     return ArraySource(rgb), red, [blue] * num_frames
 
 
@@ -152,7 +154,7 @@ def test_an_object_prompted_late_is_followed_both_ways_without_overlap() -> None
         source,
         Prompt(object_id=1, frame=5, box=box_of(red[5]), points=((40, 40),), labels=(1,)),
         Prompt(object_id=2, frame=0, mask=blue[0]),
-        Prompt(object_id=3, frame=3, box=(100, 10, 110, 20)),
+        Prompt(object_id=3, frame=3, box=box_of(disc(*BYSTANDER, 6))),
     )
     for object_id in (1, 2, 3):
         assert masks.frames_of(object_id) == list(range(10))
@@ -229,13 +231,26 @@ def test_the_same_input_gives_the_same_masks_whatever_ran_before() -> None:
     prompt = Prompt(object_id=1, frame=2, box=box_of(truth[2]))
     segmenter = GrabCutSegmenter()
     first = Masks(list(segmenter.segment(source, [prompt], on_object_error=no_error)))
-    other, red, _ = two_discs()
+    other, red, blue = two_discs()
     cv2.setRNGSeed(123)
-    list(segmenter.segment(other, [Prompt(object_id=1, frame=0, box=box_of(red[0]))], on_object_error=no_error))
+    for mask in (red[0], blue[0], red[0] | blue[0]):  # windows of other sizes
+        elsewhere = [Prompt(object_id=1, frame=0, mask=mask)]
+        list(segmenter.segment(other, elsewhere, on_object_error=no_error))
     again = Masks(list(segmenter.segment(source, [prompt], on_object_error=no_error)))
     assert first.scores == again.scores
     for one, two in zip(first.of(1), again.of(1)):
         assert np.array_equal(one, two)
+
+
+def test_flow_does_not_depend_on_what_ran_before() -> None:
+    """A used DISOpticalFlow keeps what it chose for an earlier picture of another size."""
+    rng = np.random.default_rng(0)
+    # Pictures that do not match leave the result to where the search starts.
+    start, end = rng.integers(0, 255, (2, 220, 220), dtype=np.uint8)
+    for height, width in rng.integers(40, 220, (12, 2)):
+        pair = start[:height, :width].copy(), end[:height, :width].copy()
+        fresh = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        assert np.array_equal(_flow(*pair), fresh.calc(*pair, None))
 
 
 def test_an_object_without_a_mask_is_reported_and_the_others_go_on() -> None:
@@ -298,5 +313,24 @@ def test_blocks_come_as_the_clip_is_read() -> None:
     assert block.score.tolist() == [[pytest.approx(1.0)]]
 
 
-def scores(masks: Masks) -> Float32Array:
-    return np.array(list(masks.scores.values()), np.float32)
+def test_no_prompts_give_no_masks() -> None:
+    source, _ = one_disc(2)
+    assert not run(source).masks
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [(-4, OutOfMemory, "out of memory in OpenCV"), (-5, SegmentationError, "OpenCV failed on a 120x90 px frame")],
+)
+def test_errors_of_opencv_become_ours(
+    monkeypatch: pytest.MonkeyPatch, code: int, kind: type[AotError], message: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        error = cv2.error("grabCut went wrong")
+        error.code = code
+        raise error
+
+    monkeypatch.setattr(cv2, "grabCut", fail)
+    source, truth = one_disc(2)
+    with pytest.raises(kind, match=message):
+        run(source, Prompt(object_id=1, frame=0, box=box_of(truth[0])))

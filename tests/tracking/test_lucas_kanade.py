@@ -131,6 +131,43 @@ def test_a_cut_ends_visibility() -> None:
     assert tracks.visibility[3].mean() < tracks.visibility[2].mean()
 
 
+def test_goes_on_while_the_light_fades() -> None:
+    """In the end no colour is what it was at the query and no point looks like itself; flow still holds."""
+    frames = panning_clip(25, (1, 1))
+    fading = (frames * np.linspace(1, 0.5, 25)[:, None, None, None]).astype(np.uint8)
+    tracks = LucasKanadeTracker().track(ArraySource(fading), query((0, 60, 60), (0, 70, 60), (0, 60, 70)))
+    np.testing.assert_allclose(tracks.xy[-1], [[84, 84], [94, 84], [84, 94]], atol=4)
+
+
+def test_the_shape_tells_strays_from_limbs() -> None:
+    rng = np.random.default_rng(4)
+    home = rng.uniform(0, 300, (30, 2))
+    turned = home @ np.array([[0.5, 0.3], [-0.2, 0.9]]).T + [200, 50]
+    xy = turned.copy()
+    xy[:4] += [40, 30]  # a limb
+    say = np.ones(30)
+    for _ in range(15):
+        xy[4:7] -= [30, 0]  # left behind, more so with every frame
+        shape, distance, say = lucas_kanade._fit_shape(home, xy, np.ones(30), say)
+    np.testing.assert_allclose(shape.place(home)[7:], turned[7:], atol=12)
+    np.testing.assert_allclose(shape.home(shape.place(home)), home, atol=FLOAT32_ROUNDING)
+    assert (distance[4:7] > lucas_kanade.STRAY_DISTANCE).all()
+    assert (distance[:4] < lucas_kanade.STRAY_DISTANCE).all()
+    assert say[4:7].max() < 0.01 < say[7:].min()
+
+
+@pytest.mark.parametrize("num_points", [6, 12])
+def test_many_points_on_one_pixel_and_on_a_line(num_points: int) -> None:
+    """Shapes that leave rotation, scale or all of it open."""
+    frames = panning_clip(5, (2, 1))
+    pixel = query(*[(0, 80, 60)] * num_points)
+    line = query(*[(t % 2, 60 + 4 * t, 60) for t in range(num_points)])
+    for queries in (pixel, line):
+        tracks = LucasKanadeTracker().track(ArraySource(frames), queries)
+        moved = (4 - queries.txy[:, :1]) * [2, 1]
+        np.testing.assert_allclose(tracks.xy[-1], queries.txy[:, 1:] + moved, atol=0.5)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (8, 8), (1, 50), (7, 301), (33, 2)])
 @pytest.mark.parametrize("num_frames", [1, 2, 3])
 def test_any_size_and_length(shape: tuple[int, int], num_frames: int) -> None:

@@ -1,0 +1,185 @@
+"""Datasets that are found on the disk: trees of videos, trees of frames and masks, and which clips are chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aot.datasets.base import check_clip_ids, select_clips
+from aot.datasets.mask_folders import MaskFolders
+from aot.datasets.single_video import SingleVideo
+from aot.datasets.videos import Videos
+from aot.errors import ConfigError, DatasetError
+from aot.types import Clip, MaskFile
+
+MANIFEST = "clips: {'*': {objects: [{id: 1, box: [0, 0, 2, 2]}]}}"
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def videos(root: Path, **options: Path) -> Videos:
+    (root / "prompts.yaml").write_text(MANIFEST)
+    return Videos(root, root / "prompts.yaml", **options)
+
+
+class TestVideos:
+    def test_ids_are_paths_without_suffix(self, tmp_path: Path) -> None:
+        names = ["b.MP4", "a b/-x.mkv", "a b/ü/ep.003.webm", "notes.txt", ".hidden.mp4", ".cache/x.mp4", "z/frame.png"]
+        touch(tmp_path, *names)
+        assert [clip.clip_id for clip in videos(tmp_path).clips()] == ["a b/-x", "a b/ü/ep.003", "b"]
+
+    def test_linked_folders_are_followed_but_never_in_a_circle(self, tmp_path: Path) -> None:
+        touch(tmp_path, "root/a.mp4", "elsewhere/b.mp4")
+        (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")
+        assert [clip.clip_id for clip in videos(tmp_path / "root").clips()] == ["a", "link/b"]
+
+    def test_truth_is_found_by_pattern(self, tmp_path: Path) -> None:
+        touch(tmp_path, "day/a.mp4")
+        (tmp_path / "day" / "Annotations").mkdir()
+        Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).save(tmp_path / "day" / "Annotations" / "00000.png")
+        found = videos(tmp_path, masks_pattern=tmp_path / "{folder}" / "Annotations").ground_truth("day/a")
+        assert found is not None
+        assert found.mask(0) is not None
+        assert videos(tmp_path, masks_pattern=Path("truth/{clip_id}")).ground_truth("day/a") is None
+        with pytest.raises(ConfigError, match=r"masks_pattern=\{nonsense\}"):
+            videos(tmp_path, masks_pattern=Path("{nonsense}"))
+
+
+def save_mask(path: Path, values: list[list[int]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.array(values, dtype=np.uint8)).convert("P")
+    image.putdata([value for row in values for value in row])
+    image.save(path)
+
+
+@pytest.fixture
+def davis(tmp_path: Path) -> Path:
+    """DAVIS 2017 in small: one clip of two objects (255 is void), one of one binary object."""
+    touch(
+        tmp_path, *(f"JPEGImages/480p/{clip}/{frame:05d}.jpg" for clip in ("two", "one", "other") for frame in range(2))
+    )
+    save_mask(tmp_path / "Annotations/480p/two/00000.png", [[0, 1, 1, 1], [2, 1, 1, 1], [255, 1, 1, 1]])
+    save_mask(tmp_path / "Annotations/480p/one/00000.png", [[0, 255, 255], [0, 255, 255]])
+    (tmp_path / "ImageSets/2017").mkdir(parents=True)
+    (tmp_path / "ImageSets/2017/val.txt").write_text("two\none\n\n")
+    return tmp_path
+
+
+def tree(root: Path, **options: object) -> MaskFolders:
+    layout = {
+        "images": "JPEGImages/480p", "annotations": "Annotations/480p", "split": "ImageSets/2017/val.txt",
+    }  # fmt: skip
+    return MaskFolders(root, **layout | options)  # type: ignore[arg-type]
+
+
+class TestMaskFolders:
+    def test_first_annotation_becomes_the_prompt(self, davis: Path) -> None:
+        two, one = tree(davis).clips()
+        path = davis / "Annotations/480p/two/00000.png"
+        assert [(prompt.object_id, prompt.mask) for prompt in two.prompts] == [
+            (1, MaskFile(path, 1)),
+            (2, MaskFile(path, 2)),
+        ]
+        assert [(prompt.object_id, prompt.mask) for prompt in one.prompts] == [
+            (1, MaskFile(davis / "Annotations/480p/one/00000.png", 255))
+        ]
+        assert (two.fps, two.source) == (24.0, davis / "JPEGImages/480p/two")
+
+    def test_as_box_and_as_points(self, davis: Path) -> None:
+        boxes = tree(davis, prompt_from="box").clips()[0].prompts
+        assert [prompt.box for prompt in boxes] == [(1, 0, 4, 3), (0, 1, 1, 2)]
+        points = tree(davis, prompt_from="points").clips()[0].prompts
+        assert points[1].points == ((0.0, 1.0),)
+        assert all(0 < x < 4 for x, _ in points[0].points)
+
+    def test_manifest_in_place_of_annotations(self, davis: Path) -> None:
+        (davis / "p.yaml").write_text(MANIFEST)
+        assert all(clip.prompts[0].box == (0, 0, 2, 2) for clip in tree(davis, prompts=davis / "p.yaml").clips())
+
+    def test_no_split_means_every_folder(self, davis: Path) -> None:
+        with pytest.raises(DatasetError, match="holds no numbered PNG; expected the masks of clip 'other'"):
+            tree(davis, split=None).clips()
+
+    def test_what_is_missing_is_named(self, davis: Path) -> None:
+        with pytest.raises(DatasetError, match=r"val2\.txt cannot be read"):
+            tree(davis, split="ImageSets/2017/val2.txt").clips()
+        with pytest.raises(DatasetError, match="no folder .*1080p"):
+            tree(davis, images="JPEGImages/1080p").clips()
+        (davis / "ImageSets/2017/val.txt").write_text("gone\n")
+        with pytest.raises(DatasetError, match="lists gone; no such folder"):
+            tree(davis).clips()
+        (davis / "ImageSets/2017/val.txt").write_text("two\n")
+        (davis / "Annotations/480p/two/00000.png").write_text("no picture")
+        with pytest.raises(DatasetError, match="not a readable picture"):
+            tree(davis).clips()
+
+    def test_truth_is_the_annotation(self, davis: Path) -> None:
+        truth = tree(davis).ground_truth("two")
+        assert truth is not None
+        assert truth.object_ids == (1, 2)
+        assert tree(davis).ground_truth("other") is None
+
+
+class TestSingleVideo:
+    def test_prompt_from_options(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a b.mp4")
+        (clip,) = SingleVideo(tmp_path / "a b.mp4", frame=4, points=[[1, 2], [3, 4]], labels=[1, 0]).clips()
+        assert clip.clip_id == "a b"
+        assert (clip.prompts[0].frame, clip.prompts[0].labels) == (4, (1, 0))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({}, "nothing says where the object is"),
+            ({"box": [3, 3, 1, 1]}, r"dataset\.box: .*x0 < x1"),
+            ({"points": [[1, 2]], "labels": [1, 1]}, "labels"),
+            ({"mask": Path("m.png"), "box": [0, 0, 1, 1]}, "a mask stands alone"),
+        ],
+    )
+    def test_wrong_prompts(self, options: dict[str, object], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            SingleVideo(Path("a.mp4"), **options)  # type: ignore[arg-type]
+
+    def test_no_such_file(self) -> None:
+        with pytest.raises(DatasetError, match=r"dataset.path=none\.mp4 does not exist"):
+            SingleVideo(Path("none.mp4"), box=[0, 0, 1, 1]).clips()
+
+
+def clips(*ids: str) -> list[Clip]:
+    return [Clip(clip_id, Path(f"{clip_id}.mp4")) for clip_id in ids]
+
+
+def chosen(found: list[Clip], **options: object) -> list[str]:
+    defaults = {"include": (), "exclude": (), "limit": None, "start_seconds": None, "end_seconds": None}
+    return [clip.clip_id for clip in select_clips(found, **defaults | options)]  # type: ignore[arg-type]
+
+
+class TestSelection:
+    found = clips("b", "a", "day1/x", "day1/y", "[odd] *")
+
+    def test_patterns_ids_and_limit(self) -> None:
+        assert chosen(self.found) == ["[odd] *", "a", "b", "day1/x", "day1/y"]
+        assert chosen(self.found, include=["day1/*", "a"]) == ["a", "day1/x", "day1/y"]
+        assert chosen(self.found, include=["[odd] *"]) == ["[odd] *"], "an id is an id before it is a pattern"
+        assert chosen(self.found, exclude=["day1/*"], limit=2) == ["[odd] *", "a"]
+
+    def test_time_range_reaches_the_clips(self) -> None:
+        (clip,) = select_clips(clips("a"), include=(), exclude=(), limit=None, start_seconds=1.0, end_seconds=2.0)
+        assert (clip.start_seconds, clip.end_seconds) == (1.0, 2.0)
+
+    def test_unknown_names(self) -> None:
+        with pytest.raises(DatasetError, match=r"'day1/z' matches no clip .* did you mean day1/"):
+            chosen(self.found, include=["day1/z"])
+
+    @pytest.mark.parametrize("clip_id", ["../a", "/a", "a/../../b", "", "a\0b"])
+    def test_ids_never_leave_the_output_folder(self, clip_id: str) -> None:
+        with pytest.raises(DatasetError, match="expected a relative path"):
+            check_clip_ids([Clip(clip_id, Path("a.mp4"))])

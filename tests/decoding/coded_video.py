@@ -1,0 +1,58 @@
+"""Small videos whose pictures say their own number, so that a wrong frame is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from aot.types import Int64Array, UInt8Array
+
+NUM_BITS = 8
+BITS = 2 ** np.arange(NUM_BITS)
+
+FPS = 25
+
+# B-frames, and a key frame every 12 frames that nothing reaches across.
+CLOSED_GROUPS = {"x264-params": "keyint=12:min-keyint=12:bframes=3:scenecut=0"}
+
+
+def coded_picture(number: int, width: int = 64, height: int = 48) -> UInt8Array:
+    """(H, W, 3): eight columns, white where the number's bit is set, the lowest bit to the left."""
+    columns = np.arange(width) * NUM_BITS // width
+    is_white = (number >> columns) & 1
+    return np.broadcast_to((is_white * 255).astype(np.uint8)[None, :, None], (height, width, 3)).copy()
+
+
+def numbers_in(rgb: UInt8Array) -> Int64Array:
+    """(B,) what the pictures (B, H, W, 3) say."""
+    columns = rgb.mean(axis=(1, 3)).reshape(len(rgb), NUM_BITS, -1).mean(axis=2)
+    return ((columns > 127) @ BITS).astype(np.int64)
+
+
+def write_coded_video(
+    path: Path,
+    numbers: Iterable[int] = range(40),
+    times_ms: Sequence[int] | None = None,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    size: tuple[int, int] = (64, 48),
+) -> Path:
+    """Encode one picture for each number, shown at `times_ms` or every 40 ms."""
+    numbers = list(numbers)
+    # MPEG-2 takes no time base of ms.
+    time_base = Fraction(1, FPS if times_ms is None else 1000)
+    times = range(len(numbers)) if times_ms is None else times_ms
+    with av.open(str(path.absolute()), "w") as container:
+        stream = container.add_stream(codec, rate=FPS, options=CLOSED_GROUPS if options is None else options)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.time_base = time_base
+        for number, time in zip(numbers, times):
+            frame = av.VideoFrame.from_ndarray(coded_picture(number, *size), format="rgb24")
+            frame.pts, frame.time_base = time, time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

@@ -1,0 +1,184 @@
+"""Every frame is the right one, in whatever order it is asked for; what is broken is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aot.decoding import base
+from aot.decoding.video_file import VideoFile
+from aot.errors import DecodeError
+from tests.decoding.coded_video import CLOSED_GROUPS, numbers_in, write_coded_video
+
+OPEN_X264 = {"x264-params": "keyint=12:min-keyint=12:bframes=3:scenecut=0:open-gop=1"}
+OPEN_X265 = {"x265-params": "keyint=12:min-keyint=12:bframes=3:scenecut=0:open-gop=1:log-level=none"}
+
+KINDS = {
+    "closed groups.mp4": ("libx264", CLOSED_GROUPS),
+    "closed.mkv": ("libx264", CLOSED_GROUPS),
+    "open.mp4": ("libx264", OPEN_X264),
+    "open.mkv": ("libx264", OPEN_X264),
+    "open_hevc.mp4": ("libx265", OPEN_X265),
+    "one_group.mp4": ("libx264", {"x264-params": "keyint=250:bframes=3:scenecut=0"}),
+    "intra.mp4": ("libx264", {"x264-params": "keyint=1"}),
+    "mpeg4.avi": ("mpeg4", {"g": "12", "q:v": "3"}),
+    "broadcast.ts": ("libx264", CLOSED_GROUPS),
+    "mpeg2.mkv": ("mpeg2video", {"bf": "2", "g": "12", "q:v": "3"}),
+}
+
+
+@pytest.fixture(params=KINDS)
+def video(request: pytest.FixtureRequest, tmp_path: Path) -> VideoFile:
+    codec, options = KINDS[request.param]
+    return VideoFile(write_coded_video(tmp_path / request.param, range(100), codec=codec, options=options))
+
+
+def read_in_blocks(video: VideoFile, index: np.ndarray, size: int = 9) -> list[int]:
+    return [n for start in range(0, len(index), size) for n in numbers_in(video.read(index[start : start + size]).rgb)]
+
+
+class TestRightFrames:
+    """Every container and coding, read in every order."""
+
+    def test_forwards_twice(self, video: VideoFile) -> None:
+        for _ in range(2):
+            assert read_in_blocks(video, video.index) == list(range(100))
+
+    def test_backwards(self, video: VideoFile) -> None:
+        assert read_in_blocks(video, video.index[::-1]) == list(range(100))[::-1]
+
+    def test_streams_both_ways_in_blocks(self, video: VideoFile, monkeypatch: pytest.MonkeyPatch) -> None:
+        frame_bytes = video.width * video.height * 3
+        monkeypatch.setattr(base, "BLOCK_BYTES", 7 * frame_bytes)
+        monkeypatch.setattr(base, "BACKWARD_BYTES", 30 * frame_bytes)
+        for index in (video.index, video.index[::-1], video.index[60:20:-3]):
+            blocks = list(video.blocks(index))
+            assert max(len(block.index) for block in blocks) == 7
+            assert [n for block in blocks for n in numbers_in(block.rgb)] == index.tolist()
+            np.testing.assert_allclose(np.concatenate([block.time for block in blocks]), video.time[index])
+
+    @pytest.mark.parametrize("interval", [3, 40])
+    def test_decimated(self, video: VideoFile, interval: int) -> None:
+        video.keep(video.index[::interval])
+        assert read_in_blocks(video, video.index) == list(range(0, 100, interval))
+        assert read_in_blocks(video, video.index[::-1]) == list(range(0, 100, interval))[::-1]
+
+    def test_at_random(self, video: VideoFile) -> None:
+        order = np.random.default_rng(0).permutation(100)
+        assert read_in_blocks(video, order, size=4) == order.tolist()
+
+    def test_late_frame_first(self, video: VideoFile) -> None:
+        assert numbers_in(video.read([99, 98, 99, 50]).rgb).tolist() == [99, 98, 99, 50]
+        assert numbers_in(video.read([0]).rgb).tolist() == [0]
+
+
+class TestTimes:
+    def test_variable_rate_and_late_start(self, tmp_path: Path) -> None:
+        times = [250 + 50 * i + 50 * (i // 4) for i in range(40)]
+        with VideoFile(write_coded_video(tmp_path / "vfr.mp4", range(40), times)) as video:
+            np.testing.assert_allclose(video.time, np.array(times) / 1000, atol=1e-6)
+            assert read_in_blocks(video, video.index[::-1]) == list(range(40))[::-1]
+
+    def test_of_block_follows_its_order(self, tmp_path: Path) -> None:
+        with VideoFile(write_coded_video(tmp_path / "a.mp4")) as video:
+            np.testing.assert_allclose(video.read([7, 2]).time, [0.28, 0.08], atol=1e-6)
+
+
+def test_equal_pictures_in_a_row_are_frames(tmp_path: Path) -> None:
+    numbers = [7] * 30 + [9] + [7] * 29
+    with VideoFile(write_coded_video(tmp_path / "still.mp4", numbers)) as video:
+        assert read_in_blocks(video, video.index) == numbers
+        assert read_in_blocks(video, video.index[::-1]) == numbers[::-1]
+
+
+@pytest.mark.parametrize(
+    "name", ["-dash-.mp4", "with space.mp4", "fünf 映像.mp4", "50%d#1?x=y&z.mp4", "file:a.mp4", "it's.mp4"]
+)
+def test_odd_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coded_video(tmp_path / "plain.mp4", range(5)).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with VideoFile(Path(name)) as video:
+        assert read_in_blocks(video, video.index) == list(range(5))
+
+
+@pytest.mark.parametrize("size", [(8, 2), (8, 16), (66, 50)])
+def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+    with VideoFile(write_coded_video(tmp_path / "a.mp4", range(3), size=size)) as video:
+        assert video.read([2, 0]).rgb.shape == (2, size[1], size[0], 3)
+
+
+class TestBroken:
+    def test_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "notes.mp4"
+        path.write_text("not a video\n" * 50)
+        with pytest.raises(DecodeError, match=r"notes\.mp4 \(600 bytes\): cannot be read as a video"):
+            VideoFile(path)
+
+    def test_zero_bytes(self, tmp_path: Path) -> None:
+        path = tmp_path / "empty.mp4"
+        path.touch()
+        with pytest.raises(DecodeError, match=r"empty\.mp4 \(0 bytes\)"):
+            VideoFile(path)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(DecodeError, match=r"gone\.mp4 \(no such file\)"):
+            VideoFile(tmp_path / "gone.mp4")
+
+    def test_cut_in_the_middle(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        whole = write_coded_video(tmp_path / "whole.mkv", range(100), size=(320, 240)).read_bytes()
+        cut = tmp_path / "cut.mkv"
+        cut.write_bytes(whole[: len(whole) // 2])
+        # Matroska needs no end: what is there is a shorter video, and is given whole.
+        with VideoFile(cut) as video:
+            assert read_in_blocks(video, video.index[:-1]) == list(range(len(video.index) - 1))
+        assert capfd.readouterr().err == ""
+
+    def test_bytes_lost_inside(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        path = write_coded_video(tmp_path / "holes.mp4", range(100), size=(320, 240))
+        content = bytearray(path.read_bytes())
+        middle = content.index(b"mdat") + 4000
+        content[middle : middle + 3000] = bytes(3000)
+        path.write_bytes(content)
+        with (
+            pytest.raises(DecodeError, match=r"frame \d+ \(.* s\) cannot be decoded.*re-encode.*ffmpeg -i"),
+            VideoFile(path) as video,
+        ):
+            read_in_blocks(video, video.index)
+        assert capfd.readouterr().err == ""
+
+    def test_frames_that_do_not_come(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A decoder that leaves out frames without a word would shift all that follow."""
+        with VideoFile(write_coded_video(tmp_path / "a.mp4", range(40))) as video:
+            decoded = video._decode
+            monkeypatch.setattr(video, "_decode", lambda: decoded() if video._next != 20 else skip(decoded))
+            assert read_in_blocks(video, video.index[:18]) == list(range(18))
+            with pytest.raises(
+                DecodeError, match=r"frame 20 \(0\.800 s\) cannot be decoded: a picture with another time"
+            ):
+                read_in_blocks(video, video.index[18:])
+
+
+def skip(decoded):  # type: ignore[no-untyped-def]
+    decoded()
+    return decoded()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to count open files in")
+def test_close_lets_go_of_the_file(tmp_path: Path) -> None:
+    path = write_coded_video(tmp_path / "a.mp4")
+    video = VideoFile(path)
+    video.read([30, 2])
+    assert open_handles(path) > 0
+    video.close()
+    assert open_handles(path) == 0
+    with pytest.raises(DecodeError, match="is closed"):
+        video.read([0])
+    video.close()
+
+
+def open_handles(path: Path) -> int:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(os.path.realpath(link) == str(path.resolve()) for link in links)

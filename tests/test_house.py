@@ -1,0 +1,97 @@
+"""The house's order: imports point up the list, adapters keep to themselves, and an installed wheel is whole."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import aot
+
+PACKAGE = Path(aot.__file__).parent
+ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "writing")
+
+# A module may import what stands in an earlier entry, or in its own.
+ORDER = [
+    ["aot.errors"],
+    ["aot.types"],
+    ["aot.paths", "aot.mask_images"],
+    ["aot.prompts"],
+    [f"aot.{role}" for role in ROLES],
+    ["aot.overlay"],
+    ["aot.pipeline"],
+    ["aot.evaluate"],
+    ["aot.config"],
+    ["aot.compose"],
+    ["aot.launching"],
+    ["aot.run"],
+]
+# Commands that start from a run folder build on everything; their imports are inside `main`.
+COMMANDS = {"aot.evaluate"}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor(module: str) -> int:
+    return next(n for n, names in enumerate(ORDER) if any(module == x or module.startswith(f"{x}.") for x in names))
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    inside_main = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef) and function.name == "main" and module_of(path) in COMMANDS
+        for node in ast.walk(function)
+    }
+    found = {
+        node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in inside_main
+    }
+    return {name for name in found if name.startswith("aot.")}
+
+
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if module_of(path) != "aot" and "conf" not in path.parts]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_of)
+def test_imports_point_up_only(path: Path) -> None:
+    own = module_of(path)
+    below = {name for name in imports(path) if floor(name) > floor(own)}
+    assert not below, f"{own} imports what stands below it"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name in ROLES], ids=module_of)
+def test_an_adapter_knows_no_config_and_no_other_role_but_its_interface(path: Path) -> None:
+    own_role = f"aot.{path.parent.name}."
+    others = [name for name in imports(path) if name.split(".")[1] in ROLES and not name.startswith(own_role)]
+    assert all(name.endswith(".base") for name in others), others
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_is_whole(tmp_path: Path) -> None:
+    build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=PACKAGE.parent, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = subprocess.run(
+        [sys.executable, "-m", "aot.run", "dataset=demo", "dataset.include=[late]", "frame_interval=8"],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "1 clips: 1 done" in run.stdout
+    assert not (tmp_path / "conf").exists()
