@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
 from types import TracebackType
 
 import numpy as np
 
 from aot.types import Float64Array, FrameBlock, Int64Array, UInt8Array
 
-# One block is about this many bytes of RGB, 27 frames at 854x480: little beside what any model needs.
-BLOCK_BYTES = 32 * 2**20
+# One block is about this many bytes of RGB, 13 frames at 854x480: little beside what any model needs, and the wait for
+# the first one, which nothing hides, is short.
+BLOCK_BYTES = 16 * 2**20
 
 # Backwards, every piece is decoded from the key frame before it: the larger the piece, the less is decoded twice. This
 # much makes a pass over a group of 250 frames of 854x480 1.8 times the work of a pass forwards; a block makes it 5.3.
-BACKWARD_BYTES = 4 * BLOCK_BYTES
+BACKWARD_BYTES = 8 * BLOCK_BYTES
 
 
 class FrameSource(ABC):
@@ -28,7 +32,7 @@ class FrameSource(ABC):
         width, height: size in px as shown (after rotation metadata).
         fps: average frames per second.
         num_source_frames: number of frames that exist in the source, kept or not.
-        decode_seconds: wall time spent in decoding so far.
+        decode_seconds: wall time that callers have waited for frames so far.
         num_decoded: frames handed out so far.
     """
 
@@ -43,6 +47,8 @@ class FrameSource(ABC):
         self.num_source_frames = num_source_frames
         self.decode_seconds = 0.0
         self.num_decoded = 0
+        # One decoder stands behind all reads, those that run ahead in `blocks` included.
+        self._decoder = Lock()
 
     @abstractmethod
     def _read(self, index: Int64Array) -> UInt8Array:
@@ -72,7 +78,7 @@ class FrameSource(ABC):
         return rows.astype(np.int64)
 
     def blocks(self, index: Int64Array | None = None) -> Iterator[FrameBlock]:
-        """Stream kept frames block by block, in the order of `index`.
+        """Stream kept frames block by block, in the order of `index`; the next is decoded while one is in use.
 
         Args:
             index: source frames, ascending or descending; None: all kept frames, ascending.
@@ -82,22 +88,40 @@ class FrameSource(ABC):
         step = max(1, BLOCK_BYTES // frame_bytes)
         is_backwards = len(wanted) > 1 and wanted[0] > wanted[-1]
         piece = max(step, BACKWARD_BYTES // frame_bytes) if is_backwards else step
-        for start in range(0, len(wanted), piece):
-            block = self.read(wanted[start : start + piece])
+        for block in self._read_ahead([wanted[start : start + piece] for start in range(0, len(wanted), piece)]):
             for row in range(0, len(block.index), step):
                 rows = slice(row, row + step)
                 yield FrameBlock(index=block.index[rows], time=block.time[rows], rgb=block.rgb[rows])
 
     def read(self, index: Int64Array | Sequence[int]) -> FrameBlock:
         """Decode some kept frames, in the order of `index`; meant for a few, `blocks` is for many."""
-        wanted = np.asarray(index, dtype=np.int64)
+        with self._waiting():
+            return self._block(np.asarray(index, dtype=np.int64))
+
+    def _read_ahead(self, pieces: Sequence[Int64Array]) -> Iterator[FrameBlock]:
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as decoder:
+            ahead = [decoder.submit(self._block, piece) for piece in pieces[:1]]
+            for number in range(len(pieces)):
+                with self._waiting():
+                    block = ahead.pop().result()
+                ahead = [decoder.submit(self._block, piece) for piece in pieces[number + 1 : number + 2]]
+                yield block
+
+    def _block(self, wanted: Int64Array) -> FrameBlock:
         rows = self.rows(wanted)
         order = np.argsort(wanted, kind="stable")
-        started = time.perf_counter()
-        decoded = self._read(wanted[order])
-        self.decode_seconds += time.perf_counter() - started
-        self.num_decoded += len(wanted)
+        with self._decoder:
+            decoded = self._read(wanted[order])
+            self.num_decoded += len(wanted)
         return FrameBlock(index=wanted, time=self.time[rows], rgb=_reordered(decoded, order))
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.decode_seconds += time.perf_counter() - started
 
     def __enter__(self) -> FrameSource:
         return self

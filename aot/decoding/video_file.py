@@ -110,7 +110,7 @@ class VideoFile(FrameSource):
         except av.FFmpegError as exc:
             raise self._missing(restart, exc.strerror or type(exc).__name__) from exc
         self._pictures = self._container.decode(stream)
-        self._ahead = self._decode()
+        self._ahead = self._next_picture()
         pts = None if self._ahead is None else self._ahead.pts
         place = self._probe.num_frames if pts is None else int(np.searchsorted(self._probe.pts, pts))
         is_known = place < self._probe.num_frames and self._probe.pts[place] == pts
@@ -125,7 +125,7 @@ class VideoFile(FrameSource):
     def _take(self) -> Any:
         """Decode the next frame, and see that it is the next."""
         frame = self._next
-        shown, self._ahead = self._ahead or self._decode(), None
+        shown, self._ahead = self._ahead or self._next_picture(), None
         if shown is None:
             raise self._missing(frame, "no more pictures come")
         if shown.pts != self._probe.pts[frame]:
@@ -143,7 +143,7 @@ class VideoFile(FrameSource):
         self._next = frame + 1
         return shown
 
-    def _decode(self) -> Any:
+    def _next_picture(self) -> Any:
         try:
             return next(self._pictures, None)
         except av.FFmpegError as exc:

@@ -111,10 +111,10 @@ class TestMaskFolders:
     def test_what_is_missing_is_named(self, davis: Path) -> None:
         with pytest.raises(DatasetError, match=r"val2\.txt cannot be read"):
             tree(davis, split="ImageSets/2017/val2.txt").clips()
-        with pytest.raises(DatasetError, match="no folder .*1080p"):
+        with pytest.raises(DatasetError, match=r"no folder .*1080p"):
             tree(davis, images="JPEGImages/1080p").clips()
         (davis / "ImageSets/2017/val.txt").write_text("gone\n")
-        with pytest.raises(DatasetError, match="lists gone; no such folder"):
+        with pytest.raises(DatasetError, match=r"lists gone; no such folder"):
             tree(davis).clips()
         (davis / "ImageSets/2017/val.txt").write_text("two\n")
         (davis / "Annotations/480p/two/00000.png").write_text("no picture")

@@ -152,8 +152,8 @@ class TestBroken:
     def test_frames_that_do_not_come(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A decoder that leaves out frames without a word would shift all that follow."""
         with VideoFile(write_coded_video(tmp_path / "a.mp4", range(40))) as video:
-            decoded = video._decode
-            monkeypatch.setattr(video, "_decode", lambda: decoded() if video._next != 20 else skip(decoded))
+            decoded = video._next_picture
+            monkeypatch.setattr(video, "_next_picture", lambda: decoded() if video._next != 20 else skip(decoded))
             assert read_in_blocks(video, video.index[:18]) == list(range(18))
             with pytest.raises(
                 DecodeError, match=r"frame 20 \(0\.800 s\) cannot be decoded: a picture with another time"
