@@ -6,15 +6,14 @@ cloud of helper pixels around it, laid out afresh on every frame: each helper is
 by how much its colour looks like the point's own colour on its query frame, so that the vote stays with the object.
 A point whose cloud no longer comes back, or no longer looks like itself, is lost: it is marked so and carried by the
 motion of its neighbours on the same object until what lies under it looks right again.
-A point that looks right but has come far away from the shape of its object (it holds on to a fence of the same
-colour) is put back to where the shape has it, and counts as lost too.
 
 Measured with benchmarks/tracking_quality.py: PCK@0.2 on the joints of BADJA's bear, camel and horsejump-high is 0.77,
-0.79, 0.50, where plain Lucas-Kanade has 0.67, 0.71, 0.35; with points sampled all over the object besides 0.74, 0.83,
-0.64. The constants below were chosen on these clips; queries moved by 1.5 px at random change a clip by about 0.03.
+0.78, 0.49, where plain Lucas-Kanade has 0.67, 0.71, 0.35; with points sampled all over the object besides 0.74, 0.83,
+0.59. The constants below were chosen on these clips; queries moved by 1.5 px at random change a clip by about 0.03.
 Tried there and of no use: larger windows, Lucas-Kanade on colours, carrying points by their whole path since the query
-in place of the last step, points of the tracker's own between a few queries. Dense DIS flow, where it was better than
-plain Lucas-Kanade, took 50 ms a frame.
+in place of the last step, points of the tracker's own between a few queries. Putting strays back to an affine shape
+of their object gained 0.02 to 0.05 there, and lost 0.38 on a stone that turns by 200 degrees (the demo's `spin`).
+Dense DIS flow, where it was better than plain Lucas-Kanade, took 50 ms a frame.
 """
 
 from __future__ import annotations
@@ -59,25 +58,6 @@ CARRIER_RESIDUAL = 2.0
 # little about either.
 CARRIER_PRIOR_SPREAD = 10.0
 
-# The shape check asks for this many points of an object at least; below, an affine map fits whatever they do.
-MIN_SHAPE_POINTS = 6
-# Distances from the shape count in units of the object's spread (root mean square distance from its middle), which
-# is taken to be this many working px at least.
-MIN_SPREAD = 10.0
-# A point has a quarter of its say in the shape left at this distance, and is put back at that one. Put back at 0.8,
-# legs in mid-stride were taken for strays (PCK of the bear 0.77 → 0.67); at 1.5 none were, and 2 % of the positions on
-# the horse in place of 18 % lay more than four tolerances off.
-SHAPE_TOLERANCE = 0.2
-STRAY_DISTANCE = 1.5
-# What a stray point's probabilities are multiplied by: it is lost whatever it looks like.
-STRAY_FACTOR = 0.25
-# Say of a lost point in the shape, beside 1 for the others.
-LOST_SAY = 0.05
-# Few, since each frame starts from the one before.
-SHAPE_ROUNDS = 3
-# As CARRIER_PRIOR_SPREAD, for the shape: towards a similarity, and that towards a shift.
-SHAPE_PRIOR_SPREAD = 20.0
-
 
 @dataclass(frozen=True)
 class _Picture:
@@ -89,26 +69,6 @@ class _Picture:
     """(h / 2, w / 2, 3) RGB; half the size, so that a sample is a mean of four pixels."""
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """Where an object's points are as an affine map of where they were when its first query was made ("home")."""
-
-    linear: Float64Array
-    """(2, 2)."""
-    home_middle: Float64Array
-    """(2,) working px."""
-    middle: Float64Array
-    """(2,) working px."""
-
-    def place(self, home: Float64Array) -> Float64Array:
-        """Positions (P, 2) now of positions at home."""
-        return np.asarray((home - self.home_middle) @ self.linear.T + self.middle)
-
-    def home(self, xy: Float64Array) -> Float64Array:
-        """Positions (P, 2) at home of positions now; pinv, since a shape seen edge-on has no inverse."""
-        return np.asarray((xy - self.middle) @ np.linalg.pinv(self.linear).T + self.home_middle)
-
-
 class LucasKanadeTracker:
     """Follows points by sparse optical flow, each with a cloud of helper pixels.
 
@@ -116,7 +76,7 @@ class LucasKanadeTracker:
     cloud, in working px; likeness, at most 1, is how much of the cloud looks like the point, relative to the query's
     frame. `visible` means 0.5 or more, inside the frame.
     `confidence` = visibility · agreement, the share of the cloud's vote that moves with the winner.
-    Both are a quarter of that for a point that had to be put back to its object's shape, and 1 at the query.
+    Both are 1 at the query.
     """
 
     def __init__(
@@ -189,9 +149,6 @@ class _State:
         self.own_colour = np.zeros((num, 3), dtype=np.float32)
         self.own_votes = np.ones(num, dtype=np.float32)
         self.cloud, self.nearness = _cloud(num, options.max_helpers)
-        self.home = query.astype(np.float64)
-        self.say = np.ones(num, dtype=np.float64)
-        self.shapes: dict[int, _Shape] = {}
         self.picture: _Picture | None = None
 
     def admit(self, points: Int64Array, picture: _Picture) -> None:
@@ -202,9 +159,6 @@ class _State:
         self.active[points] = True
         self.own_colour[points] = _sample(picture.colour, self.query[points, None], 0.5)[:, 0]
         self.own_votes[points] = self._votes(points, self.query[points], picture).sum(axis=1)
-        for object_id, shape in self.shapes.items():
-            joining = points[self.object_id[points] == object_id]
-            self.home[joining] = shape.home(self.query[joining].astype(np.float64))
 
     def advance(self, picture: _Picture) -> None:
         """Move the points that have started to the next frame."""
@@ -224,8 +178,6 @@ class _State:
         self.visibility[points] = returns * likeness
         self.confidence[points] = self.visibility[points] * agreement
         self.xy[points] = self._carry(points, before, after, returns)
-        for object_id in np.unique(self.object_id[points]):
-            self._put_back_strays(points[self.object_id[points] == object_id], int(object_id))
         # Carried on and on beyond the border, a position must not grow without bound.
         size = np.array(picture.grey.shape[::-1], dtype=np.float32)
         self.xy[points] = np.clip(self.xy[points], -size, 2 * size)
@@ -271,19 +223,6 @@ class _State:
             if leads.any() and follows.any():
                 carried[follows] = _carry_along(before[follows], before[leads], after[leads])
         return carried
-
-    def _put_back_strays(self, points: Int64Array, object_id: int) -> None:
-        """Fit the shape of one object to its points, and move those far off to where the shape has them."""
-        if len(points) < MIN_SHAPE_POINTS:
-            return
-        home, xy = self.home[points], self.xy[points].astype(np.float64)
-        seen = np.where(self.visibility[points] >= VISIBLE_PROBABILITY, 1.0, LOST_SAY)
-        shape, distance, say = _fit_shape(home, xy, seen, self.say[points])
-        self.shapes[object_id], self.say[points] = shape, say
-        stray = points[distance > STRAY_DISTANCE]
-        self.xy[stray] = shape.place(self.home[stray])
-        self.visibility[stray] *= STRAY_FACTOR
-        self.confidence[stray] *= STRAY_FACTOR
 
 
 def _lucas_kanade(old: UInt8Array, new: UInt8Array, start: Float32Array, options: LucasKanadeTracker) -> Float32Array:
@@ -404,16 +343,16 @@ def _carry_along(xy: Float32Array, before: Float32Array, after: Float32Array) ->
         total = weight.sum(axis=1, keepdims=True)
         source_mean = np.einsum("lc,lcd->ld", weight, source) / total
         target_mean = np.einsum("lc,lcd->ld", weight, target) / total
-        turn = _turn(source - source_mean[:, None], target - target_mean[:, None], weight, CARRIER_PRIOR_SPREAD)
+        turn = _turn(source - source_mean[:, None], target - target_mean[:, None], weight)
         fitted = _turned(source - source_mean[:, None], turn[:, None]) + target_mean[:, None]
         residual = np.linalg.norm(fitted - target, axis=2)
         weight = nearness / (1 + (residual / CARRIER_RESIDUAL) ** 2)
     return np.asarray(_turned(xy - source_mean, turn) + target_mean, dtype=np.float32)
 
 
-def _turn(source: Float64Array, target: Float64Array, weight: Float64Array, prior_spread: float) -> Float64Array:
+def _turn(source: Float64Array, target: Float64Array, weight: Float64Array) -> Float64Array:
     """Rotation and scale as one complex factor (L, 2) that maps centred sources to centred targets best."""
-    prior = prior_spread**2 * weight.sum(axis=1)
+    prior = CARRIER_PRIOR_SPREAD**2 * weight.sum(axis=1)
     size = np.einsum("lc,lcd->l", weight, source**2) + prior
     real = np.einsum("lc,lcd->l", weight, source * target) + prior
     imaginary = np.einsum("lc,lc->l", weight, source[..., 0] * target[..., 1] - source[..., 1] * target[..., 0])
@@ -424,36 +363,3 @@ def _turned(xy: Float64Array, turn: Float64Array) -> Float64Array:
     """Multiply positions by a complex factor."""
     x, y, real, imaginary = xy[..., 0], xy[..., 1], turn[..., 0], turn[..., 1]
     return np.stack([real * x - imaginary * y, imaginary * x + real * y], axis=-1)
-
-
-def _fit_shape(
-    home: Float64Array, xy: Float64Array, seen: Float64Array, say: Float64Array
-) -> tuple[_Shape, Float64Array, Float64Array]:
-    """Fit an affine map robustly: the map, every point's distance from it in spreads, and its say in it (0..1).
-
-    Args:
-        home, xy: (P, 2) positions before and after.
-        seen: (P,) weights.
-        say: (P,) each point's say on the frame before, from where the reweighting starts; so the shape stays with
-            those that made it, even when most points begin to hold on to something else.
-    """
-    home_spread = np.sqrt(((home - home.mean(axis=0)) ** 2).sum(axis=1).mean())
-    for _ in range(SHAPE_ROUNDS):
-        shape = _affine(home, xy, seen * say)
-        spread = max(MIN_SPREAD, home_spread * np.sqrt(abs(np.linalg.det(shape.linear))))
-        distance = np.linalg.norm(shape.place(home) - xy, axis=1) / spread
-        say = 1 / (1 + (distance / SHAPE_TOLERANCE) ** 2) ** 2
-    return shape, distance, say
-
-
-def _affine(home: Float64Array, xy: Float64Array, weight: Float64Array) -> _Shape:
-    """Least squares, with a prior for what the points leave open."""
-    total = weight.sum()
-    home_middle, middle = weight @ home / total, weight @ xy / total
-    source, target = home - home_middle, xy - middle
-    real, imaginary = _turn(source[None], target[None], weight[None], SHAPE_PRIOR_SPREAD)[0]
-    similarity = np.array([[real, -imaginary], [imaginary, real]])
-    prior = SHAPE_PRIOR_SPREAD**2 * total
-    weighted = weight[:, None] * source
-    linear = np.linalg.solve(weighted.T @ source + prior * np.eye(2), weighted.T @ target + prior * similarity.T).T
-    return _Shape(linear=linear, home_middle=home_middle, middle=middle)

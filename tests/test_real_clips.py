@@ -1,0 +1,99 @@
+"""The whole job on real clips with checked prompts and human ground truth, where they lie beside the repository."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import aot
+from aot.run import main
+from benchmarks.real_clips import manifest_of
+from tests.shared_data import AWKWARD, CLIPS, DAVIS_CLIPS, SHARED_DATA, needs_shared_data
+
+pytestmark = [needs_shared_data, pytest.mark.slow]
+
+# Broken on purpose: every one must fail by itself, and with this class.
+BROKEN = {
+    "audio_only_mp4/audio_only": "decode",
+    "corrupted_mp4/corrupted": "decode",
+    "not_a_video_mp4/not_a_video": "decode",
+    "size_changes_ts/size_changes": "decode",
+    "truncated_faststart_mp4/truncated_faststart": "decode",
+    "truncated_no_moov_mp4/truncated_no_moov": "decode",
+    "video-with-dash-_mp4/-video-with-dash-": "prompt",  # one pixel: the points are outside of it
+    "zero_bytes_mp4/zero_bytes": "decode",
+}
+
+
+def run(root: Path, manifest: dict[str, Any], folder: Path, *overrides: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """Run the videos below `root`; the exit code, and summary.csv by clip."""
+    (folder / "prompts.json").write_text(json.dumps(manifest))
+    exit_code = main(
+        [
+            "dataset=videos", f"dataset.root='{root}'", f"dataset.prompts='{folder}/prompts.json'",
+            f"output.root='{folder}'", "output.overlay=false", "segmenter=grabcut", "tracker=lucas_kanade", *overrides,
+        ]
+    )  # fmt: skip
+    with next(folder.glob("videos/*/summary.csv")).open(newline="") as file:
+        return exit_code, {row["clip_id"]: row for row in csv.DictReader(file)}
+
+
+def test_files_hold_the_frames_that_exist_at_their_own_times(tmp_path: Path) -> None:
+    expected = {"book": 235, "pillow": 147, "teapot": 110, "teddy": 141}
+    names = ",".join(f"{name}/clip" for name in expected)
+    exit_code, rows = run(CLIPS, manifest_of(CLIPS, None), tmp_path, f"dataset.include=[{names}]")
+    assert exit_code == 0
+    chosen = {name: rows[f"{name}/clip"] for name in expected}
+    assert {name: int(row["frames"]) for name, row in chosen.items()} == expected
+    results = {name: aot.load(next(tmp_path.glob(f"videos/*/clips/{name}/clip.h5"))) for name in expected}
+    steps = np.diff(results["book"].time)
+    assert results["book"].time[0] == pytest.approx(0.25, abs=1e-6)
+    assert set(np.round(steps, 3)) == {0.05, 0.1}
+    for name, result in results.items():
+        assert result.masks is not None
+        assert result.masks[0].any(axis=(1, 2)).all(), f"{name}: every object has a mask on its prompt frame"
+        assert len(result.query) >= 20
+
+
+def test_masks_of_the_embedded_models_beat_copying_the_first(tmp_path: Path) -> None:
+    exit_code, rows = run(
+        DAVIS_CLIPS,
+        manifest_of(DAVIS_CLIPS, None),
+        tmp_path,
+        f"dataset.masks_pattern='{DAVIS_CLIPS}/{{folder}}/Annotations'",
+    )
+    assert exit_code == 0
+    assert len(rows) == 12
+    assert np.mean([float(row["J"]) for row in rows.values()]) >= 0.55  # copying the first mask gives 0.28
+
+
+def test_tracks_of_the_embedded_models_beat_plain_lucas_kanade(tmp_path: Path) -> None:
+    tracks = SHARED_DATA / "tracks"
+    patterns = [
+        f"dataset.masks_pattern='{DAVIS_CLIPS}/{{folder}}/Annotations'",
+        f"dataset.tracks_pattern='{tracks}/badja_{{folder}}/tracks.npz'",
+    ]
+    exit_code, rows = run(DAVIS_CLIPS, manifest_of(DAVIS_CLIPS, tracks), tmp_path, *patterns)
+    assert exit_code == 0
+    plain = {"bear": 0.67, "camel": 0.71, "horsejump-high": 0.35}
+    for name, score in plain.items():
+        assert float(rows[f"{name}/clip"]["PCK"]) > score
+
+
+def test_awkward_videos_run_and_broken_ones_fail_alone(tmp_path: Path) -> None:
+    # Points alone: what a box in the corner shows in each of them is nobody's object.
+    manifest = {"clips": {"*": {"objects": [{"id": 1, "query_points": [[0, 20, 20], [0, 30, 25]]}]}}}
+    exit_code, rows = run(AWKWARD, manifest, tmp_path, "segmenter=none")
+    assert exit_code == 1
+    failures = {path: json.loads(path.read_text()) for path in tmp_path.glob("videos/*/failures/*/*.json")}
+    assert {failure["clip_id"]: failure["class"] for failure in failures.values()} == BROKEN
+    assert all(
+        failure["message"].count(failure["source"]) for failure in failures.values() if failure["class"] == "decode"
+    )
+    assert {clip_id for clip_id, row in rows.items() if row["state"] == "done"} == set(rows) - set(BROKEN)
+    assert len(rows) == len(list(AWKWARD.glob("*/*")))
