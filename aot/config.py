@@ -49,6 +49,7 @@ class Output(_Strict):
 
     root: Path
     overlay: bool
+    pictures: bool
     evaluate: bool
 
 
@@ -60,7 +61,7 @@ class PartConfig(_Strict):
     arguments: dict[str, Any]
 
     def build(self) -> Any:
-        """Make the part; models load here, not before."""
+        """Make the part. Constructors are cheap and say what is missing; models load on first use."""
         return _import(self.target)(**self.arguments)
 
 
@@ -86,7 +87,7 @@ class RunConfig(_Strict):
             "dataset": [self.dataset.target, dataset],
             "range": [self.selection.start_seconds, self.selection.end_seconds],
             "frame_interval": self.frame_interval,
-            **{group: [part.target, part.arguments] for group, part in self._models().items()},
+            **{group: [part.target, _absolute(part.arguments)] for group, part in self._models().items()},
         }
         return hashlib.sha256(json.dumps(to_jsonable_python(deciding), sort_keys=True).encode()).hexdigest()
 

@@ -37,6 +37,7 @@ class ClipPaths:
 
     @property
     def pictures(self) -> Path:
+        """The folder of the clip's PNG files; clips in a folder of the same name have theirs in folders below."""
         return self.root / "pictures" / self.clip_id
 
 

@@ -128,6 +128,30 @@ def draw_clip(clip: Clip, paths: ClipPaths) -> None:
             write_overlay(paths.overlay, frames, masks=masks.row, tracks=result.tracks, queries=queries)
 
 
+def picture_clip(clip: Clip, paths: ClipPaths) -> None:
+    """Write the prompt frames and their masks as pictures, of a clip whose file is whole.
+
+    Raises:
+        AotError: the video cannot be read again, or a picture cannot be written; the clip's file is untouched.
+    """
+    from aot.pictures import write_pictures
+
+    with error_context(clip_id=clip.clip_id, stage="pictures"), open_source(clip) as frames:
+        result = load(paths.result, masks=False)
+        prompted = np.unique(np.asarray([prompt.frame for prompt in clip.prompts if prompt.is_visual], dtype=np.int64))
+        rows = np.flatnonzero(np.isin(result.index, prompted))
+        with MaskReader(paths.result) as reader:
+            for row in rows.tolist():
+                found = reader.row(row)
+                scores = result.mask_score[result.mask_row.tolist().index(row)] if found is not None else ()
+                masks = {
+                    int(object_id): found[column]
+                    for column, (object_id, score) in enumerate(zip(result.object_id, scores))
+                    if found is not None and not np.isnan(score)
+                }
+                write_pictures(paths.pictures, frames.read(result.index[[row]]), masks)
+
+
 def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict[int, AotError]]:
     prompts, errors = check_prompts(
         clip.prompts,

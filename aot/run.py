@@ -104,6 +104,7 @@ def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> dict[str, Plan
     plans, mistakes = {}, []
     for config in configs:
         folder = config.run_folder
+        mistakes += _missing_parts(config)
         try:
             root = folder.parent / f"sweep-{sweep}" / folder.name if is_sweep else folder
             plans[config.model_dump_json()] = make_plan(config, root)
@@ -112,6 +113,17 @@ def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> dict[str, Plan
     if mistakes:
         raise ConfigError("\n".join(dict.fromkeys(mistakes)))
     return plans
+
+
+def _missing_parts(config: RunConfig) -> list[str]:
+    """What the parts that do the work lack, weights above all; to make them costs nothing."""
+    missing = []
+    for part in (config.segmenter, config.query_points, config.tracker):
+        try:
+            part.build()
+        except ConfigError as error:
+            missing.append(str(error))
+    return missing
 
 
 def _hand_over_to_hydra(job: Callable[[DictConfig], None], arguments: list[str]) -> None:

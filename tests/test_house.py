@@ -20,10 +20,10 @@ ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "wr
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images"],
+    ["aot.paths", "aot.mask_images", "aot.checkpoints"],
     ["aot.prompts"],
     [f"aot.{role}" for role in ROLES],
-    ["aot.overlay"],
+    ["aot.overlay", "aot.pictures"],
     ["aot.pipeline"],
     ["aot.evaluate"],
     ["aot.config"],

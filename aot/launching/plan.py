@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from aot.config import RunConfig
+from aot.config import Output, RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
 from aot.errors import ConfigError, WriteError
 from aot.launching.content import Content, sha256_of
@@ -72,7 +72,7 @@ class Plan:
     def _work_for(self, clip: Clip, done: dict[str, Any] | None) -> Work:
         paths, content = self.paths.clip(clip.clip_id), self.contents[clip.clip_id]
         if paths.result.exists() and _is_current(paths, clip, content, done):
-            undrawn = self.config.output.overlay and not paths.overlay.exists()
+            undrawn = to_draw(self.config.output, clip, paths)
             return Work.OVERLAY if undrawn else Work.NOTHING
         failure = read_failure(paths)
         if failure and content.looks_like(failure.get("content", {})) and not self._is_to_retry(clip, failure):
@@ -127,6 +127,13 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
     _refuse_foreign_results(plan)
     _refuse_unknown_retries(plan)
     return plan
+
+
+def to_draw(output: Output, clip: Clip, paths: ClipPaths) -> list[str]:
+    """Which of the wanted drawings of a clip are not there."""
+    missing = ["overlay"] if output.overlay and not paths.overlay.exists() else []
+    has_masks = any(prompt.is_visual for prompt in clip.prompts)
+    return missing + (["pictures"] if output.pictures and has_masks and not any(paths.pictures.glob("*.png")) else [])
 
 
 def read_run_json(paths: RunPaths) -> dict[str, Any]:

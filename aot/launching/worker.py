@@ -17,9 +17,9 @@ from aot.errors import AotError, DecodeError
 from aot.evaluate import evaluate_clip
 from aot.launching.content import sha256_of
 from aot.launching.ledger import Ledger
-from aot.launching.plan import Plan, Work, versions
+from aot.launching.plan import Plan, Work, to_draw, versions
 from aot.paths import ClipPaths, write_text
-from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, process_clip
+from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, picture_clip, process_clip
 from aot.types import Clip
 
 _log = logging.getLogger("aot.worker")
@@ -68,9 +68,9 @@ class Worker:
         self._ledger.append("started", clip_id=clip.clip_id)
         try:
             summary = self._process(clip, paths, on_progress) if work is Work.ALL else None
-            if self._plan.config.output.overlay:
-                on_progress("overlay", 0.0)
-                draw_clip(clip, paths)
+            for drawing in to_draw(self._plan.config.output, clip, paths):
+                on_progress(drawing, 0.0)
+                (draw_clip if drawing == "overlay" else picture_clip)(clip, paths)
         except Exception as error:  # noqa: BLE001 (the one place: a clip's failure must not stop the others)
             return self._failed(clip, paths, error)
         except BaseException:
@@ -102,8 +102,10 @@ class Worker:
                 "device": "cpu",
             },
         )
-        # The overlay of an earlier result must not stand beside a new one.
+        # What was drawn of an earlier result must not stand beside a new one.
         paths.overlay.unlink(missing_ok=True)
+        for picture in paths.pictures.glob("*.png"):
+            picture.unlink(missing_ok=True)
         summary = process_clip(clip, self._parts, settings, paths, on_progress)
         content = self._plan.contents[clip.clip_id].as_json()
         scores = self._score(clip, paths) if config.output.evaluate else {}

@@ -1,0 +1,26 @@
+"""What holds for all tests: where everything is required, nothing skips unnoticed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+# Set by CI. A GPU and the data beside the repository are the two things that it may lack.
+REQUIRE_ALL = os.environ.get("AOT_REQUIRE_ALL") == "1"
+MAY_LACK = ("../shared", "GPU")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where everything is required."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(call.excinfo.value) if call.excinfo else ""
+        if not any(lacking in reason for lacking in MAY_LACK):
+            report.outcome = "failed"
+            report.longrepr = f"skipped although AOT_REQUIRE_ALL=1: {reason}"
+    return report
