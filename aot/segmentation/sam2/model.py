@@ -1,0 +1,153 @@
+"""SAM 2's model from its configuration and its weights."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pickle
+import struct
+import zipfile
+from importlib import resources
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, cast
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from aot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aot.segmentation.sam2.streaming import StreamingPredictor
+
+CONFIGS = {
+    "tiny": "configs/sam2.1/sam2.1_hiera_t.yaml",
+    "small": "configs/sam2.1/sam2.1_hiera_s.yaml",
+    "base_plus": "configs/sam2.1/sam2.1_hiera_b+.yaml",
+    "large": "configs/sam2.1/sam2.1_hiera_l.yaml",
+}
+"""Inside the package `sam2`, by size."""
+
+_PREDICTOR = "aot.segmentation.sam2.streaming.StreamingPredictor"
+
+# What `sam2.build_sam.build_sam2_video_predictor` sets with apply_postprocessing=True, its default; it sets
+# fill_hole_area=8 besides, which without SAM 2's CUDA extension does nothing but warn on every frame.
+POSTPROCESSING = {
+    "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": True,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": 0.05,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": 0.98,
+    "binarize_mask_from_pts_for_mem_enc": True,
+}
+FILL_HOLE_AREA = 8
+
+# What torch.load raises on files that are cut short, changed or no weights at all.
+_DAMAGED = (
+    OSError, RuntimeError, ValueError, KeyError, EOFError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile,
+    struct.error,
+)  # fmt: skip
+_MOST_NAMED = 5
+_importing = Lock()
+
+
+def import_sam2(module: str) -> Any:
+    """Import a module of `sam2`, or one of ours that needs it, and leave Hydra as it was.
+
+    On import `sam2` initializes Hydra for itself unless that has been done: composing would look for our options in
+    its package from then on, and `hydra.main` would refuse to start. So Hydra looks initialized meanwhile.
+    """
+    with _importing:
+        hydra = GlobalHydra.instance()
+        if hydra.is_initialized():
+            return importlib.import_module(module)
+        hydra.hydra = cast(Any, "sam2 is being imported")
+        try:
+            return importlib.import_module(module)
+        finally:
+            hydra.clear()
+
+
+def model_config(size: str, image_size: int) -> Any:
+    """What `build_sam2_video_predictor` composes for a size, but for the class and for `fill_hole_area`.
+
+    Read without Hydra, whose global state belongs to the run.
+    """
+    text = resources.files(import_sam2("sam2")).joinpath(CONFIGS[size]).read_text(encoding="utf-8")
+    config = OmegaConf.create(text)
+    overrides = POSTPROCESSING | {"_target_": _PREDICTOR, "image_size": image_size}
+    overrides["fill_hole_area"] = FILL_HOLE_AREA if _has_extension() else 0
+    for key, value in overrides.items():
+        OmegaConf.update(config, f"model.{key}", value, force_add=True)
+    OmegaConf.resolve(config)
+    return config.model
+
+
+def build_model(size: str, checkpoint: Path, image_size: int) -> StreamingPredictor:
+    """Build the video predictor and load its weights, on the CPU.
+
+    Raises:
+        ConfigError: the file is damaged or holds other weights.
+    """
+    config = model_config(size, image_size)
+    import_sam2("aot.segmentation.sam2.streaming")
+    model: StreamingPredictor = instantiate(config, _recursive_=True)
+    load_weights(model, checkpoint, CONFIGS[size])
+    model.eval()
+    return model
+
+
+def load_weights(model: nn.Module, checkpoint: Path, config: str) -> None:
+    """Load a state dict, bare or under the key `model`, that has every key and no other.
+
+    Raises:
+        ConfigError: naming the file, the configuration and the first keys or shapes that differ.
+    """
+    import torch
+
+    try:
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except _DAMAGED as exc:
+        raise ConfigError(
+            f"{checkpoint} cannot be read as PyTorch weights ({type(exc).__name__}: {_first_line(exc)}); it is damaged "
+            f"or something else: `python -m aot.checkpoints verify` tells, `download` fetches it anew"
+        ) from exc
+    weights = loaded.get("model", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ConfigError(
+            f"{checkpoint} holds no state dict, neither bare nor under the key 'model' "
+            f"(found: {_first(loaded) if isinstance(loaded, dict) else type(loaded).__name__}); "
+            f"expected the weights of {config}"
+        )
+    wanted = model.state_dict()
+    shapes = [
+        f"{key} is {tuple(weights[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in weights and weights[key].shape != wanted[key].shape
+    ]
+    differences = {
+        "missing": [key for key in wanted if key not in weights],
+        "not of this model": [key for key in weights if key not in wanted],
+        "of another shape": shapes,
+    }
+    told = [f"{len(keys)} {what}: {_first(keys)}" for what, keys in differences.items() if keys]
+    if told:
+        raise ConfigError(
+            f"{checkpoint} does not fit {config}: {'; '.join(told)}; choose the segmenter.size that it was made for"
+        )
+    model.load_state_dict(weights, strict=True)
+
+
+def _has_extension() -> bool:
+    """Whether SAM 2's CUDA extension, which fills small holes, is there; the wheel comes without."""
+    return importlib.util.find_spec("sam2._C") is not None
+
+
+def _first(keys: Any) -> str:
+    named = [str(key) for key in keys]
+    return ", ".join(named[:_MOST_NAMED]) + (", …" if len(named) > _MOST_NAMED else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,283 @@
+"""The adapter: prompts and frames in, SAM 2's masks out.
+
+    propagate=True     all prompts ─> video predictor: forwards from the first prompt, then backwards from it
+    propagate=False    each prompt frame ─> image predictor
+
+Source: SAM 2, arXiv:2408.00714; the library is facebookresearch/sam2 in the wheel `rf-sam-2`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from aot.checkpoints import require_checkpoint
+from aot.decoding.base import FrameSource
+from aot.errors import ConfigError, OutOfMemory
+from aot.segmentation.base import OnObjectError
+from aot.segmentation.sam2.model import build_model, import_sam2
+from aot.types import BoolArray, Float32Array, MaskBlock, Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+    from aot.segmentation.sam2.streaming import StreamingPredictor
+
+# TF32 came with Ampere.
+_TF32_CAPABILITY = 8
+# A given mask as logits, as the video predictor turns it into some: 0 and 1 become −10 and 10.
+_MASK_SCALE, _MASK_BIAS = 20.0, -10.0
+# The image predictor takes mask logits at a quarter of the model's image size.
+_LOGITS_STRIDE = 4
+# The strides of the encoder's three feature maps.
+_FEATURE_STRIDES = (4, 8, 16)
+
+
+class Sam2Segmenter:
+    """Segments prompted objects with SAM 2.1.
+
+    With `propagate` the masks are those of the stock `SAM2VideoPredictor` to which all prompts are given first and
+    which then goes forwards and backwards from the earliest one; the score is the probability that the object is
+    seen. Without it they are those of `SAM2ImagePredictor` on the prompt frames (`multimask_output=False`), the score
+    its estimate of the mask's quality. Masks of different objects may overlap: nothing is taken from any of them.
+
+    Args:
+        size: of the model.
+        checkpoint: its weights; None: `checkpoints/sam2.1_hiera_<size>.pt`.
+        propagate: masks on all kept frames; False: on the prompt frames alone.
+        precision: bf16 is autocast as SAM 2's authors run it, on CUDA with TF32 for the rest; auto is bf16 on CUDA
+            and fp32 elsewhere.
+        device: auto takes CUDA, then MPS, then the CPU.
+        compile: compile the image encoder on first use: minutes, then faster frames on CUDA.
+        image_size: side in px to which frames are scaled for the model; the weights were trained at 1024.
+
+    Raises:
+        ConfigError: the weights are not there.
+    """
+
+    def __init__(
+        self,
+        size: Literal["tiny", "small", "base_plus", "large"] = "large",
+        checkpoint: Path | None = None,
+        propagate: bool = True,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        compile: bool = False,
+        image_size: Literal[128, 256, 512, 1024] = 1024,
+    ) -> None:
+        self.size = size
+        self.checkpoint = require_checkpoint(
+            f"sam2.1_hiera_{size}", checkpoint, option="segmenter.checkpoint", without="segmenter=grabcut"
+        )
+        self.propagate = propagate
+        self.precision = precision
+        self.device = device
+        self.compile = compile
+        self.image_size = image_size
+        self._model: StreamingPredictor | None = None
+
+    def segment(
+        self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
+    ) -> Iterator[MaskBlock]:
+        """Yield one frame's masks at a time; with `propagate` forwards, then backwards from the first prompt.
+
+        The frame of the first prompt belongs to both passes. As in the stock sequence the later one counts: an object
+        that is not prompted on it gets the backward pass's mask there.
+        """
+        with _memory_errors():
+            model = self._loaded()
+        blocks = self._propagate(model, frames, prompts) if self.propagate else self._cut(model, frames, prompts)
+        while True:
+            # Neither precision nor the errors' mapping may reach into what the caller does between two blocks.
+            with _memory_errors():
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block
+
+    def _propagate(
+        self, model: StreamingPredictor, frames: FrameSource, prompts: Sequence[Prompt]
+    ) -> Iterator[MaskBlock]:
+        state = model.new_state(frames)
+        rows = dict(zip((p.frame for p in prompts), frames.rows([p.frame for p in prompts]).tolist()))
+        # The first prompt's row last: its features are at hand when the pass begins with it.
+        for frame in sorted(rows, reverse=True):
+            with self._precisely(model):
+                for prompt in prompts:
+                    if prompt.frame == frame:
+                        _add_prompt(model, state, rows[frame], prompt)
+                model.finish_prompts(state)
+        start = min(rows.values())
+        forwards, backwards = range(start, len(frames.index)), range(start, -1, -1) if start > 0 else range(0)
+        for order in (forwards, backwards):
+            is_reverse = order.step < 0
+            later_start = start if backwards and not is_reverse else None
+            for row in state["images"].stream(order):
+                with self._precisely(model):
+                    found = model.track_row(state, row, reverse=is_reverse)
+                    model.forget(state, row, reverse=is_reverse, later_start=later_start)
+                    if row != later_start:
+                        masks = {i: _on_host(model.at_source_size(state, found[i])) for i in sorted(found)}
+                if row != later_start:
+                    scores = [_probability(found[i].score_logit) for i in masks]
+                    yield _block(int(frames.index[row]), masks, scores)
+
+    def _cut(self, model: StreamingPredictor, frames: FrameSource, prompts: Sequence[Prompt]) -> Iterator[MaskBlock]:
+        predictor = _image_predictor(model)
+        for frame in sorted({prompt.frame for prompt in prompts}):
+            masks: dict[int, BoolArray] = {}
+            scores: list[float] = []
+            with self._precisely(model):
+                predictor.set_image(frames.read([frame]).rgb[0])
+                for prompt in prompts:
+                    if prompt.frame == frame:
+                        mask, quality, _ = predictor.predict(
+                            point_coords=np.array(prompt.points, np.float32) if prompt.points else None,
+                            point_labels=np.array(prompt.labels, np.int32) if prompt.points else None,
+                            box=None if prompt.box is None else np.array(prompt.box, np.float32),
+                            mask_input=_mask_logits(prompt.mask, model.image_size),
+                            multimask_output=False,
+                        )
+                        masks[prompt.object_id] = mask[0] > 0
+                        scores.append(float(quality[0]))
+            yield _block(frame, masks, scores)
+
+    def _loaded(self) -> StreamingPredictor:
+        """The model, built on first use and kept for all clips."""
+        if self._model is None:
+            model = build_model(self.size, self.checkpoint, self.image_size)
+            device = _device(self.device)
+            if not self._autocasts(device):
+                model.cast_memories()
+            model.to(device)
+            if self.compile:
+                _compile_encoder(model)
+            self._model = model
+        return self._model
+
+    def _autocasts(self, device: torch.device) -> bool:
+        return self.precision == "bf16" or (self.precision == "auto" and device.type == "cuda")
+
+    @contextmanager
+    def _precisely(self, model: StreamingPredictor) -> Iterator[None]:
+        """Run the model as the options say, and leave torch's switches as they were found."""
+        import torch
+
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if self._autocasts(model.device):
+                stack.enter_context(torch.autocast(model.device.type, dtype=torch.bfloat16))
+                stack.enter_context(_tf32(model.device))
+            yield
+
+
+def _add_prompt(model: StreamingPredictor, state: dict[str, Any], row: int, prompt: Prompt) -> None:
+    if isinstance(prompt.mask, np.ndarray):
+        model.add_new_mask(state, row, prompt.object_id, prompt.mask)
+        return
+    model.add_new_points_or_box(
+        state,
+        row,
+        prompt.object_id,
+        points=list(prompt.points) or None,
+        labels=list(prompt.labels) or None,
+        box=prompt.box,
+    )
+
+
+def _image_predictor(model: StreamingPredictor) -> Any:
+    # Its transforms give the same numbers without TorchScript, which torch has given up.
+    predictor = import_sam2("sam2.sam2_image_predictor").SAM2ImagePredictor(model, disable_torch_jit=True)
+    # The predictor takes the sizes at 1024 px for granted.
+    predictor._bb_feat_sizes = [(model.image_size // stride,) * 2 for stride in _FEATURE_STRIDES]
+    return predictor
+
+
+def _mask_logits(mask: object, image_size: int) -> Float32Array | None:
+    """(1, S/4, S/4) logits of a given mask for the image predictor: those the video predictor would make of it."""
+    if not isinstance(mask, np.ndarray):
+        return None
+    import torch
+    from torch.nn.functional import interpolate
+
+    def scaled(picture: torch.Tensor, side: int) -> torch.Tensor:
+        return interpolate(picture, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+
+    binary = (scaled(torch.from_numpy(mask)[None, None].float(), image_size) >= 0.5).float()
+    return np.asarray(scaled(binary * _MASK_SCALE + _MASK_BIAS, image_size // _LOGITS_STRIDE)[0], np.float32)
+
+
+def _on_host(logits: torch.Tensor) -> BoolArray:
+    return np.asarray((logits > 0).cpu().numpy(), np.bool_)
+
+
+def _probability(logit: torch.Tensor) -> float:
+    return float(logit.float().sigmoid().item())
+
+
+def _block(frame: int, masks: dict[int, BoolArray], scores: Sequence[float]) -> MaskBlock:
+    return MaskBlock(
+        index=np.array([frame], np.int64),
+        object_id=np.array(list(masks), np.int32),
+        masks=np.stack(list(masks.values()))[np.newaxis],
+        score=np.array([scores], np.float32),
+    )
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, is_there in available.items() if is_there)
+    if not available[name]:
+        there = ", ".join(device for device, is_there in available.items() if is_there)
+        raise ConfigError(f"segmenter.device={name}: this machine has none that torch can use; there are: {there}")
+    return torch.device(name)
+
+
+def _compile_encoder(model: StreamingPredictor) -> None:
+    """As `compile_image_encoder` of the stock model does, which prints on standard output."""
+    import torch
+
+    encoder = model.image_encoder
+    mode = "max-autotune" if model.device.type == "cuda" else None
+    encoder.forward = torch.compile(encoder.forward, mode=mode, fullgraph=True, dynamic=False)
+
+
+@contextmanager
+def _tf32(device: torch.device) -> Iterator[None]:
+    import torch
+
+    if device.type != "cuda" or torch.cuda.get_device_properties(device).major < _TF32_CAPABILITY:
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Map what torch raises."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        raise OutOfMemory(
+            f"out of device memory in SAM 2: {exc}; use a smaller segmenter.size, or fewer objects a clip"
+        ) from exc
+    except RuntimeError as exc:
+        # The CPU's allocator has no type of its own.
+        if "DefaultCPUAllocator" in str(exc):
+            raise OutOfMemory(f"out of memory in SAM 2: {exc}; use a smaller segmenter.size") from exc
+        raise

@@ -1,0 +1,103 @@
+"""SAM 2.1 with random weights, and the stock predictors to compare with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import initialize_config_module
+from PIL import Image
+
+from aot.segmentation.sam2.model import CONFIGS, import_sam2
+from aot.types import Prompt, UInt8Array
+
+LOGITS = dict[tuple[int, int], "torch.Tensor"]
+"""(H, W) by (frame, object id)."""
+
+
+def save_random_weights(path: Path, size: str = "tiny", image_size: int = 128) -> Path:
+    """Weights whose masks are neither empty nor full and change from frame to frame, with objects that come and go.
+
+    As they are initialized, the layers give nearly the same logits whatever they are told.
+    """
+    torch.manual_seed(0)
+    model = stock_video_predictor(None, size, image_size)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 and any(part in name for part in ("sam_", "memory", "obj_ptr")):
+                parameter.mul_(3)
+        score = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
+        score.weight.mul_(8)
+        score.bias.fill_(4)
+    torch.save({"model": model.state_dict()}, path)
+    return path
+
+
+def stock_video_predictor(weights: Path | None, size: str = "tiny", image_size: int = 128) -> Any:
+    builder = import_sam2("sam2.build_sam")
+    with initialize_config_module("sam2", version_base="1.2"):
+        return builder.build_sam2_video_predictor(
+            CONFIGS[size], weights, device="cpu", hydra_overrides_extra=[f"++model.image_size={image_size}"]
+        )
+
+
+def stock_image_predictor(weights: Path, size: str = "tiny", image_size: int = 128) -> Any:
+    builder = import_sam2("sam2.build_sam")
+    with initialize_config_module("sam2", version_base="1.2"):
+        model = builder.build_sam2(
+            CONFIGS[size], weights, device="cpu", hydra_overrides_extra=[f"++model.image_size={image_size}"]
+        )
+    with stock_warnings():
+        predictor = import_sam2("sam2.sam2_image_predictor").SAM2ImagePredictor(model)
+    # Stock takes 1024 px for granted.
+    predictor._bb_feat_sizes = [(image_size // stride,) * 2 for stride in (4, 8, 16)]
+    return predictor
+
+
+def stock_propagation(
+    predictor: Any, folder: Path, rgb: UInt8Array, prompts: Sequence[Prompt]
+) -> tuple[LOGITS, dict[tuple[int, int], float]]:
+    """All prompts, then forwards, then backwards, as the library's notebook does it; a later pass overwrites.
+
+    Returns:
+        Logits, and the probability that the object is seen.
+    """
+    folder.mkdir()
+    for number, picture in enumerate(rgb):
+        # The stock loader wants names of JPEG files, and reads what is in them.
+        Image.fromarray(picture).save(folder / f"{number:05d}.jpg", format="PNG")
+    logits: LOGITS = {}
+    with stock_warnings():
+        state = predictor.init_state(str(folder))
+        for prompt in prompts:
+            if isinstance(prompt.mask, np.ndarray):
+                predictor.add_new_mask(state, prompt.frame, prompt.object_id, prompt.mask)
+                continue
+            points = np.array(prompt.points, np.float32) if prompt.points else None
+            labels = np.array(prompt.labels, np.int32) if prompt.points else None
+            predictor.add_new_points_or_box(
+                state, prompt.frame, prompt.object_id, points=points, labels=labels, box=prompt.box
+            )
+        for reverse in (False, True):
+            for row, object_ids, masks in predictor.propagate_in_video(state, reverse=reverse):
+                logits |= {(row, object_id): mask[0].clone() for object_id, mask in zip(object_ids, masks)}
+    scores = {}
+    for frame, object_id in logits:
+        found = state["output_dict_per_obj"][state["obj_id_to_idx"][object_id]]
+        output = found["cond_frame_outputs"].get(frame) or found["non_cond_frame_outputs"][frame]
+        scores[frame, object_id] = output["object_score_logits"].sigmoid().item()
+    return logits, scores
+
+
+@contextmanager
+def stock_warnings() -> Iterator[None]:
+    """Stock warns that it has no CUDA extension, and of TorchScript, which torch has given up."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"(?s)cannot import name '_C'.*")
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*", category=DeprecationWarning)
+        yield

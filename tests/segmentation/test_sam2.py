@@ -1,0 +1,401 @@
+"""SAM 2 on random weights: the stock predictors' masks, from a stream, with a state that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aot.errors import AotError, ConfigError, OutOfMemory
+from aot.segmentation.sam2 import Sam2Segmenter, segmenter
+from aot.segmentation.sam2.model import import_sam2
+from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
+from tests.fakes import ArraySource
+from tests.segmentation.sam2_models import (
+    LOGITS,
+    save_random_weights,
+    stock_image_predictor,
+    stock_propagation,
+    stock_video_predictor,
+    stock_warnings,
+)
+from tests.synthetic import moving_square
+
+streaming = import_sam2("aot.segmentation.sam2.streaming")
+
+SIZE = 128
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Pictures this small gain nothing from threads, and threads that wait for each other lose much."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_weights(tmp_path_factory.mktemp("weights") / "random.pt")
+
+
+@pytest.fixture(scope="module")
+def stock(weights: Path) -> Any:
+    return stock_video_predictor(weights)
+
+
+@pytest.fixture(scope="module")
+def ours(weights: Path) -> Sam2Segmenter:
+    return Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE)
+
+
+def square(t: int) -> tuple[float, float, float, float]:
+    return 8.0 + 2 * t, 20.0, 28.0 + 2 * t, 40.0
+
+
+def square_mask(t: int) -> BoolArray:
+    mask = np.zeros((64, 96), np.bool_)
+    x0, y0, x1, y1 = map(int, square(t))
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def repaired(weights: Path) -> Any:
+    """Stock, but for the error where a pass begins before an object's first prompt."""
+    predictor = stock_video_predictor(weights)
+    streaming.StreamingPredictor.cast_memories(predictor)
+    return predictor
+
+
+def raising(object_id: int, error: AotError) -> None:
+    raise error
+
+
+class Recorded:
+    """What the segmenter yielded, with the logits behind it."""
+
+    def __init__(
+        self, ours: Sam2Segmenter, rgb: UInt8Array, prompts: Sequence[Prompt], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recorded: list[torch.Tensor] = []
+        on_host = segmenter._on_host
+
+        def record(logits: torch.Tensor) -> BoolArray:
+            recorded.append(logits.clone())
+            return on_host(logits)
+
+        monkeypatch.setattr(segmenter, "_on_host", record)
+        self.blocks: list[MaskBlock] = list(ours.segment(ArraySource(rgb), prompts, on_object_error=raising))
+        monkeypatch.undo()
+        keys = [(int(block.index[0]), int(i)) for block in self.blocks for i in block.object_id]
+        assert len(set(keys)) == len(keys), "a (frame, object) came twice"
+        self.logits: LOGITS = dict(zip(keys, recorded))
+        self.scores = dict(zip(keys, (float(s) for block in self.blocks for s in block.score[0])))
+        self.masks = dict(zip(keys, (mask for block in self.blocks for mask in block.masks[0])))
+
+
+def assert_same(found: Recorded, logits: LOGITS, scores: dict[tuple[int, int], float]) -> None:
+    assert set(found.logits) == set(logits)
+    for key, expected in logits.items():
+        assert torch.allclose(found.logits[key], expected, rtol=0, atol=1e-4), key
+        assert np.array_equal(found.masks[key], (expected > 0).numpy()), key
+        assert found.scores[key] == pytest.approx(scores[key], abs=1e-6), key
+
+
+BOX = Prompt(1, 0, box=square(0))
+LATE_BOX = Prompt(2, 4, box=(60, 5, 90, 30))
+SCENARIOS: dict[str, tuple[int, list[Prompt]]] = {
+    "box": (8, [BOX]),
+    "one point": (3, [Prompt(1, 0, points=((18, 30),), labels=(1,))]),
+    "points of both labels": (3, [Prompt(1, 0, points=((18, 30), (80, 50)), labels=(1, 0))]),
+    "box and points": (3, [Prompt(1, 0, box=square(0), points=((18, 30), (10, 22)), labels=(1, 0))]),
+    "mask": (3, [Prompt(1, 0, mask=square_mask(0))]),
+    "two objects": (5, [BOX, Prompt(2, 0, points=((80, 50),), labels=(1,))]),
+    "late object": (6, [BOX, LATE_BOX]),
+    "middle of the clip": (7, [Prompt(1, 4, box=square(4))]),
+    "correction": (7, [BOX, Prompt(1, 4, points=((22, 30), (80, 50)), labels=(1, 0))]),
+    "correction by background points alone": (6, [BOX, Prompt(1, 4, points=((80, 50),), labels=(0,))]),
+    "correction by a mask": (6, [Prompt(1, 2, box=square(2)), Prompt(1, 4, mask=square_mask(4))]),
+    "one frame": (1, [BOX]),
+}
+CRASHES_STOCK = {"late object"}
+"""A pass begins before an object's first prompt: in float32 the stock predictor stops with an error."""
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_masks_are_those_of_the_stock_video_predictor(
+    name: str, ours: Sam2Segmenter, weights: Path, stock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_frames, prompts = SCENARIOS[name]
+    rgb = moving_square(num_frames)
+    if name in CRASHES_STOCK:
+        with pytest.raises(RuntimeError, match="dtype"):
+            stock_propagation(stock, tmp_path / "crashing", rgb, prompts)
+        stock = repaired(weights)
+    assert_same(Recorded(ours, rgb, prompts, monkeypatch), *stock_propagation(stock, tmp_path / "frames", rgb, prompts))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_masks_are_those_of_the_stock_video_predictor_beyond_all_windows(
+    stride: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a memory of two frames and five pointers, which a short clip outlasts in both passes."""
+    ours = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE)
+    stock = repaired(weights)
+    for model in (ours._loaded(), stock):
+        model.num_maskmem, model.max_obj_ptrs_in_encoder, model.memory_temporal_stride_for_eval = 4, 5, stride
+    rgb = moving_square(18)
+    prompts = [Prompt(1, 7, box=square(7)), Prompt(2, 10, points=((70, 50),), labels=(1,))]
+    expected = stock_propagation(stock, tmp_path / "frames", rgb, prompts)
+    assert_same(Recorded(ours, rgb, prompts, monkeypatch), *expected)
+
+
+@pytest.mark.slow
+def test_masks_are_those_of_the_stock_video_predictor_in_a_long_clip(
+    ours: Sam2Segmenter, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = moving_square(42)
+    prompts = [
+        Prompt(1, 18, box=square(18)),
+        Prompt(2, 30, points=((70, 50),), labels=(1,)),
+        Prompt(2, 38, box=square(22)),
+    ]
+    expected = stock_propagation(repaired(weights), tmp_path / "frames", rgb, prompts)
+    assert_same(Recorded(ours, rgb, prompts, monkeypatch), *expected)
+
+
+@pytest.mark.slow
+def test_masks_are_those_of_the_stock_predictors_at_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    weights = save_random_weights(tmp_path / "random.pt", image_size=1024)
+    ours = Sam2Segmenter(size="tiny", checkpoint=weights)
+    rgb = moving_square(3, width=1280, height=720)
+    prompts = [Prompt(1, 1, box=(8, 18, 32, 42)), Prompt(2, 1, points=((900, 500),), labels=(1,))]
+    expected = stock_propagation(stock_video_predictor(weights, image_size=1024), tmp_path / "frames", rgb, prompts)
+    assert_same(Recorded(ours, rgb, prompts, monkeypatch), *expected)
+    ours.propagate = False
+    assert_same_image(ours, stock_image_predictor(weights, image_size=1024), rgb, prompts)
+
+
+def test_random_weights_are_worth_comparing(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Recorded(ours, moving_square(12), [BOX], monkeypatch)
+    seen = [logits for key, logits in found.logits.items() if found.scores[key] > 0.5]
+    assert 3 <= len(seen) < 12, "objects come and go"
+    assert all(0.02 < (logits > 0).float().mean() < 0.98 for logits in seen)
+    assert (seen[1] - seen[-1]).abs().max() > 1
+    other = Recorded(ours, moving_square(12), [replace(BOX, box=(60, 5, 90, 30))], monkeypatch)
+    assert other.scores[11, 1] != pytest.approx(found.scores[11, 1], abs=1e-3), "the memory must matter"
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [BOX],
+        [Prompt(1, 0, points=((18, 30), (80, 50)), labels=(1, 0))],
+        [Prompt(1, 0, box=square(0), points=((18, 30),), labels=(1,))],
+        [Prompt(1, 0, mask=square_mask(0))],
+        [BOX, Prompt(1, 3, points=((22, 30),), labels=(1,)), Prompt(2, 3, box=(60, 5, 90, 30))],
+    ],
+    ids=["box", "points", "box and points", "mask", "two objects on two frames"],
+)
+def test_without_propagation_masks_are_those_of_the_stock_image_predictor(
+    prompts: list[Prompt], weights: Path, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "propagate", False)
+    assert_same_image(ours, stock_image_predictor(weights), moving_square(4), prompts)
+
+
+def assert_same_image(ours: Sam2Segmenter, stock: Any, rgb: UInt8Array, prompts: list[Prompt]) -> None:
+    found = {}
+    for block in ours.segment(ArraySource(rgb), prompts, on_object_error=raising):
+        for column, object_id in enumerate(block.object_id):
+            found[int(block.index[0]), int(object_id)] = block.masks[0, column], float(block.score[0, column])
+    assert set(found) == {(prompt.frame, prompt.object_id) for prompt in prompts}
+    for prompt in prompts:
+        mask = None
+        if isinstance(prompt.mask, np.ndarray):  # ±10, as the video predictor reads a given mask
+            given = torch.from_numpy(prompt.mask)[None, None].float()
+            for side, change in ((SIZE, lambda x: (x >= 0.5) * 20.0 - 10.0), (SIZE // 4, lambda x: x)):
+                given = change(torch.nn.functional.interpolate(given, (side, side), mode="bilinear", antialias=True))
+            mask = given[0].numpy()
+        with stock_warnings(), torch.inference_mode():
+            stock.set_image(rgb[prompt.frame])
+            logits, score, _ = stock.predict(
+                np.array(prompt.points) if prompt.points else None,
+                np.array(prompt.labels) if prompt.points else None,
+                None if prompt.box is None else np.array(prompt.box),
+                mask,
+                multimask_output=False,
+                return_logits=True,
+            )
+        assert 0 < (logits > 0).mean() < 1
+        assert np.array_equal(found[prompt.frame, prompt.object_id][0], logits[0] > 0)
+        assert found[prompt.frame, prompt.object_id][1] == pytest.approx(score[0], abs=1e-6)
+
+
+def test_frames_are_source_frames(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb = moving_square(10)
+    frames = ArraySource(rgb)
+    frames.keep(np.array([1, 4, 5, 9]))
+    blocks = list(ours.segment(frames, [Prompt(1, 5, box=square(5))], on_object_error=raising))
+    assert [int(block.index[0]) for block in blocks] == [9, 5, 4, 1]
+    alone = Recorded(ours, rgb[[1, 4, 5, 9]], [Prompt(1, 2, box=square(5))], monkeypatch)
+    assert {int(block.index[0]): block.score[0, 0] for block in blocks} == {
+        frame: np.float32(alone.scores[row, 1]) for row, frame in enumerate([1, 4, 5, 9])
+    }
+
+
+def test_every_frame_is_encoded_once_whatever_the_number_of_objects(
+    ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, encoded = ours._loaded(), []
+    encode = model.forward_image
+    monkeypatch.setattr(model, "forward_image", lambda image: encoded.append(image.shape) or encode(image))
+    prompts = [replace(BOX, object_id=i) for i in (1, 2, 3)]
+    frames = ArraySource(moving_square(4))
+    assert len(list(ours.segment(frames, prompts, on_object_error=raising))) == 4
+    assert encoded == [(1, 3, SIZE, SIZE)] * 4
+    assert frames.num_decoded <= 4 + 1, "the prompt frame is read besides"
+
+
+def test_the_state_stops_growing(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = ours._loaded(), []
+    forget = model.forget
+
+    def measure(state: dict[str, Any], row: int, **told: Any) -> None:
+        forget(state, row, **told)
+        sizes.append(num_bytes({key: value for key, value in state.items() if key != "images"}))
+
+    monkeypatch.setattr(model, "forget", measure)
+    # From the second frame, so that a reverse pass follows and what it will read is kept as well.
+    list(ours.segment(ArraySource(moving_square(45)), [Prompt(1, 1, box=square(1))], on_object_error=raising))
+    assert sizes[20] > sizes[0]
+    assert len(set(sizes[30:40])) == 1
+
+
+def num_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.untyped_storage().nbytes()
+    if isinstance(value, dict):
+        return sum(num_bytes(item) for item in value.values())
+    return sum(num_bytes(item) for item in value) if isinstance(value, list | tuple) else 0
+
+
+def test_reading_what_was_dropped_is_an_error() -> None:
+    bank = streaming.MemoryBank()
+    for row in range(4):
+        bank[row] = {"obj_ptr": row, "maskmem_features": row}
+    bank.trim([range(3, 4)], [range(2, 4)])
+    assert set(bank) == {2, 3}
+    assert bank.get(9) is None
+    with pytest.raises(KeyError, match="row 1 was dropped"):
+        bank.get(1)
+    with pytest.raises(KeyError, match="maskmem_features"):
+        bank.get(2)["maskmem_features"]
+    bank[1] = {"obj_ptr": 5}
+    assert bank.get(1) == {"obj_ptr": 5}
+
+
+def test_the_state_has_the_stock_keys(ours: Sam2Segmenter, stock: Any, tmp_path: Path) -> None:
+    rgb = moving_square(1)
+    stock_propagation(stock, tmp_path / "frames", rgb, [BOX])
+    state = stock.init_state(str(tmp_path / "frames"))
+    own = ours._loaded().new_state(ArraySource(rgb))
+    assert list(own) == list(state)
+    assert torch.equal(own["images"][0], state["images"][0])
+
+
+def test_nothing_of_a_clip_survives_into_the_next(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Recorded(ours, moving_square(4), [BOX], monkeypatch)
+    model = ours._loaded()
+    cut_short = ours.segment(ArraySource(moving_square(4, seed=1)), [BOX, LATE_BOX], on_object_error=raising)
+    with pytest.raises(KeyError, match="not among the 4 kept frames"):
+        next(cut_short)
+    begun = ours.segment(ArraySource(moving_square(6, seed=1)), [BOX, LATE_BOX], on_object_error=raising)
+    next(begun)
+    begun.close()
+    again = Recorded(ours, moving_square(4), [BOX], monkeypatch)
+    assert ours._loaded() is model
+    assert all(torch.equal(again.logits[key], first.logits[key]) for key in first.logits)
+
+
+def test_bf16_is_near_fp32_and_keeps_to_itself(weights: Path, ours: Sam2Segmenter) -> None:
+    rough = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, precision="bf16")
+    frames, prompts = ArraySource(moving_square(3)), [BOX, replace(LATE_BOX, frame=2)]
+    found = []
+    for block in rough.segment(frames, prompts, on_object_error=raising):
+        assert not torch.is_autocast_enabled("cpu")
+        assert not torch.is_inference_mode_enabled()
+        found.append(block)
+    exact = next(ours.segment(frames, prompts, on_object_error=raising))
+    assert len(found) == 3
+    assert (found[0].masks[:, 0] == exact.masks[:, 0]).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"),
+    ],
+)
+def test_running_out_of_memory(error: Exception, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ours._loaded(), "track_row", fail)
+    with pytest.raises(OutOfMemory, match=r"out of (device )?memory in SAM 2") as caught:
+        list(ours.segment(ArraySource(moving_square(2)), [BOX], on_object_error=raising))
+    assert caught.value.__cause__ is error
+
+
+def test_other_errors_are_not_taken_for_it(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(ours._loaded(), "track_row", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(ours.segment(ArraySource(moving_square(2)), [BOX], on_object_error=raising))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(weights: Path) -> None:
+    absent = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, device="cuda")
+    with pytest.raises(ConfigError, match=r"segmenter.device=cuda: .* there are: .*cpu"):
+        next(absent.segment(ArraySource(moving_square(1)), [BOX], on_object_error=raising))
+
+
+@pytest.mark.slow
+def test_compiled_it_finds_the_same(weights: Path, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, compile=True)
+    rgb = moving_square(2)
+    expected = Recorded(ours, rgb, [BOX], monkeypatch)
+    found = Recorded(compiled, rgb, [BOX], monkeypatch)
+    for key, logits in expected.logits.items():
+        assert torch.allclose(found.logits[key], logits, rtol=0, atol=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_masks_are_those_of_the_stock_video_predictor_on_a_gpu(
+    precision: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, precision=precision, device="cuda")
+    stock = stock_video_predictor(weights).to("cuda")
+    rgb, prompts = moving_square(6), [Prompt(1, 2, box=square(2)), Prompt(2, 2, points=((80, 50),), labels=(1,))]
+    with (
+        torch.autocast("cuda", dtype=torch.bfloat16, enabled=precision == "bf16"),
+        segmenter._tf32(torch.device("cuda")),
+    ):
+        logits, scores = stock_propagation(stock, tmp_path / "frames", rgb, prompts)
+    found = Recorded(ours, rgb, prompts, monkeypatch)
+    for key, expected in logits.items():
+        assert torch.allclose(found.logits[key], expected, rtol=0, atol=1e-2), key
+        assert found.scores[key] == pytest.approx(scores[key], abs=1e-2)

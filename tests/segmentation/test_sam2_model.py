@@ -1,0 +1,199 @@
+"""How SAM 2 is built: the stock configuration, checked weights, and Hydra left as it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import initialize_config_module
+from omegaconf import OmegaConf
+
+import aot
+from aot.errors import ConfigError
+from aot.run import main
+from aot.segmentation.sam2 import Sam2Segmenter
+from aot.segmentation.sam2.model import CONFIGS, FILL_HOLE_AREA, build_model, import_sam2, load_weights, model_config
+from tests.segmentation.sam2_models import save_random_weights
+from tests.synthetic import moving_square, write_video
+
+TINY = ["segmenter=sam2", "segmenter.size=tiny", "segmenter.image_size=128", "tracker=lucas_kanade"]
+REST = ["query_points=adaptive", "query_points.num_points=20", "launcher=inline", "output.overlay=false"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_weights(tmp_path_factory.mktemp("weights") / "random.pt")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with one video."""
+    write_video(tmp_path / "clip.mp4", moving_square(8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*arguments: str) -> list[str]:
+    return ["dataset=video", "dataset.path=clip.mp4", "dataset.box=[8,20,28,40]", *TINY, *REST, *arguments]
+
+
+@pytest.mark.parametrize("size", CONFIGS)
+@pytest.mark.parametrize("image_size", [128, 1024])
+def test_the_configuration_is_what_the_stock_builder_composes(
+    size: str, image_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = import_sam2("sam2.build_sam")
+
+    class Built(Exception):
+        pass
+
+    def stop(config: Any, **_: Any) -> None:
+        raise Built(OmegaConf.to_container(config))
+
+    monkeypatch.setattr(builder, "instantiate", stop)
+    with initialize_config_module("sam2", version_base="1.2"), pytest.raises(Built) as caught:
+        builder.build_sam2_video_predictor(
+            CONFIGS[size], device="cpu", hydra_overrides_extra=[f"++model.image_size={image_size}"]
+        )
+    expected, own = caught.value.args[0], OmegaConf.to_container(model_config(size, image_size))
+    assert isinstance(own, dict)
+    assert own.pop("_target_").endswith(".StreamingPredictor")
+    assert expected.pop("_target_") == "sam2.sam2_video_predictor.SAM2VideoPredictor"
+    assert expected.pop("fill_hole_area") == FILL_HOLE_AREA
+    # Without the CUDA extension the stock predictor fills nothing either, and warns.
+    assert own.pop("fill_hole_area") == 0
+    assert own == expected
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_weights_load_bare_or_under_their_key(bare: bool, weights: Path, tmp_path: Path) -> None:
+    held = torch.load(weights, weights_only=True)["model"]
+    torch.save(held if bare else {"model": held}, tmp_path / "held.pt")
+    loaded = build_model("tiny", tmp_path / "held.pt", 128).state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in held.items())
+
+
+class Danger:
+    """What runs when an unchecked pickle is read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("code from a checkpoint ran",)
+
+
+def write_damaged(path: Path, how: str, weights: Path) -> None:
+    held = torch.load(weights, weights_only=True)["model"]
+    first, second = list(held)[:2]
+    if how == "cut short":
+        path.write_bytes(weights.read_bytes()[:1_000_000])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "a page":
+        path.write_bytes(b"<html>404</html>")
+    elif how == "code":
+        torch.save({"model": held, "more": Danger()}, path)
+    elif how == "a list":
+        torch.save([1, 2], path)
+    elif how == "something else":
+        torch.save({"epoch": 3, "optimizer": {}}, path)
+    else:
+        changed = dict(held)
+        if how == "key missing":
+            del changed[first]
+        elif how == "key too much":
+            changed["extra.weight"] = torch.zeros(1)
+        else:
+            changed[second] = torch.zeros(3, 5)
+        torch.save({"model": changed}, path)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("cut short", "cannot be read as PyTorch weights"),
+        ("empty", "cannot be read as PyTorch weights"),
+        ("a page", "cannot be read as PyTorch weights"),
+        ("code", "cannot be read as PyTorch weights"),
+        ("a list", r"holds no state dict.*found: list.*sam2\.1_hiera_t\.yaml"),
+        ("something else", r"holds no state dict.*found: epoch, optimizer"),
+        ("key missing", r"does not fit .*sam2\.1_hiera_t\.yaml: 1 missing: maskmem_tpos_enc"),
+        ("key too much", r"does not fit .*: 1 not of this model: extra\.weight"),
+        ("shape", r"does not fit .*: 1 of another shape: no_mem_embed is \(3, 5\), not \(1, 1, 256\)"),
+    ],
+)
+def test_wrong_weights_are_named(
+    how: str, message: str, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "damaged.pt"
+    write_damaged(path, how, weights)
+    model = build_model("tiny", weights, 128)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_weights(model, path, CONFIGS["tiny"])
+    assert str(path) in str(caught.value)
+    assert "code from a checkpoint ran" not in capfd.readouterr().out
+
+
+def test_weights_of_another_size_are_named(weights: Path) -> None:
+    with pytest.raises(ConfigError, match=r"does not fit .*hiera_s\.yaml: .* missing: .*image_encoder\.trunk"):
+        build_model("small", weights, 128)
+
+
+def test_missing_weights_are_said_before_anything_starts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=r"checkpoints/sam2\.1_hiera_large\.pt"):
+        Sam2Segmenter()
+    assert main(command()) == 2
+    said = capsys.readouterr().err
+    assert "python -m aot.checkpoints download sam2.1_hiera_tiny" in said
+    assert "segmenter=grabcut" in said
+    assert "Nothing was started" in said
+    assert not (folder / "outputs").exists()
+
+
+def test_a_run_with_sam2(folder: Path, weights: Path) -> None:
+    """Composing works before and after the model was built; pictures of the prompt are written when asked for."""
+    assert main(command(f"segmenter.checkpoint='{weights}'", "output.pictures=true")) in (0, 1)
+    (run,) = (folder / "outputs" / "video").iterdir()
+    result = aot.load(run / "clips" / "clip.h5")
+    assert result.mask_row.tolist() == list(range(8))
+    assert ((result.mask_score > 0) & (result.mask_score < 1)).all()
+    names = {path.name for path in (run / "pictures" / "clip").iterdir()}
+    assert names == {"frame_000000.png", "frame_000000_object_1.png"}
+    assert main(command("segmenter=grabcut", "~segmenter.size", "~segmenter.image_size")) in (0, 2)
+    again = json.loads((run / "run.json").read_text())
+    assert again["config"]["segmenter"]["checkpoint"] == str(weights)
+
+
+@pytest.mark.slow
+def test_single_runs_and_sweeps_in_processes_of_their_own(folder: Path, weights: Path) -> None:
+    for sweep in ([], ["-m", "frame_interval=2,4"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "aot.run", *sweep, *command(f"segmenter.checkpoint='{weights}'")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(list((folder / "outputs").rglob("clip.h5"))) == 3
+
+
+def test_importing_leaves_hydra_alone_and_the_command_line_light() -> None:
+    program = """
+import sys
+import aot.run, aot.segmentation.sam2
+from hydra.core.singleton import Singleton
+assert not {"torch", "sam2"} & set(sys.modules)
+from aot.compose import compose_jobs, parse_command
+from aot.segmentation.sam2.model import import_sam2
+before = compose_jobs(parse_command(["dataset=demo", "segmenter=sam2"]))
+state = {kind: dict(vars(instance)) for kind, instance in Singleton.get_state()["instances"].items()}
+import_sam2("aot.segmentation.sam2.streaming")
+assert "sam2.sam2_video_predictor" in sys.modules
+assert {kind: dict(vars(instance)) for kind, instance in Singleton.get_state()["instances"].items()} == state
+assert compose_jobs(parse_command(["dataset=demo", "segmenter=sam2"])) == before
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
