@@ -1,0 +1,49 @@
+"""What a token knows besides its correlations: how its point moves, and when.
+
+Source: CoTracker3 (arXiv:2410.11831), section 3.1, "iterative updates".
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+NUM_FREQUENCIES = 10
+MOTION_SIZE = 4 * (1 + 2 * NUM_FREQUENCIES)
+TOKEN_SIZE = 2 + 1024 + MOTION_SIZE
+
+
+def motion_embedding(xy: Tensor, size: Tensor) -> Tensor:
+    """Displacement to the next and from the last frame, and sines of it at ten frequencies.
+
+    Args:
+        xy: (N, T, 2).
+        size: (2,) width and height in the same unit.
+    Returns:
+        (N, T, MOTION_SIZE).
+    """
+    step = (xy[:, :-1] - xy[:, 1:]) / size
+    forward = functional.pad(step, (0, 0, 0, 1))
+    backward = functional.pad(-step, (0, 0, 1, 0))
+    motion = torch.cat([forward, backward], dim=-1)
+    scales = 2.0 ** torch.arange(NUM_FREQUENCIES, device=xy.device, dtype=xy.dtype)
+    angles = (motion[:, :, None] * scales[:, None]).flatten(2)
+    return torch.cat([motion, angles.sin(), (angles + math.pi / 2).sin()], dim=-1)
+
+
+def time_table(window_len: int) -> Tensor:
+    """Sines, then cosines of 0..window_len−1 at falling frequencies: (1, window_len, TOKEN_SIZE), as checkpoints."""
+    half = TOKEN_SIZE // 2
+    frequencies = 1 / 10000 ** (torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.arange(window_len, dtype=torch.float64)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[None].float()
+
+
+def time_embedding(table: Tensor, num_frames: int) -> Tensor:
+    """The table (1, window_len, TOKEN_SIZE) stretched or shrunk to (1, num_frames, TOKEN_SIZE)."""
+    if num_frames == table.shape[1]:
+        return table
+    return functional.interpolate(table.transpose(1, 2), num_frames, mode="linear").transpose(1, 2)

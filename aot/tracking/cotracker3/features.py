@@ -1,0 +1,89 @@
+"""The feature network: one frame in, a pyramid of unit-length features out.
+
+Source: CoTracker3 (arXiv:2410.11831), section 3.1, "feature maps".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+STRIDE = 4
+CHANNELS = 128
+NUM_LEVELS = 4
+
+Pyramid = tuple[Tensor, ...]
+"""One tensor a level, finest first: (F, h·w, CHANNELS) for F frames, rows of pixels."""
+
+
+def level_sizes(resolution: tuple[int, int]) -> list[tuple[int, int]]:
+    """(h, w) of every level for frames of `resolution` (H, W)."""
+    height, width = resolution[0] // STRIDE, resolution[1] // STRIDE
+    return [(height >> level, width >> level) for level in range(NUM_LEVELS)]
+
+
+def _instance_norm(x: Tensor) -> Tensor:
+    # For one picture a batch norm over its own statistics is the instance norm; the operator that is called so leaves
+    # channels-last memory, which costs 1.7 times the whole network.
+    return functional.batch_norm(x, None, None, training=True, eps=1e-5)
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, num_in: int, num_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_in, num_out, 3, stride=stride, padding=1)
+        self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1)
+        self.downsample = nn.Sequential(nn.Conv2d(num_in, num_out, 1, stride=stride)) if stride != 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _instance_norm(self.conv1(x)).relu_()
+        y = _instance_norm(self.conv2(y)).relu_()
+        if self.downsample is not None:
+            x = _instance_norm(self.downsample(x))
+        return y.add_(x).relu_()
+
+
+class FeatureNet(nn.Module):
+    """A small residual network whose four stages are brought to one size and mixed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
+        stages = [(64, 64, 1), (64, 96, 2), (96, 128, 2), (128, 128, 2)]
+        for number, (num_in, num_out, stride) in enumerate(stages, start=1):
+            blocks = (_ResidualBlock(num_in, num_out, stride), _ResidualBlock(num_out, num_out, 1))
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+        self.conv2 = nn.Conv2d(64 + 96 + 128 + 128, 2 * CHANNELS, 3, padding=1)
+        self.conv3 = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        """Features of one frame.
+
+        Args:
+            frame: (1, 3, H, W), values 0..255.
+        Returns:
+            (1, CHANNELS, H/4, W/4), each pixel's vector of length 1, float32 in channels-last memory.
+        """
+        size = (frame.shape[2] // STRIDE, frame.shape[3] // STRIDE)
+        x = (2 * (frame / 255) - 1).to(self.conv1.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = _instance_norm(self.conv1(x)).relu_()
+        stages = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            stages.append(functional.interpolate(x, size, mode="bilinear", align_corners=True))
+        x = torch.cat(stages, dim=1)
+        del stages
+        x = _instance_norm(self.conv2(x)).relu_()
+        x = self.conv3(x).float()
+        return x / x.square().sum(dim=1, keepdim=True).clamp_min(1e-12).sqrt()
+
+    def pyramid(self, frame: Tensor, dtype: torch.dtype) -> Pyramid:
+        """Features of one frame (1, 3, H, W) at every level, each level the mean of 2x2 of the one above."""
+        x = self(frame)
+        levels = []
+        for level in range(NUM_LEVELS):
+            if level:
+                x = functional.avg_pool2d(x, 2)
+            levels.append(x.permute(0, 2, 3, 1).reshape(1, -1, CHANNELS).to(dtype))
+        return tuple(levels)

@@ -1,0 +1,141 @@
+"""Where the features of a clip live while it is tracked: on the device, in host memory, in a file, or nowhere."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from itertools import islice
+from math import prod
+
+import torch
+from torch import Tensor
+
+from aot.tracking.cotracker3.features import CHANNELS, Pyramid
+from aot.tracking.cotracker3.plan import MemoryPlan
+
+PyramidStream = Callable[[], Iterator[Pyramid]]
+"""Computes every frame's pyramid, one after another; may be asked again."""
+Chunk = tuple[int, Pyramid]
+"""Number of the first frame, and the pyramids of `frame_block` frames (the last chunk may have fewer)."""
+
+
+def chunked(pyramids: Iterator[Pyramid], sizes: list[tuple[int, int]], frame_block: int) -> Iterator[Tensor]:
+    """Join the pyramids of `frame_block` frames at a time into flat tensors, level after level."""
+    while group := list(islice(pyramids, frame_block)):
+        yield torch.cat([torch.cat(level).view(-1) for level in zip(*group)])
+
+
+def levels_of(flat: Tensor, sizes: list[tuple[int, int]]) -> Pyramid:
+    """The pyramid that a flat tensor holds."""
+    lengths = [prod(size) * CHANNELS for size in sizes]
+    num_frames = flat.numel() // sum(lengths)
+    parts = flat.split([num_frames * length for length in lengths])
+    return tuple(part.view(num_frames, prod(size), CHANNELS) for part, size in zip(parts, sizes))
+
+
+class FeatureStore(ABC):
+    """The features of a clip, filled once and read front to back in every iteration."""
+
+    def __init__(self, stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> None:
+        self._stream, self._sizes, self._plan = stream, sizes, plan
+        self.num_frames = 0
+
+    def fill(self) -> Iterator[Chunk]:
+        """Compute all features and keep them; each chunk is handed out as it is made."""
+        for flat in chunked(self._stream(), self._sizes, self._plan.frame_block):
+            self._keep(flat)
+            pyramid = levels_of(flat, self._sizes)
+            yield self.num_frames, pyramid
+            self.num_frames += len(pyramid[0])
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Read all features again."""
+        start = 0
+        for flat in self._kept():
+            pyramid = levels_of(flat, self._sizes)
+            yield start, pyramid
+            start += len(pyramid[0])
+
+    @abstractmethod
+    def _keep(self, flat: Tensor) -> None: ...
+
+    @abstractmethod
+    def _kept(self) -> Iterator[Tensor]: ...
+
+    def close(self) -> None:
+        """Let go of what is kept."""
+
+
+class _OnDevice(FeatureStore):
+    def __init__(self, stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> None:
+        super().__init__(stream, sizes, plan)
+        self._flats: list[Tensor] = []
+
+    def _keep(self, flat: Tensor) -> None:
+        self._flats.append(flat)
+
+    def _kept(self) -> Iterator[Tensor]:
+        return iter(self._flats)
+
+    def close(self) -> None:
+        self._flats.clear()
+
+
+class _InHostMemory(_OnDevice):
+    """In pinned memory, so that uploads run beside the computation."""
+
+    def _keep(self, flat: Tensor) -> None:
+        self._device = flat.device
+        host = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=flat.device.type == "cuda")
+        self._flats.append(host.copy_(flat))
+
+    def _kept(self) -> Iterator[Tensor]:
+        return (flat.to(self._device, non_blocking=True) for flat in self._flats)
+
+
+class _InFile(FeatureStore):
+    """In a nameless temporary file, read into one buffer: what the system caches of it, it can give back."""
+
+    def __init__(self, stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> None:
+        super().__init__(stream, sizes, plan)
+        self._file = tempfile.TemporaryFile(dir=plan.folder, buffering=0)
+        self._lengths: list[int] = []
+
+    def _keep(self, flat: Tensor) -> None:
+        self._device, self._dtype = flat.device, flat.dtype
+        self._lengths.append(flat.numel())
+        left = memoryview(flat.cpu().view(torch.uint8).numpy())
+        while len(left):
+            left = left[self._file.write(left) :]
+
+    def _kept(self) -> Iterator[Tensor]:
+        buffer = torch.empty(max(self._lengths, default=0), dtype=self._dtype)
+        self._file.seek(0, os.SEEK_SET)
+        for length in self._lengths:
+            flat = buffer[:length]
+            left = memoryview(flat.view(torch.uint8).numpy())
+            while len(left):
+                count = self._file.readinto(left)
+                if not count:
+                    raise OSError(f"the temporary file of features ended {len(left)} bytes early")
+                left = left[count:]
+            yield flat.to(self._device)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Recomputed(FeatureStore):
+    def _keep(self, flat: Tensor) -> None:
+        pass
+
+    def _kept(self) -> Iterator[Tensor]:
+        return chunked(self._stream(), self._sizes, self._plan.frame_block)
+
+
+def make_store(stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> FeatureStore:
+    """The store that a plan asks for."""
+    kinds = {"memory": _OnDevice, "host": _InHostMemory, "file": _InFile, "recompute": _Recomputed}
+    return kinds[plan.features](stream, sizes, plan)

@@ -1,0 +1,148 @@
+"""The update transformer: attention along every track, and between the tracks of a frame through virtual tracks.
+
+Tokens of points (N, T, D) are changed in place, block by block: along time some tracks at once, across tracks some
+frames at once. So beside the tokens themselves only one block's activations exist, and no score matrix is larger than
+one block's.
+
+Source: CoTracker3 (arXiv:2410.11831), section 3.1; the virtual tracks are those of CoTracker (arXiv:2307.07635).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aot.tracking.cotracker3.embeddings import TOKEN_SIZE
+from aot.tracking.cotracker3.layers import linear_gelu, normalized
+
+HIDDEN = 384
+NUM_HEADS = 8
+NUM_VIRTUAL = 64
+NUM_ROUNDS = 3
+CONTEXT_NORM_EPS = 1e-5
+
+
+class _Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(HIDDEN, HIDDEN)
+        self.to_kv = nn.Linear(HIDDEN, 2 * HIDDEN)
+        self.to_out = nn.Linear(HIDDEN, HIDDEN)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """(B, I, D) attend to (B, J, D)."""
+        query = self.to_q(x).unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2)
+        key, value = (part.unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2) for part in self.to_kv(context).chunk(2, -1))
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.to_out(attended.transpose(1, 2).flatten(2))
+        return out
+
+    def of_equal_tokens(self, x: Tensor) -> Tensor:
+        """Self-attention among any number of equal tokens: each is told what one of them would say."""
+        out: Tensor = self.to_out(functional.linear(x, self.to_kv.weight[HIDDEN:], self.to_kv.bias[HIDDEN:]))
+        return out
+
+
+class _MLP(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(HIDDEN, 4 * HIDDEN)
+        self.fc2 = nn.Linear(4 * HIDDEN, HIDDEN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(linear_gelu(x, self.fc1, "tanh"))
+        return out
+
+
+class _SelfBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = _Attention()
+        self.mlp = _MLP()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, I, D) float32 attend to themselves; the stream of residuals stays float32 whatever the layers' type."""
+        dtype = self.mlp.fc1.weight.dtype
+        inner = normalized(x, dtype)
+        x = x + self.attn(inner, inner)
+        return x.add_(self.mlp(normalized(x, dtype)))
+
+    def of_equal_tokens(self, x: Tensor) -> Tensor:
+        dtype = self.mlp.fc1.weight.dtype
+        x = x + self.attn.of_equal_tokens(normalized(x, dtype))
+        return x.add_(self.mlp(normalized(x, dtype)))
+
+
+class _CrossBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm_context = nn.LayerNorm(HIDDEN, eps=CONTEXT_NORM_EPS)
+        self.cross_attn = _Attention()
+        self.mlp = _MLP()
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """(B, I, D) attend to (B, J, D), both float32."""
+        dtype = self.mlp.fc1.weight.dtype
+        x = x + self.cross_attn(normalized(x, dtype), self.norm_context(context).to(dtype))
+        return x.add_(self.mlp(normalized(x, dtype)))
+
+
+class UpdateTransformer(nn.Module):
+    """Reads the tokens of all points in all frames and proposes how to change the estimates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_transform = nn.Linear(TOKEN_SIZE, HIDDEN)
+        self.virual_tracks = nn.Parameter(torch.zeros(1, NUM_VIRTUAL, 1, HIDDEN))  # the checkpoints' spelling
+        self.time_blocks = nn.ModuleList(_SelfBlock() for _ in range(NUM_ROUNDS))
+        self.space_virtual2point_blocks = nn.ModuleList(_CrossBlock() for _ in range(NUM_ROUNDS))
+        self.space_virtual_blocks = nn.ModuleList(_SelfBlock() for _ in range(NUM_ROUNDS))
+        self.space_point2virtual_blocks = nn.ModuleList(_CrossBlock() for _ in range(NUM_ROUNDS))
+        self.flow_head = nn.Linear(HIDDEN, 2)
+        self.vis_conf_head = nn.Linear(HIDDEN, 2)
+
+    def forward(self, tokens: Tensor, max_tokens: int) -> Tensor:
+        """Propose an update.
+
+        Args:
+            tokens: (N, T, HIDDEN) float32; changed in place.
+            max_tokens: how many are worked on at once, at least one track or one frame of them.
+        Returns:
+            (N, T, 4): change of x, y, and of the visibility and confidence logits.
+        """
+        num_points, num_frames = tokens.shape[:2]
+        # The virtual tracks are the same in every frame and every iteration until they first meet the points.
+        virtual = self.time_blocks[0].of_equal_tokens(self.virual_tracks[0].transpose(0, 1).float())
+        virtual = virtual.repeat(num_frames, 1, 1)
+        points_at_once = max(1, max_tokens // num_frames)
+        frames_at_once = max(1, max_tokens // (num_points + NUM_VIRTUAL))
+        for number in range(NUM_ROUNDS):
+            if number:
+                virtual = self._along_time(number, virtual.transpose(0, 1), points_at_once).transpose(0, 1)
+            self._along_time(number, tokens, points_at_once)
+            for start in range(0, num_frames, frames_at_once):
+                frames = slice(start, start + frames_at_once)
+                virtual[frames] = self._across_tracks(number, tokens[:, frames], virtual[frames], max_tokens)
+        return self._propose(tokens)
+
+    def _along_time(self, number: int, tracks: Tensor, points_at_once: int) -> Tensor:
+        for start in range(0, len(tracks), points_at_once):
+            some = tracks[start : start + points_at_once]
+            some.copy_(self.time_blocks[number](some))
+        return tracks
+
+    def _across_tracks(self, number: int, tokens: Tensor, virtual: Tensor, max_tokens: int) -> Tensor:
+        points = tokens.transpose(0, 1)
+        virtual = self.space_virtual2point_blocks[number](virtual, points)
+        virtual = self.space_virtual_blocks[number](virtual)
+        points_at_once = max(1, max_tokens // len(virtual))
+        for start in range(0, points.shape[1], points_at_once):
+            some = points[:, start : start + points_at_once]
+            some.copy_(self.space_point2virtual_blocks[number](some, virtual))
+        return virtual
+
+    def _propose(self, tokens: Tensor) -> Tensor:
+        weight = torch.cat([self.flow_head.weight, self.vis_conf_head.weight]).float()
+        bias = torch.cat([self.flow_head.bias, self.vis_conf_head.bias]).float()
+        return functional.linear(tokens, weight, bias)

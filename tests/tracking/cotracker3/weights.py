@@ -1,0 +1,33 @@
+"""Weights that anyone can rebuild, and what the upstream package computes with them."""
+
+from __future__ import annotations
+
+import zlib
+from math import prod
+
+import numpy as np
+import torch
+
+from aot.tracking.cotracker3.embeddings import time_table
+from aot.tracking.cotracker3.model import CoTracker3, Mode
+
+
+def golden_weights(seed: int = 0, *, mode: Mode = "offline", window_len: int | None = None) -> dict[str, torch.Tensor]:
+    """A whole state dict of CoTracker3 with made-up weights."""
+    window_len = window_len or {"offline": 60, "online": 16}[mode]
+    empty = CoTracker3(mode=mode, window_len=window_len, resolution=(384, 512), precision="fp32").state_dict()
+    return {
+        key: time_table(window_len) if key == "time_emb" else torch.from_numpy(_drawn(key, tuple(value.shape), seed))
+        for key, value in empty.items()
+    }
+
+
+def _drawn(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    drawn = np.random.RandomState((zlib.crc32(key.encode()) + seed) % 2**32).standard_normal(shape)
+    if key.endswith("bias"):
+        drawn *= 0.02
+    elif "virual_tracks" not in key:
+        drawn *= (1 / prod(shape[1:])) ** 0.5
+    if "flow_head" in key:
+        drawn *= 0.15
+    return drawn.astype(np.float32)
