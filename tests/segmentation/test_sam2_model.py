@@ -90,6 +90,10 @@ def write_damaged(path: Path, how: str, weights: Path) -> None:
     first, second = list(held)[:2]
     if how == "cut short":
         path.write_bytes(weights.read_bytes()[:1_000_000])
+    elif how == "one bit":
+        changed_bytes = bytearray(weights.read_bytes())
+        changed_bytes[len(changed_bytes) // 2] ^= 1
+        path.write_bytes(changed_bytes)
     elif how == "empty":
         path.write_bytes(b"")
     elif how == "a page":
@@ -115,6 +119,10 @@ def write_damaged(path: Path, how: str, weights: Path) -> None:
     ("how", "message"),
     [
         ("cut short", "cannot be read as PyTorch weights"),
+        (
+            "one bit",
+            r"cannot be read as PyTorch weights \(BadZipFile: the checksum of its entry .*/data/\d+ is wrong\)",
+        ),
         ("empty", "cannot be read as PyTorch weights"),
         ("a page", "cannot be read as PyTorch weights"),
         ("code", "cannot be read as PyTorch weights"),
@@ -184,15 +192,19 @@ def test_importing_leaves_hydra_alone_and_the_command_line_light() -> None:
     program = """
 import sys
 import aot.run, aot.segmentation.sam2
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 assert not {"torch", "sam2"} & set(sys.modules)
 from aot.compose import compose_jobs, parse_command
 from aot.segmentation.sam2.model import import_sam2
+def state():
+    GlobalHydra.instance()  # whether it has been asked for before is all the same
+    return {kind: dict(vars(instance)) for kind, instance in Singleton.get_state()["instances"].items()}
 before = compose_jobs(parse_command(["dataset=demo", "segmenter=sam2"]))
-state = {kind: dict(vars(instance)) for kind, instance in Singleton.get_state()["instances"].items()}
+found = state()
 import_sam2("aot.segmentation.sam2.streaming")
 assert "sam2.sam2_video_predictor" in sys.modules
-assert {kind: dict(vars(instance)) for kind, instance in Singleton.get_state()["instances"].items()} == state
+assert state() == found
 assert compose_jobs(parse_command(["dataset=demo", "segmenter=sam2"])) == before
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
