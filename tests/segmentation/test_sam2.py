@@ -142,8 +142,8 @@ def test_masks_are_those_of_the_stock_video_predictor_beyond_all_windows(
     stock = repaired(weights)
     for model in (ours._loaded(), stock):
         model.num_maskmem, model.max_obj_ptrs_in_encoder, model.memory_temporal_stride_for_eval = 4, 5, stride
-    rgb = moving_square(18)
-    prompts = [Prompt(1, 7, box=square(7)), Prompt(2, 10, points=((70, 50),), labels=(1,))]
+    rgb = moving_square(14)
+    prompts = [Prompt(1, 6, box=square(6)), Prompt(2, 8, points=((70, 50),), labels=(1,))]
     expected = stock_propagation(stock, tmp_path / "frames", rgb, prompts)
     assert_same(Recorded(ours, rgb, prompts, monkeypatch), *expected)
 
@@ -258,6 +258,9 @@ def test_every_frame_is_encoded_once_whatever_the_number_of_objects(
 
 def test_the_state_stops_growing(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = ours._loaded(), []
+    # A memory of two frames and five pointers, which a short clip outlasts.
+    monkeypatch.setattr(model, "num_maskmem", 4)
+    monkeypatch.setattr(model, "max_obj_ptrs_in_encoder", 5)
     forget = model.forget
 
     def measure(state: dict[str, Any], row: int, **told: Any) -> None:
@@ -266,9 +269,9 @@ def test_the_state_stops_growing(ours: Sam2Segmenter, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(model, "forget", measure)
     # From the second frame, so that a reverse pass follows and what it will read is kept as well.
-    list(ours.segment(ArraySource(moving_square(45)), [Prompt(1, 1, box=square(1))], on_object_error=raising))
-    assert sizes[20] > sizes[0]
-    assert len(set(sizes[30:40])) == 1
+    list(ours.segment(ArraySource(moving_square(18)), [Prompt(1, 1, box=square(1))], on_object_error=raising))
+    assert sizes[6] > sizes[0]
+    assert len(set(sizes[10:16])) == 1
 
 
 def num_bytes(value: Any) -> int:
