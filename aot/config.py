@@ -16,6 +16,7 @@ from annotated_types import Ge
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model, model_validator
 from pydantic_core import to_jsonable_python
 
+from aot.checkpoints import weights_of
 from aot.errors import ConfigError
 
 GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
@@ -80,15 +81,19 @@ class RunConfig(_Strict):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what decides results; not of launcher, output, paths, or which clips are chosen."""
-        # Without None, so that giving a path where there was none changes nothing either.
-        dataset = {key: value for key, value in self.dataset.arguments.items() if not isinstance(value, Path | None)}
+        """SHA-256 of what decides results; not of launcher, output, paths, or which clips are chosen.
+
+        Weights count by their content. Published ones follow from the other arguments and add nothing, whether they
+        are here already or not.
+        """
+        parts = {"dataset": self.dataset, **self._models()}
         deciding = {
-            "dataset": [self.dataset.target, dataset],
+            **{group: [part.target, _without_paths(part.arguments)] for group, part in parts.items()},
             "range": [self.selection.start_seconds, self.selection.end_seconds],
             "frame_interval": self.frame_interval,
-            **{group: [part.target, _absolute(part.arguments)] for group, part in self._models().items()},
         }
+        own = {group: digests for group, part in self._models().items() if (digests := _own_weights(part))}
+        deciding |= {"weights": own} if own else {}
         return hashlib.sha256(json.dumps(to_jsonable_python(deciding), sort_keys=True).encode()).hexdigest()
 
     @property
@@ -189,6 +194,19 @@ def _absolute(values: Mapping[str, Any]) -> dict[str, Any]:
         key: str(value.absolute()) if isinstance(value, Path) else to_jsonable_python(value)
         for key, value in values.items()
     }
+
+
+def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    # Without None, so that giving a path where there was none changes nothing either.
+    return {key: value for key, value in values.items() if not isinstance(value, Path | None)}
+
+
+def _own_weights(part: PartConfig) -> list[str]:
+    """SHA-256 of a part's weights that are not published ones."""
+    try:
+        return [weights.sha256 for weights in weights_of(part.build()) if weights.checkpoint is None]
+    except ConfigError:  # they are missing: `aot.run` says so before anything starts, other commands need none
+        return []
 
 
 def _import(target: str) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from aot.checkpoints import CHECKPOINTS
 from aot.compose import Composed, compose_jobs, config_folder, parse_command
 from aot.config import GROUPS, RunConfig, check_config, load_run_config
 from aot.errors import ConfigError
@@ -117,6 +120,30 @@ def test_hash_is_of_what_decides_results(tmp_path: Path) -> None:
         assert checked("dataset=videos", "dataset.root=a", override).hash == plain.hash, override
     for override in ["frame_interval=2", "segmenter=none", "query_points=grid", "dataset.end_seconds=3"]:
         assert checked("dataset=videos", "dataset.root=a", override).hash != plain.hash, override
+
+
+def test_weights_count_by_their_content_and_published_ones_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def hash_with(*arguments: str) -> str:
+        return checked("dataset=demo", "segmenter=sam2", "segmenter.size=tiny", *arguments).hash
+
+    absent = hash_with()
+    for name, content in {"a.pt": b"published", "b.pt": b"published", "c.pt": b"own", "d.pt": b"own"}.items():
+        (tmp_path / name).write_bytes(content)
+    tiny = CHECKPOINTS["sam2.1_hiera_tiny"]
+    published = replace(tiny, sha256=hashlib.sha256(b"published").hexdigest())
+    monkeypatch.setitem(CHECKPOINTS, tiny.name, published)
+    assert {hash_with(f"segmenter.checkpoint={name}.pt") for name in "ab"} == {absent}
+    own = {hash_with(f"segmenter.checkpoint={name}.pt") for name in "cd"}
+    assert len(own) == 1
+    assert absent not in own
+    assert hash_with("segmenter.size=small") != absent
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / tiny.file).write_bytes(b"own")
+    assert hash_with() in own
 
 
 def test_run_folder_is_named_after_the_choices() -> None:

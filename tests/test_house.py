@@ -20,7 +20,7 @@ ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "wr
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.checkpoints"],
+    ["aot.paths", "aot.mask_images", "aot.checkpoints", "aot.devices"],
     ["aot.prompts"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
@@ -85,7 +85,10 @@ def test_an_installed_wheel_is_whole(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     run = subprocess.run(
-        [sys.executable, "-m", "aot.run", "dataset=demo", "dataset.include=[late]", "frame_interval=8"],
+        [
+            *(sys.executable, "-m", "aot.run", "dataset=demo", "dataset.include=[late]", "frame_interval=8"),
+            "segmenter=grabcut",
+        ],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": str(tmp_path / "site")},
         capture_output=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import aot
+from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
 from aot.paths import RunPaths
@@ -22,7 +23,7 @@ from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.synthetic import moving_square, write_video
 
 PARTS = Parts(BoxSegmenter(), CentreSampler(), StillTracker())
-PROVENANCE = {"source_sha256": "", "config_yaml": "", "config_hash": "", "versions": "{}", "device": "cpu"}
+PROVENANCE = {"source_sha256": "", "config_yaml": "", "config_hash": "", "versions": "{}"}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,22 @@ def test_masks_tracks_and_provenance_reach_the_file(tmp_path: Path, video: Path)
     assert {"open", "decode", "segment", "track"} <= set(json.loads(result.attributes["seconds"]))
     assert result.attributes["peak_memory_bytes"] > 2**20
     assert (summary.num_points, summary.num_frames, summary.in_mask_share) == (1, 12, 1.0)
+
+
+def test_the_file_says_where_the_parts_ran_and_with_which_weights(tmp_path: Path, video: Path) -> None:
+    _, result = run(tmp_path, video, BOX)
+    assert (result.attributes["device"], result.attributes["weights"]) == ("cpu", "[]")
+    weights = Weights("own.pth", "ab12", checkpoint=None, licence=None)
+
+    class Weighty(StillTracker):
+        device_name = "cuda:0 NVIDIA H100"
+
+        def __init__(self) -> None:
+            self.weights = (weights,)
+
+    _, result = run(tmp_path, video, BOX, parts=replace(PARTS, tracker=Weighty()))
+    assert result.attributes["device"] == "segmenter cpu, tracker cuda:0 NVIDIA H100"
+    assert json.loads(result.attributes["weights"]) == [{"part": "tracker"} | asdict(weights)]
 
 
 def test_interval_keeps_prompt_and_query_frames(tmp_path: Path, video: Path) -> None:

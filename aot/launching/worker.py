@@ -99,7 +99,6 @@ class Worker:
                 "config_yaml": yaml.safe_dump(config.as_composed(), sort_keys=False),
                 "config_hash": config.hash,
                 "versions": json.dumps(versions()),
-                "device": "cpu",
             },
         )
         # What was drawn of an earlier result must not stand beside a new one.

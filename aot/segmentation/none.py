@@ -24,7 +24,7 @@ class NoSegmenter:
             if not isinstance(prompt.mask, np.ndarray):
                 message = (
                     f"object {prompt.object_id}, frame {prompt.frame}: segmenter=none makes no mask of boxes "
-                    f"or points; give a mask, query_points alone, or use segmenter=grabcut"
+                    f"or points; give a mask, query_points alone, or use segmenter=sam2 or grabcut"
                 )
                 on_object_error(prompt.object_id, SegmentationError(message))
                 continue

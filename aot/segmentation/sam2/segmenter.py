@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from aot.checkpoints import require_checkpoint
+from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
-from aot.errors import ConfigError, OutOfMemory
+from aot.devices import DeviceOption, choose_device, describe_device
+from aot.errors import OutOfMemory
 from aot.segmentation.base import OnObjectError
 from aot.segmentation.sam2.model import build_model, import_sam2
 from aot.types import BoolArray, Float32Array, MaskBlock, Prompt
@@ -33,6 +34,7 @@ _TF32_CAPABILITY = 8
 _MASK_SCALE, _MASK_BIAS = 20.0, -10.0
 # The image predictor takes mask logits at a quarter of the model's image size.
 _LOGITS_STRIDE = 4
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 # The strides of the encoder's three feature maps.
 _FEATURE_STRIDES = (4, 8, 16)
 
@@ -65,7 +67,7 @@ class Sam2Segmenter:
         checkpoint: Path | None = None,
         propagate: bool = True,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
-        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        device: DeviceOption = "auto",
         compile: bool = False,
         image_size: Literal[128, 256, 512, 1024] = 1024,
     ) -> None:
@@ -80,6 +82,14 @@ class Sam2Segmenter:
         self.image_size = image_size
         self._model: StreamingPredictor | None = None
 
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        return (identify(self.checkpoint),)
+
+    @property
+    def device_name(self) -> str:
+        return describe_device(choose_device(self.device, option="segmenter.device"))
+
     def segment(
         self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
     ) -> Iterator[MaskBlock]:
@@ -88,9 +98,12 @@ class Sam2Segmenter:
         The frame of the first prompt belongs to both passes. As in the stock sequence the later one counts: an object
         that is not prompted on it gets the backward pass's mask there.
         """
+        if not prompts:
+            return
         with _memory_errors():
             model = self._loaded()
-        blocks = self._propagate(model, frames, prompts) if self.propagate else self._cut(model, frames, prompts)
+        segment = self._propagate if self.propagate else self._prompt_frames_alone
+        blocks = segment(model, frames, prompts)
         while True:
             # Neither precision nor the errors' mapping may reach into what the caller does between two blocks.
             with _memory_errors():
@@ -126,7 +139,9 @@ class Sam2Segmenter:
                     scores = [_probability(found[i].score_logit) for i in masks]
                     yield _block(int(frames.index[row]), masks, scores)
 
-    def _cut(self, model: StreamingPredictor, frames: FrameSource, prompts: Sequence[Prompt]) -> Iterator[MaskBlock]:
+    def _prompt_frames_alone(
+        self, model: StreamingPredictor, frames: FrameSource, prompts: Sequence[Prompt]
+    ) -> Iterator[MaskBlock]:
         predictor = _image_predictor(model)
         for frame in sorted({prompt.frame for prompt in prompts}):
             masks: dict[int, BoolArray] = {}
@@ -150,7 +165,7 @@ class Sam2Segmenter:
         """The model, built on first use and kept for all clips."""
         if self._model is None:
             model = build_model(self.size, self.checkpoint, self.image_size)
-            device = _device(self.device)
+            device = choose_device(self.device, option="segmenter.device")
             if not self._autocasts(device):
                 model.cast_memories()
             model.to(device)
@@ -228,18 +243,6 @@ def _block(frame: int, masks: dict[int, BoolArray], scores: Sequence[float]) -> 
     )
 
 
-def _device(name: str) -> torch.device:
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, is_there in available.items() if is_there)
-    if not available[name]:
-        there = ", ".join(device for device, is_there in available.items() if is_there)
-        raise ConfigError(f"segmenter.device={name}: this machine has none that torch can use; there are: {there}")
-    return torch.device(name)
-
-
 def _compile_encoder(model: StreamingPredictor) -> None:
     """As `compile_image_encoder` of the stock model does, which prints on standard output."""
     import torch
@@ -277,7 +280,7 @@ def _memory_errors() -> Iterator[None]:
             f"out of device memory in SAM 2: {exc}; use a smaller segmenter.size, or fewer objects a clip"
         ) from exc
     except RuntimeError as exc:
-        # The CPU's allocator has no type of its own.
-        if "DefaultCPUAllocator" in str(exc):
-            raise OutOfMemory(f"out of memory in SAM 2: {exc}; use a smaller segmenter.size") from exc
-        raise
+        # The CPU's allocator and Metal's have no type of their own.
+        if not any(text in str(exc) for text in _OUT_OF_MEMORY):
+            raise
+        raise OutOfMemory(f"out of memory in SAM 2: {exc}; use a smaller segmenter.size") from exc
