@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,39 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match=r"file/a\.h5 could not be written"):
         write(tmp_path / "file" / "a.h5", [])
+
+
+# The limit on a file's size stands for a full disk: as one, it fails some write in the middle, and takes no root.
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from aot.errors import WriteError
+from tests.writing.test_hdf5 import block, write
+
+path, refusals = Path(sys.argv[1]), 0
+write(path, [block([0, 3, 6, 9], [2, 7])])
+whole = path.stat().st_size
+for limit in range(0, whole, whole // 50):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        write(path.with_name("b.h5"), [block([0, 3, 6, 9], [2, 7])])
+    except WriteError as error:
+        refusals += "b.h5 could not be written: [Errno 27] File too large" in str(error)
+print(refusals, [entry.name for entry in path.parent.iterdir()])
+"""
+
+
+def test_a_full_disk_is_told_once_and_harms_nothing(tmp_path: Path) -> None:
+    """Left to itself HDF5 floods the terminal, and crashes when the process ends."""
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.h5")],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.split(maxsplit=1) == ["51", "['a.h5']\n"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "truncated", "no_tracks", "wrong_shape", "other_schema"])
