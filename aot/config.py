@@ -201,7 +201,7 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
     where = [group, *error["loc"]] if group else list(error["loc"])
     if where[0] == "selection":
         where[0] = "dataset"
-    key = ".".join(str(part) for part in where if part)
+    key = ".".join(str(part) for part in where if part != "")
     if error["type"] == "missing":
         return f"{key}: required and not given; say {key}=…"
     if error["type"] == "extra_forbidden":
@@ -212,7 +212,10 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
         near = get_close_matches(str(error["loc"][-1]), known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
         return f"{key}: no such key; {hint}"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+    if error["type"] in ("is_instance_of", "sequence_str"):
+        return f"{key}: expected a list, got {error['input']!r}"
+    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    return f"{key}: {reason}, got {error['input']!r}"
 
 
 def _fields_at(model: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:
