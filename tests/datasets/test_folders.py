@@ -189,6 +189,8 @@ class TestSelection:
     def test_unknown_names(self) -> None:
         with pytest.raises(DatasetError, match=r"'day1/z' matches no clip .* did you mean day1/"):
             chosen(self.found, include=["day1/z"])
+        with pytest.raises(DatasetError, match=r"include: 'c' .*\n.*exclude: 'day2/\*' matches no clip"):
+            chosen(self.found, include=["c", "a"], exclude=["day2/*", "b"])
 
     @pytest.mark.parametrize("clip_id", ["../a", "/a", "a/../../b", "", "a\0b"])
     def test_ids_never_leave_the_output_folder(self, clip_id: str) -> None:
