@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from aot.errors import AotError, OutOfMemory, SegmentationError
+from aot.segmentation.base import Segmenter
 from aot.segmentation.grabcut import GrabCutSegmenter, _flow
 from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
 from tests.fakes import ArraySource
+from tests.segmentation import contract
+from tests.segmentation.contract import FailingObjectContract, SegmenterContract
 
 HEIGHT, WIDTH = 90, 120
 RED, BLUE, YELLOW = (200, 40, 40), (40, 60, 200), (230, 220, 60)
@@ -83,6 +86,16 @@ class Masks:
 
     def frames_of(self, object_id: int) -> list[int]:
         return sorted(frame for frame, i in self.masks if i == object_id)
+
+
+class TestContract(SegmenterContract, FailingObjectContract):
+    @pytest.fixture(params=[True, False], ids=["all frames", "prompt frames"])
+    def segmenter(self, request: pytest.FixtureRequest) -> Segmenter:
+        return GrabCutSegmenter(propagate=request.param)
+
+    @pytest.fixture
+    def unusable(self) -> Prompt:
+        return Prompt(object_id=5, frame=4, mask=np.zeros((contract.HEIGHT, contract.WIDTH), np.bool_))
 
 
 def run(source: ArraySource, *prompts: Prompt, **options: object) -> Masks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from hypothesis import strategies as st
 import aot
 from aot.errors import DecodeError, WriteError
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
+from aot.writing.base import ClipWriter
 from aot.writing.hdf5 import MaskReader, check_file, load, new_clip_file
+from tests.writing.contract import FRAMES, HEIGHT, MASK_FRAMES, WIDTH, Begin, ClipWriterContract
 
-HEIGHT, WIDTH = 6, 8
 CLIP = Clip(
     clip_id="day1/ep 1",
     source=Path("ep 1.mp4"),
@@ -29,13 +31,27 @@ CLIP = Clip(
         Prompt(object_id=7, frame=3, points=((5, 5),), labels=(1,)),
     ),
 )
-INDEX = np.array([0, 3, 6, 9], dtype=np.int64)
+INDEX = np.array(FRAMES, dtype=np.int64)
 TIMES = np.array([0.2, 0.35, 0.5, 0.75])
 TEXTS = "clip_id source source_sha256 config_yaml config_hash versions device attempts seconds created".split()
 ATTRIBUTES: dict[str, Any] = dict.fromkeys(TEXTS, "") | {
     "width": WIDTH, "height": HEIGHT, "fps": 20.0, "num_source_frames": 10, "frame_interval_requested": 3,
     "frame_interval": 3, "peak_memory_bytes": 1,
 }  # fmt: skip
+
+
+class TestContract(ClipWriterContract):
+    @pytest.fixture
+    def begin(self) -> Begin:
+        def begin(path: Path) -> AbstractContextManager[ClipWriter]:
+            mask_index = np.array(MASK_FRAMES, np.int64)
+            return new_clip_file(path, CLIP, index=INDEX, time=TIMES, mask_index=mask_index, height=HEIGHT, width=WIDTH)
+
+        return begin
+
+    @pytest.fixture
+    def provenance(self) -> dict[str, object]:
+        return dict(ATTRIBUTES)
 
 
 def tracks(num_frames: int, num_points: int, seed: int = 0) -> Tracks:
