@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aot.errors import DecodeError, OutOfMemory, error_context
+from aot.errors import AotError, DecodeError, OutOfMemory, error_context
 from aot.types import Clip, ClipResult, FrameBlock, MaskBlock, Prompt, QueryPoints, Tracks
 
 
@@ -89,6 +89,11 @@ def test_what_does_not_fit_is_refused(make: object, message: str) -> None:
 def test_a_clip_knows_its_objects() -> None:
     prompts = (Prompt(object_id=5, frame=0), Prompt(object_id=2, frame=1), Prompt(object_id=5, frame=3))
     assert Clip("a", Path("a.mp4"), prompts).object_ids == (2, 5)
+
+
+def test_every_error_has_a_kind_of_its_own() -> None:
+    kinds = [error.kind for error in (AotError, *AotError.__subclasses__())]
+    assert len(kinds) == len(set(kinds)), "failures are told apart, and taken again, by it"
 
 
 def test_errors_carry_where_they_happened_and_the_innermost_wins() -> None:

@@ -311,11 +311,12 @@ def test_small_and_odd_frames_do_not_crash(num_frames: int, size: tuple[int, int
         assert blocks[0].masks.shape == (1, 1, *size)
 
 
-def test_one_colour_everywhere_does_not_crash() -> None:
+def test_one_colour_everywhere_shows_no_object_and_what_was_asked_for_is_told() -> None:
     source = ArraySource(np.full((3, 40, 50, 3), 90, np.uint8))
     errors: dict[int, AotError] = {}
-    prompt = Prompt(object_id=1, frame=0, box=(10, 10, 20, 20))
-    list(GrabCutSegmenter().segment(source, [prompt], on_object_error=errors.__setitem__))
+    prompt = Prompt(object_id=1, frame=0, box=(10, 10, 20, 20), points=((25, 30),), labels=(0,))
+    assert not list(GrabCutSegmenter().segment(source, [prompt], on_object_error=errors.__setitem__))
+    assert "(box [10, 10, 20, 20], points [[25, 30]], labels [0]) gave an empty mask" in str(errors[1])
 
 
 def test_blocks_come_as_the_clip_is_read() -> None:
