@@ -82,8 +82,8 @@ def _parse(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
         except HydraException as exc:
             reason = str(exc).splitlines()[0]
             mistakes.append(
-                f"{text}: not a key=value that Hydra can read ({reason}); put a value with spaces, commas, '=' or "
-                f"brackets in double quotes inside single ones: 'key=\"my value\"'"
+                f"{text}: not a key=value that Hydra can read ({reason}); put a value with spaces, commas, '=', '~' "
+                f"or brackets in double quotes inside single ones: 'key=\"my value\"'"
             )
     return parsed, mistakes
 
