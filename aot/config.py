@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic_core import to_jsonable_python
 
 from aot.checkpoints import weights_of
@@ -48,7 +56,7 @@ class Selection(_Strict):
 class Output(_Strict):
     """Where results go and what is made of them besides the HDF5 files."""
 
-    root: Path
+    root: Annotated[Path, AfterValidator(Path.expanduser)]
     overlay: bool
     pictures: bool
     evaluate: bool
@@ -186,7 +194,10 @@ def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:
         bound = model.model_validate(present)
     except ValidationError as exc:
         raise ConfigError("\n".join(_describe(error, model, group) for error in exc.errors())) from exc
-    return PartConfig(name=name, target=target, arguments={key: getattr(bound, key) for key in fields})
+    values = {key: getattr(bound, key) for key in fields}
+    # In quotes, as Hydra wants it, and in YAML no shell has made a folder of `~`.
+    paths = {key: value.expanduser() for key, value in values.items() if isinstance(value, Path)}
+    return PartConfig(name=name, target=target, arguments=values | paths)
 
 
 def _absolute(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +230,7 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
     where = [group, *error["loc"]] if group else list(error["loc"])
     if where[0] == "selection":
         where[0] = "dataset"
-    key = ".".join(str(part) for part in where if part)
+    key = ".".join(str(part) for part in where if part != "")
     if error["type"] == "missing":
         return f"{key}: required and not given; say {key}=…"
     if error["type"] == "extra_forbidden":
@@ -230,7 +241,14 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
         near = get_close_matches(str(error["loc"][-1]), known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
         return f"{key}: no such key; {hint}"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+    expected = {"is_instance_of": "a list", "sequence_str": "a list", "path_type": "a path", "string_type": "text"}
+    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if error["type"] in expected:
+        reason = f"expected {expected[error['type']]}"
+    hint = ""
+    if error["type"] in ("path_type", "string_type") and isinstance(error["input"], int | float):
+        hint = "; a name that reads as a number wants double quotes inside single ones: 'key=\"2024\"'"
+    return f"{key}: {reason}, got {error['input']!r}{hint}"
 
 
 def _fields_at(model: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:

@@ -128,9 +128,11 @@ def write_text(path: Path, text: str) -> None:
 def remove_abandoned_parts(root: Path) -> int:
     """Delete temporary files that killed processes of this machine left below a run folder; returns how many."""
     removed = 0
-    for part in root.rglob(f".{socket.gethostname()}-*{PART_SUFFIX}"):
-        owner = part.name.removeprefix(f".{socket.gethostname()}-").split("-")[0]
-        if owner.isdecimal() and not _is_alive(int(owner)):
+    prefix = f".{socket.gethostname()}-"
+    for part in root.rglob(f"{prefix}*{PART_SUFFIX}"):
+        # Exactly two fields: what the machine "gpu-1" writes is not this machine's where this one is called "gpu".
+        owner, _, unique = part.name.removeprefix(prefix).partition("-")
+        if owner.isdecimal() and "-" not in unique and not _is_alive(int(owner)):
             part.unlink(missing_ok=True)
             removed += 1
     return removed

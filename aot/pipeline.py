@@ -102,6 +102,7 @@ def process_clip(
                     _segment(frames, prompts, parts.segmenter, writer, errors, on_progress)
                 with watch.stage("query_points"):
                     queries = _choose_query_points(prompts, parts.query_sampler, writer, errors, clip)
+                on_progress("track", 0.0)
                 with watch.stage("track", frames):
                     tracks = parts.tracker.track(frames, queries)
                 with watch.stage("write"):

@@ -67,6 +67,11 @@ def test_every_key_is_commented(group: str, option: str) -> None:
         (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval?"]),
         (["dataset=demo", "root=2"], ["did you mean dataset.root or output.root"]),
         (["dataset=demo", "tracker=lucas"], ["tracker=lucas: no such option", "lucas_kanade"]),
+        (["dataset=demo", "tracker=x"], ["tracker=x: no such option; expected lucas_kanade"]),
+        (["dataset=demo", "dataset.zzz=1"], ["dataset.zzz: no such key; expected dataset.include, dataset.exclude"]),
+        (["dataset=demo", "dataset.rot=1"], ["dataset.rot: no such key; did you mean dataset.root?"]),
+        (["dataset=demo", "datset.root=1"], ["datset.root: no such key; did you mean dataset.root"]),
+        (["dataset=demo", "zzz=1"], ["zzz: no such key; expected frame_interval, retry"]),
         (["dataset=demo", "frame_interval=1,2"], ["add -m"]),
         (["dataset=demo", "dataset.root=a b=c"], ["double quotes"]),
         (["dataset=demoo", "frame_intervall=2", "tracker=x"], ["demoo", "frame_intervall", "tracker=x"]),
@@ -88,6 +93,13 @@ def test_unknown_names(arguments: list[str], messages: list[str]) -> None:
         (["dataset.start_seconds=3", "dataset.end_seconds=2"], ["must be below end_seconds"]),
         (["+output.overlayy=true"], ["output.overlayy: no such key; did you mean overlay"]),
         (["+dataset.foo=1"], ["dataset.foo: no such key"]),
+        (["dataset.include=[[a]]"], ["dataset.include.0: expected text, got ['a']"]),
+        (
+            ["dataset.include=[20240501]"],
+            ["dataset.include.0: expected text, got 20240501; a name that reads as a number wants"],
+        ),
+        (["dataset.root=20240501"], ["dataset.root: expected a path, got 20240501; a name that reads as a number"]),
+        (["dataset.root=null"], ["dataset.root: expected a path, got None"]),
         (["frame_interval=0", "output.evaluate=7"], ["frame_interval", "output.evaluate"]),
     ],
 )
@@ -108,6 +120,14 @@ def test_required_values_are_asked_for() -> None:
 
 def test_one_pattern_needs_no_list() -> None:
     assert checked("dataset=demo", "dataset.include=spin").selection.include == ("spin",)
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/jo")
+    config = checked("dataset=videos", 'dataset.root="~/clips"', 'output.root="~/results"')
+    assert config.dataset.arguments["root"] == Path("/home/jo/clips")
+    assert config.dataset.arguments["prompts"] == Path("/home/jo/clips/prompts.yaml")
+    assert config.output.root == Path("/home/jo/results")
 
 
 def test_hash_is_of_what_decides_results(tmp_path: Path) -> None:

@@ -10,11 +10,22 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import aot
+from aot.compose import config_folder
 
 PACKAGE = Path(aot.__file__).parent
+TESTS = Path(__file__).parent
 ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "writing")
+
+# Groups of options, and the rooms of the classes that they name.
+GROUPS = {
+    "dataset": "datasets",
+    "segmenter": "segmentation",
+    "query_points": "query_points",
+    "tracker": "tracking",
+}  # fmt: skip
 
 # A module may import what stands in an earlier entry, or in its own.
 ORDER = [
@@ -74,6 +85,27 @@ def test_an_adapter_knows_no_config_and_no_other_role_but_its_interface(path: Pa
     own_role = f"aot.{path.parent.name}."
     others = [name for name in imports(path) if name.split(".")[1] in ROLES and not name.startswith(own_role)]
     assert all(name.endswith(".base") for name in others), others
+
+
+OPTIONS = [
+    (role, yaml.safe_load(path.read_text())["_target_"].rpartition(".")[2])
+    for group, role in GROUPS.items()
+    for path in sorted((config_folder() / group).glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize(("role", "part"), sorted(set(OPTIONS)), ids="/".join)
+def test_every_part_inherits_its_roles_contract_test(role: str, part: str) -> None:
+    """A test class in tests/<role>/ that inherits a contract makes the part."""
+    tested = [
+        name.id
+        for path in (TESTS / role).rglob("test_*.py")
+        for cls in ast.walk(ast.parse(path.read_text()))
+        if isinstance(cls, ast.ClassDef) and any(ast.unparse(base).endswith("Contract") for base in cls.bases)
+        for name in ast.walk(cls)
+        if isinstance(name, ast.Name)
+    ]
+    assert part in tested, f"no class in tests/{role}/ inherits from tests/{role}/contract.py and makes a {part}"
 
 
 @pytest.mark.slow
