@@ -59,6 +59,15 @@ class RunPaths:
         return self.root / "summary.csv"
 
     @property
+    def scores_csv(self) -> Path:
+        """Scores against ground truth, a row for the dataset, each clip and each object."""
+        return self.root / "scores.csv"
+
+    @property
+    def scores_json(self) -> Path:
+        return self.root / "scores.json"
+
+    @property
     def ledgers(self) -> Path:
         return self.root / "ledger"
 

@@ -25,14 +25,12 @@ ORDER = [
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
     ["aot.pipeline"],
-    ["aot.evaluate"],
+    ["aot.evaluation"],
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run"],
+    ["aot.run", "aot.evaluate"],
 ]
-# Commands that start from a run folder build on everything; their imports are inside `main`.
-COMMANDS = {"aot.evaluate"}
 
 
 def module_of(path: Path) -> str:
@@ -45,17 +43,7 @@ def floor(module: str) -> int:
 
 def imports(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
-    inside_main = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef) and function.name == "main" and module_of(path) in COMMANDS
-        for node in ast.walk(function)
-    }
-    found = {
-        node.module
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in inside_main
-    }
+    found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     return {name for name in found if name.startswith("aot.")}
 
 
