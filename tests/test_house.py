@@ -20,7 +20,7 @@ ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "wr
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.checkpoints"],
+    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.checkpoints"],
     ["aot.prompts"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
@@ -29,7 +29,7 @@ ORDER = [
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.evaluate"],
+    ["aot.run", "aot.evaluate", "aot.verify"],
 ]
 
 

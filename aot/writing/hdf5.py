@@ -143,6 +143,22 @@ def check_file(path: Path) -> None:
         ) from exc
 
 
+def check_contents(path: Path) -> None:
+    """Read every chunk of a clip's file; a compressed chunk that has changed does not unpack.
+
+    Raises:
+        WriteError: naming the dataset that cannot be read.
+    """
+    with h5py.File(path, "r", **_UNLOCKED) as file:
+        for name in _datasets_of(file):
+            dataset = file[name]
+            try:
+                for row in range(dataset.shape[0]):
+                    dataset[row]
+            except (OSError, RuntimeError) as exc:
+                raise WriteError(f"{path}: {name} cannot be read ({exc}); the file is damaged") from exc
+
+
 def load(path: str | Path, *, masks: bool = True) -> ClipResult:
     """Read one clip's result.
 
@@ -246,6 +262,12 @@ def _read(file: h5py.File, *, with_masks: bool) -> ClipResult:
         in_mask=tracks["in_mask"][()],
         attributes=_attributes(file),
     )
+
+
+def _datasets_of(file: h5py.File) -> list[str]:
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return names
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
