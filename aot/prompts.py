@@ -22,15 +22,27 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from aot.errors import ConfigError, PromptError
-from aot.mask_images import read_indices
-from aot.types import BoolArray, Clip, MaskFile, Prompt
+from aot.mask_images import decode_rle, read_indices
+from aot.types import BoolArray, Clip, MaskFile, Prompt, RleMask
 
 ObjectId = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True, description="the object; the same in all its entries")]
 SourceFrame = Annotated[int, Field(ge=0, strict=True, description="source frame number, from 0")]
+PromptKind = Literal["mask", "box", "points"]
+"""What is made of an annotated mask."""
+
 Coordinate = Annotated[FiniteFloat, Field(description="px of the source video, pixel centres at integers")]
 
 # Looking for near names takes a moment each in a large dataset, and nobody reads thousands of lines.
 _MOST_MISTAKES = 20
+
+
+class RleEntry(BaseModel):
+    """A mask in COCO's compressed run lengths."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(description="[height, width] px")
+    counts: str = Field(pattern=r"^[0-o]*$", description="as pycocotools writes them")
 
 
 class ObjectEntry(BaseModel):
@@ -44,7 +56,9 @@ class ObjectEntry(BaseModel):
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = Field(None, description="[x0, y0, x1, y1]")
     points: tuple[tuple[Coordinate, Coordinate], ...] = Field((), description="[[x, y], …]")
     labels: tuple[Literal[0, 1], ...] = Field((), description="one a point: 1 object, 0 background; default all 1")
-    mask: str | None = Field(None, description="image file, relative to the manifest; not 0 = object")
+    mask: str | RleEntry | None = Field(
+        None, description="image file, relative to the manifest, not 0 = object; or COCO run lengths {size, counts}"
+    )
     query_points: tuple[tuple[SourceFrame, Coordinate, Coordinate], ...] = Field(
         (), description="[[source frame, x, y], …]: track these in place of sampled points"
     )
@@ -167,12 +181,18 @@ def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
             box=item.box,
             points=item.points,
             labels=item.labels or (1,) * len(item.points),
-            mask=None if item.mask is None else MaskFile(folder / item.mask),
+            mask=_as_mask(item.mask, folder),
             query_points=item.query_points,
         )
         for item in entry.objects
     ]
     return tuple(sorted(prompts, key=lambda prompt: (prompt.object_id, prompt.frame)))
+
+
+def _as_mask(entry: str | RleEntry | None, folder: Path) -> MaskFile | RleMask | None:
+    if isinstance(entry, RleEntry):
+        return RleMask(height=entry.size[0], width=entry.size[1], counts=entry.counts)
+    return None if entry is None else MaskFile(folder / entry)
 
 
 def check_prompts(
@@ -209,20 +229,23 @@ def prompts_digest(prompts: Iterable[Prompt]) -> str:
     digest = hashlib.sha256()
     for prompt in prompts:
         written = _as_json(prompt)
-        written.pop("mask", None)
+        if isinstance(prompt.mask, MaskFile):
+            written.pop("mask")
         digest.update(json.dumps(written, sort_keys=True).encode())
         if isinstance(prompt.mask, MaskFile):
             digest.update(hashlib.sha256(prompt.mask.path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def read_mask(file: MaskFile) -> BoolArray:
-    """Read a mask picture as (H, W) bool.
+def read_mask(file: MaskFile | RleMask) -> BoolArray:
+    """Read a mask picture, or unpack run lengths, as (H, W) bool.
 
     Raises:
-        PromptError: the file is not a readable mask picture.
+        PromptError: the file is not a readable mask picture, or the runs do not add up.
     """
     try:
+        if isinstance(file, RleMask):
+            return decode_rle(file)
         values = read_indices(file.path)
     except ValueError as exc:
         raise PromptError(f"mask {exc}") from exc
@@ -251,6 +274,25 @@ def points_inside(mask: BoolArray, max_points: int = 3) -> tuple[tuple[float, fl
     return tuple(points)
 
 
+def mask_prompt(
+    object_id: int, frame: int, file: MaskFile | RleMask, mask: BoolArray, kind: PromptKind, name: str = ""
+) -> Prompt:
+    """Make a prompt of an annotated mask: the mask itself, its box, or a few points deep inside it.
+
+    Args:
+        file: what stands for the mask itself; read again when it is needed.
+        mask: (H, W) bool, not empty.
+    """
+    if kind == "mask":
+        return Prompt(object_id=object_id, frame=frame, name=name, mask=file)
+    if kind == "points":
+        points = points_inside(mask)
+        return Prompt(object_id=object_id, frame=frame, name=name, points=points, labels=(1,) * len(points))
+    ys, xs = np.nonzero(mask)
+    box = (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
+    return Prompt(object_id=object_id, frame=frame, name=name, box=box)
+
+
 def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_source_frames: int) -> Prompt:
     label = f"object {prompt.object_id}, frame {prompt.frame}"
     frames = [prompt.frame] if prompt.is_visual else []
@@ -267,15 +309,14 @@ def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_sourc
     for x, y, slack in [*corners, *points]:
         if not (-0.5 <= x <= width - 0.5 + slack and -0.5 <= y <= height - 0.5 + slack):
             raise PromptError(f"{label}: ({x:g}, {y:g}) is outside the frame of {width}x{height} px")
-    if not isinstance(prompt.mask, MaskFile):
+    if not isinstance(prompt.mask, MaskFile | RleMask):
         return prompt
     mask = read_mask(prompt.mask)
+    named = f"mask {prompt.mask.path}" if isinstance(prompt.mask, MaskFile) else "its mask"
     if mask.shape != (height, width):
-        raise PromptError(
-            f"{label}: mask {prompt.mask.path} is {mask.shape[1]}x{mask.shape[0]} px, expected {width}x{height}"
-        )
+        raise PromptError(f"{label}: {named} is {mask.shape[1]}x{mask.shape[0]} px, expected {width}x{height}")
     if not mask.any():
-        raise PromptError(f"{label}: mask {prompt.mask.path} is empty; expected pixels that are not 0")
+        raise PromptError(f"{label}: {named} is empty; expected pixels that are not 0")
     return replace(prompt, mask=mask)
 
 
@@ -290,6 +331,8 @@ def _as_json(prompt: Prompt) -> dict[str, Any]:
         written["mask"] = str(prompt.mask.path)
         if prompt.mask.value is not None:
             written["mask_value"] = prompt.mask.value
+    if isinstance(prompt.mask, RleMask):
+        written["mask"] = {"size": [prompt.mask.height, prompt.mask.width], "counts": prompt.mask.counts}
     if prompt.query_points:
         written["query_points"] = [list(query) for query in prompt.query_points]
     return written

@@ -61,6 +61,18 @@ class MaskFile:
     """The palette index or grey value of the object; None: every pixel that is not 0."""
 
 
+@dataclass(frozen=True)
+class RleMask:
+    """A mask in COCO's compressed run lengths; some hundred bytes, unpacked when it is needed."""
+
+    height: int
+    """px."""
+    width: int
+    """px."""
+    counts: str
+    """Run lengths down the columns, in pycocotools' letters."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prompt(ArrayFields):
     """What marks one object on one frame."""
@@ -77,8 +89,8 @@ class Prompt(ArrayFields):
     """(x, y) in px."""
     labels: tuple[int, ...] = ()
     """One a point: 1 object, 0 background."""
-    mask: MaskFile | BoolArray | None = None
-    """The object's mask on the frame: still a file, or (H, W) bool."""
+    mask: MaskFile | RleMask | BoolArray | None = None
+    """The object's mask on the frame: still a file or run lengths, or (H, W) bool."""
     query_points: tuple[tuple[float, float, float], ...] = ()
     """(source frame, x, y) to track in place of sampled points."""
 

@@ -165,6 +165,8 @@ class AnnotatedTruth(GroundTruth):
             only, annotated (T,) bool; with a leading object axis, (O, N, T, …), object o has the id o + 1.
         frame_of: source frame of a picture's name without suffix; None: the name is the number.
         late_objects: objects join on later frames too; nothing is known of one before it is first seen.
+        merge_objects: all that is not 0 is the FOREGROUND, whatever the values.
+        query_mode: how tracks are scored.
     """
 
     def __init__(
@@ -173,10 +175,14 @@ class AnnotatedTruth(GroundTruth):
         tracks_file: Path | None = None,
         frame_of: Mapping[str, int] | None = None,
         late_objects: bool = False,
+        merge_objects: bool = False,
+        query_mode: QueryMode = "strided",
     ) -> None:
+        self.query_mode = query_mode
         self._pictures = {} if masks_folder is None else numbered_pictures(masks_folder, frame_of)
         self._points = None if tracks_file is None else _AnnotatedPoints(tracks_file)
         self._late_objects = late_objects
+        self._merge_objects = merge_objects
 
     @cached_property
     def _first_seen(self) -> dict[int, int]:
@@ -189,7 +195,12 @@ class AnnotatedTruth(GroundTruth):
 
     @cached_property
     def _is_binary(self) -> bool:
-        return set(self._first_seen) <= {0, _VOID} and _VOID in self._first_seen
+        return self._merge_objects or (set(self._first_seen) <= {0, _VOID} and _VOID in self._first_seen)
+
+    @property
+    def is_prompts_only(self) -> bool:
+        """Whether every picture shows a new object, as where the truth is hidden and only prompts are given out."""
+        return len({frame for value, frame in self._first_seen.items() if value}) == len(self._pictures)
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -199,17 +210,47 @@ class AnnotatedTruth(GroundTruth):
     def mask_frames(self) -> Int64Array:
         return np.array(list(self._pictures), dtype=np.int64)
 
+    def picture(self, frame: int) -> Path:
+        """The file that holds an annotated frame's masks."""
+        return self._pictures[frame]
+
     def mask(self, frame: int) -> dict[int, BoolArray] | None:
         if frame not in self._pictures:
             return None
         indices = _read_indices(self._pictures[frame])
         if self._is_binary:
-            return {FOREGROUND: indices == _VOID}
+            return {FOREGROUND: indices != 0}
         known = [i for i in self.object_ids if not self._late_objects or self._first_seen[i] <= frame]
         return {object_id: indices == object_id for object_id in known}
 
     def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth | None:
         return None if self._points is None else self._points.tracks(queries, frames)
+
+
+class ApartTruth(GroundTruth):
+    """Several objects, each annotated apart from the others; they may overlap.
+
+    Args:
+        truths: object id → the truth of this object alone.
+    """
+
+    def __init__(self, truths: Mapping[int, AnnotatedTruth]) -> None:
+        self._truths = truths
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return tuple(sorted(self._truths))
+
+    @property
+    def mask_frames(self) -> Int64Array:
+        return np.unique(np.concatenate([truth.mask_frames for truth in self._truths.values()]))
+
+    def mask(self, frame: int) -> dict[int, BoolArray] | None:
+        found = {object_id: truth.mask(frame) for object_id, truth in self._truths.items()}
+        return {object_id: masks[FOREGROUND] for object_id, masks in found.items() if masks is not None} or None
+
+    def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth | None:
+        return None
 
 
 class _AnnotatedPoints:
@@ -295,8 +336,10 @@ def numbered_pictures(folder: Path, frame_of: Mapping[str, int] | None = None) -
     strange = [p.name for p in paths if (not p.stem.isdecimal() if frame_of is None else p.stem not in frame_of)]
     if strange or not paths:
         found = ", ".join(strange[:3]) or "no PNG"
-        expected = "by their source frame, such as 00000.png" if frame_of is None else "like the clip's frames"
-        raise DatasetError(f"{folder}: found {found}, expected pictures named {expected}")
+        like = "by their source frame, such as 00000.png"
+        if frame_of is not None:
+            like = f"like the clip's frames, from {min(frame_of)}.png to {max(frame_of)}.png"
+        raise DatasetError(f"{folder}: found {found}, expected pictures named {like}")
     numbered = {int(path.stem) if frame_of is None else frame_of[path.stem]: path for path in paths}
     return dict(sorted(numbered.items()))
 
