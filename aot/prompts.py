@@ -1,6 +1,7 @@
 """The prompt manifest: what to follow in which clip, written by people, checked here.
 
-`python -m aot.prompts schema` prints the JSON schema; `python -m aot.prompts check FILE` checks a manifest.
+`python -m aot.prompts schema` prints the JSON schema, `check FILE` checks a manifest, and `import --format coco|mot FILE`
+makes one of the boxes of a detector or another tracker.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import fnmatch
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -21,7 +23,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
-from aot.errors import ConfigError, PromptError
+from aot.errors import AotError, ConfigError, PromptError
 from aot.mask_images import decode_rle, read_indices
 from aot.types import BoolArray, Clip, MaskFile, Prompt, RleMask
 
@@ -415,22 +417,62 @@ def _load_yaml(text: str) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m aot.prompts", description="Prompt manifests: schema and check.")
+    parser = argparse.ArgumentParser(
+        prog="python -m aot.prompts", description="Prompt manifests: schema, check, and import of others' boxes."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("schema", help="print the JSON schema of a manifest")
     check = commands.add_parser("check", help="check a manifest without its videos")
     check.add_argument("manifest", type=Path)
+    importing = commands.add_parser("import", help="make a manifest of the boxes of a detector or another tracker")
+    importing.add_argument(
+        "files", type=Path, nargs="+", help="COCO's JSON; MOTChallenge's det.txt, gt.txt or NAME.txt"
+    )
+    importing.add_argument("--format", choices=("coco", "mot"), required=True)
+    importing.add_argument("--out", type=Path, required=True, help="the manifest, YAML or JSON by its suffix")
+    importing.add_argument("--min-score", type=float, default=0.0, help="leave out boxes below this score")
+    importing.add_argument("--images", type=Path, help="coco: the file that lists the images of a list of results")
+    importing.add_argument(
+        "--frames", type=Path, help="coco: the folder of the clips' frame folders, to count frames in"
+    )
+    importing.add_argument("--masks", action="store_true", help="coco: segmentations as mask prompts in place of boxes")
+    importing.add_argument("--clip", help="mot: the clip's id, if it is not the sequence's name (one file)")
+    importing.add_argument("--size", help="mot: WIDTHxHEIGHT of the video, where there is no seqinfo.ini")
     options = parser.parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(Manifest.model_json_schema(), indent=2))
         return 0
     try:
-        manifest = load_manifest(options.manifest)
-    except ConfigError as error:
+        if options.command == "import":
+            _import(options)
+        manifest = load_manifest(options.out if options.command == "import" else options.manifest)
+    except AotError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{options.manifest}: {len(manifest.clips)} entries, all well formed")
+    if options.command == "import":
+        num_objects = sum(len({entry.id for entry in clip.objects}) for clip in manifest.clips.values())
+        print(f"{options.out}: {len(manifest.clips)} clips, {num_objects} objects")
+    else:
+        print(f"{options.manifest}: {len(manifest.clips)} entries, all well formed")
     return 0
+
+
+def _import(options: argparse.Namespace) -> None:
+    from aot.prompt_import import manifest_of, read_coco, read_mot, write_manifest
+
+    if options.clip and len(options.files) > 1:
+        raise ConfigError(f"--clip {options.clip}: names one clip, got {len(options.files)} files")
+    size = re.fullmatch(r"([0-9]+)x([0-9]+)", options.size or "")
+    if options.size and not size:
+        raise ConfigError(f"--size {options.size}: expected WIDTHxHEIGHT, such as 1920x1080")
+    found = []
+    for path in options.files:
+        if options.format == "coco":
+            found += read_coco(path, images=options.images, frames=options.frames, masks=options.masks)
+        else:
+            limits = (int(size[1]), int(size[2])) if size else None
+            found += read_mot(path, clip_id=options.clip, size=limits)
+    write_manifest(options.out, manifest_of(found, min_score=options.min_score))
 
 
 if __name__ == "__main__":

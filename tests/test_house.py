@@ -21,7 +21,7 @@ ORDER = [
     ["aot.errors"],
     ["aot.types"],
     ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.checkpoints"],
-    ["aot.prompts"],
+    ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
     ["aot.pipeline"],

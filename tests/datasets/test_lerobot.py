@@ -19,7 +19,11 @@ from tests.synthetic import moving_square, write_video
 FPS = 30
 TOP, WRIST = "observation.images.top", "observation.images.wrist"
 LENGTHS = (7, 5, 9)
-MANIFEST = "clips: {'*/observation.images.top': {objects: [{id: 1, frame: 2, box: [12, 20, 32, 40], query_points: [[3, 24, 30]]}]}}"
+MANIFEST = """
+clips:
+  '*/observation.images.top':
+    objects: [{id: 1, frame: 2, box: [12, 20, 32, 40], query_points: [[3, 24, 30]]}]
+"""
 
 
 def write_info(root: Path, version: str, video_path: str | None, **features: str) -> None:
