@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -67,6 +68,10 @@ class RunPaths:
     def summary(self) -> Path:
         return self.root / "summary.csv"
 
+    def export(self, name: str) -> Path:
+        """The folder of the results in another format."""
+        return self.root / "export" / name
+
     @property
     def scores_csv(self) -> Path:
         """Scores against ground truth, a row for the dataset, each clip and each object."""
@@ -117,6 +122,26 @@ def replacing(path: Path) -> Iterator[Path]:
             _flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name; it takes the place of `path`, whatever is there, only when it is whole.
+
+    Raises:
+        WriteError: it cannot be written. Errors of the caller's own making pass through, other than the system's.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{socket.gethostname()}-{os.getpid()}-"
+        part = Path(tempfile.mkdtemp(prefix=prefix, suffix=PART_SUFFIX, dir=path.parent))
+        part.chmod(0o777 & ~_umask())
+        try:
+            yield part
+            shutil.rmtree(path, ignore_errors=True)
+            part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

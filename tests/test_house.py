@@ -26,10 +26,11 @@ ORDER = [
     ["aot.overlay", "aot.pictures"],
     ["aot.pipeline"],
     ["aot.evaluation"],
+    ["aot.exporting"],
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.evaluate", "aot.verify"],
+    ["aot.run", "aot.evaluate", "aot.export", "aot.verify"],
 ]
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 
 from aot.datasets.ground_truth import AnnotatedTruth, GroundTruth
 from aot.errors import DatasetError
-from aot.paths import write_errors
+from aot.paths import replacing_folder
 from aot.types import Clip, Prompt
 
 # What numpy's arrays, and bytes in the oldest protocols, are made of; the names before and since NumPy 2.
@@ -92,17 +90,9 @@ class TapVid:
         known = _read_marker(folder / _MARKER)
         if {key: known.get(key) for key in state} != state:
             examples = _load(pickled)
-            with write_errors(folder):
-                self.unpacked.mkdir(parents=True, exist_ok=True)
-                part = Path(tempfile.mkdtemp(prefix=f".{pickled.stem}-", dir=self.unpacked))
-            try:
-                with write_errors(folder):
-                    ids = [_unpack_clip(name, example, part, pickled) for name, example in _named(examples, pickled)]
-                    (part / _MARKER).write_text(json.dumps(state | {"clips": ids}))
-                    shutil.rmtree(folder, ignore_errors=True)
-                    part.rename(folder)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+            with replacing_folder(folder) as part:
+                ids = [_unpack_clip(name, example, part, pickled) for name, example in _named(examples, pickled)]
+                (part / _MARKER).write_text(json.dumps(state | {"clips": ids}))
             known = _read_marker(folder / _MARKER)
         return [folder / clip_id for clip_id in known["clips"]]
 

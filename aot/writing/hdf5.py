@@ -214,6 +214,12 @@ def read_attributes(path: Path) -> dict[str, Any]:
         return _attributes(file)
 
 
+def read_object_names(path: Path) -> tuple[str, ...]:
+    """K names, empty where none was given."""
+    with h5py.File(path, "r", **_UNLOCKED) as file:
+        return tuple(file["objects/name"].asstr()[()])
+
+
 def _create_datasets(
     file: h5py.File,
     clip: Clip,
