@@ -1,5 +1,7 @@
 """Is a run whole? Every file is opened and held against the schema, the clip list and what was recorded of it.
 
+Files are opened in a process of its own: on some damaged files the HDF5 library never comes back, or crashes.
+
 python -m aot.verify RUN              every chunk of every file, and its SHA-256
 python -m aot.verify RUN --quick      the structure alone: no bulk data is read
 python -m aot.verify RUN --repair     sets broken files aside; the run's own command then makes them anew
@@ -8,13 +10,15 @@ python -m aot.verify RUN --repair     sets broken files aside; the run's own com
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import numpy as np
 
@@ -28,6 +32,9 @@ from aot.types import ClipResult
 from aot.writing.hdf5 import check_contents, check_file, load
 
 EXIT_WHOLE, EXIT_NOT_WHOLE, EXIT_WRONG = 0, 1, 2
+
+# Of one file. A whole one of many gigabytes takes less on a slow disk.
+STALL_SECONDS = 600.0
 
 
 class State(Enum):
@@ -49,6 +56,60 @@ class Finding:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a clip's file is held against."""
+
+    clip_id: str
+    config_hash: str
+    file_sha256: str | None
+    """As the worker recorded it; older runs recorded none."""
+
+
+class FileChecker:
+    """Examines files in a child process, which is replaced when it crashes or stands still; a context."""
+
+    def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
+        self._stall_seconds = stall_seconds
+        self._child: multiprocessing.process.BaseProcess | None = None
+
+    def examine(self, path: Path, expected: Expected, *, quick: bool) -> str:
+        """Say what is wrong with a file; nothing when it is whole."""
+        if self._child is None:
+            self._start()
+        self._pipe.send((path, expected, quick))
+        try:
+            if self._pipe.poll(self._stall_seconds):
+                return str(self._pipe.recv())
+            reason = f"the HDF5 library has not come back from it for {self._stall_seconds:g} s"
+        except EOFError:
+            reason = "the HDF5 library crashed on it"
+        self._stop()
+        return f"{path}: {reason}; the file is damaged"
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would take h5py's locks along
+        self._pipe, theirs = context.Pipe()
+        self._child = context.Process(target=_examine_all, args=(theirs,), daemon=True)
+        self._child.start()
+        theirs.close()
+
+    def _stop(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.join()
+            self._pipe.close()
+            self._child = None
+
+    def __enter__(self) -> FileChecker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+
 def verify_run(paths: RunPaths, *, quick: bool = False) -> Iterator[Finding]:
     """Check every clip that run.json lists, and every file that lies among the results.
 
@@ -60,8 +121,15 @@ def verify_run(paths: RunPaths, *, quick: bool = False) -> Iterator[Finding]:
     """
     run = read_run_json(paths)
     done = last_done(paths)
-    for clip_id in run["clips"]:
-        yield _check_clip(paths, clip_id, run, done.get(clip_id, {}), quick=quick)
+    with FileChecker() as checker:
+        for clip_id in run["clips"]:
+            path = paths.clip(clip_id).result
+            if not path.exists():
+                yield _without_file(paths, clip_id)
+                continue
+            expected = Expected(clip_id, run["config_hash"], done.get(clip_id, {}).get("file_sha256"))
+            reason = checker.examine(path, expected, quick=quick)
+            yield Finding(clip_id, State.BROKEN if reason else State.WHOLE, reason)
     listed = {paths.clip(clip_id).result for clip_id in run["clips"]}
     for path in sorted(set(paths.results.rglob("*.h5")) - listed):
         clip_id = path.relative_to(paths.results).with_suffix("").as_posix()
@@ -86,33 +154,44 @@ def set_aside(paths: RunPaths, clip_id: str) -> Path:
     return target
 
 
-def _check_clip(
-    paths: RunPaths, clip_id: str, run: Mapping[str, Any], done: Mapping[str, Any], *, quick: bool
-) -> Finding:
-    path = paths.clip(clip_id).result
-    if not path.exists():
-        failure = read_failure(paths.clip(clip_id))
-        if failure:
-            return Finding(clip_id, State.FAILED, f"[{failure['class']}] {failure.get('message', '')}")
-        return Finding(clip_id, State.PENDING)
+def _without_file(paths: RunPaths, clip_id: str) -> Finding:
+    failure = read_failure(paths.clip(clip_id))
+    if failure:
+        return Finding(clip_id, State.FAILED, f"[{failure['class']}] {failure.get('message', '')}")
+    return Finding(clip_id, State.PENDING)
+
+
+def _examine_all(pipe: Connection) -> None:
+    """The child process: what is wrong with each file it is sent."""
     try:
+        while True:
+            path, expected, quick = pipe.recv()
+            pipe.send(_examine(path, expected, quick=quick))
+    except (EOFError, KeyboardInterrupt):
+        return
+
+
+def _examine(path: Path, expected: Expected, *, quick: bool) -> str:
+    try:
+        if not quick:
+            # First: a file that is not what it was needs no library to tell.
+            _check_digest(path, expected.file_sha256)
         check_file(path)
         result = load(path, masks=False)
-        _check_identity(path, result, clip_id, run)
+        _check_identity(path, result, expected)
         _check_frames(path, result)
         if not quick:
-            _check_digest(path, done)
             check_contents(path)
     except WriteError as error:
-        return Finding(clip_id, State.BROKEN, str(error))
-    return Finding(clip_id, State.WHOLE)
+        return str(error)
+    return ""
 
 
-def _check_identity(path: Path, result: ClipResult, clip_id: str, run: Mapping[str, Any]) -> None:
-    for name, expected in (("clip_id", clip_id), ("config_hash", run["config_hash"])):
-        found = result.attributes[name]
-        if found != expected:
-            raise WriteError(f"{path}: {name} is {found!r}, expected {expected!r}: it is another run's or clip's file")
+def _check_identity(path: Path, result: ClipResult, expected: Expected) -> None:
+    for name in ("clip_id", "config_hash"):
+        found, wanted = result.attributes[name], getattr(expected, name)
+        if found != wanted:
+            raise WriteError(f"{path}: {name} is {found!r}, expected {wanted!r}: it is another run's or clip's file")
 
 
 def _check_frames(path: Path, result: ClipResult) -> None:
@@ -135,10 +214,12 @@ def _check_frames(path: Path, result: ClipResult) -> None:
         )
 
 
-def _check_digest(path: Path, done: Mapping[str, Any]) -> None:
-    """Against what the worker recorded when the file was whole; older runs recorded nothing."""
-    recorded = done.get("file_sha256")
-    if recorded is not None and sha256_of(path) != recorded:
+def _check_digest(path: Path, recorded: str | None) -> None:
+    try:
+        found = sha256_of(path)
+    except OSError as exc:
+        raise WriteError(f"{path} cannot be read: {exc}; check the disk") from exc
+    if recorded is not None and found != recorded:
         raise WriteError(f"{path} has changed since it was written: its SHA-256 is not the one in the ledger")
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import h5py
 import pytest
 
+from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
 from aot.run import main as run_main
-from aot.verify import State, main, verify_run
+from aot.verify import Expected, FileChecker, State, main, verify_run
+from tests.fuzz.__main__ import FINDINGS
 
 CLIPS = ("late", "zoom")
 
@@ -127,6 +129,16 @@ def test_damage_inside_a_chunk_is_found_by_reading_all(folder: Path) -> None:
             lines = [json.loads(line) for line in ledger.read_text().splitlines()]
             ledger.write_text("".join(f"{json.dumps({**line, 'file_sha256': None})}\n" for line in lines))
         assert next(verify_run(paths)).state is State.BROKEN
+
+
+def test_a_file_that_stops_the_library_does_not_stop_the_others(folder: Path) -> None:
+    paths = run_paths(folder)
+    hanging = next(FINDINGS.glob("results/hang-*"))
+    good = Expected("zoom", read_run_json(paths)["config_hash"], None)
+    with FileChecker(stall_seconds=10) as checker:
+        assert checker.examine(paths.clip("zoom").result, good, quick=False) == ""
+        assert "has not come back from it for 10 s" in checker.examine(hanging, good, quick=True)
+        assert checker.examine(paths.clip("zoom").result, good, quick=False) == ""
 
 
 def test_what_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
