@@ -20,7 +20,7 @@ ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "wr
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.checkpoints"],
+    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints"],
     ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],

@@ -94,6 +94,7 @@ class Worker:
         settings = Settings(
             frame_interval=config.frame_interval,
             frame_interval_requested=config.frame_interval,
+            return_check=config.output.return_check,
             provenance={
                 "source_sha256": source_sha256,
                 "config_yaml": yaml.safe_dump(config.as_composed(), sort_keys=False),
