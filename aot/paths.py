@@ -68,6 +68,11 @@ class RunPaths:
     def summary(self) -> Path:
         return self.root / "summary.csv"
 
+    @property
+    def index(self) -> Path:
+        """What `aot.open_run` knows of the clips."""
+        return self.root / "index.npz"
+
     def export(self, name: str) -> Path:
         """The folder of the results in another format."""
         return self.root / "export" / name

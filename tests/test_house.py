@@ -26,7 +26,7 @@ ORDER = [
     ["aot.overlay", "aot.pictures"],
     ["aot.pipeline"],
     ["aot.evaluation"],
-    ["aot.exporting"],
+    ["aot.exporting", "aot.results", "aot.torch_dataset"],
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
