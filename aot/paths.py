@@ -101,6 +101,25 @@ class RunPaths:
         return self.logs / f"{worker}.log"
 
 
+@dataclass(frozen=True)
+class SweepPaths:
+    """Output files of a sweep, beside the run folders in it."""
+
+    root: Path
+
+    @property
+    def page(self) -> Path:
+        return self.root / "report" / "index.html"
+
+    @property
+    def picture(self) -> Path:
+        return self.root / "report" / "sweep.svg"
+
+    @property
+    def table(self) -> Path:
+        return self.root / "report" / "sweep.csv"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file under a temporary name of our own; it gets `path` only when it is whole and on the disk.

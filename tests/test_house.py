@@ -30,7 +30,7 @@ ORDER = [
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.evaluate", "aot.export", "aot.verify"],
+    ["aot.run", "aot.evaluate", "aot.export", "aot.sweep", "aot.verify"],
 ]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,9 @@ COLUMNS = (
 ).split() + [f"{name}_{threshold}" for name in ("delta", "jaccard") for threshold in THRESHOLDS]
 ALL_CLIPS = "(all)"
 """In place of a clip's id: the whole dataset."""
+
+_Given = TypeVar("_Given")
+_Came = TypeVar("_Came")
 
 _SHOWN = {"J&F": "J&F", "J": "J", "F": "F", "AJ": "AJ", "delta_avg": "δ_avg", "OA": "OA", "PCK": "PCK"}
 
@@ -51,13 +54,23 @@ def evaluate_clips(tasks: Sequence[Task], workers: int | None = None) -> Iterato
     Returns:
         Clip ids and scores; None where nothing is known of the clip.
     """
+    yield from in_processes(_evaluate, tasks, workers)
+
+
+def in_processes(work: Callable[[_Given], _Came], tasks: Sequence[_Given], workers: int | None) -> Iterator[_Came]:
+    """Apply a function of a module to tasks, in the order given.
+
+    Args:
+        work, tasks: what can be sent to another process.
+        workers: None: one a core. One means here, in this process.
+    """
     workers = min(workers or os.cpu_count() or 1, len(tasks))
     if workers <= 1:
-        yield from map(_evaluate, tasks)
+        yield from map(work, tasks)
         return
     # Spawned, not forked: HDF5 and OpenCV have threads that a fork leaves in the middle of something.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_use_one_thread) as pool:
-        yield from pool.map(_evaluate, tasks)
+        yield from pool.map(work, tasks)
 
 
 def _use_one_thread() -> None:
