@@ -22,23 +22,24 @@ from aot.paths import RunPaths, write_text
 
 def evaluate_run(
     root: Path, *, query_mode: QueryMode | None = None, workers: int | None = None
-) -> tuple[dict[str, ClipScore], list[str]]:
+) -> tuple[dict[str, ClipScore], dict[str, AotError], list[str]]:
     """Score the finished clips of a run folder.
 
     Returns:
-        The score of every clip whose truth is known; and the clips that have none, or are not finished.
+        The score of every clip whose truth is known; the error of those whose file or truth is damaged; and the clips
+        that have no truth, or are not finished.
     Raises:
         ConfigError: not a run folder, or its dataset cannot be made any more.
-        DatasetError: the truth is damaged.
-        WriteError: a result is damaged.
     """
     paths = RunPaths(root)
     run = read_run_json(paths)
     build = load_run_config(run).dataset.build
     finished = [clip_id for clip_id in run["clips"] if paths.clip(clip_id).result.exists()]
     tasks = [Task(clip_id, paths.clip(clip_id).result, build, query_mode) for clip_id in finished]
-    scores = {clip_id: score for clip_id, score in evaluate_clips(tasks, workers) if score is not None}
-    return scores, [clip_id for clip_id in run["clips"] if clip_id not in scores]
+    found = dict(evaluate_clips(tasks, workers))
+    scores = {clip_id: score for clip_id, score in found.items() if isinstance(score, ClipScore)}
+    errors = {clip_id: error for clip_id, error in found.items() if isinstance(error, AotError)}
+    return scores, errors, [clip_id for clip_id in run["clips"] if clip_id not in scores and clip_id not in errors]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,10 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="processes; one a core if not given")
     options = parser.parse_args(arguments)
     try:
-        scores, unscored = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
+        scores, errors, unscored = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
+        for clip_id, error in errors.items():
+            print(f"{clip_id}: cannot be scored: {error}", file=sys.stderr)
         if not scores:
             raise ConfigError(
-                f"{options.run}: none of its {len(unscored)} clips is finished and has ground truth; "
+                f"{options.run}: none of its {len(unscored) + len(errors)} clips is finished and has ground truth; "
                 f"its dataset knows none, or nothing is finished yet"
             )
         rows = score_rows(scores)
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unscored:
         print(f"not scored (unfinished, or no ground truth): {', '.join(unscored)}")
     print(f"per object, and every threshold: {out.scores_csv}, {out.scores_json.name}")
-    return 0
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

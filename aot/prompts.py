@@ -1,7 +1,7 @@
 """The prompt manifest: what to follow in which clip, written by people, checked here.
 
-`python -m aot.prompts schema` prints the JSON schema, `check FILE` checks a manifest, and `import --format coco|mot FILE`
-makes one of the boxes of a detector or another tracker.
+`python -m aot.prompts schema` prints the JSON schema, `check FILE` checks a manifest, and `import --format coco FILE`
+(or mot) makes one of the boxes of a detector or another tracker.
 """
 
 from __future__ import annotations

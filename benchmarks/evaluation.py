@@ -17,6 +17,7 @@ from PIL import Image
 
 from aot.datasets.ground_truth import AnnotatedTruth
 from aot.datasets.videos import Videos
+from aot.evaluation.clip import ClipScore
 from aot.evaluation.run import Task, evaluate_clips, format_scores, score_rows
 from aot.types import BoolArray
 from tests.results import write_result
@@ -83,7 +84,9 @@ def main() -> None:
     build = partial(Made, options.folder)
     tasks = [Task(name, options.folder / "clips" / f"{name}.h5", build, None) for name in names]
     started = time.perf_counter()
-    scores = {clip_id: score for clip_id, score in evaluate_clips(tasks, options.workers) if score is not None}
+    scores = {
+        clip_id: score for clip_id, score in evaluate_clips(tasks, options.workers) if isinstance(score, ClipScore)
+    }
     seconds = time.perf_counter() - started
     print(format_scores(score_rows(scores)))
     print(f"{len(scores)} sequences of {NUM_FRAMES} frames and {len(RADII)} objects: {seconds:.1f} s")

@@ -18,6 +18,7 @@ import numpy as np
 
 from aot.datasets.base import Dataset
 from aot.datasets.ground_truth import QueryMode
+from aot.errors import AotError
 from aot.evaluation.clip import ClipScore, evaluate_clip
 from aot.evaluation.masks import MaskScore
 from aot.evaluation.tracks import THRESHOLDS, PointScore
@@ -45,14 +46,16 @@ class Task:
     query_mode: QueryMode | None
 
 
-def evaluate_clips(tasks: Sequence[Task], workers: int | None = None) -> Iterator[tuple[str, ClipScore | None]]:
+def evaluate_clips(
+    tasks: Sequence[Task], workers: int | None = None
+) -> Iterator[tuple[str, ClipScore | AotError | None]]:
     """Score clips in the order given.
 
     Args:
         tasks: finished clips.
         workers: processes; None: one a core. One means here, in this process.
     Returns:
-        Clip ids and scores; None where nothing is known of the clip.
+        Clip ids and scores; None where nothing is known of the clip, the error where its file or its truth is damaged.
     """
     yield from in_processes(_evaluate, tasks, workers)
 
@@ -79,9 +82,12 @@ def _use_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _evaluate(task: Task) -> tuple[str, ClipScore | None]:
-    truth = task.build_dataset().ground_truth(task.clip_id)
-    return task.clip_id, None if truth is None else evaluate_clip(task.result, truth, task.query_mode)
+def _evaluate(task: Task) -> tuple[str, ClipScore | AotError | None]:
+    try:
+        truth = task.build_dataset().ground_truth(task.clip_id)
+        return task.clip_id, None if truth is None else evaluate_clip(task.result, truth, task.query_mode)
+    except AotError as error:
+        return task.clip_id, error
 
 
 def score_rows(scores: Mapping[str, ClipScore]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,18 @@ def test_unfinished_clips_are_named(folder: Path, tmp_path: Path, capsys: pytest
     (copy / "clips" / "zoom.h5").write_bytes((folder / "clips" / "zoom.h5").read_bytes())
     assert evaluate.main([str(copy)]) == 0
     assert "not scored (unfinished, or no ground truth): late" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_damaged_clip_does_not_keep_the_others_from_being_scored(
+    folder: Path, tmp_path: Path, workers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "run")
+    (copy / "clips" / "late.h5").write_bytes(b"not HDF5")
+    assert evaluate.main([str(copy), "--workers", workers]) == 1
+    shown = capsys.readouterr()
+    assert "late: cannot be scored: " in shown.err
+    assert [line.split()[0] for line in shown.out.splitlines()[1:3]] == ["zoom", "(all)"]
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
