@@ -132,7 +132,7 @@ class MaskFolders:
             prompts = [self._prompt_apart(i, path, frame_of) for i, path in self._folders_of_objects(clip_id).items()]
             return tuple(prompt for prompt in prompts if prompt is not None)
         pictures = numbered_pictures(self._annotations / clip_id, frame_of)
-        listed = _objects_in(meta, clip_id)
+        listed = {} if self._merge_objects else _objects_in(meta, clip_id)
         frames = list(pictures) if self._late_objects else list(pictures)[:1]
         if self._late_objects and listed:
             frames = sorted(self._first_frame(clip_id, i, item, frame_of) for i, item in listed.items())

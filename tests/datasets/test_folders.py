@@ -169,6 +169,10 @@ class TestYoutubeVos:
         assert after is not None
         assert (sorted(before), sorted(after)) == ([1], [1, 2]), "nothing is known of an object before it is seen"
 
+    def test_all_objects_as_one_begin_with_the_first(self, root: Path) -> None:
+        (clip,) = self.tree(root, subset="train", merge_objects=True).clips()
+        assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0)]
+
     def test_prompts_are_no_truth(self, root: Path) -> None:
         assert self.tree(root, subset="valid").ground_truth("0a") is None
 

@@ -61,7 +61,7 @@ def test_a_dictionary_in_any_protocol(tmp_path: Path, coded: bool, protocol: int
 
 def test_queries_first_are_where_a_point_is_first_seen(tmp_path: Path) -> None:
     (clip,) = tapvid(write(tmp_path / "davis.pkl", {"goat": example()})).clips()
-    ((prompt),) = clip.prompts
+    (prompt,) = clip.prompts
     # 0.25 · 96 − 0.5 = 23.5 px on frame 0; the upper left corner of the frame is half a pixel before (0, 0).
     assert prompt.query_points == ((1, 25.5, 31.5), (0, -0.5, -0.5))
     assert (prompt.object_id, prompt.frame) == (1, 0)
