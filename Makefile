@@ -14,6 +14,8 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' || { echo 'on Debian: apt-get install python3-venv'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# Without the opencv-python that it asks for, which would overwrite opencv-python-headless.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'vos-benchmark==0.1.0'
 	touch $(READY)
 
 demo: $(READY)

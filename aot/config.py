@@ -60,6 +60,7 @@ class Output(_Strict):
     overlay: bool
     pictures: bool
     evaluate: bool
+    return_check: bool = False
 
 
 class PartConfig(_Strict):

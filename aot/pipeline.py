@@ -23,6 +23,7 @@ from aot.paths import ClipPaths
 from aot.prompts import check_prompts
 from aot.query_points.base import QuerySampler
 from aot.segmentation.base import Segmenter
+from aot.self_checks import MaskStability, SelfCheck, check_objects, return_errors
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
@@ -50,6 +51,8 @@ class Settings:
     frame_interval_requested: int
     provenance: dict[str, Any] = field(default_factory=dict)
     """Attributes known before the clip is opened: config_yaml, config_hash, versions, source_sha256."""
+    return_check: bool = False
+    """Track every point back to its query too, to tell how far off it comes out."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class ClipSummary:
     """Share of (frame, point) pairs that the tracker calls visible."""
     in_mask_share: float
     """Share of the visible ones that lie in their object's mask, where masks exist; NaN without any."""
+    checks: dict[int, dict[str, float | None]]
+    """Per object id, what aot.self_checks tells of it."""
     seconds: dict[str, float]
     """Per stage; `decode` is counted apart from the stages that ask for frames."""
     peak_memory_bytes: int
@@ -105,11 +110,18 @@ def process_clip(
                 on_progress("track", 0.0)
                 with watch.stage("track", frames):
                     tracks = parts.tracker.track(frames, queries)
+                returned = None
+                if settings.return_check:
+                    with watch.stage("return_check", frames):
+                        returned = return_errors(
+                            lambda back: parts.tracker.track(frames, back), frames.index, queries, tracks
+                        )
                 with watch.stage("write"):
-                    in_mask = _inside_masks(tracks, queries, clip, frames, writer)
+                    in_mask, stability = _inside_masks(tracks, queries, clip, frames, writer)
                     writer.write_tracks(tracks, queries, in_mask)
+                checks = check_objects(tracks, queries.object_id, in_mask, stability, returned)
                 summary = _summarize(
-                    clip, frames, queries, tracks, in_mask, len(mask_index) > 0, settings, watch, errors
+                    clip, frames, queries, tracks, in_mask, len(mask_index) > 0, checks, settings, watch, errors
                 )
                 writer.write_provenance(_attributes(clip, frames, parts, settings, summary), summary.object_errors)
     return summary
@@ -235,18 +247,21 @@ def _sample(object_id: int, frame: int, sampler: QuerySampler, writer: ClipWrite
 
 def _inside_masks(
     tracks: Tracks, queries: QueryPoints, clip: Clip, frames: FrameSource, writer: ClipWriter
-) -> BoolArray:
-    """(T, N): whether each position, rounded to its pixel, lies in its own object's mask."""
+) -> tuple[BoolArray, dict[int, float]]:
+    """(T, N): whether each position, rounded to its pixel, lies in its own object's mask; and how stable masks are."""
     column = np.searchsorted(clip.object_ids, queries.object_id)
     inside = np.zeros(tracks.visible.shape, dtype=np.bool_)
+    stability = MaskStability()
     for row, frame in enumerate(frames.index):
         masks = writer.read_masks(int(frame))
         if masks is None:
             continue
+        for object_id, mask in zip(clip.object_ids, masks):
+            stability.add(object_id, mask)
         x, y = np.rint(tracks.xy[row]).astype(np.int64).T
         in_frame = (x >= 0) & (x < frames.width) & (y >= 0) & (y < frames.height)
         inside[row, in_frame] = masks[column[in_frame], y[in_frame], x[in_frame]]
-    return inside
+    return inside, stability.result()
 
 
 def _all_failed(errors: dict[int, AotError]) -> AotError:
@@ -262,6 +277,7 @@ def _summarize(
     tracks: Tracks,
     in_mask: BoolArray,
     has_masks: bool,
+    checks: dict[int, SelfCheck],
     settings: Settings,
     watch: _Watch,
     errors: dict[int, AotError],
@@ -276,6 +292,7 @@ def _summarize(
         frame_interval=settings.frame_interval,
         visible_share=float(visible.mean()),
         in_mask_share=float(in_mask[visible].mean()) if has_masks and visible.any() else float("nan"),
+        checks={object_id: check.as_json() for object_id, check in checks.items()},
         seconds={**watch.seconds, "decode": frames.decode_seconds},
         peak_memory_bytes=watch.peak_memory_bytes(),
         object_errors={object_id: str(error) for object_id, error in sorted(errors.items())},
@@ -303,6 +320,7 @@ def _attributes(
         "attempts": json.dumps([attempt]),
         "seconds": json.dumps({stage: round(value, 4) for stage, value in summary.seconds.items()}),
         "peak_memory_bytes": summary.peak_memory_bytes,
+        "checks": json.dumps(summary.checks),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

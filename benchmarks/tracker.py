@@ -86,9 +86,13 @@ def print_comparison(options: argparse.Namespace, folder: Path) -> None:
             print(f"round {number + 1}: {engine}: {runs[engine][-1]['seconds']:.2f} s", file=sys.stderr)
     first = options.engines[0]
     expected = np.load(folder / f"{first}.npy")
-    print(f"T={options.frames} N={options.points} {WIDTH}x{HEIGHT}, {options.iters} refinements, {options.threads} threads")
+    print(
+        f"T={options.frames} N={options.points} {WIDTH}x{HEIGHT}, {options.iters} refinements, {options.threads} threads"
+    )
     print(f"ratios and differences to {first}; medians of {options.rounds} rounds")
-    print(f"{'engine':16}{'s':>9}{'ratio':>8}{'CPU s':>9}{'ratio':>8}{'GB':>8}{'ratio':>8}{'max px':>10}{'median px':>11}")
+    print(
+        f"{'engine':16}{'s':>9}{'ratio':>8}{'CPU s':>9}{'ratio':>8}{'GB':>8}{'ratio':>8}{'max px':>10}{'median px':>11}"
+    )
     for engine, results in runs.items():
         columns = f"{engine:16}"
         for key, width in (("seconds", 9), ("cpu_seconds", 9), ("peak_bytes", 8)):

@@ -17,7 +17,12 @@ from aot.config import GROUPS, RunConfig, check_config, load_run_config
 from aot.errors import ConfigError
 
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((config_folder() / group).glob("*.yaml"))]
-REQUIRED = {"video": ["dataset.path=a.mp4"], "videos": ["dataset.root=a"], "davis": ["dataset.root=a"]}
+REQUIRED = {
+    option: [f"dataset.{key}=a"]
+    for group, option in OPTIONS
+    for key, value in yaml.safe_load((config_folder() / group / f"{option}.yaml").read_text()).items()
+    if value == "???"
+}
 
 
 def compose_one(*arguments: str) -> tuple[Composed, list[str]]:
@@ -62,7 +67,7 @@ def test_every_key_is_commented(group: str, option: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        ([], ["dataset: none chosen", "demo, video, videos"]),
+        ([], ["dataset: none chosen", "demo, lerobot, lvos"]),
         (["dataset=demoo"], ["did you mean demo"]),
         (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval?"]),
         (["dataset=demo", "root=2"], ["did you mean dataset.root or output.root"]),

@@ -31,19 +31,18 @@ GROUPS = {
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.checkpoints", "aot.devices"],
-    ["aot.prompts"],
+    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints", "aot.devices"],
+    ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
     ["aot.pipeline"],
-    ["aot.evaluate"],
+    ["aot.evaluation"],
+    ["aot.exporting", "aot.results", "aot.torch_dataset"],
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.verify"],
+    ["aot.run", "aot.evaluate", "aot.export", "aot.sweep", "aot.verify"],
 ]
-# Commands that start from a run folder build on everything; their imports are inside `main`.
-COMMANDS = {"aot.evaluate"}
 
 
 def module_of(path: Path) -> str:
@@ -56,17 +55,7 @@ def floor(module: str) -> int:
 
 def imports(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
-    inside_main = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef) and function.name == "main" and module_of(path) in COMMANDS
-        for node in ast.walk(function)
-    }
-    found = {
-        node.module
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in inside_main
-    }
+    found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     return {name for name in found if name.startswith("aot.")}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from aot.errors import AotError, DecodeError
-from aot.evaluate import evaluate_clip
+from aot.evaluation.clip import evaluate_clip
 from aot.launching.content import sha256_of
 from aot.launching.ledger import Ledger
 from aot.launching.plan import Plan, Work, to_draw, versions
@@ -94,6 +94,7 @@ class Worker:
         settings = Settings(
             frame_interval=config.frame_interval,
             frame_interval_requested=config.frame_interval,
+            return_check=config.output.return_check,
             provenance={
                 "source_sha256": source_sha256,
                 "config_yaml": yaml.safe_dump(config.as_composed(), sort_keys=False),
@@ -112,7 +113,7 @@ class Worker:
         return summary
 
     def _score(self, clip: Clip, paths: ClipPaths) -> dict[str, float | str | None]:
-        """J and PCK where the truth is known; broken annotations are said, and not held against the clip."""
+        """All scores where the truth is known; broken annotations are said, and not held against the clip."""
         try:
             truth = self._plan.dataset.ground_truth(clip.clip_id)
             if truth is None:
@@ -121,7 +122,7 @@ class Worker:
         except (AotError, ValueError) as error:
             _log.warning("%s: cannot be scored: %s", clip.clip_id, error)
             return {"error": f"cannot be scored: {error}"}
-        return {"J": score.mean_region_similarity, "PCK": score.pck}
+        return dict(score.as_row())
 
     def _failed(self, clip: Clip, paths: ClipPaths, error: Exception) -> Outcome:
         failure = {
