@@ -115,6 +115,15 @@ def load_manifest(path: Path) -> Manifest:
             f"prompt manifest {path}: cannot be read ({exc}); write one (the README shows its form) "
             f"or name another with dataset.prompts=FILE"
         ) from exc
+    return parse_manifest(text, path)
+
+
+def parse_manifest(text: str, path: Path) -> Manifest:
+    """Check a manifest's text, JSON where `path` ends in .json, else YAML.
+
+    Raises:
+        ConfigError: as `load_manifest`.
+    """
     try:
         content = json.loads(text, object_pairs_hook=_no_repeats) if path.suffix == ".json" else _load_yaml(text)
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
@@ -146,7 +155,7 @@ def assign_prompts(clips: Sequence[Clip], manifest_path: Path) -> list[Clip]:
     assigned = []
     for clip in clips:
         try:
-            entry_key = clip.clip_id if clip.clip_id in prompts else _best_pattern(clip.clip_id, patterns)
+            entry_key = clip.clip_id if clip.clip_id in prompts else best_pattern(clip.clip_id, patterns)
             assigned.append(clip if entry_key is None else replace(clip, prompts=prompts[entry_key]))
         except ConfigError as error:
             mistakes.append(str(error))
@@ -295,8 +304,12 @@ def _as_json(prompt: Prompt) -> dict[str, Any]:
     return written
 
 
-def _best_pattern(clip_id: str, patterns: Sequence[str]) -> str | None:
-    """The matching pattern with the most literal characters."""
+def best_pattern(clip_id: str, patterns: Sequence[str]) -> str | None:
+    """The matching pattern with the most literal characters; None where none matches.
+
+    Raises:
+        ConfigError: several are equally specific.
+    """
     matching = [pattern for pattern in patterns if fnmatch.fnmatchcase(clip_id, pattern)]
     if not matching:
         return None
