@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from aot.decoding.base import FrameSource
 from aot.errors import OutOfMemory, WriteError
 from aot.paths import replacing
-from aot.types import BoolArray, Float64Array, Int64Array, QueryPoints, Tracks, UInt8Array
+from aot.types import LOWEST_OBJECT_ID, BoolArray, Float64Array, Int64Array, QueryPoints, Tracks, UInt8Array
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart too; the one that stands out from most scenes is first.
 OBJECT_COLOURS = (
@@ -40,7 +40,8 @@ OBJECT_COLOURS = (
     (0, 114, 178),
 )
 
-_TINT = 0.45
+TINT = 0.45
+"""Share of an object's colour in the pixels of its mask."""
 # Of 255 a row: a trail is 10 rows long.
 _FADE = 26.0
 _TIME_BASE = Fraction(1, 90_000)
@@ -93,6 +94,11 @@ def write_overlay(
                 row += 1
 
 
+def object_colour(object_id: int) -> tuple[int, int, int]:
+    """RGB of an object, the same in overlays, on the prompt page and in the report."""
+    return OBJECT_COLOURS[(object_id - LOWEST_OBJECT_ID) % len(OBJECT_COLOURS)]
+
+
 # Masks ---------------------------------------------------------------------------------------------------------------
 
 
@@ -114,7 +120,7 @@ def _tint(picture: UInt8Array, masks: BoolArray | None) -> None:
 @cache
 def _tint_table(colour: tuple[int, int, int]) -> UInt8Array:
     """What each value 0..255 of each channel becomes under the tint, (256, 1, 3)."""
-    values = np.arange(256)[:, None] * (1 - _TINT) + np.array(colour) * _TINT
+    values = np.arange(256)[:, None] * (1 - TINT) + np.array(colour) * TINT
     return np.round(values).astype(np.uint8)[:, None, :]
 
 

@@ -58,6 +58,15 @@ class FrameFolder(FrameSource):
         pass
 
 
+def first_image(folder: Path) -> UInt8Array:
+    """The first frame of a folder, (H, W, 3) RGB.
+
+    Raises:
+        DecodeError: the folder holds no image, or it cannot be read.
+    """
+    return _read_image(_image_files(folder)[0])
+
+
 def _image_files(folder: Path) -> list[Path]:
     files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
     if not files:

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from aot.errors import ConfigError, PromptError
@@ -43,6 +44,7 @@ class ManifestFile:
         self._content: bytes | None = None
         self._signature: tuple[int, ...] | None = None
         self._text: ManifestText | None = None
+        self._lock = RLock()
         self.refresh()
 
     @property
@@ -56,16 +58,17 @@ class ManifestFile:
         Raises:
             ConfigError: what is there now is not a manifest; what was known before stays known.
         """
-        signature = self._stat()
-        if signature is not None and signature == self._signature:
-            return False
-        content = self._read()
-        if content != self._content:
-            entries = {} if content is None else parse_manifest(self._decoded(content), self.path).clips
-            self._content, self.entries, self._text, self._signature = content, entries, None, signature
-            return True
-        self._signature = signature
-        return False
+        with self._lock:
+            signature = self._stat()
+            if signature is not None and signature == self._signature:
+                return False
+            content = self._read()
+            is_new = content != self._content
+            if is_new:
+                entries = {} if content is None else parse_manifest(self._decoded(content), self.path).clips
+                self._content, self.entries, self._text = content, entries, None
+            self._signature = signature
+            return is_new
 
     def save(self, clip_id: str, entry: ClipEntry | None, expected: str) -> None:
         """Write one clip's entry, or take it out.
@@ -79,7 +82,11 @@ class ManifestFile:
             ConfigError: what is on the disk is no manifest any more, or one that cannot be changed without harm.
             WriteError: the file cannot be written.
         """
-        self.refresh()
+        with self._lock:
+            self.refresh()
+            self._save(clip_id, entry, expected)
+
+    def _save(self, clip_id: str, entry: ClipEntry | None, expected: str) -> None:
         current = self.entries.get(clip_id)
         if version_of(current) != expected:
             raise ManifestConflict(clip_id, current)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,11 @@ _HEAD = "# Which objects to follow in which clip. Written by `python -m aot.prom
 _TIES = re.compile(r"(?:^|[\s\[{,])(?:[&*][^\s,\]}]|<<\s*:)", re.MULTILINE)
 # Texts that need no quotes, unless they are words such as "no".
 _PLAIN = re.compile(r"[A-Za-z_](?:[\w ./-]*\w)?")
+_CLIPS = re.compile(r"""^(['"]?)clips\1:[ \t]*(?:#.*)?\r?$""", re.MULTILINE)
+_CONTENT = re.compile(r"^( *)([^\s#].*)$", re.MULTILINE)
+_KEY = re.compile(r"""('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^'"].*?)\s*:(?:\s|$)""")
+# Blank lines and comments behind an entry belong to what follows.
+_TRAILING = re.compile(r"(?:^[ \t]*(?:#.*)?\r?\n)*(?:^[ \t]*(?:#.*)?)?\Z", re.MULTILINE)
 _INDENT = 2
 # No line is folded.
 _WIDTH = 2**20
@@ -55,42 +60,31 @@ class ManifestText:
             self._replace_within(clip_id, entry, entries)
 
     def _find_places(self) -> None:
-        """Find every entry that has lines of its own; `clips` in braces has none."""
+        """Find the lines of every entry; there are none where `clips` is written in braces.
+
+        In a block mapping only its keys stand at its column: whatever belongs to an entry stands further right.
+        """
         self._places: dict[str, tuple[int, int]] = {}
         self._column = 0
-        root = yaml.compose(self.text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        clips = next((value for key, value in _pairs(root) if key.value == "clips"), None)
-        pairs = list(_pairs(clips))
-        if not pairs or getattr(clips, "flow_style", True):
+        head = _CLIPS.search(self.text)
+        first = _CONTENT.search(self.text, head.end()) if head else None
+        if head is None or first is None or not first[1]:
             return
-        self._column = pairs[0][0].start_mark.column
-        limits = [key.start_mark.index for key, _ in pairs[1:]] + [len(self.text)]
-        for (key, value), limit in zip(pairs, limits):
-            start = key.start_mark.index - self._column
-            end = _content_end(value)
-            is_in_order = key.end_mark.index < end <= limit and key.start_mark.column == self._column
-            if is_in_order and self.text[start : key.start_mark.index].strip(" ") == "":
-                self._places[key.value] = (start, self._line_end(end))
-
-    def _line_end(self, index: int) -> int:
-        """Behind the last character of the line in which the content before `index` ends."""
-        newline = self.text.find("\n", len(self.text[:index].rstrip()))
-        return len(self.text) if newline < 0 else newline + 1
+        self._column = len(first[1])
+        starts = [(line.start(), line[2]) for line in _CONTENT.finditer(self.text, head.end()) if line[1] == first[1]]
+        for (start, line), end in zip(starts, [start for start, _ in starts[1:]] + [len(self.text)]):
+            key = _KEY.match(line)
+            if key is not None:
+                content = _TRAILING.sub("", self.text[start:end])
+                self._places[_unquoted(key[1])] = (start, start + len(content))
 
     def _replace_alone(self, clip_id: str, entry: ClipEntry | None, entries: Mapping[str, ClipEntry]) -> bool:
         """Replace an entry's own lines; False where that cannot be done."""
-        if not self._places:
+        if not self._places or set(self._places) != set(entries) or (entry is None and len(entries) == 1):
             return False
-        if clip_id in entries:
-            if clip_id not in self._places or (entry is None and len(entries) == 1):
-                return False
-            start, end = self._places[clip_id]
-            lines: str | None = self.text[start:end]
-        else:
-            if set(entries) != set(self._places):
-                return False
-            start = end = max(end for _, end in self._places.values())
-            lines = ""
+        last = max(end for _, end in self._places.values())
+        start, end = self._places.get(clip_id, (last, last))
+        lines = self.text[start:end]
         changed = "" if entry is None else _changed_lines(lines, self._column, clip_id, entry)
         if changed is None:
             return False
@@ -149,16 +143,8 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _pairs(node: Any) -> Iterator[tuple[Any, Any]]:
-    yield from node.value if isinstance(node, yaml.MappingNode) else ()
-
-
-def _content_end(node: Any) -> int:
-    """Where a node's last character is; a block's own mark lies behind the comments that follow it."""
-    while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        node = last[1] if isinstance(last, tuple) else last
-    return int(node.end_mark.index)
+def _unquoted(key: str) -> str:
+    return str(yaml.safe_load(key)) if key[0] in "'\"" else key
 
 
 def _changed_lines(lines: str, column: int, clip_id: str, entry: ClipEntry) -> str | None:
