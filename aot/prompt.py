@@ -155,6 +155,7 @@ def _listener(host: str, port: int | None) -> socket.socket:
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(address)
+                listener.listen()  # from here on a browser is kept waiting, not refused
             except OSError:
                 listener.close()
                 raise

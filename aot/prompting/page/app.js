@@ -110,7 +110,7 @@ async function lookAgain() {
     const { clip } = state;
     if (before === state.revision || !clip || state.isDirty || state.isSaving) return;
     const now = await api.clip(clip.id);
-    if (clip !== state.clip || state.isDirty || state.isSaving || now.version === clip.version) return;
+    if (clip !== state.clip || state.isDirty || state.isSaving || seenAs(now) === clip.seenAs) return;
     adopt(now);
     tell("The prompts of this clip were changed on the disk; you see them as they are now.");
   } catch (error) {
@@ -126,12 +126,19 @@ async function openClip(id) {
   list.select(id);
   $("clip-name").textContent = id;
   $("clip-name").title = id;
+  // Until the clip is there nothing can be clicked: it would be meant for this one and reach the one before.
+  state.clip = { id, info: null, prompts: new ClipPrompts([]) };
+  state.masks = [];
+  $("stage").classList.add("loading");
+  $("stage").ariaLabel = `${id} is being opened`;
+  render();
   try {
     const info = await api.clip(id);
     if (asked !== clipAsked) return;
     state.clip = { id, info };
     clearPictures();
     stage.open(info.width, info.height);
+    $("stage").classList.remove("loading");
     for (const input of [$("frame-range"), $("frame-number")]) {
       input.min = info.first;
       input.max = info.last;
@@ -141,26 +148,26 @@ async function openClip(id) {
     await showFrame(state.clip.prompts.frames.find((frame) => frame >= info.first && frame <= info.last) ?? info.first);
   } catch (error) {
     if (asked !== clipAsked) return;
-    closeClip(id);
+    $("stage").classList.remove("loading");
+    stage.open(0, 0);
+    stage.draw();
     showStageMessage(error.message);
   }
 }
 
-function closeClip(id) {
-  state.clip = { id, info: null, prompts: new ClipPrompts([]) };
-  state.masks = [];
-  stage.open(0, 0);
-  stage.update({ picture: null, entries: [], masks: [] });
-  render();
-}
-
 /** Show a clip's prompts as the server has them. */
-function adopt({ objects, version, pattern }) {
-  Object.assign(state.clip, { prompts: new ClipPrompts(objects), version, pattern });
+function adopt(told) {
+  const { objects, version, pattern } = told;
+  Object.assign(state.clip, { prompts: new ClipPrompts(objects), version, pattern, seenAs: seenAs(told) });
   state.selected = null;
   state.masks = [];
   render();
   findMasks();
+}
+
+/** What the server says of a clip's prompts, to tell whether it says the same later. */
+function seenAs({ objects, pattern }) {
+  return JSON.stringify([objects, pattern]);
 }
 
 async function nextUnprompted() {
@@ -351,7 +358,7 @@ async function save() {
   state.isDirty = false;
   try {
     const saved = await api.save(clip.id, clip.version, clip.prompts.entries);
-    Object.assign(clip, { version: saved.version, pattern: saved.pattern });
+    Object.assign(clip, { version: saved.version, pattern: saved.pattern, seenAs: seenAs(saved) });
     setSaved("saved", "good");
     noteState(clip.id, saved);
     if (!clip.prompts.entries.length && saved.pattern && clip === state.clip) adopt(saved);

@@ -122,7 +122,7 @@ export class Stage {
   // Pointer -----------------------------------------------------------------------------------------------------
 
   #onDown(event) {
-    if (!this.size.width) return;
+    if (!this.size.width || this.element.classList.contains("loading")) return;
     this.element.focus({ preventScroll: true });
     const at = this.#pointer(event);
     const isPan = event.button === 1 || (event.button === 0 && event.shiftKey);
