@@ -13,7 +13,7 @@ import pytest
 
 from aot.prompts import load_manifest
 from aot.run import main as run_main
-from tests.browser.prompt_server import prompt_server
+from tests.prompting.prompt_server import prompt_server
 from tests.synthetic import moving_square, write_video
 
 WIDTH, HEIGHT, FRAMES = 320, 240, 12

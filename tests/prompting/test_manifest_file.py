@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 
@@ -122,8 +121,10 @@ class TestText:
             "clips: {a: {objects: [{id: 1, box: [1, 2, 3, 4]}]}}  # short",
             "clips:\n      a:\n            objects:\n                  - id: 1\n                    box: [1, 2, 3, 4]",
             "clips:\n  a: &same\n    objects: [{id: 1, box: [1, 2, 3, 4]}]\n  b: *same\n",
-            "clips:\n  a:\n    objects:\n      - id: 1\n        box: [1, 2, 3, 4]\n        name: |-\n          two\n\n          lines\n\n\n",
-            "clips:\r\n  a:\r\n    objects:\r\n      - {id: 1, box: [1, 2, 3, 4]}\r\n  z:  # é\r\n    objects: [{id: 1, box: [1, 2, 3, 4]}]\r\n",
+            "clips:\n  a:\n    objects:\n      - id: 1\n        box: [1, 2, 3, 4]\n"
+            "        name: |-\n          two\n\n          lines\n\n\n",
+            "clips:\r\n  a:\r\n    objects:\r\n      - {id: 1, box: [1, 2, 3, 4]}\r\n"
+            "  z:  # é\r\n    objects: [{id: 1, box: [1, 2, 3, 4]}]\r\n",
         ],
         ids=["empty", "no clips", "braces", "clips in braces", "deep", "anchors", "block text", "CRLF"],
     )
@@ -145,7 +146,8 @@ class TestText:
     def test_json_stays_json(self, tmp_path: Path) -> None:
         path = tmp_path / "prompts.json"
         path.write_text(
-            '{"clips": {"é": {"objects": [{"id": 1, "box": [1, 2, 3, 4]}]}, "b": {"objects": [{"id": 2, "box": [1, 2, 3, 4]}]}}}'
+            '{"clips": {"é": {"objects": [{"id": 1, "box": [1, 2, 3, 4]}]},'
+            ' "b": {"objects": [{"id": 2, "box": [1, 2, 3, 4]}]}}}'
         )
         saved(path, "é", NEW)
         assert list(json.loads(path.read_text())["clips"]) == ["é", "b"]
@@ -185,7 +187,7 @@ class TestFile:
         file = ManifestFile(path)
         version = version_of(file.entries["teapot"])
         path.write_text(WRITTEN_BY_PEOPLE.replace("[410, 348", "[400, 348"))
-        with pytest.raises(ManifestConflict, match="'teapot'.*changed on the disk") as caught:
+        with pytest.raises(ManifestConflict, match=r"'teapot'.*changed on the disk") as caught:
             file.save("teapot", NEW, version)
         assert caught.value.theirs is not None
         assert caught.value.theirs.objects[0].box == (400, 348, 522, 420)
@@ -251,7 +253,7 @@ class TestFile:
         saved(link, "pan", NEW)
         assert link.is_symlink()
         assert path.stat().st_mode & 0o777 == 0o664
-        assert sorted(os.listdir(tmp_path)) == ["link.yaml", "prompts.yaml"]
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["link.yaml", "prompts.yaml"]
 
     def test_readers_see_the_old_or_the_new_file(self, tmp_path: Path) -> None:
         path = people(tmp_path)
