@@ -353,7 +353,9 @@ def _describe(error: Any, content: Any) -> str:
     if where[:1] == ["clips"] and len(where) > 1:
         words.append(f"clip {where[1]!r}")
     if where[2:3] == ["objects"] and len(where) > 3:
-        entry = content["clips"][where[1]]["objects"][where[3]]
+        # pydantic writes keys as text, those that YAML read as numbers or null too
+        entries = {str(clip): entry for clip, entry in content["clips"].items()}
+        entry = entries[str(where[1])]["objects"][where[3]]
         named = entry.get("id") if isinstance(entry, dict) else None
         words.append(f"object {named}" if isinstance(named, int) else f"entry {where[3] + 1}")
     fields = where[4:] if len(words) == 2 else where[len(words) + 1 :] if words else where
