@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, cr
 from pydantic_core import to_jsonable_python
 
 from aot.errors import ConfigError
+from aot.overlay_look import OverlayLook
 
 GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
 MISSING = "???"
@@ -50,6 +51,7 @@ class Output(_Strict):
     root: Path
     overlay: bool
     pictures: bool
+    report: bool = True
     evaluate: bool
 
 
@@ -77,6 +79,7 @@ class RunConfig(_Strict):
     frame_interval: Annotated[int, Ge(1)]
     retry: Names = ()
     output: Output
+    overlay: OverlayLook = OverlayLook()
 
     @property
     def hash(self) -> str:
@@ -109,6 +112,7 @@ class RunConfig(_Strict):
             composed[group] = {"_target_": part.target, **_absolute(part.arguments)}
         composed["dataset"] |= to_jsonable_python(self.selection)
         composed["output"] = _absolute(self.output.model_dump())
+        composed["overlay"] = self.overlay.model_dump()
         return composed
 
     def _models(self) -> dict[str, PartConfig]:

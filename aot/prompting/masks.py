@@ -11,7 +11,8 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from aot.overlay import TINT, object_colour
+from aot.overlay import object_colour
+from aot.overlay_look import OverlayLook
 from aot.prompting.frames import ClipFrames
 from aot.prompts import ClipEntry, ObjectEntry, check_prompts, entry_prompts
 from aot.segmentation.base import FrameSession, InteractiveSegmenter
@@ -109,7 +110,7 @@ def _shown(object_id: int, mask: BoolArray, score: float) -> ShownMask:
     part = inside[y : y + height, x : x + width]
     red, green, blue = object_colour(object_id)
     picture = np.zeros((height, width, 4), np.uint8)
-    picture[part > 0] = blue, green, red, round(255 * TINT)
+    picture[part > 0] = blue, green, red, round(255 * OverlayLook().tint)
     outline = part - cv2.erode(part, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     picture[outline > 0] = blue, green, red, 255
     _, png = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
