@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := aot tests benchmarks
 
-.PHONY: setup demo check format test test-fast system clean
+.PHONY: setup demo check format test test-fast system system-browser clean
 
 setup: $(READY)
 
@@ -36,8 +36,11 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/pytest -m 'not slow'
 
-system:
-	@echo 'nothing to install: no test needs more than $(VENV) yet'
+# What tests need of the system beside $(VENV); as root on Debian.
+system: system-browser
+
+system-browser:
+	tests/browser/setup.sh
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,6 +26,7 @@ from pydantic_core import to_jsonable_python
 
 from aot.checkpoints import weights_of
 from aot.errors import ConfigError
+from aot.overlay_look import OverlayLook
 
 GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
 MISSING = "???"
@@ -59,6 +60,7 @@ class Output(_Strict):
     root: Annotated[Path, AfterValidator(Path.expanduser)]
     overlay: bool
     pictures: bool
+    report: bool = True
     evaluate: bool
     return_check: bool = False
 
@@ -87,6 +89,7 @@ class RunConfig(_Strict):
     frame_interval: Annotated[int, Ge(1)]
     retry: Names = ()
     output: Output
+    overlay: OverlayLook = OverlayLook()
 
     @property
     def hash(self) -> str:
@@ -123,6 +126,7 @@ class RunConfig(_Strict):
             composed[group] = {"_target_": part.target, **_absolute(part.arguments)}
         composed["dataset"] |= to_jsonable_python(self.selection)
         composed["output"] = _absolute(self.output.model_dump())
+        composed["overlay"] = self.overlay.model_dump()
         return composed
 
     def _models(self) -> dict[str, PartConfig]:

@@ -19,6 +19,7 @@ from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
 from aot.devices import devices_of
 from aot.errors import AotError, SegmentationError, error_context
+from aot.overlay_look import OverlayLook
 from aot.paths import ClipPaths
 from aot.prompts import check_prompts
 from aot.query_points.base import QuerySampler
@@ -127,7 +128,7 @@ def process_clip(
     return summary
 
 
-def draw_clip(clip: Clip, paths: ClipPaths) -> None:
+def draw_clip(clip: Clip, paths: ClipPaths, look: OverlayLook) -> None:
     """Draw the overlay video of a clip whose file is whole.
 
     Raises:
@@ -140,7 +141,15 @@ def draw_clip(clip: Clip, paths: ClipPaths) -> None:
         frames.keep(result.index)
         with MaskReader(paths.result) as masks:
             queries = QueryPoints(txy=result.query, object_id=result.track_object_id)
-            write_overlay(paths.overlay, frames, masks=masks.row, tracks=result.tracks, queries=queries)
+            write_overlay(
+                paths.overlay,
+                frames,
+                masks=masks.row,
+                tracks=result.tracks,
+                queries=queries,
+                object_ids=masks.object_id.tolist(),
+                look=look,
+            )
 
 
 def picture_clip(clip: Clip, paths: ClipPaths) -> None:

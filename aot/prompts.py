@@ -133,6 +133,19 @@ def parse_manifest(text: str, path: Path) -> Manifest:
     return Manifest(clips=entries)
 
 
+def check_entry(clip_id: str, objects: Any) -> ClipEntry:
+    """Check one clip's objects, as a manifest would hold them.
+
+    Raises:
+        PromptError: with all mistakes at once.
+    """
+    content = {"clips": {clip_id: {"objects": objects}}}
+    try:
+        return Manifest.model_validate(content).clips[clip_id]
+    except ValidationError as exc:
+        raise PromptError("; ".join(_describe(error, content) for error in exc.errors())) from exc
+
+
 def assign_prompts(clips: Sequence[Clip], manifest_path: Path) -> list[Clip]:
     """Give every clip its prompts; a clip that no entry matches keeps none.
 

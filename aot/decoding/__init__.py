@@ -6,7 +6,7 @@ import math
 
 from aot.decoding.base import FrameSource
 from aot.errors import DecodeError
-from aot.types import Clip
+from aot.types import Clip, UInt8Array
 
 
 def open_source(clip: Clip) -> FrameSource:
@@ -26,6 +26,23 @@ def open_source(clip: Clip) -> FrameSource:
         source.close()
         raise
     return source
+
+
+def first_picture(clip: Clip) -> UInt8Array:
+    """The first picture of a clip's source, and no other: quick, whatever the clip's length.
+
+    Returns:
+        (H, W, 3) RGB.
+    Raises:
+        DecodeError: the source cannot be read.
+    """
+    if clip.source.is_dir():
+        from aot.decoding.frame_folder import first_image
+
+        return first_image(clip.source)
+    from aot.decoding.video_file import first_shown
+
+    return first_shown(clip.source)
 
 
 def _open(clip: Clip) -> FrameSource:

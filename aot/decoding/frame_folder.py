@@ -55,6 +55,15 @@ class FrameFolder(FrameSource):
         pass
 
 
+def first_image(folder: Path) -> UInt8Array:
+    """The first frame of a folder, (H, W, 3) RGB.
+
+    Raises:
+        DecodeError: the folder holds no image, or it cannot be read.
+    """
+    return _read_image(image_files(folder)[0])
+
+
 def _read_image(file: Path) -> UInt8Array:
     try:
         content = file.read_bytes()
