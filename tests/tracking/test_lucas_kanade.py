@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import cv2
@@ -259,3 +260,21 @@ def test_visibility_falls_with_the_return_error() -> None:
         for limit in (10.0, 1.0, 0.01)
     ]
     assert means == sorted(means, reverse=True)
+
+
+@pytest.mark.parametrize("num_points", [5, 80, 600])
+def test_needed_bytes_are_an_upper_bound_on_what_numpy_takes(num_points: int) -> None:
+    frames = panning_clip(12, (2, 1))
+    frames[6:] = texture(HEIGHT, WIDTH, seed=9)  # a cut: points are lost, the others carry them
+    rng = np.random.default_rng(0)
+    queries = query(*np.column_stack([np.zeros(num_points), rng.uniform(5, 110, (num_points, 2))]))
+    tracker, source = LucasKanadeTracker(), ArraySource(frames)
+    tracemalloc.start()
+    try:
+        tracker.track(source, queries, lean=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size = {"num_frames": 12, "width": WIDTH, "height": HEIGHT, "lean": True}
+    growth = tracker.needed_bytes(num_points=num_points, **size) - tracker.needed_bytes(num_points=0, **size)
+    assert peak < growth + 40 * frames[0].nbytes
