@@ -53,6 +53,29 @@ class Output(_Strict):
     evaluate: bool
 
 
+class Ladder(_Strict):
+    """How far a clip that runs out of memory may be thinned out."""
+
+    max_frame_interval: Annotated[int, Ge(1)] = 8
+
+
+class Shard(_Strict):
+    """One part of a run whose clips are divided among several commands; written as `3/16`."""
+
+    number: Annotated[int, Ge(1)]
+    count: Annotated[int, Ge(1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        number, slash, count = value.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise ValueError("expected NUMBER/COUNT with 1 ≤ NUMBER ≤ COUNT, such as 3/16")
+        return {"number": int(number), "count": int(count)}
+
+
 class PartConfig(_Strict):
     """One part: the option's name, the class, and its arguments as its constructor wants them."""
 
@@ -76,11 +99,14 @@ class RunConfig(_Strict):
     launcher: PartConfig
     frame_interval: Annotated[int, Ge(1)]
     retry: Names = ()
+    ladder: Ladder = Ladder()
+    shard: Shard | None = None
+    dry_run: bool = False
     output: Output
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what decides results; not of launcher, output, paths, or which clips are chosen."""
+        """SHA-256 of what decides results; not of launcher, ladder, output, paths, or which clips are chosen."""
         # Without None, so that giving a path where there was none changes nothing either.
         dataset = {key: value for key, value in self.dataset.arguments.items() if not isinstance(value, Path | None)}
         deciding = {
@@ -108,6 +134,7 @@ class RunConfig(_Strict):
             part: PartConfig = getattr(self, group)
             composed[group] = {"_target_": part.target, **_absolute(part.arguments)}
         composed["dataset"] |= to_jsonable_python(self.selection)
+        composed["ladder"] = self.ladder.model_dump()
         composed["output"] = _absolute(self.output.model_dump())
         return composed
 

@@ -66,6 +66,11 @@ class RunPaths:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def submissions(self) -> Path:
+        """What was handed to a scheduler: one file an array of tasks, and the scheduler's own files beside it."""
+        return self.root / "logs" / "slurm"
+
     def ledger(self, worker: str) -> Path:
         return self.ledgers / f"{worker}.jsonl"
 
@@ -121,13 +126,14 @@ def remove_abandoned_parts(root: Path) -> int:
     removed = 0
     for part in root.rglob(f".{socket.gethostname()}-*{PART_SUFFIX}"):
         owner = part.name.removeprefix(f".{socket.gethostname()}-").split("-")[0]
-        if owner.isdecimal() and not _is_alive(int(owner)):
+        if owner.isdecimal() and not is_alive(int(owner)):
             part.unlink(missing_ok=True)
             removed += 1
     return removed
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine lives."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -16,10 +16,11 @@ import numpy as np
 
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
-from aot.errors import AotError, SegmentationError, error_context
+from aot.errors import AotError, OutOfMemory, SegmentationError, error_context
 from aot.paths import ClipPaths
 from aot.prompts import check_prompts
 from aot.query_points.base import QuerySampler
+from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Prompt, QueryPoints, Tracks
@@ -48,6 +49,19 @@ class Settings:
     frame_interval_requested: int
     provenance: dict[str, Any] = field(default_factory=dict)
     """Attributes known before the clip is opened: config_yaml, config_hash, versions, source_sha256."""
+    rung: int = 1
+    """Of the ladder."""
+    lean: bool = False
+    """The tracker's lean memory plan."""
+    attempts: tuple[Attempt, ...] = ()
+    """Those before this one."""
+    room_bytes: Callable[[], int] | None = None
+    """Memory that tracking may take; a clip that needs more is refused before any work. None: it is tried."""
+
+    @classmethod
+    def on(cls, rung: Rung, **others: Any) -> Settings:
+        """The settings of an attempt on a rung of the ladder."""
+        return cls(frame_interval=rung.frame_interval, rung=rung.number, lean=rung.lean, **others)
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,9 @@ class ClipSummary:
     """Per stage; `decode` is counted apart from the stages that ask for frames."""
     peak_memory_bytes: int
     object_errors: dict[int, str]
+    rung: int = 1
+    """Of the ladder; above 1 the clip ran out of memory before."""
+    num_attempts: int = 1
 
 
 def process_clip(
@@ -86,6 +103,8 @@ def process_clip(
             with watch.stage("prompts"):
                 prompts, errors = _usable_prompts(clip, frames)
                 frames.keep(_rows_to_keep(frames, prompts, settings.frame_interval))
+            with watch.stage("predict"):
+                _check_room(frames, prompts, parts, settings)
             mask_index = _frames_with_masks(frames, prompts, parts.segmenter)
             with new_clip_file(
                 paths.result,
@@ -101,7 +120,7 @@ def process_clip(
                 with watch.stage("query_points"):
                     queries = _choose_query_points(prompts, parts.query_sampler, writer, errors, clip)
                 with watch.stage("track", frames):
-                    tracks = parts.tracker.track(frames, queries)
+                    tracks = parts.tracker.track(frames, queries, lean=settings.lean)
                 with watch.stage("write"):
                     in_mask = _inside_masks(tracks, queries, clip, frames, writer)
                     writer.write_tracks(tracks, queries, in_mask)
@@ -170,6 +189,31 @@ def _rows_to_keep(frames: FrameSource, prompts: list[Prompt], frame_interval: in
     asked |= {int(query[0]) for prompt in prompts for query in prompt.query_points}
     kept = kept_frames(frames.num_source_frames, frame_interval, sorted(asked))
     return np.intersect1d(kept, frames.index)
+
+
+def _check_room(frames: FrameSource, prompts: list[Prompt], parts: Parts, settings: Settings) -> None:
+    """Refuse at once what the tracker will not have the memory for; minutes of segmentation are not spent on it."""
+    if settings.room_bytes is None:
+        return
+    num_points = sum(
+        sum(len(prompt.query_points) for prompt in prompts if prompt.object_id == object_id)
+        or parts.query_sampler.max_points
+        for object_id in {prompt.object_id for prompt in prompts}
+    )
+    needed = parts.tracker.needed_bytes(
+        num_frames=len(frames.index),
+        num_points=num_points,
+        width=frames.width,
+        height=frames.height,
+        lean=settings.lean,
+    )
+    room = settings.room_bytes()
+    if needed > room:
+        raise OutOfMemory(
+            f"not tried: tracking {num_points} points through {len(frames.index)} frames of "
+            f"{frames.width}x{frames.height} px is predicted to need {needed / 1e9:.2f} GB, there are {room / 1e9:.2f} "
+            f"GB; use a larger frame_interval, fewer points, or more memory"
+        )
 
 
 def _frames_with_masks(frames: FrameSource, prompts: list[Prompt], segmenter: Segmenter) -> np.ndarray:
@@ -280,11 +324,13 @@ def _summarize(
         seconds={**watch.seconds, "decode": frames.decode_seconds},
         peak_memory_bytes=watch.peak_memory_bytes(),
         object_errors={object_id: str(error) for object_id, error in sorted(errors.items())},
+        rung=settings.rung,
+        num_attempts=len(settings.attempts) + 1,
     )
 
 
 def _attributes(clip: Clip, frames: FrameSource, settings: Settings, summary: ClipSummary) -> dict[str, Any]:
-    attempt = {"rung": 1, "frame_interval": settings.frame_interval, "error": None}
+    attempt = Attempt(Rung(settings.rung, settings.frame_interval, settings.lean))
     return {
         **settings.provenance,
         "clip_id": clip.clip_id,
@@ -295,7 +341,7 @@ def _attributes(clip: Clip, frames: FrameSource, settings: Settings, summary: Cl
         "num_source_frames": frames.num_source_frames,
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,
-        "attempts": json.dumps([attempt]),
+        "attempts": json.dumps([each.as_json() for each in (*settings.attempts, attempt)]),
         "seconds": json.dumps({stage: round(value, 4) for stage, value in summary.seconds.items()}),
         "peak_memory_bytes": summary.peak_memory_bytes,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

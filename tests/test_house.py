@@ -20,7 +20,7 @@ ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "wr
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.checkpoints"],
+    ["aot.paths", "aot.mask_images", "aot.checkpoints", "aot.memory", "aot.retry"],
     ["aot.prompts"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],

@@ -16,6 +16,7 @@ from aot.decoding.base import FrameSource
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
 from aot.paths import RunPaths
 from aot.pipeline import ClipSummary, Parts, Settings, process_clip
+from aot.retry import Attempt, Rung
 from aot.segmentation.base import OnObjectError
 from aot.types import Clip, ClipResult, MaskBlock, Prompt
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
@@ -53,7 +54,7 @@ def test_masks_tracks_and_provenance_reach_the_file(tmp_path: Path, video: Path)
     assert result.attributes["clip_id"] == "square"
     assert (result.attributes["width"], result.attributes["height"]) == (96, 64)
     assert result.attributes["num_source_frames"] == 12
-    assert json.loads(result.attributes["attempts"]) == [{"rung": 1, "frame_interval": 1, "error": None}]
+    assert json.loads(result.attributes["attempts"]) == [Attempt(Rung(1, 1, lean=False)).as_json()]
     assert {"open", "decode", "segment", "track"} <= set(json.loads(result.attributes["seconds"]))
     assert result.attributes["peak_memory_bytes"] > 2**20
     assert (summary.num_points, summary.num_frames, summary.in_mask_share) == (1, 12, 1.0)

@@ -34,7 +34,7 @@ class FrameFolder(FrameSource):
     """
 
     def __init__(self, folder: Path, fps: float | None = None) -> None:
-        self._files = _image_files(folder)
+        self._files = image_files(folder)
         fps = DEFAULT_FPS if fps is None else fps
         height, width = _read_image(self._files[0]).shape[:2]
         index = np.arange(len(self._files), dtype=np.int64)
@@ -58,7 +58,12 @@ class FrameFolder(FrameSource):
         pass
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder, one a frame, in the order of their numbers.
+
+    Raises:
+        DecodeError: there is none, or two are the same frame.
+    """
     files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
     if not files:
         raise DecodeError(f"{folder}: no image in it, expected one file a frame ({', '.join(sorted(IMAGE_SUFFIXES))})")

@@ -11,8 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from aot.launching.failure import read_failure
 from aot.launching.ledger import last_done
-from aot.launching.plan import Plan, read_failure
+from aot.launching.plan import Plan
 from aot.paths import RunPaths, write_text
 
 COLUMNS = (
@@ -32,7 +33,7 @@ _MOST_ROWS = 40
 
 def summary_rows(paths: RunPaths, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
     """One row a clip, by what lies on the disk: done, partial, failed or pending."""
-    done = last_done(paths)
+    done = last_done(paths, "summary", "scores")
     return [_row(paths, clip_id, done.get(clip_id)) for clip_id in clip_ids]
 
 
