@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not after the clip: its name may use up the 255 bytes that most file systems allow.
-        prefix = f".{socket.gethostname()}-{os.getpid()}-"
+        prefix = f"{_part_prefix()}{os.getpid()}-"
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix + PART_SUFFIX, dir=path.parent)
         os.fchmod(handle, 0o666 & ~_umask())
         os.close(handle)
@@ -122,14 +123,37 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_abandoned_parts(root: Path) -> int:
-    """Delete temporary files that killed processes of this machine left below a run folder; returns how many."""
+    """Delete temporary files that dead processes left below a run folder; returns how many.
+
+    Of processes on other machines nothing is known from here: theirs go when nobody has written to them for a day.
+    """
     removed = 0
-    for part in root.rglob(f".{socket.gethostname()}-*{PART_SUFFIX}"):
-        owner = part.name.removeprefix(f".{socket.gethostname()}-").split("-")[0]
-        if owner.isdecimal() and not is_alive(int(owner)):
+    for part in root.rglob(f".*{PART_SUFFIX}"):
+        is_ours = part.name.startswith(_part_prefix())
+        owner = part.name.removeprefix(_part_prefix()).split("-")[0]
+        is_dead = owner.isdecimal() and not is_alive(int(owner)) if is_ours else _is_older_than_a_day(part)
+        if is_dead:
             part.unlink(missing_ok=True)
             removed += 1
     return removed
+
+
+def remove_parts_of(clip: ClipPaths, pid: int) -> None:
+    """Delete the temporary files that a dead process of this machine left of one clip."""
+    for folder in {clip.result.parent, clip.overlay.parent, clip.failure.parent, clip.pictures}:
+        for part in folder.glob(f"{_part_prefix()}{pid}-*{PART_SUFFIX}"):
+            part.unlink(missing_ok=True)
+
+
+def _part_prefix() -> str:
+    return f".{socket.gethostname()}-"
+
+
+def _is_older_than_a_day(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > 24 * 3600
+    except OSError:
+        return False
 
 
 def is_alive(pid: int) -> bool:

@@ -24,8 +24,9 @@ from aot.config import GROUPS, RunConfig, check_config
 from aot.errors import AotError, ConfigError
 from aot.launching.base import Launcher, Wait
 from aot.launching.dry_run import print_plan
-from aot.launching.plan import Plan, Todo, Work, make_plan
+from aot.launching.plan import Plan, make_plan
 from aot.launching.summary import print_summary, summary_rows, write_summary
+from aot.launching.todo import Todo, Work
 from aot.paths import remove_abandoned_parts
 
 # Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.

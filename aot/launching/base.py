@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from aot.launching.plan import Plan, Todo
+from aot.launching.plan import Plan
+from aot.launching.todo import Todo
 
 Wait = Callable[[], None]
 """Ends when nothing is left to wait for; what came of the clips lies on the disk."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-from aot.launching.outcome import Outcome
 
 _LONGEST_ID = 28
 
@@ -33,36 +33,28 @@ class Display:
         self._num_frames = 0
         self._started = time.perf_counter()
 
-    def begin(self, worker: str, clip_id: str) -> None:
-        """A worker takes a clip."""
-        self._running[worker] = _shorten(clip_id)
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """An event of a ledger: clips begin and end."""
+        if event["event"] == "started":
+            self._running[event["clip_id"]] = ""
+        elif event["event"] == "done":
+            self._num_frames += event["summary"]["num_frames"]
+        elif event["event"] in ("interrupted", "died"):
+            self._running.pop(event["clip_id"], None)
+        elif event["event"] == "ended":
+            self._running.pop(event["clip_id"], None)
+            self._count(event["clip_id"], event["state"], event.get("message", ""))
         self._show()
 
-    def advance(self, worker: str, clip_id: str, stage: str, share: float) -> None:
-        """A worker has got so far with it."""
-        self._running[worker] = f"{_shorten(clip_id)} · {stage} {share:4.0%}"
+    def advance(self, clip_id: str, stage: str, share: float) -> None:
+        """A running clip has got so far."""
+        self._running[clip_id] = f" · {stage} {share:4.0%}"
         self._show()
 
-    def leave(self, worker: str) -> None:
-        """A worker has nothing in hand."""
-        self._running.pop(worker, None)
-        self._show()
-
-    def end(self, worker: str, outcome: Outcome) -> None:
-        """A clip needs nothing more."""
-        message = outcome.failure["message"] if outcome.failure else ""
-        self.count(
-            worker, outcome.clip_id, outcome.state, message, outcome.summary.num_frames if outcome.summary else 0
-        )
-
-    def count(self, worker: str, clip_id: str, state: str, message: str = "", num_frames: int = 0) -> None:
-        """A clip needs nothing more; likewise, for those who know it from a ledger."""
-        self._running.pop(worker, None)
+    def _count(self, clip_id: str, state: str, message: str) -> None:
         self._num_done += 1
-        self._num_frames += num_frames
         rate = f"{self._num_frames / (time.perf_counter() - self._started):.1f} frames/s"
         self._progress.update(self._task, completed=self._num_done, rate=rate)
-        self._show()
         if message or not self._is_live:
             self.say(f"{clip_id}: {state} · {message.splitlines()[0] if message else rate}")
 
@@ -71,10 +63,10 @@ class Display:
         self._console.print(text, markup=False, highlight=False)
 
     def _show(self) -> None:
+        clip_id, how_far = next(iter(self._running.items()), ("", ""))
+        now = _shorten(clip_id) + how_far
         if len(self._running) > 1:
-            now = f"{len(self._running)} workers · {next(iter(self._running.values()))}"
-        else:
-            now = next(iter(self._running.values()), "")
+            now = f"{len(self._running)} workers · {now}"
         self._progress.update(self._task, now=now)
 
     def __enter__(self) -> Display:

@@ -4,65 +4,62 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from aot.launching.content import Content
 from aot.launching.ledger import Ledger
+from aot.launching.todo import Todo
 from aot.paths import ClipPaths, write_text
 from aot.retry import Attempt
-from aot.types import Clip
 
 CANCELLED = "cancelled"
 """The class of what its task did not come to, because someone ended the task; the same command takes it again."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a clip has no result, or only a part of what was asked for."""
+def record_failure(
+    todo: Todo,
+    attempts: Sequence[Attempt],
+    paths: ClipPaths,
+    ledger: Ledger,
+    *,
+    frame_interval: int,
+    log: Path,
+    kind: str | None = None,
+    message: str | None = None,
+    stage: str | None = None,
+    traceback: str = "",
+) -> None:
+    """Write down that a clip failed, and why.
 
-    clip: Clip
-    content: Content
-    kind: str
-    """The error's class, in one word."""
-    message: str
-    stage: str | None
-    frame_interval: int
-    attempts: Sequence[Attempt]
-    log: Path
-    """Where to read on."""
-    traceback: str = ""
-
-    def record(self, paths: ClipPaths, ledger: Ledger) -> dict[str, Any]:
-        """Write it down; returns what was written.
-
-        Raises:
-            WriteError: the run folder cannot be written.
-        """
-        written = {
-            "clip_id": self.clip.clip_id,
-            "class": self.kind,
-            "stage": self.stage,
-            "message": self.message,
-            "frame_interval": self.frame_interval,
-            "attempts": [attempt.as_json() for attempt in self.attempts],
-            "source": str(self.clip.source),
-            "content": self.content.as_json(),
-            "log": str(self.log),
-            "traceback": self.traceback,
-            "at": datetime.now(timezone.utc).isoformat(),
-        }
-        write_text(paths.failure, json.dumps(written, indent=1))
-        ledger.append(
-            "ended",
-            clip_id=self.clip.clip_id,
-            state="failed",
-            log=str(self.log),
-            **{key: written[key] for key in ("class", "stage", "message")},
-        )
-        return written
+    Args:
+        todo: the clip.
+        attempts: all that were made, oldest first; there may be none.
+        paths: of the clip.
+        ledger: of whoever notes it.
+        frame_interval: the one asked for; the last attempt's is recorded where there is one.
+        log: where to read on.
+        kind, message: class and words; None: those of the last attempt.
+        stage, traceback: where it happened, if that is known.
+    Raises:
+        WriteError: the run folder cannot be written.
+    """
+    last = attempts[-1] if attempts else None
+    failure: dict[str, Any] = {
+        "clip_id": todo.clip.clip_id,
+        "class": kind or (last and last.kind) or "unexpected",
+        "stage": stage,
+        "message": message or (last and last.error) or "",
+        "frame_interval": last.rung.frame_interval if last else frame_interval,
+        "attempts": [attempt.as_json() for attempt in attempts],
+        "source": str(todo.clip.source),
+        "content": todo.content.as_json(),
+        "log": str(log),
+        "traceback": traceback,
+        "at": datetime.now(timezone.utc).isoformat(),
+    }
+    write_text(paths.failure, json.dumps(failure, indent=1))
+    ledger.append("ended", state="failed", **{key: failure[key] for key in "clip_id class stage message log".split()})
 
 
 def read_failure(paths: ClipPaths) -> dict[str, Any] | None:

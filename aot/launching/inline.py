@@ -8,7 +8,8 @@ from functools import partial
 from aot.errors import AotError
 from aot.launching.base import Preview, Wait
 from aot.launching.display import Display
-from aot.launching.plan import Plan, Todo
+from aot.launching.plan import Plan
+from aot.launching.todo import Todo
 from aot.launching.worker import BrokenProcess, Worker
 
 
@@ -25,15 +26,16 @@ class InlineLauncher:
 
 
 def _run(plan: Plan, todo: Sequence[Todo]) -> None:
-    worker = Worker(plan.context)
-    try:
-        with Display(len(todo)) as display:
+    with Display(len(todo)) as display:
+        worker = Worker(plan.context, on_event=display.hear)
+        try:
             for each in todo:
-                clip_id = each.clip.clip_id
-                display.begin("", clip_id)
-                outcome = worker.run(each, partial(display.advance, "", clip_id))
-                display.end("", outcome)
-    except BrokenProcess as broken:
-        raise AotError(f"{broken}; launcher=local goes on in a new process where this one cannot") from broken
-    finally:
-        worker.close()
+                try:
+                    worker.run(each, partial(display.advance, each.clip.clip_id))
+                except KeyboardInterrupt:
+                    worker.interrupted(each)
+                    raise
+        except BrokenProcess as broken:
+            raise AotError(f"{broken}; launcher=local goes on in a new process where this one cannot") from broken
+        finally:
+            worker.close()

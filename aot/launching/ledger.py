@@ -17,7 +17,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,10 +37,18 @@ class Ledger:
     Args:
         path: the file; made with the first event.
         task: what the scheduler calls the task that this worker is part of.
+        on_event: called with every event that has been written.
     """
 
-    def __init__(self, path: Path, *, task: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        task: str | None = None,
+        on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    ) -> None:
         self._path = path
+        self._on_event = on_event
         self._who = {"worker": path.stem, "host": host(), "pid": os.getpid(), **({"task": task} if task else {})}
 
     def append(self, event: str, **details: Any) -> None:
@@ -49,7 +57,8 @@ class Ledger:
         Raises:
             WriteError: the run folder cannot be written, or the disk is full.
         """
-        line = json.dumps({"event": event, "at": datetime.now(timezone.utc).isoformat(), **self._who, **details})
+        written = {"event": event, "at": datetime.now(timezone.utc).isoformat(), **self._who, **details}
+        line = json.dumps(written)
         with write_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -57,6 +66,7 @@ class Ledger:
                 os.write(descriptor, line.encode() + b"\n")
             finally:
                 os.close(descriptor)
+        self._on_event(written)
 
     def touch(self) -> None:
         """Show that the worker is alive."""

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from enum import Enum
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
@@ -23,9 +22,9 @@ from aot.launching.failure import CANCELLED, read_failure
 from aot.launching.history import attempts_so_far
 from aot.launching.ledger import last_done
 from aot.launching.shards import pack
+from aot.launching.todo import Todo, Work
 from aot.paths import ClipPaths, RunPaths, write_text
 from aot.prompts import prompts_as_json
-from aot.retry import Attempt
 from aot.types import Clip
 from aot.writing.hdf5 import load
 
@@ -33,26 +32,6 @@ _REPORTED_PACKAGES = (
     "auto-objects-tracker", "torch", "torchvision", "rf-sam-2", "numpy", "opencv-python-headless", "av",
     "h5py", "hydra-core",
 )  # fmt: skip
-
-
-class Work(Enum):
-    """What is left to do for a clip."""
-
-    ALL = "all"
-    OVERLAY = "overlay"
-    NOTHING = "nothing"
-    FAILED_BEFORE = "failed before"
-
-
-@dataclass(frozen=True)
-class Todo:
-    """One clip that is to be run, and all that a worker has to know of it."""
-
-    clip: Clip
-    work: Work
-    content: Content
-    attempts: tuple[Attempt, ...] = ()
-    """Those that ended badly since the clip's last result or failure."""
 
 
 @dataclass(frozen=True)

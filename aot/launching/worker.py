@@ -9,10 +9,11 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,10 +21,10 @@ from aot.datasets.base import Dataset
 from aot.errors import AotError, DecodeError
 from aot.evaluate import evaluate_clip
 from aot.launching.content import sha256_of
-from aot.launching.failure import Failure
+from aot.launching.failure import record_failure
 from aot.launching.ledger import Ledger, host
-from aot.launching.outcome import Outcome
-from aot.launching.plan import RunContext, Todo, Work, to_draw, versions
+from aot.launching.plan import RunContext, to_draw, versions
+from aot.launching.todo import Todo, Work
 from aot.memory import room_bytes
 from aot.paths import ClipPaths
 from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, picture_clip, process_clip
@@ -52,7 +53,7 @@ class Worker:
         run: what holds for all clips.
         name: of its ledger and its log; None: after this host and process.
         task: what the scheduler calls the task that it is part of.
-        on_done: called with a clip's id as soon as its file is whole.
+        on_event: called with every event that it writes to its ledger.
     """
 
     def __init__(
@@ -61,13 +62,12 @@ class Worker:
         *,
         name: str | None = None,
         task: str | None = None,
-        on_done: Callable[[str], None] = lambda clip_id: None,
+        on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
         name = name or f"{host()}-{os.getpid()}"
         self._run = run
-        self._on_done = on_done
         self._ladder = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
-        self._ledger = Ledger(run.paths.ledger(name), task=task)
+        self._ledger = Ledger(run.paths.ledger(name), task=task, on_event=on_event)
         self._parts: Parts | None = None
         self._dataset: Dataset | None = None
         self._provenance = {
@@ -87,47 +87,52 @@ class Worker:
         logging.getLogger("aot").removeHandler(self._handler)
         self._handler.close()
 
-    def run(self, todo: Todo, on_progress: OnProgress = lambda stage, share: None) -> Outcome:
-        """Do what a clip still needs. Its failure is an outcome, never an exception.
+    def run(self, todo: Todo, on_progress: OnProgress = lambda stage, share: None) -> None:
+        """Do what a clip still needs. What came of it lies on the disk; its failure is a record, never an exception.
 
         Raises:
             BrokenProcess: the clip has not failed yet, but this process is of no more use.
             WriteError: not even the failure could be written down.
             KeyboardInterrupt: and whatever else is not an Exception; nothing half-written is left behind.
         """
-        clip_id = todo.clip.clip_id
-        paths = self._run.paths.clip(clip_id)
-        _log.info("%s: begins (%s)", clip_id, todo.work.value)
-        try:
-            if todo.work is not Work.ALL:
-                self._begin(todo, self._ladder[0])
-                return self._finish(todo, paths, None, on_progress)
-            came_of_it = self._climb(todo, paths, on_progress)
-            if isinstance(came_of_it, Outcome):
-                return came_of_it
-            return self._finish(todo, paths, came_of_it, on_progress)
-        except (KeyboardInterrupt, SystemExit):
-            self._ledger.append("interrupted", clip_id=clip_id, reason="stopped by the user")
-            raise
-
-    def _climb(self, todo: Todo, paths: ClipPaths, on_progress: OnProgress) -> ClipSummary | Outcome:
-        """Try rung after rung, until one gives the result or none is left."""
+        _log.info("%s: begins (%s)", todo.clip.clip_id, todo.work.value)
+        paths = self._run.paths.clip(todo.clip.clip_id)
+        if todo.work is not Work.ALL:
+            self._begin(todo, self._ladder[0])
+            self._finish(todo, paths, {}, on_progress)
+            return
         attempts = list(todo.attempts)
         earlier_result = _time_of(paths.result)
-        ends: list[_BadEnd] = []
+        end: _BadEnd | None = None
         while (rung := next_rung(self._ladder, attempts)) is not None:
-            self._begin(todo, rung)
-            try:
-                return self._process(todo, paths, rung, tuple(attempts), on_progress)
-            except Exception as error:  # noqa: BLE001 (the one place: a clip's failure must not stop the others)
-                ends.append(_bad_end(error, rung))
-            # Only here, outside the handler, nothing holds the attempt's arrays any more.
-            _release_memory()
-            self._note(todo, ends[-1])
-            attempts.append(ends[-1].attempt)
+            came_of_it = self._try(todo, paths, rung, tuple(attempts), on_progress)
+            if isinstance(came_of_it, ClipSummary):
+                self._finish(todo, paths, came_of_it.object_errors, on_progress)
+                return
+            end = came_of_it
+            attempts.append(end.attempt)
         if _time_of(paths.result) != earlier_result:  # a twin of this worker has finished it meanwhile
-            return Outcome(todo.clip.clip_id, "done")
-        return self._failed(todo, paths, attempts, ends)
+            self._ledger.append("ended", clip_id=todo.clip.clip_id, state="done")
+        else:
+            self._failed(todo, paths, attempts, end)
+
+    def interrupted(self, todo: Todo) -> None:
+        """Note that the user gave a clip up; it counts for nothing."""
+        self._ledger.append("interrupted", clip_id=todo.clip.clip_id, reason="stopped by the user", is_counted=False)
+
+    def _try(
+        self, todo: Todo, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
+    ) -> ClipSummary | _BadEnd:
+        """One attempt, on one rung of the ladder."""
+        self._begin(todo, rung)
+        try:
+            return self._process(todo, paths, rung, attempts, on_progress)
+        except Exception as error:  # noqa: BLE001 (the one place: a clip's failure must not stop the others)
+            end = _bad_end(error, rung)
+        # Only here, outside the handler, nothing holds the attempt's arrays any more.
+        _release_memory()
+        self._note(todo, end)
+        return end
 
     def _begin(self, todo: Todo, rung: Rung) -> None:
         self._ledger.append(
@@ -171,10 +176,9 @@ class Worker:
             summary=asdict(summary),
             scores=scores,
         )
-        self._on_done(clip.clip_id)
         return summary
 
-    def _finish(self, todo: Todo, paths: ClipPaths, summary: ClipSummary | None, on_progress: OnProgress) -> Outcome:
+    def _finish(self, todo: Todo, paths: ClipPaths, object_errors: Mapping[int, str], on_progress: OnProgress) -> None:
         """Draw what is to be drawn; the clip's file is whole by now."""
         clip_id = todo.clip.clip_id
         end = None
@@ -186,15 +190,14 @@ class Worker:
             end = _bad_end(error, self._ladder[0])
         if end is not None:
             self._note(todo, end)
-            return self._failed(todo, paths, [end.attempt], [end])
+            self._failed(todo, paths, [end.attempt], end)
+            return
         paths.failure.unlink(missing_ok=True)
-        errors = summary.object_errors if summary else {}
-        for object_id, message in errors.items():
+        for object_id, message in object_errors.items():
             _log.warning("%s: object %d failed: %s", clip_id, object_id, message)
-        state = "partial" if errors else "done"
+        state = "partial" if object_errors else "done"
         _log.info("%s: %s", clip_id, state)
         self._ledger.append("ended", clip_id=clip_id, state=state)
-        return Outcome(clip_id, state, summary)
 
     def _score(self, todo: Todo, paths: ClipPaths) -> dict[str, float | str | None]:
         """J and PCK where the truth is known; broken annotations are said, and not held against the clip."""
@@ -229,20 +232,17 @@ class Worker:
             raise BrokenProcess(broken)
         self._ledger.append("attempt failed", clip_id=clip_id, **{"class": attempt.kind, "error": attempt.error})
 
-    def _failed(self, todo: Todo, paths: ClipPaths, attempts: list[Attempt], ends: list[_BadEnd]) -> Outcome:
-        last = attempts[-1]
-        failure = Failure(
-            clip=todo.clip,
-            content=todo.content,
-            kind=last.kind or "unexpected",
-            message=last.error or "",
-            stage=ends[-1].stage if ends else None,
-            frame_interval=last.rung.frame_interval,
-            attempts=attempts,
+    def _failed(self, todo: Todo, paths: ClipPaths, attempts: Sequence[Attempt], end: _BadEnd | None) -> None:
+        record_failure(
+            todo,
+            attempts,
+            paths,
+            self._ledger,
+            frame_interval=self._run.config.frame_interval,
             log=self._log_path,
-            traceback=ends[-1].traceback if ends else "",
+            stage=end.stage if end else None,
+            traceback=end.traceback if end else "",
         )
-        return Outcome(todo.clip.clip_id, "failed", failure=failure.record(paths, self._ledger))
 
 
 def _bad_end(error: Exception, rung: Rung) -> _BadEnd:

@@ -75,6 +75,12 @@ class ScriptedTracker:
         """Stand still and leave the lock to others."""
         time.sleep(3600)
 
+    def _compute(self, num_frames: int) -> None:
+        """Be busy for some seconds, and report nothing."""
+        begun = time.process_time()
+        while time.process_time() < begun + 4:
+            pass
+
     def _eat(self, num_frames: int) -> None:
         """Take memory, and use it, until someone stops it."""
         eaten = []

@@ -25,13 +25,14 @@ class Clips:
     Args:
         folder: an empty one.
         lengths: number of frames of every clip, by its id.
+        width, height: of the frames, in px.
     """
 
-    def __init__(self, folder: Path, lengths: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path, lengths: Mapping[str, int], *, width: int = 96, height: int = 64) -> None:
         self.folder = folder
         self.lengths = dict(lengths)
         for number, (clip_id, length) in enumerate(lengths.items()):
-            write_video(folder / "clips" / f"{clip_id}.mp4", moving_square(length, seed=number))
+            write_video(folder / "clips" / f"{clip_id}.mp4", moving_square(length, width, height, seed=number))
         (folder / "clips" / "prompts.yaml").write_text(PROMPTS)
         self.script = folder / "script"
         self.script.mkdir()
