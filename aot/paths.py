@@ -6,7 +6,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not after the clip: its name may use up the 255 bytes that most file systems allow.
-        prefix = f"{_part_prefix()}{os.getpid()}-"
+        prefix = f".{host()}-{os.getpid()}-"
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix + PART_SUFFIX, dir=path.parent)
         os.fchmod(handle, 0o666 & ~_umask())
         os.close(handle)
@@ -127,29 +127,31 @@ def remove_abandoned_parts(root: Path) -> int:
 
     Of processes on other machines nothing is known from here: theirs go when nobody has written to them for a day.
     """
+    return _remove_parts(root, lambda part, owner: not is_alive(owner[1]) if owner[0] == host() else _is_old(part))
+
+
+def remove_parts_of(root: Path, owners: Collection[tuple[str, int]]) -> int:
+    """Delete temporary files that these processes, each a host and a pid, left below a run folder."""
+    return _remove_parts(root, lambda part, owner: owner in owners)
+
+
+def host() -> str:
+    """This machine, as the scheduler calls it where there is one."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _remove_parts(root: Path, is_to_go: Callable[[Path, tuple[str, int]], bool]) -> int:
     removed = 0
     for part in root.rglob(f".*{PART_SUFFIX}"):
-        is_ours = part.name.startswith(_part_prefix())
-        owner = part.name.removeprefix(_part_prefix()).split("-")[0]
-        is_dead = owner.isdecimal() and not is_alive(int(owner)) if is_ours else _is_older_than_a_day(part)
-        if is_dead:
+        name, _, rest = part.name[1:].rpartition("-")[0].rpartition("-")
+        if rest.isdecimal() and is_to_go(part, (name, int(rest))):
             part.unlink(missing_ok=True)
             removed += 1
     return removed
 
 
-def remove_parts_of(clip: ClipPaths, pid: int) -> None:
-    """Delete the temporary files that a dead process of this machine left of one clip."""
-    for folder in {clip.result.parent, clip.overlay.parent, clip.failure.parent, clip.pictures}:
-        for part in folder.glob(f"{_part_prefix()}{pid}-*{PART_SUFFIX}"):
-            part.unlink(missing_ok=True)
-
-
-def _part_prefix() -> str:
-    return f".{socket.gethostname()}-"
-
-
-def _is_older_than_a_day(path: Path) -> bool:
+def _is_old(path: Path) -> bool:
+    """Whether nobody has written to it for a day."""
     try:
         return time.time() - path.stat().st_mtime > 24 * 3600
     except OSError:

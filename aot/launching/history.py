@@ -7,49 +7,67 @@ died with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from aot.launching.ledger import SILENT_SECONDS, host, read_events, silent_seconds
-from aot.paths import RunPaths, is_alive
+from aot.launching.ledger import SILENT_SECONDS, read_events, silent_seconds
+from aot.paths import RunPaths, host, is_alive
 from aot.retry import LOST, Attempt
 
-_KINDS = ("started", "attempt failed", "died", "interrupted", "done", "ended", "cancelled")
+_KINDS = ("started", "attempt failed", "died", "interrupted", "done", "ended")
+
+
+@dataclass
+class History:
+    """What the ledgers tell of some clips."""
+
+    series: dict[str, list[Attempt]] = field(default_factory=dict)
+    """Attempts of each clip that ended badly since its last result or failure, oldest first."""
+    open: list[dict[str, Any]] = field(default_factory=list)
+    """The "started" events of attempts without an end: they run, or died with whoever watched them."""
+    tasks: set[str] = field(default_factory=set)
+    """The scheduler's tasks that have begun any clip."""
+
+
+def read_history(paths: RunPaths, contents: Mapping[str, str]) -> History:
+    """Replay the ledgers.
+
+    Args:
+        paths: of the run.
+        contents: the clips to look for and their contents' digests; what was tried with another content is forgotten.
+    """
+    history = History()
+    running: dict[tuple[str, str], dict[str, Any]] = {}
+    for event in read_events(paths, _KINDS, contents):
+        clip_id = event["clip_id"]
+        begun = running.pop((clip_id, event["worker"]), None)
+        if event["event"] == "started":
+            running[clip_id, event["worker"]] = event
+            history.tasks |= {event["task"]} if "task" in event else set()
+        elif event["event"] in ("done", "ended"):
+            history.series.pop(clip_id, None)
+        elif begun is not None and begun.get("content") == contents[clip_id]:
+            attempt = _ended(begun, event)
+            history.series.setdefault(clip_id, []).extend([attempt] if attempt else [])
+    history.open = [event for event in running.values() if event.get("content") == contents[event["clip_id"]]]
+    return history
 
 
 def attempts_so_far(
     paths: RunPaths, contents: Mapping[str, str], *, task: str | None = None
 ) -> dict[str, tuple[Attempt, ...]]:
-    """Attempts of clips that are neither done nor failed since, oldest first.
+    """Attempts of clips that are neither done nor failed since, those that died with their watchers included.
 
     Args:
-        paths: of the run.
-        contents: the clips to look for and their contents' digests; what was tried with another content is forgotten.
+        paths, contents: see `read_history`.
         task: the scheduler's task that asks; what an earlier start of the same task left open was lost with it.
     """
-    series: dict[str, list[Attempt]] = {}
-    running: dict[tuple[str, str], dict[str, Any]] = {}
-    for event in read_events(paths, _KINDS, contents):
-        if event["event"] == "cancelled":
-            running = {key: started for key, started in running.items() if key[0] not in event["clip_ids"]}
-            continue
-        clip_id, worker = event["clip_id"], event["worker"]
-        if clip_id not in contents:
-            continue
-        before = running.pop((clip_id, worker), None)
-        if event["event"] == "started":
-            # The worker's next attempt at the same clip, without an end of the one before: a twin, or a lost line.
-            running[clip_id, worker] = event
-        elif event["event"] in ("done", "ended"):
-            series.pop(clip_id, None)
-        elif before is not None and before.get("content") == contents[clip_id]:
-            attempt = _ended(before, event)
-            series.setdefault(clip_id, []).extend([attempt] if attempt else [])
-    for (clip_id, _), started in running.items():
-        is_ours = task is not None and started.get("task") == task
-        if started.get("content") == contents[clip_id] and (is_ours or not is_running(paths, started)):
-            lost = {"class": LOST, "error": f"nothing is known of its end; it ran on {started['host']}"}
-            series.setdefault(clip_id, []).append(Attempt.from_json(started | lost))
-    return {clip_id: tuple(attempts) for clip_id, attempts in series.items()}
+    history = read_history(paths, contents)
+    for begun in history.open:
+        if (task is not None and begun.get("task") == task) or not is_running(paths, begun):
+            lost = {"class": LOST, "error": f"nothing is known of its end; it ran on {begun['host']}"}
+            history.series.setdefault(begun["clip_id"], []).append(Attempt.from_json(begun | lost))
+    return {clip_id: tuple(attempts) for clip_id, attempts in history.series.items()}
 
 
 def is_running(paths: RunPaths, started: dict[str, Any]) -> bool:

@@ -6,16 +6,15 @@
     interrupted       it was given up: reason; is_counted when the clip's own length may be why
     done              the clip's file is whole: content, summary, scores
     ended             nothing is left to do for the clip: state; class and message of a failure
-    cancelled         what ran until now was ended by the user: clip_ids
 
-Every event tells `at`, `worker`, `host`, `pid`, and `task` where a scheduler ran it.
+Every event tells `at`, `worker`, `host`, `pid`, `gpu` where the worker has one of its own, and `task` where a scheduler
+runs it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -23,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from aot.paths import RunPaths, write_errors
+from aot.paths import RunPaths, host, write_errors
 
 # Who watches a worker touches its ledger this often while it is alive.
 TOUCH_SECONDS = 15.0
@@ -49,7 +48,8 @@ class Ledger:
     ) -> None:
         self._path = path
         self._on_event = on_event
-        self._who = {"worker": path.stem, "host": host(), "pid": os.getpid(), **({"task": task} if task else {})}
+        who = {"host": host(), "pid": os.getpid(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "task": task}
+        self._who = {"worker": path.stem} | {key: value for key, value in who.items() if value is not None}
 
     def append(self, event: str, **details: Any) -> None:
         """Add an event with the time of now.
@@ -103,10 +103,9 @@ def read_events(
 
     Args:
         kinds: these alone; none means all.
-        clip_ids: those of these clips, and those of no clip; None means all.
+        clip_ids: those of these clips alone; None means all.
     """
-    wanted = None if clip_ids is None else {None, *clip_ids}
-    events = [event for event in _unsorted(paths, kinds) if wanted is None or event.get("clip_id") in wanted]
+    events = [event for event in _unsorted(paths, kinds) if clip_ids is None or event.get("clip_id") in clip_ids]
     yield from sorted(events, key=_at)
 
 
@@ -126,11 +125,6 @@ def silent_seconds(paths: RunPaths, worker: str) -> float:
         return max(0.0, time.time() - paths.ledger(worker).stat().st_mtime)
     except OSError:
         return float("inf")
-
-
-def host() -> str:
-    """This machine, as the scheduler calls it where there is one."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def _unsorted(paths: RunPaths, kinds: Collection[str]) -> Iterator[dict[str, Any]]:

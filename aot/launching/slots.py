@@ -22,8 +22,7 @@ class Slot:
     def environment(self) -> dict[str, str]:
         """Environment of a child process in this slot."""
         given = dict(os.environ)
-        # The child imports what this process could, from wherever it was started.
-        given["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109 (a string)
+        given["PYTHONPATH"] = python_path()
         given["PYTHONUNBUFFERED"] = "1"
         # Read by torch once, when it starts: without it, blocks of ever new sizes leave gaps that fit nothing.
         allocator = given.get("PYTORCH_CUDA_ALLOC_CONF", "")
@@ -41,9 +40,17 @@ def make_slots(workers: int | None) -> list[Slot]:
     """Slots for so many workers; None: one a GPU, one on a machine without."""
     gpus = visible_gpus()
     count = workers or len(gpus) or 1
-    cores = len(os.sched_getaffinity(0))
-    num_threads = max(1, cores // count) if count > 1 else None
+    # What SLURM has granted; not every cluster confines a task to it.
+    granted = os.environ.get("SLURM_CPUS_PER_TASK")
+    cores = int(granted) if granted else len(os.sched_getaffinity(0))
+    num_threads = max(1, cores // count) if count > 1 or granted else None
     return [Slot(number, gpus[number % len(gpus)] if gpus else None, num_threads) for number in range(count)]
+
+
+def python_path() -> str:
+    """PYTHONPATH of a process that can import what this one can, wherever it is started."""
+    own = (sys.prefix, sys.base_prefix)  # the interpreter finds these by itself
+    return os.pathsep.join(path or os.getcwd() for path in sys.path if not path.startswith(own))  # noqa: PTH109 (text)
 
 
 def visible_gpus() -> list[str]:

@@ -23,13 +23,13 @@ from typing import Any
 from aot.errors import AotError
 from aot.launching.display import Display
 from aot.launching.failure import record_failure
-from aot.launching.ledger import TOUCH_SECONDS, Ledger, host
+from aot.launching.ledger import TOUCH_SECONDS, Ledger
 from aot.launching.messages import Beat, Noted, Progress, Ready, Start
 from aot.launching.plan import RunContext
 from aot.launching.slots import Slot
 from aot.launching.todo import Todo, Work
 from aot.memory import num_oom_kills
-from aot.paths import remove_parts_of
+from aot.paths import host, remove_parts_of
 from aot.retry import CRASHED, LOST, OUT_OF_MEMORY, STALLED, Attempt, ladder, next_rung
 
 # Between two looks at what does not report itself: a child that stands still.
@@ -76,6 +76,7 @@ class Supervisor:
         self._rungs = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
         self._queue: deque[Todo] = deque()
         self._children: list[_Child] = []
+        self._buried: set[tuple[str, int]] = set()
         self._failed_starts = 0
 
     def run(self, todo: Sequence[Todo]) -> None:
@@ -96,6 +97,9 @@ class Supervisor:
         except BaseException:
             self.give_up("stopped by the user", is_counted=False)
             raise
+        finally:
+            if self._buried:
+                remove_parts_of(self._run.paths.root, self._buried)
 
     def give_up(self, reason: str, *, is_counted: bool) -> None:
         """End all children; what each had in hand is given up cleanly, and the ledgers say so.
@@ -106,13 +110,13 @@ class Supervisor:
         """
         self._queue.clear()
         children, self._children = self._children, []
+        self._buried |= {(host(), child.pid) for child in children}  # one that must be killed leaves half a file
         for child in children:
             child.signal(signal.SIGINT)
         deadline = time.monotonic() + _GRACE_SECONDS
         for child in children:
             child.end(max(0.0, deadline - time.monotonic()))
             if child.todo is not None:
-                remove_parts_of(self._run.paths.clip(child.todo.clip.clip_id), child.pid)
                 child.ledger.append(
                     "interrupted", clip_id=child.todo.clip.clip_id, reason=reason, is_counted=is_counted
                 )
@@ -153,6 +157,7 @@ class Supervisor:
         """Free the slot of a dead child, count its attempt, and decide what becomes of its clip."""
         self._children.remove(child)
         self._free.append(child.slot)
+        self._buried.add((host(), child.pid))
         child.end(_GRACE_SECONDS)
         kind, error = cause or child.cause_of_death()
         if child.todo is None:
@@ -160,7 +165,6 @@ class Supervisor:
                 self._count_failed_start(child, error)
             return
         todo = child.todo
-        remove_parts_of(self._run.paths.clip(todo.clip.clip_id), child.pid)
         if child.has_open_attempt or not child.has_begun:
             rung = next_rung(self._rungs, todo.attempts) or self._rungs[-1]  # as the child came to it
             todo = replace(todo, attempts=(*todo.attempts, Attempt(rung, kind, error)))

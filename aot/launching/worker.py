@@ -22,11 +22,11 @@ from aot.errors import AotError, DecodeError
 from aot.evaluate import evaluate_clip
 from aot.launching.content import sha256_of
 from aot.launching.failure import record_failure
-from aot.launching.ledger import Ledger, host
+from aot.launching.ledger import Ledger
 from aot.launching.plan import RunContext, to_draw, versions
 from aot.launching.todo import Todo, Work
 from aot.memory import room_bytes
-from aot.paths import ClipPaths
+from aot.paths import ClipPaths, host
 from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, picture_clip, process_clip
 from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
 

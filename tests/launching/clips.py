@@ -78,6 +78,10 @@ class Clips:
     def started(self) -> list[str]:
         return [event["clip_id"] for event in self.events("started")]
 
+    def done(self) -> list[str]:
+        """Ids of the clips whose files became whole, sorted; one that did so twice is there twice."""
+        return sorted(event["clip_id"] for event in self.events("done"))
+
     def attempts(self, clip_id: str) -> list[tuple[int, str | None]]:
         """Rung and class of every attempt, as the clip's file or its failure tells them."""
         clip = self.paths.clip(clip_id)
