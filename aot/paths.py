@@ -56,6 +56,15 @@ class RunPaths:
         return self.root / "run.json"
 
     @property
+    def results(self) -> Path:
+        """The folder of the clips' HDF5 files."""
+        return self.root / "clips"
+
+    def set_aside(self, clip_id: str) -> Path:
+        """Where a broken result goes, for people to look at."""
+        return self.root / "set_aside" / f"{clip_id}.h5"
+
+    @property
     def summary(self) -> Path:
         return self.root / "summary.csv"
 

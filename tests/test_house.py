@@ -29,7 +29,7 @@ ORDER = [
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run"],
+    ["aot.run", "aot.verify"],
 ]
 # Commands that start from a run folder build on everything; their imports are inside `main`.
 COMMANDS = {"aot.evaluate"}

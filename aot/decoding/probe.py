@@ -55,11 +55,11 @@ def probe_video(path: Path) -> VideoProbe:
         DecodeError: not a video, no time stamps, or not even the first frame can be decoded.
     """
     try:
-        with av.open(ffmpeg_path(path)) as container:
+        with open_container(path) as container:
             stream = _best_stream(container, path)
             packets = _read_packets(container, stream, path)
             index, time_base, fps = stream.index, float(stream.time_base), stream.average_rate
-        with av.open(ffmpeg_path(path)) as container:
+        with open_container(path) as container:
             width, height = _shown_size(container, path)
     except av.FFmpegError as exc:
         size = f"{path.stat().st_size} bytes" if path.exists() else "no such file"
@@ -80,9 +80,13 @@ def probe_video(path: Path) -> VideoProbe:
     )
 
 
-def ffmpeg_path(path: Path) -> str:
-    """Write a path so that FFmpeg takes neither a leading dash for an option nor a colon for a protocol."""
-    return str(path.absolute())
+def open_container(path: Path) -> Any:
+    """Open a file by FFmpeg.
+
+    The absolute path is taken neither for an option (a leading dash) nor for a protocol (a colon), and a title in
+    another encoding than UTF-8 is nobody's loss.
+    """
+    return av.open(str(path.absolute()), metadata_errors="replace")
 
 
 def how_to_mend(path: Path) -> str:

@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from aot.decoding.base import FrameSource
-from aot.decoding.probe import ffmpeg_path, how_to_mend, probe_video
+from aot.decoding.probe import how_to_mend, open_container, probe_video
 from aot.errors import DecodeError
 from aot.types import Int64Array, UInt8Array
 
@@ -92,7 +92,7 @@ class VideoFile(FrameSource):
         self._let_go()
         self._next = 0
         try:
-            self._container = av.open(ffmpeg_path(self._path))
+            self._container = open_container(self._path)
             stream = self._container.streams[self._probe.stream_index]
             stream.thread_type, stream.thread_count = "AUTO", NUM_THREADS
             self._pictures = self._container.decode(stream)

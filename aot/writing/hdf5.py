@@ -25,6 +25,9 @@ _GZIP: dict[str, Any] = {"compression": "gzip", "compression_opts": 1}
 # environment variable HDF5_USE_FILE_LOCKING, where set, wins over this.
 _UNLOCKED: dict[str, Any] = {"locking": False}
 
+# What h5py raises on files that are damaged or something else; MemoryError where a size in them is absurd.
+_UNREADABLE = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError)
+
 _ATTRIBUTES = frozenset(
     "schema clip_id source source_sha256 width height fps num_source_frames frame_interval_requested frame_interval "
     "config_yaml config_hash versions device attempts seconds peak_memory_bytes created".split()
@@ -137,10 +140,26 @@ def check_file(path: Path) -> None:
                 raise WriteError(f"{path}: masks/data is {masks.shape} {masks.dtype}, expected {expected} bool")
             if (np.diff(result.index) <= 0).any() or not set(result.mask_row) <= set(range(len(result.index))):
                 raise WriteError(f"{path}: frames/index does not ascend, or masks/row points outside it")
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as exc:
+    except _UNREADABLE as exc:
         raise WriteError(
             f"{path} is not a whole result file ({exc}); delete it and run the same command again"
         ) from exc
+
+
+def check_contents(path: Path) -> None:
+    """Read every chunk of a clip's file; a compressed chunk that has changed does not unpack.
+
+    Raises:
+        WriteError: naming the dataset that cannot be read.
+    """
+    name = "its list of datasets"
+    try:
+        with h5py.File(path, "r", **_UNLOCKED) as file:
+            for name in _datasets_of(file):
+                for row in range(file[name].shape[0]):
+                    file[name][row]
+    except (OSError, RuntimeError) as exc:
+        raise WriteError(f"{path}: {name} cannot be read ({exc}); the file is damaged") from exc
 
 
 def load(path: str | Path, *, masks: bool = True) -> ClipResult:
@@ -156,7 +175,7 @@ def load(path: str | Path, *, masks: bool = True) -> ClipResult:
     try:
         with h5py.File(path, "r", **_UNLOCKED) as file:
             return _read(file, with_masks=masks)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as exc:
+    except _UNREADABLE as exc:
         raise WriteError(f"{path} cannot be read as a result ({exc}); expected clips/<clip_id>.h5 of a run") from exc
 
 
@@ -246,6 +265,12 @@ def _read(file: h5py.File, *, with_masks: bool) -> ClipResult:
         in_mask=tracks["in_mask"][()],
         attributes=_attributes(file),
     )
+
+
+def _datasets_of(file: h5py.File) -> list[str]:
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return names
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:

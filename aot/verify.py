@@ -1,0 +1,256 @@
+"""Is a run whole? Every file is opened and held against the schema, the clip list and what was recorded of it.
+
+Files are opened in a process of its own: on some damaged files the HDF5 library never comes back, or crashes.
+
+python -m aot.verify RUN              every chunk of every file, and its SHA-256
+python -m aot.verify RUN --quick      the structure alone: no bulk data is read
+python -m aot.verify RUN --repair     sets broken files aside; the run's own command then makes them anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from aot.decoding.base import kept_frames
+from aot.errors import AotError, WriteError
+from aot.launching.content import sha256_of
+from aot.launching.ledger import last_done
+from aot.launching.plan import read_failure, read_run_json
+from aot.paths import RunPaths
+from aot.types import ClipResult
+from aot.writing.hdf5 import check_contents, check_file, load
+
+EXIT_WHOLE, EXIT_NOT_WHOLE, EXIT_WRONG = 0, 1, 2
+
+# Of one file. A whole one of many gigabytes takes less on a slow disk.
+STALL_SECONDS = 600.0
+
+
+class State(Enum):
+    """What is found of a clip."""
+
+    WHOLE = "whole"
+    BROKEN = "broken"
+    FAILED = "failed"
+    PENDING = "pending"
+    UNLISTED = "not in run.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One clip, or one file that belongs to none."""
+
+    clip_id: str
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a clip's file is held against."""
+
+    clip_id: str
+    config_hash: str
+    file_sha256: str | None
+    """As the worker recorded it; older runs recorded none."""
+
+
+class FileChecker:
+    """Examines files in a child process, which is replaced when it crashes or stands still; a context."""
+
+    def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
+        self._stall_seconds = stall_seconds
+        self._child: multiprocessing.process.BaseProcess | None = None
+
+    def examine(self, path: Path, expected: Expected, *, quick: bool) -> str:
+        """Say what is wrong with a file; nothing when it is whole."""
+        if self._child is None:
+            self._start()
+        self._pipe.send((path, expected, quick))
+        try:
+            if self._pipe.poll(self._stall_seconds):
+                return str(self._pipe.recv())
+            reason = f"the HDF5 library has not come back from it for {self._stall_seconds:g} s"
+        except EOFError:
+            reason = "the HDF5 library crashed on it"
+        self._stop()
+        return f"{path}: {reason}; the file is damaged"
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would take h5py's locks along
+        self._pipe, theirs = context.Pipe()
+        self._child = context.Process(target=_examine_all, args=(theirs,), daemon=True)
+        self._child.start()
+        theirs.close()
+
+    def _stop(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.join()
+            self._pipe.close()
+            self._child = None
+
+    def __enter__(self) -> FileChecker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+
+def verify_run(paths: RunPaths, *, quick: bool = False) -> Iterator[Finding]:
+    """Check every clip that run.json lists, and every file that lies among the results.
+
+    Args:
+        paths: of the run folder.
+        quick: leave the bulk of the files unread.
+    Raises:
+        ConfigError: it is no run folder.
+    """
+    run = read_run_json(paths)
+    done = last_done(paths)
+    with FileChecker() as checker:
+        for clip_id in run["clips"]:
+            path = paths.clip(clip_id).result
+            if not path.exists():
+                yield _without_file(paths, clip_id)
+                continue
+            expected = Expected(clip_id, run["config_hash"], done.get(clip_id, {}).get("file_sha256"))
+            reason = checker.examine(path, expected, quick=quick)
+            yield Finding(clip_id, State.BROKEN if reason else State.WHOLE, reason)
+    listed = {paths.clip(clip_id).result for clip_id in run["clips"]}
+    for path in sorted(set(paths.results.rglob("*.h5")) - listed):
+        clip_id = path.relative_to(paths.results).with_suffix("").as_posix()
+        yield Finding(clip_id, State.UNLISTED, f"{path} belongs to no clip of the run; it was put there by hand")
+
+
+def set_aside(paths: RunPaths, clip_id: str) -> Path:
+    """Move a broken file out of the results, so that its clip is pending again; returns where it is kept.
+
+    Raises:
+        WriteError: it cannot be moved.
+    """
+    source, target, number = paths.clip(clip_id).result, paths.set_aside(clip_id), 1
+    while target.exists():
+        number += 1
+        target = paths.set_aside(f"{clip_id}.{number}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
+    except OSError as exc:
+        raise WriteError(f"{source} cannot be moved to {target}: {exc}; check that the run folder is writable") from exc
+    return target
+
+
+def _without_file(paths: RunPaths, clip_id: str) -> Finding:
+    failure = read_failure(paths.clip(clip_id))
+    if failure:
+        return Finding(clip_id, State.FAILED, f"[{failure['class']}] {failure.get('message', '')}")
+    return Finding(clip_id, State.PENDING)
+
+
+def _examine_all(pipe: Connection) -> None:
+    """The child process: what is wrong with each file it is sent."""
+    try:
+        while True:
+            path, expected, quick = pipe.recv()
+            pipe.send(_examine(path, expected, quick=quick))
+    except (EOFError, KeyboardInterrupt):
+        return
+
+
+def _examine(path: Path, expected: Expected, *, quick: bool) -> str:
+    try:
+        if not quick:
+            # First: a file that is not what it was needs no library to tell.
+            _check_digest(path, expected.file_sha256)
+        check_file(path)
+        result = load(path, masks=False)
+        _check_identity(path, result, expected)
+        _check_frames(path, result)
+        if not quick:
+            check_contents(path)
+    except WriteError as error:
+        return str(error)
+    return ""
+
+
+def _check_identity(path: Path, result: ClipResult, expected: Expected) -> None:
+    for name in ("clip_id", "config_hash"):
+        found, wanted = result.attributes[name], getattr(expected, name)
+        if found != wanted:
+            raise WriteError(f"{path}: {name} is {found!r}, expected {wanted!r}: it is another run's or clip's file")
+
+
+def _check_frames(path: Path, result: ClipResult) -> None:
+    """The rows are the frames that the interval keeps, and frames that a prompt or a query asks for besides."""
+    number, interval = int(result.attributes["num_source_frames"]), int(result.attributes["frame_interval"])
+    if not len(result.index) or result.index[0] < 0 or result.index[-1] >= number:
+        raise WriteError(f"{path}: frames/index is not within the {number} frames of the source")
+    prompts = [prompt for of_object in result.object_prompts for prompt in of_object]
+    asked = {prompt["frame"] for prompt in prompts}
+    asked |= {int(query[0]) for prompt in prompts for query in prompt.get("query_points", ())}
+    spaced = kept_frames(number, interval)
+    # A time range may leave out frames at either end, but none in between.
+    spaced = spaced[(spaced >= result.index[0]) & (spaced <= result.index[-1])]
+    missing = np.setdiff1d(spaced, result.index)
+    unasked = set(np.setdiff1d(result.index, spaced).tolist()) - asked
+    if len(missing) or unasked:
+        raise WriteError(
+            f"{path}: of the frames that frame_interval={interval} keeps, {len(missing)} are missing, and "
+            f"{len(unasked)} are there that nothing asks for"
+        )
+
+
+def _check_digest(path: Path, recorded: str | None) -> None:
+    try:
+        found = sha256_of(path)
+    except OSError as exc:
+        raise WriteError(f"{path} cannot be read: {exc}; check the disk") from exc
+    if recorded is not None and found != recorded:
+        raise WriteError(f"{path} has changed since it was written: its SHA-256 is not the one in the ledger")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m aot.verify",
+        description="Open every file of a run and check it against the schema, its recorded SHA-256, its frames and "
+        "the clip list. Exit codes: 0 every listed clip is whole; 1 some are not; 2 no run folder.",
+    )
+    parser.add_argument("run", type=Path, help="a run folder, such as outputs/davis/sam2-cotracker3-k1-0123abcd")
+    parser.add_argument("--quick", action="store_true", help="check the structure alone, leave the bulk unread")
+    parser.add_argument("--repair", action="store_true", help="move broken files to set_aside/: pending again")
+    options = parser.parse_args(arguments)
+    paths = RunPaths(options.run)
+    counts: Counter[State] = Counter()
+    try:
+        for finding in verify_run(paths, quick=options.quick):
+            counts[finding.state] += 1
+            if finding.state is not State.WHOLE:
+                print(f"{finding.clip_id}: {finding.state.value}{': ' if finding.reason else ''}{finding.reason}")
+            if finding.state is State.BROKEN and options.repair:
+                print(f"{finding.clip_id}: set aside as {set_aside(paths, finding.clip_id)}; pending again")
+    except AotError as error:
+        print(error, file=sys.stderr)
+        return EXIT_WRONG
+    told = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
+    print(f"{options.run}: {told or 'no clips'}")
+    if options.repair and counts[State.BROKEN]:
+        print("run the command that made it again: it takes what is pending")
+    return EXIT_WHOLE if set(counts) <= {State.WHOLE} else EXIT_NOT_WHOLE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Look for bytes that aot cannot bear.
+
+    pip install atheris
+    python -m tests.fuzz TARGET --minutes 30 [--seeds FOLDER ...]
+
+Every batch of inputs runs in a process of its own, so that a crash or a hang inside a library ends only that batch:
+inputs in which aot misbehaves, and such that crash or hang the process, are kept in findings/TARGET/. In Python code
+the search is guided by coverage (atheris); videos and HDF5 files, whose readers are in C, are changed at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.fuzz import NAMES
+
+FINDINGS = Path(__file__).parent / "findings"
+BLIND = ("results", "video")
+HANG_SECONDS = 30
+MEMORY_MB = 4096
+BATCH = 400
+
+
+def mutated(seed: bytes, rng: random.Random) -> bytes:
+    """A seed with some bytes changed, and sometimes a piece cut out, doubled or cut off."""
+    data = bytearray(seed)
+    for _ in range(rng.choice([1, 1, 2, 4, 16])):
+        if not data:
+            break
+        where = rng.randrange(len(data))
+        kind = rng.randrange(6)
+        if kind < 3:
+            data[where] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)])
+        elif kind == 3:
+            data[where : where + 4] = rng.choice([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\1"])
+        elif kind == 4:
+            length = rng.randrange(1, 2 + len(data) // 4)
+            piece = data[where : where + length]
+            data[where : where + length] = rng.choice([b"", piece + piece])
+        else:
+            del data[where + 1 :]
+    return bytes(data)
+
+
+def run_blind(name: str, minutes: float, given: Sequence[bytes], seed: int) -> Counter[str]:
+    """Random changes, many inputs a process; a process that dies or hangs names its input."""
+    counts: Counter[str] = Counter()
+    end, number = time.monotonic() + 60 * minutes, seed
+    while time.monotonic() < end:
+        number += 1
+        with tempfile.TemporaryDirectory() as folder:
+            current = Path(folder) / "input"
+            Path(folder, "seeds").mkdir()
+            for item, content in enumerate(given):
+                Path(folder, "seeds", str(item)).write_bytes(content)
+            own = [sys.executable, "-m", "tests.fuzz", name, "--batch", str(number), "--scratch", folder]
+            child = subprocess.Popen(own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            while child.poll() is None:
+                try:
+                    child.wait(timeout=1)
+                except subprocess.TimeoutExpired:
+                    if current.exists() and time.time() - current.stat().st_mtime > HANG_SECONDS:
+                        child.kill()
+                        counts["hangs"] += 1
+                        keep(name, "hang", current.read_bytes(), "")
+            out, error = child.communicate()
+            if child.returncode == 0:
+                counts["inputs"] += BATCH
+                continue
+            counts["inputs"] += int(Path(folder, "count").read_text())
+            if child.returncode != -signal.SIGKILL:
+                kind = "wrong" if child.returncode == 1 else f"signal{-child.returncode}"
+                counts[kind] += 1
+                keep(name, kind, current.read_bytes(), out + error)
+    return counts
+
+
+def run_batch(name: str, number: int, scratch: Path) -> None:
+    """What one process of `run_blind` does."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MB * 2**20,) * 2)
+    from tests.fuzz.targets import TARGETS
+
+    rng, current = random.Random(number), scratch / "input"
+    given = [path.read_bytes() for path in sorted((scratch / "seeds").iterdir())]
+    for count in range(BATCH):
+        data = mutated(rng.choice(given), rng)
+        current.write_bytes(data)
+        (scratch / "count").write_text(str(count))
+        TARGETS[name](data)
+
+
+def keep(name: str, kind: str, data: bytes, report: str) -> None:
+    folder = FINDINGS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{kind}-{hashlib.sha256(data).hexdigest()[:12]}"
+    path.write_bytes(data)
+    print(f"{path}\n{report[-3000:]}", flush=True)
+
+
+def run_guided(name: str, minutes: float, folders: Sequence[Path], seed: int) -> None:
+    """Coverage-guided; libFuzzer ends the process at the first finding and says where it lies."""
+    import atheris
+
+    with atheris.instrument_imports(include=["aot", "yaml", "omegaconf"]):
+        from tests.fuzz.targets import TARGETS
+    given = inputs(name, folders)
+    with tempfile.TemporaryDirectory() as corpus:
+        for item, content in enumerate(given):
+            Path(corpus, str(item)).write_bytes(content)
+        (FINDINGS / name).mkdir(parents=True, exist_ok=True)
+        flags = [
+            f"-max_total_time={round(60 * minutes)}", f"-timeout={HANG_SECONDS}", f"-rss_limit_mb={MEMORY_MB}",
+            f"-seed={seed + 1}", "-max_len=4096", f"-artifact_prefix={FINDINGS / name}{os.sep}", "-print_final_stats=1",
+        ]  # fmt: skip
+
+        def run_one(data: bytes) -> None:
+            TARGETS[name](data)
+
+        atheris.Setup([sys.argv[0], *flags, corpus], run_one)
+        atheris.Fuzz()
+
+
+def inputs(name: str, folders: Sequence[Path]) -> list[bytes]:
+    """Right inputs to begin with: our own, and the files below the folders."""
+    from tests.fuzz.targets import seeds
+
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [*seeds(name), *(path.read_bytes() for path in files)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", choices=NAMES)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--seeds", type=Path, nargs="*", default=[], help="folders of further right inputs")
+    parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
+    parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.scratch:
+        run_batch(options.target, options.batch, options.scratch)
+        return 0
+    if options.target in BLIND:
+        given = inputs(options.target, options.seeds)
+        counts = run_blind(options.target, options.minutes, given, 1_000_000 * options.seed)
+        print(f"{options.target}: {options.minutes:g} minutes, {dict(counts)}")
+        return 1 if set(counts) - {"inputs"} else 0
+    run_guided(options.target, options.minutes, options.seeds, options.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
