@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -180,9 +181,10 @@ def _missing_parts(config: RunConfig) -> list[str]:
 
 def _hand_over_to_hydra(job: Callable[[DictConfig], None], arguments: list[str]) -> None:
     own = sys.argv
-    sys.argv = [own[0], *arguments]
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=CONFIG_NAME)(job)()
+        with tempfile.TemporaryDirectory() as folder:  # in which a sweep leaves Hydra's own record of it
+            sys.argv = [own[0], *arguments, f"hydra.sweep.dir={folder}"]
+            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=CONFIG_NAME)(job)()
     finally:
         sys.argv = own
 

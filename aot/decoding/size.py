@@ -40,10 +40,10 @@ def num_kept_frames(size: ClipSize, clip: Clip, frame_interval: int) -> int:
 def _video_size(source: Path) -> ClipSize:
     import av
 
-    from aot.decoding.probe import ffmpeg_path
+    from aot.decoding.probe import open_container
 
     try:
-        with av.open(ffmpeg_path(source)) as container:
+        with open_container(source) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise DecodeError(f"{source}: no video stream; expected a video file")

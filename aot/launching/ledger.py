@@ -4,7 +4,7 @@
     attempt failed    it ended badly, and another follows: class, error
     died              its process died; written by who watched it: class, error
     interrupted       it was given up: reason; is_counted when the clip's own length may be why
-    done              the clip's file is whole: content, summary, scores
+    done              the clip's file is whole: content, file_sha256, summary, scores
     ended             nothing is left to do for the clip: state; class and message of a failure
 
 Every event tells `at`, `worker`, `host`, `pid`, `gpu` where the worker has one of its own, and `task` where a scheduler

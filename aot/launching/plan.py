@@ -68,7 +68,7 @@ class RunContext:
         return Work.ALL
 
     def _is_to_retry(self, clip: Clip, failure: dict[str, Any]) -> bool:
-        if failure["at"] >= self.planned_at:
+        if failure.get("at", "") >= self.planned_at:
             return False
         # What was cancelled has not failed: the same command takes it again by itself.
         return failure["class"] == CANCELLED or bool({clip.clip_id, failure["class"], "all"} & set(self.config.retry))

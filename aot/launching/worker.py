@@ -173,6 +173,7 @@ class Worker:
             "done",
             clip_id=clip.clip_id,
             content=todo.content.as_json(),
+            file_sha256=sha256_of(paths.result),
             summary=asdict(summary),
             scores=scores,
         )
