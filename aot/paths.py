@@ -69,6 +69,10 @@ class RunPaths:
         return self.root / "summary.csv"
 
     @property
+    def failures(self) -> Path:
+        return self.root / "failures"
+
+    @property
     def ledgers(self) -> Path:
         return self.root / "ledger"
 

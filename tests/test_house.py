@@ -29,7 +29,7 @@ ORDER = [
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.verify"],
+    ["aot.run", "aot.verify", "aot.status", "aot.cancel"],
 ]
 # Commands that start from a run folder build on everything; their imports are inside `main`.
 COMMANDS = {"aot.evaluate"}

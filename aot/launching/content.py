@@ -31,6 +31,11 @@ class Content:
         size, mtime_ns = _size_and_time(clip.source)
         return cls(os.path.abspath(clip.source), size, mtime_ns, prompts_digest(clip.prompts))  # noqa: PTH100 (links stay)
 
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Content:
+        """As run.json keeps it, among other things."""
+        return cls(record["source"], record["size"], record["mtime_ns"], record["prompts_sha256"])
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 

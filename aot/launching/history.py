@@ -6,11 +6,11 @@ died with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aot.launching.ledger import SILENT_SECONDS, read_events, silent_seconds
+from aot.launching.ledger import SILENT_SECONDS, Ledger, read_events, silent_seconds
 from aot.paths import RunPaths, host, is_alive
 from aot.retry import LOST, Attempt
 
@@ -68,6 +68,19 @@ def attempts_so_far(
             lost = {"class": LOST, "error": f"nothing is known of its end; it ran on {begun['host']}"}
             history.series.setdefault(begun["clip_id"], []).append(Attempt.from_json(begun | lost))
     return {clip_id: tuple(attempts) for clip_id, attempts in history.series.items()}
+
+
+def close_cancelled(paths: RunPaths, history: History, tasks: Collection[str]) -> None:
+    """Note that the attempts of tasks that someone has cancelled are over; they count for nothing.
+
+    Raises:
+        WriteError: the run folder cannot be written.
+    """
+    for begun in history.open:
+        if begun.get("task") in tasks:
+            # In the ledger of its worker, which is no more.
+            ledger = Ledger(paths.ledger(begun["worker"]), task=begun["task"])
+            ledger.append("interrupted", clip_id=begun["clip_id"], reason="its task was cancelled", is_counted=False)
 
 
 def is_running(paths: RunPaths, started: dict[str, Any]) -> bool:

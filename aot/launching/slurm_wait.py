@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aot.launching.display import Display
 from aot.launching.failure import CANCELLED, record_failure
-from aot.launching.history import read_history
-from aot.launching.ledger import Ledger, LedgerTail
+from aot.launching.history import close_cancelled, read_history
+from aot.launching.ledger import Ledger, LedgerTail, read_events
 from aot.launching.plan import Plan
 from aot.launching.squeue import (
     ENDED,
@@ -55,7 +55,7 @@ class SlurmWait:
         self._submissions: dict[str, Submission] = {}
         self._has_joined = False
         self._tail = LedgerTail(plan.paths)
-        self._workers: set[tuple[str, int]] = set()
+        self._waited_for: set[str] = set()
 
     def begin(self, todo: Sequence[Todo]) -> None:
         """Submit what no living task has in hand already.
@@ -101,8 +101,7 @@ class SlurmWait:
                 file=sys.stderr,
             )
             raise
-        # All clips have ended: what is still half-written will never be needed, even where a twin writes at it.
-        remove_parts_of(self._plan.paths.root, self._workers)
+        self._sweep_up()
 
     def _hand_over(self, todo: Sequence[Todo]) -> None:
         submission = self._submit(self._plan, todo)
@@ -112,10 +111,19 @@ class SlurmWait:
     def _follow(self, submission: Submission, tasks: Sequence[str]) -> None:
         for task in tasks:
             self._tasks[task] = submission.tasks[task]
+            self._waited_for.update(submission.tasks[task])
             self._submissions[task] = submission
 
     def _clip_ids(self) -> set[str]:
         return {clip_id for clip_ids in self._tasks.values() for clip_id in clip_ids}
+
+    def _sweep_up(self) -> None:
+        """Delete what killed workers left half-written; it will not be needed, even where a twin still writes at it."""
+        last_clip = {
+            (event["host"], event["pid"]): event["clip_id"] for event in read_events(self._plan.paths, ["started"])
+        }
+        idle = {worker for worker, clip_id in last_clip.items() if clip_id in self._waited_for}
+        remove_parts_of(self._plan.paths.root, idle)
 
     def _watch(self, display: Display) -> dict[str, str]:
         """Show what happens until every clip has ended or every task is gone; the tasks' states in the latter case."""
@@ -125,7 +133,6 @@ class SlurmWait:
         while True:
             for event in self._tail.new_events():
                 if event.get("clip_id") in open_clips:
-                    self._workers.add((event["host"], event["pid"]))
                     display.hear(event)
                     if event["event"] == "ended":
                         open_clips.discard(event["clip_id"])
@@ -178,19 +185,14 @@ class SlurmWait:
             for task, state in states.items()
             if state == STATE_CANCELLED or (state == GONE and task not in history.tasks)
         }
-        for started in history.open:
-            task = started.get("task", "")
-            if task not in states:
-                continue
-            ledger = Ledger(paths.ledger(started["worker"]), task=task)
-            if task in cancelled:
-                ledger.append(
-                    "interrupted", clip_id=started["clip_id"], reason="its task was cancelled", is_counted=False
-                )
-                continue
-            kind = OUT_OF_MEMORY if states[task] == STATE_OUT_OF_MEMORY else LOST
-            error = f"its task {task} ended as {states[task]}"
-            ledger.append("died", clip_id=started["clip_id"], **{"class": kind, "error": error})
+        close_cancelled(paths, history, cancelled)
+        for begun in history.open:
+            task = begun.get("task", "")
+            if task in states and task not in cancelled:
+                kind = OUT_OF_MEMORY if states[task] == STATE_OUT_OF_MEMORY else LOST
+                error = f"its task {task} ended as {states[task]}"
+                ledger = Ledger(paths.ledger(begun["worker"]), task=task)
+                ledger.append("died", clip_id=begun["clip_id"], **{"class": kind, "error": error})
         return cancelled
 
     def _fail(

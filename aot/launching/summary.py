@@ -17,7 +17,7 @@ from aot.launching.plan import Plan
 from aot.paths import RunPaths, write_text
 
 COLUMNS = (
-    "clip_id state objects points frames source_frames frame_interval visible in_mask seconds frames_per_second "
+    "clip_id state objects points frames source_frames frame_interval rung visible in_mask seconds frames_per_second "
     "peak_memory_mb J PCK error"
 ).split()
 
@@ -61,6 +61,9 @@ def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) 
         table.add_row(*(_text(row[column]) for column in _HEADINGS if any(other[column] != "" for other in rows)))
     console.print(table)
     for row in shown:
+        if row["rung"] not in ("", 1):
+            leaner = f"rung {row['rung']} of the ladder: lean, frame_interval {row['frame_interval']}"
+            console.print(f"{row['clip_id']}: out of memory before; done on {leaner}", markup=False, highlight=False)
         if row["error"]:
             console.print(f"{row['clip_id']}: {row['error']}", markup=False, highlight=False)
     counts = Counter(row["state"] for row in rows)
@@ -90,6 +93,7 @@ def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str
             "frames": summary["num_frames"],
             "source_frames": summary["num_source_frames"],
             "frame_interval": summary["frame_interval"],
+            "rung": summary.get("rung", 1),
             "visible": summary["visible_share"],
             "in_mask": summary["in_mask_share"],
             "seconds": spent,

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import aot
+from aot.cancel import main as cancel
+from aot.status import main as status
 from tests.faults.commands import Command
 from tests.faults.devcluster import Devcluster, require_devcluster
 from tests.launching.clips import Clips, assert_same_results
@@ -137,11 +139,15 @@ def test_a_lost_node(cluster: Devcluster, clips: Clips, with_processes: bool) ->
         assert clips.attempts("d") == [(1, "lost"), (1, None)]
 
 
-def test_a_cancelled_array_is_started_again(cluster: Devcluster, clips: Clips) -> None:
+@pytest.mark.parametrize("by", ["scancel", "aot.cancel"])
+def test_a_cancelled_array_is_started_again(cluster: Devcluster, clips: Clips, by: str) -> None:
     clips.happens("d", "wait")
     with Command(clips, *SLURM, "launcher.array_parallelism=1") as command:
         task = str(waiting_worker(clips, "d")["task"])
-        cluster.cancel(task.partition("_")[0])
+        if by == "scancel":
+            cluster.cancel(task.partition("_")[0])
+        else:
+            assert cancel([str(clips.root)]) == 0
         assert command.ends() == 1
     whole, failed = clips.sort()
     assert whole | failed == set(LENGTHS)
@@ -163,6 +169,26 @@ def test_who_does_not_wait_comes_back_and_joins(cluster: Devcluster, clips: Clip
         assert command.ends() == 0
     clips.assert_none_lost()
     assert sorted(clips.started()) == sorted(LENGTHS), "nothing was submitted twice"
+
+
+def test_what_nobody_waits_for_can_be_looked_at_and_cancelled(
+    cluster: Devcluster, clips: Clips, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips.happens("d", "wait")
+    assert clips.run(*SLURM, "launcher.wait=false", "launcher.array_parallelism=1") == 0
+    worker = waiting_worker(clips, "d")
+    capsys.readouterr()
+    assert status([str(clips.root)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 running, 3 pending" in shown
+    assert "SLURM tasks: 1 running, 1 pending" in shown or "SLURM tasks: 1 pending, 1 running" in shown
+    assert f"{worker['host']}  " in shown
+    assert cancel([str(clips.root)]) == 0
+    assert "ended 2 SLURM tasks" in capsys.readouterr().out
+    until(lambda: not cluster.states())
+    assert clips.run(*SLURM) == 0
+    clips.assert_none_lost()
+    assert clips.attempts("d") == [(1, None)], "what was cancelled counts for nothing"
 
 
 def test_ctrl_c_while_waiting_leaves_the_tasks(cluster: Devcluster, clips: Clips) -> None:
