@@ -34,8 +34,9 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/pytest -m 'not slow'
 
+# What the tests of other systems need, installed and started: a SLURM cluster on this machine. As root on Debian.
 system:
-	@echo 'nothing to install: no test needs more than $(VENV) yet'
+	launch/devcluster/up.sh
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

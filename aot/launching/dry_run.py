@@ -27,26 +27,27 @@ def print_plan(plan: Plan, console: Console) -> None:
     """Print the plan; nothing is started and nothing written."""
     work = plan.work()
     todo = [each for each in work if each.work in (Work.ALL, Work.OVERLAY)]
-    launcher: Launcher = plan.config.launcher.build()
-    preview = launcher.preview(plan, todo)
-    seconds = _predict_seconds(plan, todo)
     counts = Counter(each.work for each in work)
     lines = [
         str(plan.paths.root),
         f"{len(work)} clips: {counts[Work.ALL]} to run, {counts[Work.OVERLAY]} to draw, {counts[Work.NOTHING]} "
         f"finished before, {counts[Work.FAILED_BEFORE]} failed before",
-        *_describe_shards(preview, seconds),
-        *_describe_time(preview, seconds),
-        *_describe_memory(plan, [each.clip for each in todo if each.work is Work.ALL], preview),
-        *([f"\n{preview.script}"] if preview.script else []),
-        "nothing was started (dry_run=true)",
     ]
+    if todo:
+        launcher: Launcher = plan.config.launcher.build()
+        preview = launcher.preview(plan, todo)
+        seconds = _predict_seconds(plan, todo)
+        lines += _describe_shards(preview, seconds)
+        lines += _describe_time(preview, seconds)
+        lines += _describe_memory(plan, [each.clip for each in todo if each.work is Work.ALL], preview)
+        lines += [f"\n{preview.script}"] if preview.script else []
+    lines.append("nothing was started (dry_run=true)")
     console.print("\n".join(lines), highlight=False, markup=False)
 
 
 def _describe_shards(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
     shards = [shard for shard in preview.shards if shard]
-    lines = [f"{len(shards)} shards, {preview.workers_at_once} at once:"] if shards else []
+    lines = [f"{len(shards)} shards, {preview.workers_at_once} at once:"]
     for number, shard in enumerate(shards[:_MOST_ROWS], start=1):
         takes = f", about {_duration(sum(seconds[clip_id] for clip_id in shard))}" if seconds else ""
         named = ", ".join(shard[:4]) + (", …" if len(shard) > 4 else "")

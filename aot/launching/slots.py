@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def make_slots(workers: int | None) -> list[Slot]:
 def python_path() -> str:
     """PYTHONPATH of a process that can import what this one can, wherever it is started."""
     own = (sys.prefix, sys.base_prefix)  # the interpreter finds these by itself
-    return os.pathsep.join(path or os.getcwd() for path in sys.path if not path.startswith(own))  # noqa: PTH109 (text)
+    added = (path or str(Path.cwd()) for path in sys.path if not path.startswith(own))
+    return os.pathsep.join(dict.fromkeys(added))
 
 
 def visible_gpus() -> list[str]:

@@ -29,6 +29,7 @@ all_idle() { [ "$(num_nodes idle)" = "$NODES" ]; }
 answers() { timeout 10 scontrol ping 2>/dev/null | grep -q UP && [ "$(num_nodes idle,alloc,mix,comp)" -gt 0 ]; }
 
 [ "$(id -u)" = 0 ] || die "needs root: say sudo make system"
+command -v apt-get >/dev/null || die 'needs Debian, or a distribution of its kind: there is no apt-get'
 for file in slurm.conf slurmdbd.conf gres.conf cgroup.conf; do
   [ ! -e "/etc/slurm/$file" ] || head -1 "/etc/slurm/$file" | grep -qE "$OURS" ||
     die "/etc/slurm/$file was not written by this script, so this machine has a SLURM of its own; nothing was changed"

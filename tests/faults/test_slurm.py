@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -215,6 +217,20 @@ def test_a_sweep_submits_everything_before_it_waits(cluster: Devcluster, clips: 
     for run in runs:
         assert sorted(path.stem for path in (run / "clips").iterdir()) == ["b", "c", "d"]
         assert [path.stem for path in (run / "failures").iterdir()] == ["a"]
+
+
+def test_an_array_of_ones_own_divides_a_run(cluster: Devcluster, clips: Clips) -> None:
+    script = Path(__file__).parents[2] / "launch" / "sbatch_array.sh"
+    environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run(
+        ["sbatch", "--wait", "--array=1-3", "--cpus-per-task=1", "--mem=1G", str(script), *clips.arguments()],
+        cwd=clips.folder,
+        env=environment,
+        check=True,
+        timeout=240,
+    )
+    clips.assert_none_lost()
+    assert clips.done() == sorted(LENGTHS), "none twice"
 
 
 def test_what_slurm_refuses_is_a_wrong_command(
