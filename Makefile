@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := aot tests benchmarks
 
-.PHONY: setup demo check format test test-fast system system-browser clean
+.PHONY: setup demo check format test test-fast system system-slurm system-browser clean
 
 setup: $(READY)
 
@@ -36,8 +36,11 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/pytest -m 'not slow'
 
-# What tests need of the system beside $(VENV); as root on Debian.
-system: system-browser
+# What the tests need of the system beside $(VENV), installed and started; as root on Debian.
+system: system-slurm system-browser
+
+system-slurm:
+	launch/devcluster/up.sh
 
 system-browser:
 	tests/browser/setup.sh

@@ -6,7 +6,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +88,21 @@ class RunPaths:
         return self.root / "scores.json"
 
     @property
+    def failures(self) -> Path:
+        return self.root / "failures"
+
+    @property
     def ledgers(self) -> Path:
         return self.root / "ledger"
 
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def submissions(self) -> Path:
+        """What was handed to a scheduler: one file an array of tasks, and the scheduler's own files beside it."""
+        return self.root / "logs" / "slurm"
 
     def ledger(self, worker: str) -> Path:
         return self.ledgers / f"{worker}.jsonl"
@@ -133,7 +143,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not after the clip: its name may use up the 255 bytes that most file systems allow.
-        prefix = f".{socket.gethostname()}-{os.getpid()}-"
+        prefix = f".{host()}-{os.getpid()}-"
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix + PART_SUFFIX, dir=path.parent)
         os.fchmod(handle, 0o666 & ~_umask())
         os.close(handle)
@@ -157,7 +167,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{socket.gethostname()}-{os.getpid()}-"
+        prefix = f".{host()}-{os.getpid()}-"
         part = Path(tempfile.mkdtemp(prefix=prefix, suffix=PART_SUFFIX, dir=path.parent))
         part.chmod(0o777 & ~_umask())
         try:
@@ -184,19 +194,43 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_abandoned_parts(root: Path) -> int:
-    """Delete temporary files that killed processes of this machine left below a run folder; returns how many."""
+    """Delete temporary files that dead processes left below a run folder; returns how many.
+
+    Of processes on other machines nothing is known from here: theirs go when nobody has written to them for a day.
+    """
+    return _remove_parts(root, lambda part, owner: not is_alive(owner[1]) if owner[0] == host() else _is_old(part))
+
+
+def remove_parts_of(root: Path, owners: Collection[tuple[str, int]]) -> int:
+    """Delete temporary files that these processes, each a host and a pid, left below a run folder."""
+    return _remove_parts(root, lambda part, owner: owner in owners)
+
+
+def host() -> str:
+    """This machine, as the scheduler calls it where there is one."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _remove_parts(root: Path, is_to_go: Callable[[Path, tuple[str, int]], bool]) -> int:
     removed = 0
-    prefix = f".{socket.gethostname()}-"
-    for part in root.rglob(f"{prefix}*{PART_SUFFIX}"):
-        # Exactly two fields: what the machine "gpu-1" writes is not this machine's where this one is called "gpu".
-        owner, _, unique = part.name.removeprefix(prefix).partition("-")
-        if owner.isdecimal() and "-" not in unique and not _is_alive(int(owner)):
+    for part in root.rglob(f".*{PART_SUFFIX}"):
+        name, _, rest = part.name[1:].rpartition("-")[0].rpartition("-")
+        if rest.isdecimal() and is_to_go(part, (name, int(rest))):
             part.unlink(missing_ok=True)
             removed += 1
     return removed
 
 
-def _is_alive(pid: int) -> bool:
+def _is_old(path: Path) -> bool:
+    """Whether nobody has written to it for a day."""
+    try:
+        return time.time() - path.stat().st_mtime > 24 * 3600
+    except OSError:
+        return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine lives."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -31,7 +31,16 @@ GROUPS = {
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints", "aot.devices"],
+    [
+        "aot.paths",
+        "aot.mask_images",
+        "aot.frame_files",
+        "aot.self_checks",
+        "aot.checkpoints",
+        "aot.devices",
+        "aot.memory",
+        "aot.retry",
+    ],
     ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
@@ -41,7 +50,7 @@ ORDER = [
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.evaluate", "aot.export", "aot.sweep", "aot.verify"],
+    ["aot.run", "aot.evaluate", "aot.export", "aot.sweep", "aot.verify", "aot.status", "aot.cancel"],
 ]
 
 

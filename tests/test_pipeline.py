@@ -17,8 +17,10 @@ import aot
 from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
+from aot.overlay_look import OverlayLook
 from aot.paths import RunPaths
 from aot.pipeline import ClipSummary, Parts, Settings, draw_clip, picture_clip, process_clip
+from aot.retry import Attempt, Rung
 from aot.segmentation.base import OnObjectError
 from aot.types import Clip, ClipResult, MaskBlock, Prompt
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
@@ -56,7 +58,7 @@ def test_masks_tracks_and_provenance_reach_the_file(tmp_path: Path, video: Path)
     assert result.attributes["clip_id"] == "square"
     assert (result.attributes["width"], result.attributes["height"]) == (96, 64)
     assert result.attributes["num_source_frames"] == 12
-    assert json.loads(result.attributes["attempts"]) == [{"rung": 1, "frame_interval": 1, "error": None}]
+    assert json.loads(result.attributes["attempts"]) == [Attempt(Rung(1, 1, lean=False)).as_json()]
     assert {"open", "decode", "segment", "track"} <= set(json.loads(result.attributes["seconds"]))
     assert result.attributes["peak_memory_bytes"] > 2**20
     assert (summary.num_points, summary.num_frames, summary.in_mask_share) == (1, 12, 1.0)
@@ -108,7 +110,7 @@ def test_drawings_are_made_of_the_file(tmp_path: Path, video: Path) -> None:
     clip = Clip("day/square", video, (BOX, Prompt(object_id=2, frame=5, points=((1, 1),), labels=(1,))))
     paths = RunPaths(tmp_path).clip(clip.clip_id)
     process_clip(clip, PARTS, Settings(4, 4, PROVENANCE), paths)
-    draw_clip(clip, paths)
+    draw_clip(clip, paths, OverlayLook())
     with av.open(paths.overlay) as container:
         assert len(list(container.decode(video=0))) == len(aot.load(paths.result).index) == 4  # 0, 4, 5, 8
     picture_clip(clip, paths)

@@ -12,14 +12,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from aot.launching.failure import read_failure
 from aot.launching.ledger import last_done
-from aot.launching.plan import Plan, read_failure
+from aot.launching.plan import Plan
 from aot.paths import RunPaths, write_text
 from aot.self_checks import CHECKS, worst
 
 COLUMNS = (
-    "clip_id state objects points frames source_frames frame_interval visible in_mask mask_stability return_error_px "
-    "seconds frames_per_second peak_memory_mb J F AJ OA PCK error"
+    "clip_id state objects points frames source_frames frame_interval rung visible in_mask mask_stability "
+    "return_error_px seconds frames_per_second peak_memory_mb J F AJ OA PCK error"
 ).split()
 
 _HEADINGS = {
@@ -35,7 +36,7 @@ _MOST_ROWS = 40
 
 def summary_rows(paths: RunPaths, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
     """One row a clip, by what lies on the disk: done, partial, failed or pending."""
-    done = last_done(paths)
+    done = last_done(paths, "summary", "scores")
     return [_row(paths, clip_id, done.get(clip_id)) for clip_id in clip_ids]
 
 
@@ -63,6 +64,9 @@ def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) 
         table.add_row(*(_text(row[column]) for column in _HEADINGS if any(other[column] != "" for other in rows)))
     console.print(table)
     for row in shown:
+        if row["rung"] not in ("", 1):
+            leaner = f"rung {row['rung']} of the ladder: lean, frame_interval {row['frame_interval']}"
+            console.print(f"{row['clip_id']}: out of memory before; done on {leaner}", markup=False, highlight=False)
         if row["error"]:
             console.print(f"{row['clip_id']}: {row['error']}", markup=False, highlight=False)
     counts = Counter(row["state"] for row in rows)
@@ -92,6 +96,7 @@ def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str
             "frames": summary["num_frames"],
             "source_frames": summary["num_source_frames"],
             "frame_interval": summary["frame_interval"],
+            "rung": summary.get("rung", 1),
             "visible": summary["visible_share"],
             "in_mask": summary["in_mask_share"],
             **{name: _blank_nan(worst(summary.get("checks", {}), name)) for name in CHECKS[2:]},
