@@ -8,6 +8,7 @@ AotError
 ├── SegmentationError   no usable mask came out of a prompt
 ├── TrackingError       the points could not be tracked
 ├── WriteError          a result could not be written, or is not whole on disk
+├── ExportError         a result has not what another format wants
 └── OutOfMemory         host or device memory ran out; a leaner plan or fewer frames may help
 
 A message says what failed (with the value), what was expected and what to do next. Third-party errors are mapped
@@ -71,6 +72,12 @@ class WriteError(AotError):
     """A result could not be written, or is not whole on disk."""
 
     kind = "write"
+
+
+class ExportError(AotError):
+    """A result has not what another format wants."""
+
+    kind = "export"
 
 
 class OutOfMemory(AotError):

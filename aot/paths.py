@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -69,6 +70,24 @@ class RunPaths:
         return self.root / "summary.csv"
 
     @property
+    def index(self) -> Path:
+        """What `aot.open_run` knows of the clips."""
+        return self.root / "index.npz"
+
+    def export(self, name: str) -> Path:
+        """The folder of the results in another format."""
+        return self.root / "export" / name
+
+    @property
+    def scores_csv(self) -> Path:
+        """Scores against ground truth, a row for the dataset, each clip and each object."""
+        return self.root / "scores.csv"
+
+    @property
+    def scores_json(self) -> Path:
+        return self.root / "scores.json"
+
+    @property
     def failures(self) -> Path:
         return self.root / "failures"
 
@@ -90,6 +109,25 @@ class RunPaths:
 
     def log(self, worker: str) -> Path:
         return self.logs / f"{worker}.log"
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """Output files of a sweep, beside the run folders in it."""
+
+    root: Path
+
+    @property
+    def page(self) -> Path:
+        return self.root / "report" / "index.html"
+
+    @property
+    def picture(self) -> Path:
+        return self.root / "report" / "sweep.svg"
+
+    @property
+    def table(self) -> Path:
+        return self.root / "report" / "sweep.csv"
 
 
 @contextmanager
@@ -118,6 +156,26 @@ def replacing(path: Path) -> Iterator[Path]:
             _flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name; it takes the place of `path`, whatever is there, only when it is whole.
+
+    Raises:
+        WriteError: it cannot be written. Errors of the caller's own making pass through, other than the system's.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{host()}-{os.getpid()}-"
+        part = Path(tempfile.mkdtemp(prefix=prefix, suffix=PART_SUFFIX, dir=path.parent))
+        part.chmod(0o777 & ~_umask())
+        try:
+            yield part
+            shutil.rmtree(path, ignore_errors=True)
+            part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

@@ -7,21 +7,25 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aot.checkpoints import weights_of
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
+from aot.devices import devices_of
 from aot.errors import AotError, OutOfMemory, SegmentationError, error_context
+from aot.overlay_look import OverlayLook
 from aot.paths import ClipPaths
 from aot.prompts import check_prompts
 from aot.query_points.base import QuerySampler
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter
+from aot.self_checks import MaskStability, SelfCheck, check_objects, return_errors
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
@@ -57,6 +61,8 @@ class Settings:
     """Those before this one."""
     room_bytes: Callable[[], int] | None = None
     """Memory that tracking may take; a clip that needs more is refused before any work. None: it is tried."""
+    return_check: bool = False
+    """Track every point back to its query too, to tell how far off it comes out."""
 
     @classmethod
     def on(cls, rung: Rung, **others: Any) -> Settings:
@@ -78,6 +84,8 @@ class ClipSummary:
     """Share of (frame, point) pairs that the tracker calls visible."""
     in_mask_share: float
     """Share of the visible ones that lie in their object's mask, where masks exist; NaN without any."""
+    checks: dict[int, dict[str, float | None]]
+    """Per object id, what aot.self_checks tells of it."""
     seconds: dict[str, float]
     """Per stage; `decode` is counted apart from the stages that ask for frames."""
     peak_memory_bytes: int
@@ -119,19 +127,30 @@ def process_clip(
                     _segment(frames, prompts, parts.segmenter, writer, errors, on_progress)
                 with watch.stage("query_points"):
                     queries = _choose_query_points(prompts, parts.query_sampler, writer, errors, clip)
+                on_progress("track", 0.0)
                 with watch.stage("track", frames):
                     tracks = parts.tracker.track(frames, queries, lean=settings.lean)
+                returned = None
+                if settings.return_check:
+                    with watch.stage("return_check", frames):
+                        returned = return_errors(
+                            lambda back: parts.tracker.track(frames, back, lean=settings.lean),
+                            frames.index,
+                            queries,
+                            tracks,
+                        )
                 with watch.stage("write"):
-                    in_mask = _inside_masks(tracks, queries, clip, frames, writer)
+                    in_mask, stability = _inside_masks(tracks, queries, clip, frames, writer)
                     writer.write_tracks(tracks, queries, in_mask)
+                checks = check_objects(tracks, queries.object_id, in_mask, stability, returned)
                 summary = _summarize(
-                    clip, frames, queries, tracks, in_mask, len(mask_index) > 0, settings, watch, errors
+                    clip, frames, queries, tracks, in_mask, len(mask_index) > 0, checks, settings, watch, errors
                 )
-                writer.write_provenance(_attributes(clip, frames, settings, summary), summary.object_errors)
+                writer.write_provenance(_attributes(clip, frames, parts, settings, summary), summary.object_errors)
     return summary
 
 
-def draw_clip(clip: Clip, paths: ClipPaths) -> None:
+def draw_clip(clip: Clip, paths: ClipPaths, look: OverlayLook) -> None:
     """Draw the overlay video of a clip whose file is whole.
 
     Raises:
@@ -144,7 +163,15 @@ def draw_clip(clip: Clip, paths: ClipPaths) -> None:
         frames.keep(result.index)
         with MaskReader(paths.result) as masks:
             queries = QueryPoints(txy=result.query, object_id=result.track_object_id)
-            write_overlay(paths.overlay, frames, masks=masks.row, tracks=result.tracks, queries=queries)
+            write_overlay(
+                paths.overlay,
+                frames,
+                masks=masks.row,
+                tracks=result.tracks,
+                queries=queries,
+                object_ids=masks.object_id.tolist(),
+                look=look,
+            )
 
 
 def picture_clip(clip: Clip, paths: ClipPaths) -> None:
@@ -157,18 +184,14 @@ def picture_clip(clip: Clip, paths: ClipPaths) -> None:
 
     with error_context(clip_id=clip.clip_id, stage="pictures"), open_source(clip) as frames:
         result = load(paths.result, masks=False)
-        prompted = np.unique(np.asarray([prompt.frame for prompt in clip.prompts if prompt.is_visual], dtype=np.int64))
-        rows = np.flatnonzero(np.isin(result.index, prompted))
+        prompted = {prompt.frame for prompt in clip.prompts if prompt.is_visual}
         with MaskReader(paths.result) as reader:
-            for row in rows.tolist():
-                found = reader.row(row)
-                scores = result.mask_score[result.mask_row.tolist().index(row)] if found is not None else ()
-                masks = {
-                    int(object_id): found[column]
-                    for column, (object_id, score) in enumerate(zip(result.object_id, scores))
-                    if found is not None and not np.isnan(score)
-                }
-                write_pictures(paths.pictures, frames.read(result.index[[row]]), masks)
+            for row, scores in zip(result.mask_row.tolist(), result.mask_score):
+                masks = reader.row(row) if result.index[row] in prompted else None
+                if masks is not None:
+                    found = zip(result.object_id.tolist(), masks, scores)
+                    known = {object_id: mask for object_id, mask, score in found if not np.isnan(score)}
+                    write_pictures(paths.pictures, frames.read(result.index[[row]]), known)
 
 
 def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict[int, AotError]]:
@@ -280,18 +303,21 @@ def _sample(object_id: int, frame: int, sampler: QuerySampler, writer: ClipWrite
 
 def _inside_masks(
     tracks: Tracks, queries: QueryPoints, clip: Clip, frames: FrameSource, writer: ClipWriter
-) -> BoolArray:
-    """(T, N): whether each position, rounded to its pixel, lies in its own object's mask."""
+) -> tuple[BoolArray, dict[int, float]]:
+    """(T, N): whether each position, rounded to its pixel, lies in its own object's mask; and how stable masks are."""
     column = np.searchsorted(clip.object_ids, queries.object_id)
     inside = np.zeros(tracks.visible.shape, dtype=np.bool_)
+    stability = MaskStability()
     for row, frame in enumerate(frames.index):
         masks = writer.read_masks(int(frame))
         if masks is None:
             continue
+        for object_id, mask in zip(clip.object_ids, masks):
+            stability.add(object_id, mask)
         x, y = np.rint(tracks.xy[row]).astype(np.int64).T
         in_frame = (x >= 0) & (x < frames.width) & (y >= 0) & (y < frames.height)
         inside[row, in_frame] = masks[column[in_frame], y[in_frame], x[in_frame]]
-    return inside
+    return inside, stability.result()
 
 
 def _all_failed(errors: dict[int, AotError]) -> AotError:
@@ -307,6 +333,7 @@ def _summarize(
     tracks: Tracks,
     in_mask: BoolArray,
     has_masks: bool,
+    checks: dict[int, SelfCheck],
     settings: Settings,
     watch: _Watch,
     errors: dict[int, AotError],
@@ -321,6 +348,7 @@ def _summarize(
         frame_interval=settings.frame_interval,
         visible_share=float(visible.mean()),
         in_mask_share=float(in_mask[visible].mean()) if has_masks and visible.any() else float("nan"),
+        checks={object_id: check.as_json() for object_id, check in checks.items()},
         seconds={**watch.seconds, "decode": frames.decode_seconds},
         peak_memory_bytes=watch.peak_memory_bytes(),
         object_errors={object_id: str(error) for object_id, error in sorted(errors.items())},
@@ -329,8 +357,12 @@ def _summarize(
     )
 
 
-def _attributes(clip: Clip, frames: FrameSource, settings: Settings, summary: ClipSummary) -> dict[str, Any]:
+def _attributes(
+    clip: Clip, frames: FrameSource, parts: Parts, settings: Settings, summary: ClipSummary
+) -> dict[str, Any]:
     attempt = Attempt(Rung(settings.rung, settings.frame_interval, settings.lean))
+    models = {"segmenter": parts.segmenter, "tracker": parts.tracker}
+    weights = [{"part": role} | asdict(file) for role, part in models.items() for file in weights_of(part)]
     return {
         **settings.provenance,
         "clip_id": clip.clip_id,
@@ -341,9 +373,12 @@ def _attributes(clip: Clip, frames: FrameSource, settings: Settings, summary: Cl
         "num_source_frames": frames.num_source_frames,
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,
+        "device": devices_of(models),
+        "weights": json.dumps(weights),
         "attempts": json.dumps([each.as_json() for each in (*settings.attempts, attempt)]),
         "seconds": json.dumps({stage: round(value, 4) for stage, value in summary.seconds.items()}),
         "peak_memory_bytes": summary.peak_memory_bytes,
+        "checks": json.dumps(summary.checks),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

@@ -58,7 +58,8 @@ def _video_size(source: Path) -> ClipSize:
 def _folder_size(source: Path) -> ClipSize:
     from PIL import Image
 
-    from aot.decoding.frame_folder import DEFAULT_FPS, image_files
+    from aot.decoding.frame_folder import DEFAULT_FPS
+    from aot.frame_files import image_files
 
     files = image_files(source)
     try:

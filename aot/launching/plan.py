@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from aot.config import Output, RunConfig
+from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
 from aot.errors import ConfigError, WriteError
@@ -60,7 +60,7 @@ class RunContext:
     def _work_for(self, clip: Clip, content: Content, done: dict[str, Any] | None) -> Work:
         paths = self.paths.clip(clip.clip_id)
         if paths.result.exists() and _is_current(paths, clip, content, done):
-            undrawn = to_draw(self.config.output, clip, paths)
+            undrawn = to_draw(self.config, clip, paths)
             return Work.OVERLAY if undrawn else Work.NOTHING
         failure = read_failure(paths)
         if failure and content.looks_like(failure.get("content", {})) and not self._is_to_retry(clip, failure):
@@ -185,11 +185,13 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
     return plan
 
 
-def to_draw(output: Output, clip: Clip, paths: ClipPaths) -> list[str]:
-    """Which of the wanted drawings of a clip are not there."""
-    missing = ["overlay"] if output.overlay and not paths.overlay.exists() else []
-    has_masks = any(prompt.is_visual for prompt in clip.prompts)
-    return missing + (["pictures"] if output.pictures and has_masks and not any(paths.pictures.glob("*.png")) else [])
+def to_draw(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[str]:
+    """Which of the wanted drawings of a clip are not there, or are not as they are wanted now."""
+    output = config.output
+    missing = ["overlay"] if output.overlay and not config.overlay.is_that_of(paths.overlay) else []
+    if output.pictures and any(prompt.is_visual for prompt in clip.prompts):
+        missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
+    return missing
 
 
 def read_run_json(paths: RunPaths) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from typing import Any
 
 import yaml
 
+from aot.config import RunConfig
 from aot.datasets.base import Dataset
 from aot.errors import AotError, DecodeError
-from aot.evaluate import evaluate_clip
+from aot.evaluation.clip import evaluate_clip
 from aot.launching.content import sha256_of
 from aot.launching.failure import record_failure
 from aot.launching.ledger import Ledger
@@ -29,6 +30,7 @@ from aot.memory import room_bytes
 from aot.paths import ClipPaths, host
 from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, picture_clip, process_clip
 from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
+from aot.types import Clip
 
 _log = logging.getLogger("aot.worker")
 
@@ -74,7 +76,6 @@ class Worker:
             "config_yaml": yaml.safe_dump(run.config.as_composed(), sort_keys=False),
             "config_hash": run.config.hash,
             "versions": json.dumps(versions()),
-            "device": "cpu",
         }
         run.paths.logs.mkdir(parents=True, exist_ok=True)
         self._log_path = run.paths.log(name)
@@ -158,6 +159,7 @@ class Worker:
         settings = Settings.on(
             rung,
             frame_interval_requested=config.frame_interval,
+            return_check=config.output.return_check,
             provenance={"source_sha256": source_sha256, **self._provenance},
             attempts=attempts,
             # The estimate is from above: what it says of the last rung is not believed before it was tried.
@@ -184,9 +186,9 @@ class Worker:
         clip_id = todo.clip.clip_id
         end = None
         try:
-            for drawing in to_draw(self._run.config.output, todo.clip, paths):
+            for drawing in to_draw(self._run.config, todo.clip, paths):
                 on_progress(drawing, 0.0)
-                (draw_clip if drawing == "overlay" else picture_clip)(todo.clip, paths)
+                _draw(drawing, todo.clip, paths, self._run.config)
         except Exception as error:  # noqa: BLE001 (as above)
             end = _bad_end(error, self._ladder[0])
         if end is not None:
@@ -201,7 +203,7 @@ class Worker:
         self._ledger.append("ended", clip_id=clip_id, state=state)
 
     def _score(self, todo: Todo, paths: ClipPaths) -> dict[str, float | str | None]:
-        """J and PCK where the truth is known; broken annotations are said, and not held against the clip."""
+        """All scores where the truth is known; broken annotations are said, and not held against the clip."""
         clip_id = todo.clip.clip_id
         try:
             if self._dataset is None:
@@ -213,7 +215,7 @@ class Worker:
         except (AotError, ValueError) as error:
             _log.warning("%s: cannot be scored: %s", clip_id, error)
             return {"error": f"cannot be scored: {error}"}
-        return {"J": score.mean_region_similarity, "PCK": score.pck}
+        return dict(score.as_row())
 
     def _note(self, todo: Todo, end: _BadEnd) -> None:
         """Log how an attempt ended; leave at once where nothing else can succeed here.
@@ -244,6 +246,13 @@ class Worker:
             stage=end.stage if end else None,
             traceback=end.traceback if end else "",
         )
+
+
+def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None:
+    if drawing == "overlay":
+        draw_clip(clip, paths, config.overlay)
+    else:
+        picture_clip(clip, paths)
 
 
 def _bad_end(error: Exception, rung: Rung) -> _BadEnd:
