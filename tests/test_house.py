@@ -31,16 +31,8 @@ GROUPS = {
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    [
-        "aot.paths",
-        "aot.mask_images",
-        "aot.frame_files",
-        "aot.self_checks",
-        "aot.checkpoints",
-        "aot.devices",
-        "aot.memory",
-        "aot.retry",
-    ],
+    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints", "aot.devices"],
+    ["aot.memory", "aot.retry", "aot.overlay_look", "aot.pages"],
     ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
@@ -50,7 +42,8 @@ ORDER = [
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.evaluate", "aot.export", "aot.sweep", "aot.verify", "aot.status", "aot.cancel"],
+    ["aot.prompting"],
+    ["aot.run", "aot.evaluate", "aot.export", "aot.prompt", "aot.sweep", "aot.verify", "aot.status", "aot.cancel"],
 ]
 
 
