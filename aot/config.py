@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic_core import to_jsonable_python
 
 from aot.checkpoints import weights_of
 from aot.errors import ConfigError
+from aot.overlay_look import OverlayLook
 
 GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
 MISSING = "???"
@@ -48,10 +57,35 @@ class Selection(_Strict):
 class Output(_Strict):
     """Where results go and what is made of them besides the HDF5 files."""
 
-    root: Path
+    root: Annotated[Path, AfterValidator(Path.expanduser)]
     overlay: bool
     pictures: bool
+    report: bool = True
     evaluate: bool
+    return_check: bool = False
+
+
+class Ladder(_Strict):
+    """How far a clip that runs out of memory may be thinned out."""
+
+    max_frame_interval: Annotated[int, Ge(1)] = 8
+
+
+class Shard(_Strict):
+    """One part of a run whose clips are divided among several commands; written as `3/16`."""
+
+    number: Annotated[int, Ge(1)]
+    count: Annotated[int, Ge(1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        number, slash, count = value.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise ValueError("expected NUMBER/COUNT with 1 ≤ NUMBER ≤ COUNT, such as 3/16")
+        return {"number": int(number), "count": int(count)}
 
 
 class PartConfig(_Strict):
@@ -77,11 +111,15 @@ class RunConfig(_Strict):
     launcher: PartConfig
     frame_interval: Annotated[int, Ge(1)]
     retry: Names = ()
+    ladder: Ladder = Ladder()
+    shard: Shard | None = None
+    dry_run: bool = False
     output: Output
+    overlay: OverlayLook = OverlayLook()
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what decides results; not of launcher, output, paths, or which clips are chosen.
+        """SHA-256 of what decides results; not of launcher, ladder, output, paths, or which clips are chosen.
 
         Weights count by their content. Published ones follow from the other arguments and add nothing, whether they
         are here already or not.
@@ -113,7 +151,9 @@ class RunConfig(_Strict):
             part: PartConfig = getattr(self, group)
             composed[group] = {"_target_": part.target, **_absolute(part.arguments)}
         composed["dataset"] |= to_jsonable_python(self.selection)
+        composed["ladder"] = self.ladder.model_dump()
         composed["output"] = _absolute(self.output.model_dump())
+        composed["overlay"] = self.overlay.model_dump()
         return composed
 
     def _models(self) -> dict[str, PartConfig]:
@@ -186,7 +226,10 @@ def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:
         bound = model.model_validate(present)
     except ValidationError as exc:
         raise ConfigError("\n".join(_describe(error, model, group) for error in exc.errors())) from exc
-    return PartConfig(name=name, target=target, arguments={key: getattr(bound, key) for key in fields})
+    values = {key: getattr(bound, key) for key in fields}
+    # In quotes, as Hydra wants it, and in YAML no shell has made a folder of `~`.
+    paths = {key: value.expanduser() for key, value in values.items() if isinstance(value, Path)}
+    return PartConfig(name=name, target=target, arguments=values | paths)
 
 
 def _absolute(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +262,7 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
     where = [group, *error["loc"]] if group else list(error["loc"])
     if where[0] == "selection":
         where[0] = "dataset"
-    key = ".".join(str(part) for part in where if part)
+    key = ".".join(str(part) for part in where if part != "")
     if error["type"] == "missing":
         return f"{key}: required and not given; say {key}=…"
     if error["type"] == "extra_forbidden":
@@ -230,7 +273,14 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
         near = get_close_matches(str(error["loc"][-1]), known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
         return f"{key}: no such key; {hint}"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+    expected = {"is_instance_of": "a list", "sequence_str": "a list", "path_type": "a path", "string_type": "text"}
+    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if error["type"] in expected:
+        reason = f"expected {expected[error['type']]}"
+    hint = ""
+    if error["type"] in ("path_type", "string_type") and isinstance(error["input"], int | float):
+        hint = "; a name that reads as a number wants double quotes inside single ones: 'key=\"2024\"'"
+    return f"{key}: {reason}, got {error['input']!r}{hint}"
 
 
 def _fields_at(model: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:

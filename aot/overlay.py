@@ -1,14 +1,14 @@
 """The overlay: masks and tracks drawn over the source video, as an MP4 that any browser plays.
 
-Drawn as CoTracker's demo draws its tracks: a point keeps the rainbow colour of its height on its query frame, is a disc
-while it is seen and a ring while it is not, and pulls a short fading trail. Objects are tinted in their own colours.
-Frames stream through: one is drawn while the encoder works on those before it.
+Drawn as CoTracker's demo draws its tracks: a point keeps the rainbow colour of its height on its query frame (or its
+object's), is a disc while it is seen and a ring while it is not, and pulls a short fading trail. Objects are tinted in
+their own colours. Frames stream through: one is drawn while the encoder works on those before it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache
@@ -26,8 +26,9 @@ from av.video.stream import VideoStream
 
 from aot.decoding.base import FrameSource
 from aot.errors import OutOfMemory, WriteError
+from aot.overlay_look import OverlayLook
 from aot.paths import replacing
-from aot.types import BoolArray, Float64Array, Int64Array, QueryPoints, Tracks, UInt8Array
+from aot.types import LOWEST_OBJECT_ID, BoolArray, Float64Array, Int64Array, QueryPoints, Tracks, UInt8Array
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart too; the one that stands out from most scenes is first.
 OBJECT_COLOURS = (
@@ -40,9 +41,11 @@ OBJECT_COLOURS = (
     (0, 114, 178),
 )
 
-_TINT = 0.45
-# Of 255 a row: a trail is 10 rows long.
-_FADE = 26.0
+# Of the picture's height, and never less than that many px: what is smaller cannot be read.
+_LABEL_HEIGHT, _LEAST_LABEL_HEIGHT = 1 / 32, 10
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Height in px of that font's capitals at scale 1.
+_FONT_HEIGHT = 21
 _TIME_BASE = Fraction(1, 90_000)
 # 1 ms: the container's edit list counts in it, and shows nothing of a clip that is shorter.
 _LEAST_STEP = 90
@@ -61,6 +64,8 @@ def write_overlay(
     tracks: Tracks,
     queries: QueryPoints,
     masks: Callable[[int], BoolArray | None],
+    object_ids: Sequence[int],
+    look: OverlayLook | None = None,
 ) -> None:
     """Draw every kept frame with its masks and tracks, and put the video at `path` when it is whole.
 
@@ -70,6 +75,8 @@ def write_overlay(
         tracks: T rows.
         queries: the N points of `tracks`.
         masks: gives a row's masks, (K, H, W), or None where it has none; asked once a row, in ascending order.
+        object_ids: the K objects.
+        look: None: the usual one.
     Raises:
         WriteError: the video cannot be encoded or put in place.
         DecodeError: the source cannot be read.
@@ -80,42 +87,72 @@ def write_overlay(
             f"write_overlay: got tracks {tracks.xy.shape}, expected ({len(frames.index)}, {len(queries)}, 2): "
             f"a row a kept frame, a column a query point"
         )
-    points = _PointPainter(frames.width, frames.height, tracks, queries)
-    with replacing(path) as part, _VideoWriter(part, path, frames) as video:
+    look = look or OverlayLook()
+    points = _PointPainter(frames.width, frames.height, tracks, queries, look)
+    with replacing(path) as part, _VideoWriter(part, path, frames, look) as video:
         row = 0
         for block in frames.blocks():
-            for rgb in block.rgb:
+            for frame, time, rgb in zip(block.index.tolist(), block.time.tolist(), block.rgb):
                 # Blocks may be views of the decoder's memory, or of a test's array.
                 picture = rgb.copy()
-                _tint(picture, masks(row))
+                _paint_masks(picture, masks(row), object_ids, look)
                 points.draw(picture, row)
-                video.write(picture)
+                if look.label:
+                    _label(picture, f"frame {frame}   {time:.2f} s")
+                video.write(np.hstack([rgb, picture]) if look.side_by_side else picture)
                 row += 1
+
+
+def object_colour(object_id: int) -> tuple[int, int, int]:
+    """RGB of an object, the same in overlays, on the prompt page and in the report."""
+    return OBJECT_COLOURS[(object_id - LOWEST_OBJECT_ID) % len(OBJECT_COLOURS)]
 
 
 # Masks ---------------------------------------------------------------------------------------------------------------
 
 
-def _tint(picture: UInt8Array, masks: BoolArray | None) -> None:
+def tint(picture: UInt8Array, masks: BoolArray, object_ids: Sequence[int]) -> None:
+    """Colour some objects in place as overlays do, (H, W, 3) RGB."""
+    _paint_masks(picture, masks, object_ids, OverlayLook())
+
+
+def _paint_masks(picture: UInt8Array, masks: BoolArray | None, object_ids: Sequence[int], look: OverlayLook) -> None:
     """Colour each object in place, with an outline in the full colour."""
     if masks is None:
         return
-    for number, mask in enumerate(masks):
+    for object_id, mask in zip(object_ids, masks):
         shape = np.ascontiguousarray(mask).view(np.uint8)
         x, y, width, height = cv2.boundingRect(shape)
-        if width and height:
-            colour = OBJECT_COLOURS[number % len(OBJECT_COLOURS)]
-            part, inside = picture[y : y + height, x : x + width], shape[y : y + height, x : x + width]
-            cv2.copyTo(cv2.LUT(part, _tint_table(colour)), inside, part)
+        if not width:
+            continue
+        colour = object_colour(object_id)
+        part, inside = picture[y : y + height, x : x + width], shape[y : y + height, x : x + width]
+        if look.tint:
+            cv2.copyTo(cv2.LUT(part, _tint_table(colour, look.tint)), inside, part)
+        if look.outline:
             outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(x, y))
             cv2.drawContours(picture, outlines, -1, colour, 1)
 
 
 @cache
-def _tint_table(colour: tuple[int, int, int]) -> UInt8Array:
+def _tint_table(colour: tuple[int, int, int], share: float) -> UInt8Array:
     """What each value 0..255 of each channel becomes under the tint, (256, 1, 3)."""
-    values = np.arange(256)[:, None] * (1 - _TINT) + np.array(colour) * _TINT
+    values = np.arange(256)[:, None] * (1 - share) + np.array(colour) * share
     return np.round(values).astype(np.uint8)[:, None, :]
+
+
+def _label(picture: UInt8Array, text: str) -> None:
+    """Write a line into the lower left corner, on a darkened ground; nothing where it would not fit."""
+    height, width = picture.shape[:2]
+    size = max(_LEAST_LABEL_HEIGHT, round(height * _LABEL_HEIGHT))
+    scale, margin = size / _FONT_HEIGHT, size // 2 + 1
+    thickness = max(1, round(scale * 1.6))
+    (text_width, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+    if text_width + 2 * margin > width or size + 2 * margin > height / 4:
+        return
+    ground = picture[height - size - 2 * margin :, : text_width + 2 * margin]
+    ground[:] = ground // 3
+    cv2.putText(picture, text, (margin, height - margin), _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
 
 
 # Points --------------------------------------------------------------------------------------------------------------
@@ -124,10 +161,13 @@ def _tint_table(colour: tuple[int, int, int]) -> UInt8Array:
 class _PointPainter:
     """Draws the points of row after row, and remembers the fading trails between them."""
 
-    def __init__(self, width: int, height: int, tracks: Tracks, queries: QueryPoints) -> None:
+    def __init__(self, width: int, height: int, tracks: Tracks, queries: QueryPoints, look: OverlayLook) -> None:
         self._radius = max(1.5, float(np.hypot(width, height)) / 250)
         self._tracks = tracks
-        self._colours = _rainbow(queries)
+        by_object = look.colour == "object"
+        self._colours = [object_colour(i) for i in queries.object_id.tolist()] if by_object else _rainbow(queries)
+        self._has_trails = look.trail > 0
+        self._fade = np.array([math.ceil(255 / max(1, look.trail))], np.float64)
         # Far outside nothing is seen, and OpenCV's integers would overflow.
         margin = math.ceil(4 * self._radius)
         low, high = np.array([-margin, -margin]), np.array([width + margin, height + margin])
@@ -138,15 +178,16 @@ class _PointPainter:
         self._trail_alpha = np.zeros((height, width), np.uint8)
 
     def draw(self, picture: UInt8Array, row: int) -> None:
-        self._extend_trails(row)
-        self._blend_trails(picture)
+        if self._has_trails:
+            self._extend_trails(row)
+            self._blend_trails(picture)
         self._draw_points(picture, row)
 
     def _extend_trails(self, row: int) -> None:
         """Fade what is there by one step, and draw the steps from the row before to this one."""
         if row == 0:
             return
-        cv2.subtract(self._trail_alpha, np.array([_FADE]), dst=self._trail_alpha)
+        cv2.subtract(self._trail_alpha, self._fade, dst=self._trail_alpha)
         usable = self._drawable[row - 1 : row + 1] & self._tracks.visible[row - 1 : row + 1]
         chosen = np.flatnonzero(usable.all(axis=0))
         steps = self._fixed[row - 1 : row + 1, chosen].transpose(1, 0, 2)
@@ -193,7 +234,7 @@ def _rainbow(queries: QueryPoints) -> list[tuple[int, int, int]]:
 class _VideoWriter:
     """An H.264 file in the making; frames keep their presentation times."""
 
-    def __init__(self, part: Path, path: Path, frames: FrameSource) -> None:
+    def __init__(self, part: Path, path: Path, frames: FrameSource, look: OverlayLook) -> None:
         self._path = path
         self._times = _ticks(frames.time)
         durations = _durations(self._times, frames.fps)
@@ -203,9 +244,11 @@ class _VideoWriter:
         with self._mapped_errors():
             # faststart puts the index first, so that a browser starts before it has the whole file.
             self._container = av.open(part, "w", format="mp4", options={"movflags": "+faststart"})
+            self._container.metadata["comment"] = look.mark
+            width = frames.width * (2 if look.side_by_side else 1)
             try:
                 self._stream = self._container.add_stream("libx264", options=_ENCODER_OPTIONS)
-                self._set_up(self._stream, frames.width, frames.height)
+                self._set_up(self._stream, width, frames.height)
             except BaseException:
                 self._abandon()
                 raise

@@ -17,7 +17,12 @@ from aot.config import GROUPS, RunConfig, check_config, load_run_config
 from aot.errors import ConfigError
 
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((config_folder() / group).glob("*.yaml"))]
-REQUIRED = {"video": ["dataset.path=a.mp4"], "videos": ["dataset.root=a"], "davis": ["dataset.root=a"]}
+REQUIRED = {
+    option: [f"dataset.{key}=a"]
+    for group, option in OPTIONS
+    for key, value in yaml.safe_load((config_folder() / group / f"{option}.yaml").read_text()).items()
+    if value == "???"
+}
 
 
 def compose_one(*arguments: str) -> tuple[Composed, list[str]]:
@@ -62,11 +67,16 @@ def test_every_key_is_commented(group: str, option: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        ([], ["dataset: none chosen", "demo, video, videos"]),
+        ([], ["dataset: none chosen", "demo, lerobot, lvos"]),
         (["dataset=demoo"], ["did you mean demo"]),
-        (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval?"]),
+        (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval"]),
         (["dataset=demo", "root=2"], ["did you mean dataset.root or output.root"]),
         (["dataset=demo", "tracker=lucas"], ["tracker=lucas: no such option", "lucas_kanade"]),
+        (["dataset=demo", "tracker=x"], ["tracker=x: no such option; expected lucas_kanade"]),
+        (["dataset=demo", "dataset.zzz=1"], ["dataset.zzz: no such key; expected dataset.include, dataset.exclude"]),
+        (["dataset=demo", "dataset.rot=1"], ["dataset.rot: no such key; did you mean dataset.root?"]),
+        (["dataset=demo", "datset.root=1"], ["datset.root: no such key; did you mean dataset.root"]),
+        (["dataset=demo", "zzz=1"], ["zzz: no such key; expected frame_interval, retry"]),
         (["dataset=demo", "frame_interval=1,2"], ["add -m"]),
         (["dataset=demo", "dataset.root=a b=c"], ["double quotes"]),
         (["dataset=demoo", "frame_intervall=2", "tracker=x"], ["demoo", "frame_intervall", "tracker=x"]),
@@ -85,9 +95,20 @@ def test_unknown_names(arguments: list[str], messages: list[str]) -> None:
         (["frame_interval=two"], ["frame_interval", "got 'two'"]),
         (["output.overlay=maybe"], ["output.overlay", "got 'maybe'"]),
         (["dataset.limit=0"], ["dataset.limit"]),
+        (["shard=0/4"], ["shard: expected NUMBER/COUNT", "got '0/4'"]),
+        (["shard=5/4"], ["shard: expected NUMBER/COUNT"]),
+        (["shard=3"], ["shard"]),
+        (["ladder.max_frame_interval=0"], ["ladder.max_frame_interval", "greater than or equal to 1"]),
         (["dataset.start_seconds=3", "dataset.end_seconds=2"], ["must be below end_seconds"]),
         (["+output.overlayy=true"], ["output.overlayy: no such key; did you mean overlay"]),
         (["+dataset.foo=1"], ["dataset.foo: no such key"]),
+        (["dataset.include=[[a]]"], ["dataset.include.0: expected text, got ['a']"]),
+        (
+            ["dataset.include=[20240501]"],
+            ["dataset.include.0: expected text, got 20240501; a name that reads as a number wants"],
+        ),
+        (["dataset.root=20240501"], ["dataset.root: expected a path, got 20240501; a name that reads as a number"]),
+        (["dataset.root=null"], ["dataset.root: expected a path, got None"]),
         (["frame_interval=0", "output.evaluate=7"], ["frame_interval", "output.evaluate"]),
     ],
 )
@@ -110,11 +131,19 @@ def test_one_pattern_needs_no_list() -> None:
     assert checked("dataset=demo", "dataset.include=spin").selection.include == ("spin",)
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/jo")
+    config = checked("dataset=videos", 'dataset.root="~/clips"', 'output.root="~/results"')
+    assert config.dataset.arguments["root"] == Path("/home/jo/clips")
+    assert config.dataset.arguments["prompts"] == Path("/home/jo/clips/prompts.yaml")
+    assert config.output.root == Path("/home/jo/results")
+
+
 def test_hash_is_of_what_decides_results(tmp_path: Path) -> None:
     plain = checked("dataset=videos", "dataset.root=a")
     same = [
         "dataset.root=b", "output.root=elsewhere", "output.overlay=false", "dataset.limit=3", "dataset.include=[x]",
-        "retry=[oom]", "dataset.masks_pattern=x",
+        "retry=[oom]", "dataset.masks_pattern=x", "shard=1/2", "ladder.max_frame_interval=2",
     ]  # fmt: skip
     for override in same:
         assert checked("dataset=videos", "dataset.root=a", override).hash == plain.hash, override

@@ -10,29 +10,41 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import aot
+from aot.compose import config_folder
 
 PACKAGE = Path(aot.__file__).parent
+TESTS = Path(__file__).parent
 ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "writing")
+
+# Groups of options, and the rooms of the classes that they name.
+GROUPS = {
+    "dataset": "datasets",
+    "segmenter": "segmentation",
+    "query_points": "query_points",
+    "tracker": "tracking",
+}  # fmt: skip
 
 # A module may import what stands in an earlier entry, or in its own.
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.checkpoints", "aot.devices"],
-    ["aot.prompts"],
+    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints", "aot.devices"],
+    ["aot.memory", "aot.retry", "aot.overlay_look", "aot.pages"],
+    ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
     ["aot.pipeline"],
-    ["aot.evaluate"],
+    ["aot.evaluation"],
+    ["aot.exporting", "aot.results", "aot.torch_dataset"],
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.verify"],
+    ["aot.prompting"],
+    ["aot.run", "aot.evaluate", "aot.export", "aot.prompt", "aot.sweep", "aot.verify", "aot.status", "aot.cancel"],
 ]
-# Commands that start from a run folder build on everything; their imports are inside `main`.
-COMMANDS = {"aot.evaluate"}
 
 
 def module_of(path: Path) -> str:
@@ -45,17 +57,7 @@ def floor(module: str) -> int:
 
 def imports(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
-    inside_main = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef) and function.name == "main" and module_of(path) in COMMANDS
-        for node in ast.walk(function)
-    }
-    found = {
-        node.module
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in inside_main
-    }
+    found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     return {name for name in found if name.startswith("aot.")}
 
 
@@ -74,6 +76,27 @@ def test_an_adapter_knows_no_config_and_no_other_role_but_its_interface(path: Pa
     own_role = f"aot.{path.parent.name}."
     others = [name for name in imports(path) if name.split(".")[1] in ROLES and not name.startswith(own_role)]
     assert all(name.endswith(".base") for name in others), others
+
+
+OPTIONS = [
+    (role, yaml.safe_load(path.read_text())["_target_"].rpartition(".")[2])
+    for group, role in GROUPS.items()
+    for path in sorted((config_folder() / group).glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize(("role", "part"), sorted(set(OPTIONS)), ids="/".join)
+def test_every_part_inherits_its_roles_contract_test(role: str, part: str) -> None:
+    """A test class in tests/<role>/ that inherits a contract makes the part."""
+    tested = [
+        name.id
+        for path in (TESTS / role).rglob("test_*.py")
+        for cls in ast.walk(ast.parse(path.read_text()))
+        if isinstance(cls, ast.ClassDef) and any(ast.unparse(base).endswith("Contract") for base in cls.bases)
+        for name in ast.walk(cls)
+        if isinstance(name, ast.Name)
+    ]
+    assert part in tested, f"no class in tests/{role}/ inherits from tests/{role}/contract.py and makes a {part}"
 
 
 @pytest.mark.slow

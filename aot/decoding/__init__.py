@@ -6,7 +6,7 @@ import math
 
 from aot.decoding.base import FrameSource
 from aot.errors import DecodeError
-from aot.types import Clip
+from aot.types import Clip, UInt8Array
 
 
 def open_source(clip: Clip) -> FrameSource:
@@ -28,6 +28,23 @@ def open_source(clip: Clip) -> FrameSource:
     return source
 
 
+def first_picture(clip: Clip) -> UInt8Array:
+    """The first picture of a clip's source, and no other: quick, whatever the clip's length.
+
+    Returns:
+        (H, W, 3) RGB.
+    Raises:
+        DecodeError: the source cannot be read.
+    """
+    if clip.source.is_dir():
+        from aot.decoding.frame_folder import first_image
+
+        return first_image(clip.source)
+    from aot.decoding.video_file import first_shown
+
+    return first_shown(clip.source)
+
+
 def _open(clip: Clip) -> FrameSource:
     # One adapter a kind of source, and its library imported only when such a source comes.
     if clip.source.is_dir():
@@ -47,7 +64,7 @@ def _keep_time_range(source: FrameSource, clip: Clip) -> None:
     shown = (source.time >= start) & (source.time < end)
     if not shown.any():
         raise DecodeError(
-            f"{clip.source}: no frame between start_seconds={clip.start_seconds} and end_seconds={clip.end_seconds}; "
-            f"its {len(source.time)} frames are shown from {source.time[0]:.3f} s to {source.time[-1]:.3f} s"
+            f"{clip.source}: no frame from start_seconds={start:g} to end_seconds={end:g}; its {len(source.time)} "
+            f"frames are shown from {source.time[0]:.3f} s to {source.time[-1]:.3f} s: choose a range within these"
         )
     source.keep(source.index[shown])

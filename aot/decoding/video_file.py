@@ -156,6 +156,22 @@ class VideoFile(FrameSource):
         )
 
 
+def first_shown(path: Path) -> UInt8Array:
+    """The first picture of a video file, (H, W, 3) RGB; the rest of the file is not looked at.
+
+    Raises:
+        DecodeError: the file is no video, or its first picture cannot be decoded.
+    """
+    try:
+        with open_container(path) as container:
+            picture = next(container.decode(container.streams.best("video")), None) if container.streams.video else None
+    except av.FFmpegError as exc:
+        raise DecodeError(f"{path}: its first picture cannot be decoded: {exc.strerror}") from exc
+    if picture is None:
+        raise DecodeError(f"{path}: no picture can be decoded; expected a video file")
+    return _as_shown(picture)
+
+
 def _as_shown(picture: Any) -> UInt8Array:
     """(H, W, 3) RGB, turned as the file says."""
     return np.rot90(picture.to_ndarray(format="rgb24"), picture.rotation // 90)

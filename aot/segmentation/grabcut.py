@@ -21,7 +21,7 @@ from annotated_types import Ge, Gt, Le
 
 from aot.decoding.base import FrameSource
 from aot.errors import AotError, OutOfMemory, SegmentationError
-from aot.segmentation.base import OnObjectError
+from aot.segmentation.base import FrameSession, OnObjectError
 from aot.types import BoolArray, Float32Array, Int32Array, Int64Array, MaskBlock, Prompt, UInt8Array
 
 # Lab at 16 levels a channel, smoothed: finer bins remember the prompt frame's noise rather than the object's colours.
@@ -155,7 +155,11 @@ class GrabCutSegmenter:
             if self.propagate:
                 yield from run.backwards()
         except cv2.error as exc:
-            raise _as_aot_error(exc, frames) from exc
+            raise _as_aot_error(exc, frames.width, frames.height) from exc
+
+    def open_frame(self, rgb: UInt8Array) -> FrameSession:
+        """Take in a frame for prompts that come one by one."""
+        return _GrabCutFrame(self, rgb)
 
     def claim_prompt(self, view: _View, prompt: _PromptAt, carried: BoolArray | None) -> _Claim:
         """Find an object where its prompt says it is.
@@ -257,7 +261,7 @@ class _ClipRun:
             prompts = [prompt for prompt in self.prompts_on.get(frame, []) if prompt.object_id not in self.failed]
             prompted = {prompt.object_id for prompt in prompts}
             claims = self._claims(before, view, tracked)
-            claims |= self._prompt_claims(view, prompts, claims)
+            claims |= _prompt_claims(self.segmenter, self.grid, view, prompts, claims)
             masks = self._without_failures(_settle(claims, prompted), prompts)
             tracked = {
                 i: self.segmenter.remember(view, mask, None if i in prompted else tracked[i])
@@ -301,18 +305,6 @@ class _ClipRun:
             return {}
         return {i: self.segmenter.claim_carried(before, view, state) for i, state in tracked.items()}
 
-    def _prompt_claims(
-        self, view: _View, prompts: Sequence[Prompt], carried: Mapping[int, _Claim]
-    ) -> dict[int, _Claim]:
-        claims = {}
-        for prompt in prompts:
-            others = [other for other in prompts if other.object_id != prompt.object_id]
-            expected = carried.get(prompt.object_id)
-            claims[prompt.object_id] = self.segmenter.claim_prompt(
-                view, self.grid.place(prompt, others), expected.mask if expected else None
-            )
-        return claims
-
     def _without_failures(self, masks: Mapping[int, BoolArray], prompts: Sequence[Prompt]) -> dict[int, BoolArray]:
         """Report the objects whose prompts led to nothing, and give back the others.
 
@@ -330,20 +322,62 @@ class _ClipRun:
         return {i: mask for i, mask in masks.items() if i not in failed}
 
     def _block(self, frame: int, masks: Mapping[int, BoolArray], claims: Mapping[int, _Claim]) -> MaskBlock:
-        """One frame's masks at source size; masks that were given come out as they were given."""
-        given = {p.object_id: p.mask for p in self.prompts_on.get(frame, []) if isinstance(p.mask, np.ndarray)}
-        taken = np.zeros((self.grid.height, self.grid.width), np.bool_)
-        full: dict[int, BoolArray] = {}
-        for i, mask in sorted(given.items(), key=lambda item: np.count_nonzero(item[1])):
-            full[i] = mask & ~taken
-            taken |= mask
-        full = {i: full[i] if i in full else self.grid.enlarge(mask) & ~taken for i, mask in masks.items()}
-        return MaskBlock(
-            index=np.array([frame], np.int64),
-            object_id=np.array(list(masks), np.int32),
-            masks=np.stack(list(full.values()))[np.newaxis],
-            score=np.array([[_score(mask, claims[i].evidence) for i, mask in masks.items()]], np.float32),
+        return _as_block(frame, self.grid, masks, claims, self.prompts_on.get(frame, []))
+
+
+class _GrabCutFrame:
+    """One frame, asked about prompt by prompt."""
+
+    def __init__(self, segmenter: GrabCutSegmenter, rgb: UInt8Array) -> None:
+        height, width = rgb.shape[:2]
+        self._segmenter = segmenter
+        self._grid = _Grid(width, height, segmenter.working_height)
+        self._view = self._grid.view(rgb)
+
+    def masks(self, prompts: Sequence[Prompt]) -> MaskBlock:
+        try:
+            claims = _prompt_claims(self._segmenter, self._grid, self._view, prompts, carried={})
+            masks = _settle(claims, first=set(claims))
+            return _as_block(prompts[0].frame, self._grid, masks, claims, prompts)
+        except cv2.error as exc:
+            raise _as_aot_error(exc, self._grid.width, self._grid.height) from exc
+
+
+def _prompt_claims(
+    segmenter: GrabCutSegmenter, grid: _Grid, view: _View, prompts: Sequence[Prompt], carried: Mapping[int, _Claim]
+) -> dict[int, _Claim]:
+    """What the objects prompted on a frame claim of it; `carried` says where they were expected."""
+    claims = {}
+    for prompt in prompts:
+        others = [other for other in prompts if other.object_id != prompt.object_id]
+        expected = carried.get(prompt.object_id)
+        claims[prompt.object_id] = segmenter.claim_prompt(
+            view, grid.place(prompt, others), expected.mask if expected else None
         )
+    return claims
+
+
+def _as_block(
+    frame: int,
+    grid: _Grid,
+    masks: Mapping[int, BoolArray],
+    claims: Mapping[int, _Claim],
+    prompts: Sequence[Prompt],
+) -> MaskBlock:
+    """One frame's masks at source size; masks that were given come out as they were given."""
+    given = {prompt.object_id: prompt.mask for prompt in prompts if isinstance(prompt.mask, np.ndarray)}
+    taken = np.zeros((grid.height, grid.width), np.bool_)
+    full: dict[int, BoolArray] = {}
+    for i, mask in sorted(given.items(), key=lambda item: np.count_nonzero(item[1])):
+        full[i] = mask & ~taken
+        taken |= mask
+    full = {i: full[i] if i in full else grid.enlarge(mask) & ~taken for i, mask in masks.items()}
+    return MaskBlock(
+        index=np.array([frame], np.int64),
+        object_id=np.array(list(masks), np.int32),
+        masks=np.stack(list(full.values()))[np.newaxis],
+        score=np.array([[_score(mask, claims[i].evidence) for i, mask in masks.items()]], np.float32),
+    )
 
 
 class _Grid:
@@ -602,19 +636,21 @@ def _is_positive(prompt: Prompt) -> bool:
 
 
 def _no_mask(prompt: Prompt, frames: FrameSource) -> SegmentationError:
+    said = [] if prompt.box is None else [f"box {list(prompt.box)}"]
+    if prompt.points:
+        said += [f"points {[list(point) for point in prompt.points]}", f"labels {list(prompt.labels)}"]
     return SegmentationError(
-        f"object {prompt.object_id}: its prompt on frame {prompt.frame} (box {prompt.box}, points {prompt.points}, "
-        f"labels {prompt.labels}) gave an empty mask in the {frames.width}x{frames.height} px frame, expected at least "
-        f"one pixel; click a point inside the object, draw the box around it, or raise segmenter.working_height if "
-        f"it is small"
+        f"object {prompt.object_id}: its prompt on frame {prompt.frame} ({', '.join(said) or 'a mask'}) gave an empty "
+        f"mask in the {frames.width}x{frames.height} px frame, expected at least one pixel; click a point inside the "
+        f"object, draw the box around it, or raise segmenter.working_height if it is small"
     )
 
 
-def _as_aot_error(error: cv2.error, frames: FrameSource) -> AotError:
+def _as_aot_error(error: cv2.error, width: int, height: int) -> AotError:
     if error.code == cv2.Error.StsNoMem:
         return OutOfMemory(f"out of memory in OpenCV: {error}; lower segmenter.working_height")
     return SegmentationError(
-        f"OpenCV failed on a {frames.width}x{frames.height} px frame: {error}; try another segmenter.working_height, "
+        f"OpenCV failed on a {width}x{height} px frame: {error}; try another segmenter.working_height, "
         f"and please report it"
     )
 

@@ -123,7 +123,7 @@ class LucasKanadeTracker:
         """Peak memory of `track`, estimated from above; nearly all of it are frames decoded ahead."""
         frame_bytes = 3 * width * height
         # Pieces of frames when read backwards: in use, put in order, and decoded ahead.
-        decoded = 3 * max(BACKWARD_BYTES, frame_bytes)
+        decoded = 3 * min(max(BACKWARD_BYTES, frame_bytes), num_frames * frame_bytes)
         scale = min(1.0, self.max_side_px / max(width, height))
         # A frame at working size, OpenCV's pyramids of two grey pictures and the 16-bit derivatives of one.
         pictures = 12 * math.ceil(frame_bytes * scale**2)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from aot.errors import WriteError
-from aot.paths import replacing
+from aot.paths import replacing, write_errors
 from aot.prompts import prompts_as_json
 from aot.types import BoolArray, Clip, ClipResult, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 SCHEMA = "aot/1"
 
@@ -34,11 +40,56 @@ _ATTRIBUTES = frozenset(
 )
 
 
+class _Disk(FileIO):
+    """The file under HDF5. A write that fails is kept in `error` and in memory; HDF5 is told that all went well.
+
+    For HDF5 does not get over a failed write: whatever is closed afterwards tries it again, complains on the terminal
+    past any handler, and in the end the process crashes. It also crashes where it does not read what it wrote.
+    """
+
+    error: OSError | None = None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "r+")
+        self._lost: list[tuple[int, bytes]] = []
+        """(offset, bytes) that are not on the disk; the writer gives up soon after the first."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        whole = memoryview(data).cast("B")
+        start, left = self.tell(), whole
+        try:
+            while self.error is None and left:
+                left = left[super().write(left) :]
+        except OSError as exc:
+            self.error = exc
+        if self.error:
+            self._lost.append((start, bytes(whole)))
+        return len(whole)
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        start, found = self.tell(), memoryview(buffer).cast("B")
+        size = super().readinto(found)
+        for offset, data in self._lost:
+            begin, end = max(offset, start), min(offset + len(data), start + len(found))
+            if begin < end:
+                found[begin - start : end - start] = data[begin - offset : end - offset]
+                size = max(size, end - start)
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as exc:
+            self.error = self.error or exc
+            return self.tell()
+
+
 class Hdf5Writer:
     """Fills one clip's open file; see `ClipWriter` and `new_clip_file`."""
 
-    def __init__(self, path: Path, file: h5py.File, clip: Clip, mask_index: Int64Array) -> None:
+    def __init__(self, path: Path, disk: _Disk, file: h5py.File, clip: Clip, mask_index: Int64Array) -> None:
         self._path = path
+        self._disk = disk
         self._file = file
         self._clip = clip
         self._row_of = {int(frame): row for row, frame in enumerate(mask_index)}
@@ -48,7 +99,7 @@ class Hdf5Writer:
         data, scores = self._file["masks/data"], self._file["masks/score"]
         columns = [self._column_of[int(object_id)] for object_id in block.object_id]
         rows = [self._row_of[int(frame)] for frame in block.index]
-        with _hdf5_errors(self._path):
+        with _hdf5_errors(self._path, self._disk):
             for row, masks, score in zip(rows, block.masks, block.score):
                 for column, mask, value in zip(columns, masks, score):
                     data[row, column] = mask
@@ -66,7 +117,7 @@ class Hdf5Writer:
             "confidence": tracks.confidence.astype(np.float16),
             "in_mask": in_mask,
         }
-        with _hdf5_errors(self._path):
+        with _hdf5_errors(self._path, self._disk):
             for name, values in compressed.items():
                 self._file.create_dataset(f"tracks/{name}", data=values, shuffle=True, **_GZIP)
             self._file["tracks/query"] = queries.txy
@@ -74,7 +125,7 @@ class Hdf5Writer:
 
     def write_provenance(self, attributes: Mapping[str, Any], object_errors: Mapping[int, str]) -> None:
         errors = [object_errors.get(object_id, "") for object_id in self._clip.object_ids]
-        with _hdf5_errors(self._path):
+        with _hdf5_errors(self._path, self._disk):
             self._file.create_dataset("objects/error", data=errors, dtype=h5py.string_dtype())
             self._file.attrs["schema"] = SCHEMA
             for name, value in attributes.items():
@@ -104,17 +155,12 @@ def new_clip_file(
         WriteError: the folder cannot be written, the disk is full, or the file is not whole.
     """
     with replacing(path) as part:
-        with _hdf5_errors(path):
-            file = h5py.File(part, "w", **_UNLOCKED)
-            _create_datasets(file, clip, index, time, mask_index, (height, width))
-        try:
-            yield Hdf5Writer(path, file, clip, mask_index)
-        except BaseException:
-            with suppress(OSError, RuntimeError):  # what is in flight says more than a failed close of a discarded file
-                file.close()
-            raise
-        with _hdf5_errors(path):
-            file.close()
+        with _Disk(part) as disk:
+            with h5py.File(disk, "w") as file:
+                with _hdf5_errors(path, disk):
+                    _create_datasets(file, clip, index, time, mask_index, (height, width))
+                yield Hdf5Writer(path, disk, file, clip, mask_index)
+            _raise_failed_write(path, disk)
         check_file(part)
 
 
@@ -162,21 +208,74 @@ def check_contents(path: Path) -> None:
         raise WriteError(f"{path}: {name} cannot be read ({exc}); the file is damaged") from exc
 
 
-def load(path: str | Path, *, masks: bool = True) -> ClipResult:
+def load(path: str | Path, *, masks: bool | Literal["lazy"] = True) -> ClipResult:
     """Read one clip's result.
 
     Args:
         path: a file `clips/<clip_id>.h5` of a run folder.
-        masks: False leaves the masks on the disk (they are the bulk: T·K·H·W bytes in memory).
+        masks: they are the bulk: T·K·H·W bytes in memory. "lazy" reads what is indexed, when it is; False leaves them.
     Raises:
         WriteError: the file is not a whole result.
     """
     path = Path(path)
-    try:
-        with h5py.File(path, "r", **_UNLOCKED) as file:
-            return _read(file, with_masks=masks)
-    except _UNREADABLE as exc:
-        raise WriteError(f"{path} cannot be read as a result ({exc}); expected clips/<clip_id>.h5 of a run") from exc
+    with _read_errors(path), h5py.File(path, "r", **_UNLOCKED) as file:
+        found = _read(file, with_masks=masks is True)
+        shape = file["masks/data"].shape
+    return found if masks != "lazy" else replace(found, masks=LazyMasks(path, shape))
+
+
+class LazyMasks:
+    """Masks that stay in their file until they are indexed; see `aot.types.MaskArray`.
+
+    The file is opened anew each time, so that it can be sent to other processes and thousands may be held.
+    """
+
+    dtype = np.dtype(np.bool_)
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        rows: Int64Array | None = None,
+        columns: Int64Array | None = None,
+    ) -> None:
+        self._path = path
+        self._rows = np.arange(shape[0], dtype=np.int64) if rows is None else rows
+        self._columns = np.arange(shape[1], dtype=np.int64) if columns is None else columns
+        self.shape: tuple[int, ...] = (len(self._rows), len(self._columns), *shape[2:])
+
+    @property
+    def ndim(self) -> int:
+        return 4
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> BoolArray:
+        """As of an array; only the frames and objects that are asked for are read."""
+        keys = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in [one for one in keys if one is Ellipsis] or len(keys) > self.ndim:
+            raise IndexError(f"masks[{key}]: expected up to {self.ndim} indices, without an ellipsis")
+        rows, columns = self._rows[keys[0]], self._columns[keys[1] if len(keys) > 1 else slice(None)]
+        found = np.empty((rows.size, columns.size, *self.shape[2:]), dtype=np.bool_)
+        with _read_errors(self._path), h5py.File(self._path, "r", **_UNLOCKED) as file:
+            data = file["masks/data"]
+            for i, row in enumerate(np.atleast_1d(rows).tolist()):
+                for k, column in enumerate(np.atleast_1d(columns).tolist()):
+                    found[i, k] = data[row, column]
+        found = found.reshape(*rows.shape, *columns.shape, *self.shape[2:])
+        inner = (*(slice(None),) * (rows.ndim + columns.ndim), *keys[2:])
+        return np.asarray(found[inner])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"LazyMasks({self.shape} bool in {self._path})"
+
+    def take(self, rows: Int64Array, columns: Int64Array) -> LazyMasks:
+        """The masks of some frames and objects, still unread."""
+        return LazyMasks(self._path, self.shape, self._rows[rows], self._columns[columns])
 
 
 class MaskReader:
@@ -215,6 +314,35 @@ def read_attributes(path: Path) -> dict[str, Any]:
     """The provenance alone, for those who look at many files."""
     with h5py.File(path, "r", **_UNLOCKED) as file:
         return _attributes(file)
+
+
+def read_object_names(path: Path) -> tuple[str, ...]:
+    """K names, empty where none was given.
+
+    Raises:
+        WriteError: the file is not a whole result.
+    """
+    with _read_errors(path), h5py.File(path, "r", **_UNLOCKED) as file:
+        return tuple(file["objects/name"].asstr()[()])
+
+
+def read_overview(path: Path, attributes: Sequence[str]) -> dict[str, Any]:
+    """What can be told of a clip without reading its arrays: sizes, its objects' names, how many of them failed.
+
+    Args:
+        attributes: names of those that are wanted too; one that the file lacks is left out.
+    Raises:
+        WriteError: the file is not a whole result.
+    """
+    with _read_errors(path), h5py.File(path, "r", **_UNLOCKED) as file:
+        return {
+            "num_frames": file["frames/index"].shape[0],
+            "num_objects": file["objects/id"].shape[0],
+            "num_points": file["tracks/query"].shape[0],
+            "object_names": tuple(file["objects/name"].asstr()[()]),
+            "num_failed_objects": sum(map(bool, file["objects/error"].asstr()[()])),
+            **{name: _plain(file.attrs[name]) for name in attributes if name in file.attrs},
+        }
 
 
 def _create_datasets(
@@ -274,13 +402,33 @@ def _datasets_of(file: h5py.File) -> list[str]:
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
+    return {name: _plain(value) for name, value in file.attrs.items()}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @contextmanager
-def _hdf5_errors(path: Path) -> Iterator[None]:
-    """HDF5 reports a full disk as an OSError or a RuntimeError, on any write or only on closing."""
+def _read_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as exc:
-        raise WriteError(f"{path} could not be written: {exc}; check that its folder is writable and has room") from exc
+    except _UNREADABLE as exc:
+        raise WriteError(f"{path} cannot be read as a result ({exc}); expected clips/<clip_id>.h5 of a run") from exc
+
+
+@contextmanager
+def _hdf5_errors(path: Path, disk: _Disk) -> Iterator[None]:
+    """Turn what HDF5 complains of, and what the disk under it did not take, into a WriteError."""
+    with write_errors(path):
+        try:
+            yield
+        except RuntimeError as exc:  # HDF5's word for much
+            raise WriteError(f"{path} could not be written: {exc}") from exc
+    _raise_failed_write(path, disk)
+
+
+def _raise_failed_write(path: Path, disk: _Disk) -> None:
+    if disk.error:
+        with write_errors(path):
+            raise disk.error

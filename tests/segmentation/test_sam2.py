@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -34,18 +34,7 @@ streaming = import_sam2("aot.segmentation.sam2.streaming")
 SIZE = 128
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Pictures this small gain nothing from threads, and threads that wait for each other lose much."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_random_weights(tmp_path_factory.mktemp("weights") / "random.pt")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +142,8 @@ def test_masks_are_those_of_the_stock_video_predictor_beyond_all_windows(
     stock = repaired(weights)
     for model in (ours._loaded(), stock):
         model.num_maskmem, model.max_obj_ptrs_in_encoder, model.memory_temporal_stride_for_eval = 4, 5, stride
-    rgb = moving_square(18)
-    prompts = [Prompt(1, 7, box=square(7)), Prompt(2, 10, points=((70, 50),), labels=(1,))]
+    rgb = moving_square(14)
+    prompts = [Prompt(1, 6, box=square(6)), Prompt(2, 8, points=((70, 50),), labels=(1,))]
     expected = stock_propagation(stock, tmp_path / "frames", rgb, prompts)
     assert_same(Recorded(ours, rgb, prompts, monkeypatch), *expected)
 
@@ -269,6 +258,9 @@ def test_every_frame_is_encoded_once_whatever_the_number_of_objects(
 
 def test_the_state_stops_growing(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = ours._loaded(), []
+    # A memory of two frames and five pointers, which a short clip outlasts.
+    monkeypatch.setattr(model, "num_maskmem", 4)
+    monkeypatch.setattr(model, "max_obj_ptrs_in_encoder", 5)
     forget = model.forget
 
     def measure(state: dict[str, Any], row: int, **told: Any) -> None:
@@ -277,9 +269,9 @@ def test_the_state_stops_growing(ours: Sam2Segmenter, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(model, "forget", measure)
     # From the second frame, so that a reverse pass follows and what it will read is kept as well.
-    list(ours.segment(ArraySource(moving_square(45)), [Prompt(1, 1, box=square(1))], on_object_error=raising))
-    assert sizes[20] > sizes[0]
-    assert len(set(sizes[30:40])) == 1
+    list(ours.segment(ArraySource(moving_square(18)), [Prompt(1, 1, box=square(1))], on_object_error=raising))
+    assert sizes[6] > sizes[0]
+    assert len(set(sizes[10:16])) == 1
 
 
 def num_bytes(value: Any) -> int:

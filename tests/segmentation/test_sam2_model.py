@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,33 +12,10 @@ import torch
 from hydra import initialize_config_module
 from omegaconf import OmegaConf
 
-import aot
 from aot.errors import ConfigError
-from aot.run import main
-from aot.segmentation.sam2 import Sam2Segmenter
 from aot.segmentation.sam2.model import CONFIGS, FILL_HOLE_AREA, build_model, import_sam2, load_weights, model_config
-from tests.segmentation.sam2_models import save_random_weights
-from tests.synthetic import moving_square, write_video
 
-TINY = ["segmenter=sam2", "segmenter.size=tiny", "segmenter.image_size=128", "tracker=lucas_kanade"]
-REST = ["query_points=adaptive", "query_points.num_points=20", "launcher=inline", "output.overlay=false"]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_random_weights(tmp_path_factory.mktemp("weights") / "random.pt")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with one video."""
-    write_video(tmp_path / "clip.mp4", moving_square(8))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def command(*arguments: str) -> list[str]:
-    return ["dataset=video", "dataset.path=clip.mp4", "dataset.box=[8,20,28,40]", *TINY, *REST, *arguments]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("size", CONFIGS)
@@ -148,44 +124,6 @@ def test_wrong_weights_are_named(
 def test_weights_of_another_size_are_named(weights: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not fit .*hiera_s\.yaml: .* missing: .*image_encoder\.trunk"):
         build_model("small", weights, 128)
-
-
-def test_missing_weights_are_said_before_anything_starts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match=r"checkpoints/sam2\.1_hiera_large\.pt"):
-        Sam2Segmenter()
-    assert main(command()) == 2
-    said = capsys.readouterr().err
-    assert "python -m aot.checkpoints download sam2.1_hiera_tiny" in said
-    assert "segmenter=grabcut" in said
-    assert "Nothing was started" in said
-    assert not (folder / "outputs").exists()
-
-
-def test_a_run_with_sam2(folder: Path, weights: Path) -> None:
-    """Composing works before and after the model was built; pictures of the prompt are written when asked for."""
-    assert main(command(f"segmenter.checkpoint='{weights}'", "output.pictures=true")) in (0, 1)
-    (run,) = (folder / "outputs" / "video").iterdir()
-    result = aot.load(run / "clips" / "clip.h5")
-    assert result.mask_row.tolist() == list(range(8))
-    assert ((result.mask_score > 0) & (result.mask_score < 1)).all()
-    names = {path.name for path in (run / "pictures" / "clip").iterdir()}
-    assert names == {"frame_000000.png", "frame_000000_object_1.png"}
-    assert main(command("segmenter=grabcut", "~segmenter.size", "~segmenter.image_size")) in (0, 2)
-    again = json.loads((run / "run.json").read_text())
-    assert again["config"]["segmenter"]["checkpoint"] == str(weights)
-
-
-@pytest.mark.slow
-def test_single_runs_and_sweeps_in_processes_of_their_own(folder: Path, weights: Path) -> None:
-    for sweep in ([], ["-m", "frame_interval=2,4"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "aot.run", *sweep, *command(f"segmenter.checkpoint='{weights}'")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    assert len(list((folder / "outputs").rglob("clip.h5"))) == 3
 
 
 def test_importing_leaves_hydra_alone_and_the_command_line_light() -> None:

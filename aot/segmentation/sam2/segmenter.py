@@ -8,8 +8,9 @@ Source: SAM 2, arXiv:2408.00714; the library is facebookresearch/sam2 in the whe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,9 +20,9 @@ from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
 from aot.devices import DeviceOption, choose_device, describe_device
 from aot.errors import OutOfMemory
-from aot.segmentation.base import OnObjectError
+from aot.segmentation.base import FrameSession, OnObjectError
 from aot.segmentation.sam2.model import build_model, import_sam2
-from aot.types import BoolArray, Float32Array, MaskBlock, Prompt
+from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
 
 if TYPE_CHECKING:
     import torch
@@ -34,9 +35,10 @@ _TF32_CAPABILITY = 8
 _MASK_SCALE, _MASK_BIAS = 20.0, -10.0
 # The image predictor takes mask logits at a quarter of the model's image size.
 _LOGITS_STRIDE = 4
-_OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 # The strides of the encoder's three feature maps.
 _FEATURE_STRIDES = (4, 8, 16)
+# How the CPU's and Metal's allocators tell that memory ran out; their errors have no type of their own.
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 
 
 class Sam2Segmenter:
@@ -84,10 +86,12 @@ class Sam2Segmenter:
 
     @property
     def weights(self) -> tuple[Weights, ...]:
+        """As results record them."""
         return (identify(self.checkpoint),)
 
     @property
     def device_name(self) -> str:
+        """As results record it."""
         return describe_device(choose_device(self.device, option="segmenter.device"))
 
     def segment(
@@ -139,27 +143,18 @@ class Sam2Segmenter:
                     scores = [_probability(found[i].score_logit) for i in masks]
                     yield _block(int(frames.index[row]), masks, scores)
 
+    def open_frame(self, rgb: UInt8Array) -> FrameSession:
+        """Encode a frame for prompts that come one by one, answered by the image predictor."""
+        with _memory_errors():
+            model = self._loaded()
+            return _Sam2Frame(model, partial(self._precisely, model), rgb)
+
     def _prompt_frames_alone(
         self, model: StreamingPredictor, frames: FrameSource, prompts: Sequence[Prompt]
     ) -> Iterator[MaskBlock]:
-        predictor = _image_predictor(model)
         for frame in sorted({prompt.frame for prompt in prompts}):
-            masks: dict[int, BoolArray] = {}
-            scores: list[float] = []
-            with self._precisely(model):
-                predictor.set_image(frames.read([frame]).rgb[0])
-                for prompt in prompts:
-                    if prompt.frame == frame:
-                        mask, quality, _ = predictor.predict(
-                            point_coords=np.array(prompt.points, np.float32) if prompt.points else None,
-                            point_labels=np.array(prompt.labels, np.int32) if prompt.points else None,
-                            box=None if prompt.box is None else np.array(prompt.box, np.float32),
-                            mask_input=_mask_logits(prompt.mask, model.image_size),
-                            multimask_output=False,
-                        )
-                        masks[prompt.object_id] = mask[0] > 0
-                        scores.append(float(quality[0]))
-            yield _block(frame, masks, scores)
+            session = _Sam2Frame(model, partial(self._precisely, model), frames.read([frame]).rgb[0])
+            yield session.masks([prompt for prompt in prompts if prompt.frame == frame])
 
     def _loaded(self) -> StreamingPredictor:
         """The model, built on first use and kept for all clips."""
@@ -188,6 +183,35 @@ class Sam2Segmenter:
                 stack.enter_context(torch.autocast(model.device.type, dtype=torch.bfloat16))
                 stack.enter_context(_tf32(model.device))
             yield
+
+
+class _Sam2Frame:
+    """One encoded frame, asked about prompt by prompt."""
+
+    def __init__(
+        self, model: StreamingPredictor, precisely: Callable[[], AbstractContextManager[None]], rgb: UInt8Array
+    ) -> None:
+        self._image_size = model.image_size
+        self._precisely = precisely
+        self._predictor = _image_predictor(model)
+        with precisely():
+            self._predictor.set_image(rgb)
+
+    def masks(self, prompts: Sequence[Prompt]) -> MaskBlock:
+        masks: dict[int, BoolArray] = {}
+        scores: list[float] = []
+        with _memory_errors(), self._precisely():
+            for prompt in prompts:
+                mask, quality, _ = self._predictor.predict(
+                    point_coords=np.array(prompt.points, np.float32) if prompt.points else None,
+                    point_labels=np.array(prompt.labels, np.int32) if prompt.points else None,
+                    box=None if prompt.box is None else np.array(prompt.box, np.float32),
+                    mask_input=_mask_logits(prompt.mask, self._image_size),
+                    multimask_output=False,
+                )
+                masks[prompt.object_id] = mask[0] > 0
+                scores.append(float(quality[0]))
+        return _block(prompts[0].frame, masks, scores)
 
 
 def _add_prompt(model: StreamingPredictor, state: dict[str, Any], row: int, prompt: Prompt) -> None:
@@ -280,7 +304,6 @@ def _memory_errors() -> Iterator[None]:
             f"out of device memory in SAM 2: {exc}; use a smaller segmenter.size, or fewer objects a clip"
         ) from exc
     except RuntimeError as exc:
-        # The CPU's allocator and Metal's have no type of their own.
         if not any(text in str(exc) for text in _OUT_OF_MEMORY):
             raise
         raise OutOfMemory(f"out of memory in SAM 2: {exc}; use a smaller segmenter.size") from exc

@@ -1,0 +1,1 @@
+"""What the prompt page and the report share: their look."""

@@ -1,0 +1,191 @@
+"""The frames that somebody looks at, as JPEG: any frame of any clip, a few clips open at a time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+import cv2
+import numpy as np
+
+from aot.decoding import first_picture, open_source
+from aot.decoding.base import FrameSource
+from aot.errors import DecodeError
+from aot.types import Clip, UInt8Array
+
+_MOST_OPEN = 4
+# Stepping backwards costs decoding from the key frame on; what lies before the frame asked for comes along with it.
+_BACKWARD_STEP = 12
+_MOST_JPEGS = 96
+_MOST_THUMBNAILS = 4096
+_THUMBNAIL_WIDTH = 120
+_FRAME_QUALITY, _THUMBNAIL_QUALITY = 92, 80
+
+
+@dataclass(frozen=True)
+class FrameInfo:
+    """What is to be known of a clip before any frame is shown."""
+
+    width: int
+    height: int
+    fps: float
+    first: int
+    """First source frame inside the clip's time range."""
+    last: int
+    num_source_frames: int
+
+
+@dataclass(frozen=True)
+class ShownFrame:
+    """One frame, ready to be sent."""
+
+    jpeg: bytes
+    time: float
+    """Presentation time in s."""
+
+
+class _OpenClip:
+    """One open source; what is asked of it comes one after another."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self.source = source
+        self.lock = Lock()
+        self.is_closed = False
+        self.jpegs: OrderedDict[int, ShownFrame] = OrderedDict()
+        self.last_asked = -1
+
+    def close(self) -> None:
+        with self.lock:
+            self.is_closed = True
+            self.source.close()
+
+
+class ClipFrames:
+    """Frames on demand. Safe to be asked by many threads.
+
+    Args:
+        clips: by id.
+    """
+
+    def __init__(self, clips: Mapping[str, Clip]) -> None:
+        self._clips = clips
+        self._lock = Lock()
+        self._open: OrderedDict[str, _OpenClip] = OrderedDict()
+        self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
+
+    def info(self, clip_id: str) -> FrameInfo:
+        """Open a clip.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        with self._using(clip_id) as opened:
+            source = opened.source
+            return FrameInfo(
+                width=source.width,
+                height=source.height,
+                fps=source.fps,
+                first=int(source.index[0]),
+                last=int(source.index[-1]),
+                num_source_frames=source.num_source_frames,
+            )
+
+    def rgb(self, clip_id: str, frame: int) -> UInt8Array:
+        """(H, W, 3) RGB of a source frame.
+
+        Raises:
+            DecodeError: the clip has no such frame, or it cannot be read.
+        """
+        with self._using(clip_id) as opened:
+            pictures, _ = _read(opened.source, clip_id, [frame])
+            return np.asarray(pictures[0], np.uint8)
+
+    def shown(self, clip_id: str, frame: int) -> ShownFrame:
+        """A source frame as JPEG.
+
+        Raises:
+            DecodeError: as `rgb`.
+        """
+        with self._using(clip_id) as opened:
+            goes_back = opened.last_asked - frame in (1, 2)
+            opened.last_asked = frame
+            if frame not in opened.jpegs:
+                first = int(opened.source.index[0])
+                wanted = range(max(first, frame - _BACKWARD_STEP + 1), frame + 1) if goes_back else [frame]
+                missing = [number for number in wanted if number not in opened.jpegs]
+                pictures, times = _read(opened.source, clip_id, missing)
+                for number, picture, time in zip(missing, pictures, times):
+                    opened.jpegs[number] = ShownFrame(_jpeg(picture, _FRAME_QUALITY), float(time))
+            opened.jpegs.move_to_end(frame)
+            while len(opened.jpegs) > _MOST_JPEGS:
+                opened.jpegs.popitem(last=False)
+            return opened.jpegs[frame]
+
+    def thumbnail(self, clip_id: str) -> bytes:
+        """The first picture, small, as JPEG; only the first picture is decoded for it.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        known = self._thumbnails.get(clip_id)
+        if known is not None:
+            return known
+        picture = first_picture(self._clips[clip_id])
+        height = max(1, round(picture.shape[0] * _THUMBNAIL_WIDTH / picture.shape[1]))
+        small = cv2.resize(picture, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
+        jpeg = _jpeg(np.asarray(small, np.uint8), _THUMBNAIL_QUALITY)
+        with self._lock:
+            self._thumbnails[clip_id] = jpeg
+            while len(self._thumbnails) > _MOST_THUMBNAILS:
+                self._thumbnails.popitem(last=False)
+        return jpeg
+
+    def close(self) -> None:
+        """Release every decoder."""
+        with self._lock:
+            opened, self._open = list(self._open.values()), OrderedDict()
+        for one in opened:
+            one.close()
+
+    @contextmanager
+    def _using(self, clip_id: str) -> Iterator[_OpenClip]:
+        """An open clip that nobody else uses or closes meanwhile."""
+        while True:
+            opened = self._opened(clip_id)
+            with opened.lock:
+                if not opened.is_closed:
+                    yield opened
+                    return
+
+    def _opened(self, clip_id: str) -> _OpenClip:
+        with self._lock:
+            if clip_id in self._open:
+                self._open.move_to_end(clip_id)
+                return self._open[clip_id]
+        opened = _OpenClip(open_source(self._clips[clip_id]))
+        with self._lock:
+            twin = self._open.get(clip_id)
+            if twin is None:
+                self._open[clip_id] = opened
+            too_many = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - _MOST_OPEN)]
+        for other in [*too_many, *([opened] if twin else [])]:
+            other.close()
+        return twin or opened
+
+
+def _read(source: FrameSource, clip_id: str, frames: list[int]) -> tuple[UInt8Array, list[float]]:
+    try:
+        block = source.read(frames)
+    except KeyError as exc:
+        raise DecodeError(
+            f"{clip_id}: no frame {frames[-1]}; expected one from {source.index[0]} to {source.index[-1]}"
+        ) from exc
+    return block.rgb, block.time.tolist()
+
+
+def _jpeg(rgb: UInt8Array, quality: int) -> bytes:
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return bytes(jpeg)

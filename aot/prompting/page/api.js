@@ -1,0 +1,65 @@
+// What the server is asked. Every address is below the page's own, which begins with the token.
+
+export class ApiError extends Error {
+  constructor(message, status, body) {
+    super(message);
+    this.status = status;
+    this.body = body;
+  }
+}
+
+async function ask(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("the server does not answer; is it still running?", 0, null);
+  }
+  if (response.ok) return response;
+  const text = await response.text();
+  let body = null;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    // plain text: what stands there is the message
+  }
+  throw new ApiError(body?.error ?? (text || response.statusText), response.status, body);
+}
+
+function withJson(method, body) {
+  return { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
+const query = (values) => new URLSearchParams(values).toString();
+
+export const session = async () => (await ask("api/session")).json();
+
+export const clips = async (revision) => (await ask(`api/clips?${query({ revision })}`)).json();
+
+export const clip = async (id) => (await ask(`api/clip?${query({ clip: id })}`)).json();
+
+export const thumbnail = async (id, signal) => (await ask(`api/thumbnail?${query({ clip: id })}`, { signal })).blob();
+
+/** A frame's picture, and its presentation time in s. */
+export async function frame(id, number, signal) {
+  const response = await ask(`api/frame?${query({ clip: id, frame: number })}`, { signal });
+  const time = Number(response.headers.get("X-Frame-Time"));
+  return { picture: await createImageBitmap(await response.blob()), time };
+}
+
+/** Masks of the objects that `objects` prompt on a frame, with pictures to lay over it. */
+export async function masks(id, number, objects) {
+  const answer = await (await ask("api/masks", withJson("POST", { clip: id, frame: number, objects }))).json();
+  return Promise.all(
+    answer.masks.map(async ({ png, ...mask }) => ({ ...mask, picture: png ? await decoded(png) : null })),
+  );
+}
+
+export const save = async (id, version, objects) =>
+  (await ask("api/entry", withJson("PUT", { clip: id, version, objects }))).json();
+
+async function decoded(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return createImageBitmap(new Blob([bytes], { type: "image/png" }));
+}

@@ -1,0 +1,615 @@
+// The page: which clip and frame are shown, what keys and clicks mean, when things are saved.
+
+import * as api from "./api.js";
+import { ClipListView } from "./clip-list.js";
+import { ClipPrompts } from "./prompts.js";
+import { Side, maskFacts, partsOf } from "./side.js";
+import { Stage } from "./stage.js";
+
+const SAVE_AFTER_MS = 150;
+const TRY_AGAIN_MS = 3000;
+const LOOK_AGAIN_MS = 4000;
+const READY_AFTER_MS = 400;
+const MOST_PICTURES = 48;
+const CROSS_STEP = 10;
+
+const $ = (id) => document.getElementById(id);
+
+const state = {
+  session: null,
+  clips: [],
+  revision: "",
+  clip: null, // {id, info, prompts, version, pattern}
+  frame: 0,
+  time: 0,
+  masks: [],
+  selected: null,
+  isDirty: false,
+  isSaving: false,
+  conflict: null,
+};
+
+const pictures = new Map();
+let clipAsked = 0;
+let frameAbort = null;
+let masksRunning = false;
+let masksWanted = false;
+let saveTimer = null;
+let readyTimer = null;
+
+const stage = new Stage($("stage"), $("canvas"), {
+  point: (xy, label) => addPoint(xy, label),
+  box: (box) => change(() => state.clip.prompts.setBox(state.frame, box)),
+  move: (id, index, xy) => change(() => state.clip.prompts.movePoint(id, state.frame, index, xy)),
+  resize: (id, box) => change(() => state.clip.prompts.setBox(state.frame, box, id)),
+  select: (selected) => select(selected),
+  zoom: (percent) => ($("zoom-fit").textContent = `${percent} %`),
+});
+const list = new ClipListView($("clip-list"), (id) => openClip(id));
+const side = new Side({
+  choose: (id) => chooseObject(id),
+  rename: (id, name) => change(() => state.clip.prompts.rename(id, name)),
+  removeObject: (id) => change(() => state.clip.prompts.removeObject(id)),
+  select: (selected) => select(selected),
+  remove: (part) => removePart(part),
+  go: (frame) => showFrame(frame),
+});
+
+// Clips -----------------------------------------------------------------------------------------------------------
+
+async function begin() {
+  try {
+    state.session = await api.session();
+    const { dataset, manifest, segmenter, segmenter_note: note, run_command: command, palette } = state.session;
+    $("dataset").textContent = dataset;
+    $("manifest").textContent = manifest;
+    $("manifest").title = manifest;
+    $("segmenter").textContent = segmenter ? `masks by ${segmenter}` : "no masks";
+    $("segmenter").title = note;
+    $("run-command").textContent = command;
+    if (note) tell(segmenter ? `Masks come from ${segmenter}, the best that is ready here.` : "No masks are shown.", false, note);
+    stage.palette = palette;
+    await refreshClips();
+    setSaved("saved", "good");
+    const first = state.clips.find((clip) => clip.state === "no prompt") ?? state.clips[0];
+    if (first) await openClip(first.clip_id);
+    setInterval(lookAgain, LOOK_AGAIN_MS);
+  } catch (error) {
+    tell(error.message, true);
+    setSaved("not connected", "bad");
+  }
+}
+
+async function refreshClips() {
+  const answer = await api.clips(state.revision);
+  if (!answer.clips) return;
+  state.revision = answer.revision;
+  state.clips = answer.clips;
+  showClips();
+}
+
+function showClips() {
+  const wanted = $("clip-filter").value;
+  const text = $("clip-search").value.trim().toLowerCase();
+  const shown = state.clips.filter(
+    (clip) => (!wanted || clip.state === wanted) && (!text || clip.clip_id.toLowerCase().includes(text)),
+  );
+  list.show(shown);
+  const prompted = state.clips.filter((clip) => clip.state !== "no prompt").length;
+  const total = `${prompted} of ${state.clips.length} prompted`;
+  $("clips-count").textContent = shown.length === state.clips.length ? total : `${shown.length} shown, ${total}`;
+  $("clips-empty").hidden = shown.length > 0;
+}
+
+/** Take in what others have changed on the disk. */
+async function lookAgain() {
+  if (document.hidden || state.conflict) return;
+  try {
+    const before = state.revision;
+    await refreshClips();
+    const { clip } = state;
+    if (before === state.revision || !clip || state.isDirty || state.isSaving) return;
+    const now = await api.clip(clip.id);
+    if (clip !== state.clip || state.isDirty || state.isSaving || seenAs(now) === clip.seenAs) return;
+    adopt(now);
+    tell("The prompts of this clip were changed on the disk; you see them as they are now.");
+  } catch (error) {
+    tell(error.message, true);
+  }
+}
+
+async function openClip(id) {
+  if (state.clip?.id === id) return;
+  if (!(await flush())) return;
+  clipAsked += 1;
+  const asked = clipAsked;
+  list.select(id);
+  $("clip-name").textContent = id;
+  $("clip-name").title = id;
+  // Until the clip is there nothing can be clicked: it would be meant for this one and reach the one before.
+  state.clip = { id, info: null, prompts: new ClipPrompts([]) };
+  state.masks = [];
+  $("stage").classList.add("loading");
+  $("stage").ariaLabel = `${id} is being opened`;
+  render();
+  try {
+    const info = await api.clip(id);
+    if (asked !== clipAsked) return;
+    state.clip = { id, info };
+    clearPictures();
+    stage.open(info.width, info.height);
+    $("stage").classList.remove("loading");
+    for (const input of [$("frame-range"), $("frame-number")]) {
+      input.min = info.first;
+      input.max = info.last;
+    }
+    showStageMessage("");
+    adopt(info);
+    await showFrame(state.clip.prompts.frames.find((frame) => frame >= info.first && frame <= info.last) ?? info.first);
+  } catch (error) {
+    if (asked !== clipAsked) return;
+    $("stage").classList.remove("loading");
+    stage.open(0, 0);
+    stage.draw();
+    showStageMessage(error.message);
+  }
+}
+
+/** Show a clip's prompts as the server has them. */
+function adopt(told) {
+  const { objects, version, pattern } = told;
+  Object.assign(state.clip, { prompts: new ClipPrompts(objects), version, pattern, seenAs: seenAs(told) });
+  state.selected = null;
+  state.masks = [];
+  render();
+  findMasks();
+}
+
+/** What the server says of a clip's prompts, to tell whether it says the same later. */
+function seenAs({ objects, pattern }) {
+  return JSON.stringify([objects, pattern]);
+}
+
+async function nextUnprompted() {
+  const place = state.clips.findIndex((clip) => clip.clip_id === state.clip?.id);
+  const inOrder = [...state.clips.slice(place + 1), ...state.clips.slice(0, place)];
+  const next = inOrder.find((clip) => clip.state === "no prompt");
+  if (next) await openClip(next.clip_id);
+  else tell(`Every other clip has a prompt. Next: ${state.session.run_command}`);
+}
+
+async function accept() {
+  if (!state.clip?.info || !(await flush())) return;
+  if (!state.clip.prompts.entries.length) {
+    tell("This clip has no prompt yet: click the object first, or go on with N.");
+    return;
+  }
+  await refreshClips().catch((error) => tell(error.message, true));
+  await nextUnprompted();
+}
+
+// Frames ----------------------------------------------------------------------------------------------------------
+
+async function showFrame(number) {
+  const { clip } = state;
+  if (!clip?.info) return;
+  state.frame = Math.min(Math.max(Math.round(number), clip.info.first), clip.info.last);
+  state.masks = [];
+  state.selected = null;
+  render();
+  findMasks();
+  frameAbort?.abort();
+  frameAbort = new AbortController();
+  const frame = state.frame;
+  try {
+    const { picture, time } = await pictureOf(clip, frame, frameAbort.signal);
+    if (clip !== state.clip || frame !== state.frame) return;
+    state.time = time;
+    showStageMessage("");
+    stage.update({ picture });
+    render();
+  } catch (error) {
+    if (error.name === "AbortError" || clip !== state.clip || frame !== state.frame) return;
+    stage.update({ picture: null });
+    showStageMessage(error.message);
+  }
+}
+
+async function pictureOf(clip, frame, signal) {
+  const known = pictures.get(frame);
+  if (known) return known;
+  const found = await api.frame(clip.id, frame, signal);
+  if (clip !== state.clip) return found;
+  pictures.set(frame, found);
+  if (pictures.size > MOST_PICTURES) {
+    const [oldest, old] = pictures.entries().next().value;
+    pictures.delete(oldest);
+    old.picture.close();
+  }
+  return found;
+}
+
+function clearPictures() {
+  for (const { picture } of pictures.values()) picture.close();
+  pictures.clear();
+}
+
+function showStageMessage(text) {
+  $("stage-message").hidden = !text;
+  $("stage-message").textContent = text;
+}
+
+// Prompts ---------------------------------------------------------------------------------------------------------
+
+/** Make a change, show it, find its masks and save it. */
+function change(make) {
+  if (!state.clip?.info) return;
+  make();
+  state.isDirty = true;
+  state.selected = null;
+  afterChange();
+}
+
+function afterChange() {
+  setSaved("saving", "");
+  render();
+  findMasks();
+  clearTimeout(saveTimer);
+  saveTimer = setTimeout(save, SAVE_AFTER_MS);
+}
+
+function addPoint(xy, label) {
+  const { prompts } = state.clip ?? {};
+  if (!prompts) return;
+  if (prompts.at(prompts.active, state.frame)?.mask) {
+    tell("A mask stands alone on its frame: delete it first, or choose another frame or object.");
+    return;
+  }
+  change(() => prompts.addPoint(state.frame, xy, label));
+}
+
+function chooseObject(id) {
+  if (!state.clip?.info) return;
+  state.clip.prompts.choose(id);
+  state.selected = null;
+  render();
+  say(`object ${id} ${state.clip.prompts.name(id)}`);
+}
+
+function select(selected) {
+  state.selected = selected;
+  if (selected && selected.id !== state.clip.prompts.active) state.clip.prompts.choose(selected.id);
+  render();
+}
+
+function removePart(part) {
+  change(() => state.clip.prompts.remove(state.clip.prompts.active, state.frame, part));
+}
+
+function removeSelected() {
+  const { prompts } = state.clip;
+  const id = prompts.active;
+  const parts = partsOf(prompts.at(id, state.frame));
+  const part = state.selected?.id === id ? state.selected.part : parts.at(-1);
+  if (part) removePart(part);
+}
+
+function travel(direction) {
+  const { prompts } = state.clip ?? {};
+  if (!prompts || !prompts[direction]()) return;
+  state.isDirty = true;
+  state.selected = null;
+  say(direction === "undo" ? "undone" : "redone");
+  afterChange();
+}
+
+/** Ask for the masks of this frame; the newest question follows when the one under way is answered. */
+async function findMasks() {
+  clearTimeout(readyTimer);
+  masksWanted = true;
+  if (masksRunning || !state.session?.segmenter) return;
+  masksRunning = true;
+  while (masksWanted) {
+    masksWanted = false;
+    const { clip, frame } = state;
+    if (!clip?.info) break;
+    const objects = clip.prompts.on(frame);
+    if (!objects.length) {
+      makeReady();
+      setMasks([]);
+      continue;
+    }
+    $("busy").hidden = false;
+    try {
+      const found = await api.masks(clip.id, frame, objects);
+      if (clip === state.clip && frame === state.frame) setMasks(found);
+    } catch (error) {
+      if (clip === state.clip && frame === state.frame) setMasks([]);
+      tell(error.message, true);
+    }
+  }
+  $("busy").hidden = true;
+  masksRunning = false;
+}
+
+/** Let the server encode a frame on which somebody rests, so that the first click is answered quickly. */
+function makeReady() {
+  const { clip, frame } = state;
+  readyTimer = setTimeout(() => {
+    if (clip === state.clip && frame === state.frame) api.masks(clip.id, frame, []).catch(() => {});
+  }, READY_AFTER_MS);
+}
+
+function setMasks(masks) {
+  state.masks = masks;
+  render();
+  const { prompts, info } = state.clip;
+  const mask = masks.find((other) => other.object_id === prompts.active);
+  if (mask) say(mask.note || `object ${mask.object_id}: ${maskFacts(mask, info)}`);
+}
+
+// Saving ----------------------------------------------------------------------------------------------------------
+
+async function save() {
+  clearTimeout(saveTimer);
+  const { clip } = state;
+  if (state.isSaving || !state.isDirty || !clip?.info || state.conflict) return;
+  state.isSaving = true;
+  state.isDirty = false;
+  try {
+    const saved = await api.save(clip.id, clip.version, clip.prompts.entries);
+    Object.assign(clip, { version: saved.version, pattern: saved.pattern, seenAs: seenAs(saved) });
+    setSaved("saved", "good");
+    noteState(clip.id, saved);
+    if (!clip.prompts.entries.length && saved.pattern && clip === state.clip) adopt(saved);
+  } catch (error) {
+    state.isDirty = true;
+    if (error.status === 409) askWhose(clip, error.body);
+    else {
+      setSaved("not saved", "bad");
+      tell(`Not saved: ${error.message}`, true);
+      if (error.status === 0) saveTimer = setTimeout(save, TRY_AGAIN_MS);
+    }
+    return;
+  } finally {
+    state.isSaving = false;
+  }
+  if (state.isDirty) await save();
+  else render();
+}
+
+/** Save what is not saved yet; returns whether everything is. */
+async function flush() {
+  while (state.isSaving) await new Promise((resolve) => setTimeout(resolve, 20));
+  if (state.isDirty) await save();
+  if (state.isDirty && !state.conflict) say("not saved");
+  return !state.isDirty;
+}
+
+function noteState(id, saved) {
+  const known = state.clips.find((clip) => clip.clip_id === id);
+  if (!known || (known.state === saved.state && known.num_objects === saved.num_objects)) return;
+  Object.assign(known, { state: saved.state, num_objects: saved.num_objects, pattern: saved.pattern });
+  showClips();
+  list.select(id);
+}
+
+function askWhose(clip, theirs) {
+  state.conflict = { clip, theirs };
+  setSaved("changed by somebody else", "warn");
+  $("conflict-clip").textContent = clip.id;
+  $("conflict-theirs").textContent = inWords(theirs.objects);
+  $("conflict-yours").textContent = inWords(clip.prompts.entries);
+  $("conflict").showModal();
+}
+
+function settleConflict(keepsOwn) {
+  const { clip, theirs } = state.conflict;
+  state.conflict = null;
+  $("conflict").close();
+  if (keepsOwn) {
+    clip.version = theirs.version;
+    state.isDirty = true;
+    save();
+    return;
+  }
+  state.isDirty = false;
+  setSaved("saved", "good");
+  if (clip === state.clip) adopt(theirs);
+}
+
+function inWords(objects) {
+  if (!objects.length) return "(no prompt)";
+  return objects
+    .map((entry) => {
+      const parts = partsOf(entry).map((part) => `  ${part.meaning}: ${part.text}`);
+      return [`object ${entry.id} ${entry.name ?? ""}, frame ${entry.frame}`, ...parts].join("\n");
+    })
+    .join("\n");
+}
+
+// Showing ---------------------------------------------------------------------------------------------------------
+
+function render() {
+  const { clip, frame } = state;
+  const prompts = clip?.prompts;
+  const isOpen = Boolean(clip?.info);
+  for (const id of ["accept", "zoom-in", "zoom-out", "zoom-fit", "add-object", "frame-range", "frame-number"]) {
+    $(id).disabled = !isOpen;
+  }
+  $("undo").disabled = !prompts?.past.length;
+  $("redo").disabled = !prompts?.future.length;
+  $("previous-frame").disabled = !isOpen || frame <= clip.info.first;
+  $("next-frame").disabled = !isOpen || frame >= clip.info.last;
+  if (!prompts) return;
+  const colour = (id) => stage.colour(id);
+  const size = { width: clip.info?.width ?? 1, height: clip.info?.height ?? 1 };
+  side.show({ prompts, frame, masks: state.masks, size, selected: state.selected, colour, pattern: clip.pattern });
+  stage.update({ entries: prompts.on(frame), active: prompts.active, selected: state.selected, masks: state.masks });
+  if (!isOpen) return;
+  $("frame-range").value = frame;
+  $("frame-range").setAttribute("aria-valuetext", `frame ${frame} of ${clip.info.first} to ${clip.info.last}`);
+  if (document.activeElement !== $("frame-number")) $("frame-number").value = frame;
+  $("frame-facts").textContent = `of ${clip.info.last} · ${state.time.toFixed(2)} s`;
+  $("stage").ariaLabel = `Frame ${frame} of ${clip.id}, ${prompts.on(frame).length} prompts on it`;
+  const span = Math.max(1, clip.info.last - clip.info.first);
+  $("marks").replaceChildren(
+    ...prompts.entries.map((entry) => {
+      const mark = document.createElement("span");
+      mark.style.left = `${(100 * (entry.frame - clip.info.first)) / span}%`;
+      mark.style.background = colour(entry.id);
+      return mark;
+    }),
+  );
+}
+
+function tell(text, isBad = false, why = "") {
+  $("notice-text").textContent = text;
+  $("notice-why").hidden = !why;
+  $("notice-why").onclick = () => tell(why, isBad);
+  $("notice").classList.toggle("bad", isBad);
+  $("notice").hidden = false;
+}
+
+function say(text) {
+  $("live").textContent = text;
+}
+
+function setSaved(text, kind) {
+  $("saved").textContent = text;
+  $("saved").className = `state ${kind}`;
+}
+
+// Keys ------------------------------------------------------------------------------------------------------------
+
+function crossKey(event) {
+  const step = event.shiftKey ? 1 : CROSS_STEP;
+  const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+  if (event.key in moves) {
+    stage.moveCross(...moves[event.key]);
+    say(stage.cross.join(", "));
+  } else if (event.key === " ") addPoint([...stage.cross], 1);
+  else if (event.key.toLowerCase() === "x") addPoint([...stage.cross], 0);
+  else if (event.key.toLowerCase() === "b") {
+    const box = stage.crossCorner();
+    if (box) change(() => state.clip.prompts.setBox(state.frame, box));
+    else say("corner of a box");
+  } else if (event.key === "Escape") toggleCross();
+  else return false;
+  return true;
+}
+
+function toggleCross() {
+  const isOn = stage.toggleCross();
+  $("crosshair").ariaPressed = String(isOn);
+  if (isOn) $("stage").focus();
+  say(isOn ? "crosshair on" : "crosshair off");
+}
+
+function goToPrompted(direction) {
+  const frames = state.clip?.prompts.frames ?? [];
+  const next = direction > 0 ? frames.find((f) => f > state.frame) : frames.findLast((f) => f < state.frame);
+  if (next !== undefined) showFrame(next);
+}
+
+function toggleMasks() {
+  const areShown = !stage.areMasksShown;
+  $("show-masks").ariaPressed = String(areShown);
+  stage.update({ areMasksShown: areShown });
+}
+
+function openNeighbour(step) {
+  const id = list.neighbour(step);
+  if (id) openClip(id);
+}
+
+function startNaming() {
+  document.querySelector(`[data-focus="name-${state.clip?.prompts.active}"]`)?.focus();
+}
+
+const KEYS = {
+  ArrowLeft: (event) => showFrame(state.frame - (event.shiftKey ? 10 : 1)),
+  ArrowRight: (event) => showFrame(state.frame + (event.shiftKey ? 10 : 1)),
+  ArrowUp: () => openNeighbour(-1),
+  ArrowDown: () => openNeighbour(1),
+  Home: () => showFrame(state.clip?.info?.first ?? 0),
+  End: () => showFrame(state.clip?.info?.last ?? 0),
+  "[": () => goToPrompted(-1),
+  "]": () => goToPrompted(1),
+  Enter: () => accept(),
+  n: () => nextUnprompted(),
+  z: (event) => travel(event.shiftKey ? "redo" : "undo"),
+  y: () => travel("redo"),
+  o: () => addObject(),
+  r: () => startNaming(),
+  Delete: () => state.clip?.info && removeSelected(),
+  Backspace: () => state.clip?.info && removeSelected(),
+  c: () => state.clip?.info && toggleCross(),
+  m: () => toggleMasks(),
+  "+": () => stage.zoom(1.5),
+  "=": () => stage.zoom(1.5),
+  "-": () => stage.zoom(1 / 1.5),
+  0: () => stage.fit(),
+  "?": () => $("help").showModal(),
+};
+
+function addObject() {
+  if (!state.clip?.info) return;
+  state.clip.prompts.addObject();
+  state.selected = null;
+  render();
+  say(`object ${state.clip.prompts.active}`);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  const { target } = event;
+  const isText = target.matches("input:not([type=range]), select, textarea");
+  if (isText && event.key === "Escape") target.blur();
+  if (isText && event.key === "Enter" && target.matches("input")) {
+    target.blur();
+    $("stage").focus({ preventScroll: true });
+    return;
+  }
+  if (isText) return;
+  const isUndo = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z";
+  if ((event.ctrlKey || event.metaKey || event.altKey) && !isUndo) return;
+  if (target.matches("button, a") && (event.key === "Enter" || event.key === " ")) return;
+  if (stage.cross && !isUndo && state.clip?.info && crossKey(event)) {
+    event.preventDefault();
+    return;
+  }
+  if (target.matches("input[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key)) return;
+  const digit = /^[1-9]$/.test(event.key);
+  const action = digit ? () => chooseObject(Number(event.key)) : KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
+  if (!action) return;
+  event.preventDefault();
+  action(event);
+});
+
+$("undo").addEventListener("click", () => travel("undo"));
+$("redo").addEventListener("click", () => travel("redo"));
+$("zoom-in").addEventListener("click", () => stage.zoom(1.5));
+$("zoom-out").addEventListener("click", () => stage.zoom(1 / 1.5));
+$("zoom-fit").addEventListener("click", () => stage.fit());
+$("crosshair").addEventListener("click", () => state.clip?.info && toggleCross());
+$("show-masks").addEventListener("click", toggleMasks);
+$("accept").addEventListener("click", accept);
+$("next-unprompted").addEventListener("click", nextUnprompted);
+$("add-object").addEventListener("click", addObject);
+$("previous-frame").addEventListener("click", () => showFrame(state.frame - 1));
+$("next-frame").addEventListener("click", () => showFrame(state.frame + 1));
+$("frame-range").addEventListener("input", (event) => showFrame(Number(event.target.value)));
+$("frame-number").addEventListener("change", (event) => showFrame(Number(event.target.value)));
+$("clip-search").addEventListener("input", showClips);
+$("clip-filter").addEventListener("change", showClips);
+$("help-button").addEventListener("click", () => $("help").showModal());
+$("notice-close").addEventListener("click", () => ($("notice").hidden = true));
+$("take-theirs").addEventListener("click", () => settleConflict(false));
+$("keep-yours").addEventListener("click", () => settleConflict(true));
+$("conflict").addEventListener("cancel", (event) => event.preventDefault());
+window.addEventListener("beforeunload", (event) => {
+  if (state.isDirty || state.isSaving) event.preventDefault();
+});
+
+begin();

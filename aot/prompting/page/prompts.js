@@ -1,0 +1,168 @@
+// One clip's prompts and their history. Knows the manifest's words and nothing of the page.
+//
+// An entry is one object's prompt on one frame: {id, frame, name?, box?, points?, labels?, mask?, query_points?}.
+// Entries are never changed, only replaced: so a step of the history is a list of them.
+
+const MOST_STEPS = 500;
+
+export class ClipPrompts {
+  constructor(entries) {
+    this.past = [];
+    this.future = [];
+    const active = Math.min(...entries.map((entry) => entry.id), Infinity);
+    this.now = { entries, named: {}, added: [], active: Number.isFinite(active) ? active : 1 };
+  }
+
+  get entries() {
+    return this.now.entries;
+  }
+
+  get active() {
+    return this.now.active;
+  }
+
+  /** Ids of all objects, those without a prompt yet among them. */
+  get ids() {
+    const ids = new Set([...this.now.entries.map((entry) => entry.id), ...this.now.added, this.now.active]);
+    return [...ids].sort((a, b) => a - b);
+  }
+
+  get frames() {
+    return [...new Set(this.now.entries.map((entry) => entry.frame))].sort((a, b) => a - b);
+  }
+
+  name(id) {
+    const named = this.now.entries.find((entry) => entry.id === id && entry.name);
+    return named?.name ?? this.now.named[id] ?? "";
+  }
+
+  at(id, frame) {
+    return this.now.entries.find((entry) => entry.id === id && entry.frame === frame);
+  }
+
+  on(frame) {
+    return this.now.entries.filter((entry) => entry.frame === frame).sort((a, b) => a.id - b.id);
+  }
+
+  /** Choosing an object is no step of its own; it is remembered with the next one. */
+  choose(id) {
+    const added = this.ids.includes(id) ? this.now.added : [...this.now.added, id];
+    this.now = { ...this.now, active: id, added };
+  }
+
+  addObject() {
+    this.choose(Math.max(0, ...this.ids) + 1);
+  }
+
+  rename(id, name) {
+    const own = this.now.entries.filter((entry) => entry.id === id);
+    const bearers = own.some((entry) => entry.name) ? own.filter((entry) => entry.name) : own.slice(0, 1);
+    const entries = this.now.entries.map((entry) => (bearers.includes(entry) ? withName(entry, name) : entry));
+    this.#step({ entries, named: { ...this.now.named, [id]: name } });
+  }
+
+  addPoint(frame, point, label) {
+    const entry = this.#begun(frame);
+    this.#put({ ...entry, points: [...(entry.points ?? []), point], labels: [...labelsOf(entry), label] });
+  }
+
+  movePoint(id, frame, index, point) {
+    const entry = this.at(id, frame);
+    this.#put({ ...entry, points: entry.points.map((other, number) => (number === index ? point : other)) });
+  }
+
+  setBox(frame, box, id = this.now.active) {
+    this.#put({ ...(this.at(id, frame) ?? this.#begun(frame)), box });
+  }
+
+  /** Take one part out of an entry: {kind: "box" | "mask" | "query_points"} or {kind: "point", index}. */
+  remove(id, frame, part) {
+    const entry = { ...this.at(id, frame) };
+    if (part.kind === "point") {
+      const keep = (_, number) => number !== part.index;
+      entry.labels = labelsOf(entry).filter(keep);
+      entry.points = entry.points.filter(keep);
+    } else {
+      delete entry[part.kind];
+    }
+    this.#put(entry);
+  }
+
+  removeObject(id) {
+    const entries = this.now.entries.filter((entry) => entry.id !== id);
+    const added = this.now.added.filter((other) => other !== id);
+    const left = [...new Set([...entries.map((entry) => entry.id), ...added])].sort((a, b) => a - b);
+    const nearest = left.findLast((other) => other < id) ?? left[0] ?? 1;
+    this.#step({ entries, added, active: this.now.active === id ? nearest : this.now.active, named: omit(this.now.named, id) });
+  }
+
+  /** Go back a step; returns whether there was one. */
+  undo() {
+    return this.#go(this.past, this.future);
+  }
+
+  redo() {
+    return this.#go(this.future, this.past);
+  }
+
+  #go(from, to) {
+    if (!from.length) return false;
+    to.push(this.now);
+    this.now = from.pop();
+    return true;
+  }
+
+  #begun(frame) {
+    const id = this.now.active;
+    const entry = this.at(id, frame) ?? { id, frame };
+    const isFirst = !this.now.entries.some((other) => other.id === id);
+    return isFirst && this.now.named[id] ? withName(entry, this.now.named[id]) : entry;
+  }
+
+  /** Put an entry where it was, or at the end; one that says nothing any more goes, its name to the next. */
+  #put(entry) {
+    const isSame = (other) => other.id === entry.id && other.frame === entry.frame;
+    const clean = cleaned(entry);
+    const place = this.now.entries.findIndex(isSame);
+    let entries = [...this.now.entries];
+    if (!clean) {
+      const name = this.name(entry.id);
+      entries.splice(place, 1);
+      const heir = entries.findIndex((other) => other.id === entry.id);
+      if (name && heir >= 0 && !entries.some((other) => other.id === entry.id && other.name)) {
+        entries[heir] = withName(entries[heir], name);
+      }
+      this.#step({ entries, named: { ...this.now.named, [entry.id]: name }, added: [...this.now.added, entry.id] });
+      return;
+    }
+    if (place < 0) entries.push(clean);
+    else entries[place] = clean;
+    this.#step({ entries });
+  }
+
+  #step(changes) {
+    this.past.push(this.now);
+    if (this.past.length > MOST_STEPS) this.past.shift();
+    this.future = [];
+    this.now = { ...this.now, ...changes };
+  }
+}
+
+/** Labels as they are meant: none given means that all points lie on the object. */
+export function labelsOf(entry) {
+  return entry.labels?.length ? entry.labels : (entry.points ?? []).map(() => 1);
+}
+
+function withName(entry, name) {
+  return name ? { ...entry, name } : omit(entry, "name");
+}
+
+function cleaned(entry) {
+  const { points = [], labels = [], ...rest } = entry;
+  if (points.length) return { ...rest, points, labels };
+  return rest.box || rest.mask || rest.query_points?.length ? rest : null;
+}
+
+function omit(values, key) {
+  return Object.fromEntries(Object.entries(values).filter(([name]) => name !== String(key)));
+}

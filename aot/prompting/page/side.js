@@ -1,0 +1,154 @@
+// The right-hand side: objects, the parts of the prompt on this frame, the prompted frames.
+
+import { labelsOf } from "./prompts.js";
+
+const $ = (id) => document.getElementById(id);
+
+export class Side {
+  /** handlers: choose(id), rename(id, name), removeObject(id), select(part), remove(part), go(frame) */
+  constructor(handlers) {
+    this.handlers = handlers;
+  }
+
+  /** Draw everything anew; what has the keyboard keeps it. */
+  show({ prompts, frame, masks, size, selected, colour, pattern }) {
+    const focused = document.activeElement?.dataset?.focus;
+    const caret = document.activeElement?.selectionStart;
+    $("pattern-note").hidden = !pattern;
+    $("pattern-note").textContent = pattern
+      ? `From the entry "${pattern}". A change gives this clip an entry of its own.`
+      : "";
+    const parts = partsOf(prompts.at(prompts.active, frame));
+    $("objects").replaceChildren(...prompts.ids.map((id) => this.#object(id, prompts, frame, masks, size, colour(id))));
+    $("parts").replaceChildren(
+      ...parts.map((part) => this.#part(part, prompts.active, selected, colour(prompts.active))),
+    );
+    $("parts-empty").hidden = parts.length > 0;
+    $("prompted-frames").replaceChildren(...prompts.frames.map((number) => this.#frame(number, prompts, frame, colour)));
+    if (!focused) return;
+    const again = document.querySelector(`[data-focus="${CSS.escape(focused)}"]`);
+    if (again && again !== document.activeElement) {
+      again.focus({ preventScroll: true });
+      if (caret != null && again.setSelectionRange) again.setSelectionRange(caret, caret);
+    }
+  }
+
+  #object(id, prompts, frame, masks, size, colour) {
+    const row = make("li", { className: `object${id === prompts.active ? " active" : ""}` });
+    row.style.setProperty("--swatch", colour);
+    const swatch = make("button", { type: "button", className: "swatch", textContent: String(id) });
+    swatch.ariaPressed = String(id === prompts.active);
+    swatch.ariaLabel = `Object ${id}${prompts.name(id) ? `, ${prompts.name(id)}` : ""}`;
+    swatch.title = id < 10 ? `Object ${id} (${id})` : `Object ${id}`;
+    swatch.dataset.focus = `object-${id}`;
+    swatch.addEventListener("click", () => this.handlers.choose(id));
+    const name = make("input", { type: "text", value: prompts.name(id), placeholder: "name", autocomplete: "off" });
+    name.ariaLabel = `Name of object ${id}`;
+    name.dataset.focus = `name-${id}`;
+    name.dataset.object = String(id);
+    name.addEventListener("change", () => this.handlers.rename(id, name.value.trim()));
+    const remove = make("button", { type: "button", className: "plain", title: `Delete object ${id}` });
+    remove.ariaLabel = `Delete object ${id} with all its prompts`;
+    remove.dataset.focus = `delete-${id}`;
+    remove.append(cross());
+    remove.addEventListener("click", () => this.handlers.removeObject(id));
+    row.append(swatch, name, remove, facts(id, prompts, frame, masks, size));
+    return row;
+  }
+
+  #part(part, id, selected, colour) {
+    const isSelected = selected?.id === id && sameParts(selected.part, part);
+    const row = make("li", { className: `part${isSelected ? " selected" : ""}` });
+    row.style.setProperty("--swatch", colour);
+    const what = make("button", { type: "button", className: "plain what" });
+    what.ariaPressed = String(isSelected);
+    what.dataset.focus = `part-${part.kind}-${part.index ?? ""}`;
+    const sign = make("span", { className: `sign ${part.kind}`, textContent: part.sign });
+    sign.ariaHidden = "true";
+    what.append(sign, make("span", { className: "visually-hidden", textContent: part.meaning }), part.text);
+    what.addEventListener("click", () => this.handlers.select({ id, part }));
+    const remove = make("button", { type: "button", className: "plain", title: "Delete (Delete)" });
+    remove.ariaLabel = `Delete ${part.meaning} ${part.text}`;
+    remove.dataset.focus = `remove-${part.kind}-${part.index ?? ""}`;
+    remove.append(cross());
+    remove.addEventListener("click", () => this.handlers.remove(part));
+    row.append(what, remove);
+    return row;
+  }
+
+  #frame(number, prompts, frame, colour) {
+    const go = make("button", { type: "button", className: "plain" });
+    go.ariaCurrent = String(number === frame);
+    go.dataset.focus = `frame-${number}`;
+    const ids = prompts.on(number).map((entry) => entry.id);
+    const label = make("span", { className: "numbers", textContent: `frame ${number}` });
+    const dots = make("span", { className: "dots" });
+    dots.append(
+      ...ids.map((id) => {
+        const dot = make("span", {});
+        dot.style.background = colour(id);
+        return dot;
+      }),
+      make("span", { className: "visually-hidden", textContent: `object ${ids.join(", ")}` }),
+    );
+    go.append(label, dots);
+    go.addEventListener("click", () => this.handlers.go(number));
+    const row = make("li", {});
+    row.append(go);
+    return row;
+  }
+}
+
+/** The parts of one entry, in words. */
+export function partsOf(entry) {
+  if (!entry) return [];
+  const parts = [];
+  const labels = labelsOf(entry);
+  if (entry.box) {
+    const [x0, y0, x1, y1] = entry.box;
+    parts.push({ kind: "box", sign: "□", meaning: "box", text: `${x0}, ${y0} – ${x1}, ${y1}` });
+  }
+  (entry.points ?? []).forEach(([x, y], index) => {
+    const meaning = labels[index] ? "point on the object" : "point beside the object";
+    parts.push({ kind: "point", index, sign: labels[index] ? "+" : "−", meaning, text: `${x}, ${y}` });
+  });
+  if (entry.mask) parts.push({ kind: "mask", sign: "▦", meaning: "mask file", text: entry.mask });
+  if (entry.query_points?.length) {
+    const text = `${entry.query_points.length} to track`;
+    parts.push({ kind: "query_points", sign: "◆", meaning: "query points", text });
+  }
+  return parts;
+}
+
+function facts(id, prompts, frame, masks, size) {
+  const mask = masks.find((other) => other.object_id === id);
+  const line = make("span", { className: "facts muted numbers" });
+  line.id = `facts-${id}`;
+  if (mask?.note) line.textContent = mask.note;
+  else if (mask) line.textContent = maskFacts(mask, size);
+  else if (prompts.at(id, frame)) line.textContent = "…";
+  else {
+    const frames = prompts.entries.filter((entry) => entry.id === id).map((entry) => entry.frame);
+    line.textContent = frames.length ? `prompted on frame ${frames.sort((a, b) => a - b).join(", ")}` : "no prompt yet";
+  }
+  return line;
+}
+
+export function maskFacts(mask, size) {
+  const share = ((100 * mask.area) / (size.width * size.height)).toFixed(1);
+  return `${mask.area.toLocaleString("en")} px (${share} %), score ${mask.score.toFixed(2)}`;
+}
+
+function sameParts(a, b) {
+  return a.kind === b.kind && a.index === b.index;
+}
+
+function make(name, properties) {
+  return Object.assign(document.createElement(name), properties);
+}
+
+function cross() {
+  const template = document.createElement("template");
+  template.innerHTML = '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 4l8 8M12 4l-8 8"/></svg>';
+  return template.content.firstChild;
+}

@@ -1,0 +1,350 @@
+"""The prompt page in a real browser: click, look, save, and run with what was saved."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aot.prompts import load_manifest
+from aot.run import main as run_main
+from tests.prompting.prompt_server import prompt_server
+from tests.synthetic import moving_square, write_video
+
+WIDTH, HEIGHT, FRAMES = 320, 240, 12
+FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
+DATASET = ["dataset=videos", "dataset.root=clips"]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rgb = moving_square(FRAMES, WIDTH, HEIGHT)
+    return write_video(tmp_path_factory.mktemp("video") / "a.mp4", rgb)
+
+
+@pytest.fixture
+def folder(video: Path, tmp_path: Path) -> Path:
+    (tmp_path / "clips" / "day 1").mkdir(parents=True)
+    for name in ("a.mp4", "b.mp4", "day 1/<b>&c.mp4"):
+        shutil.copy(video, tmp_path / "clips" / name)
+    return tmp_path
+
+
+@pytest.fixture
+def address(folder: Path) -> Iterator[str]:
+    with prompt_server(folder, *DATASET, *FAST) as url:
+        yield url
+
+
+class Page:
+    """The page in the words of somebody who uses it; places are source pixels."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        page.goto(url)
+        page.wait_for_selector("#saved.good")
+        page.wait_for_selector(".clip-row[aria-selected=true]")
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        box = self.page.locator("#stage").bounding_box()
+        scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
+        left = box["x"] + (box["width"] - WIDTH * scale) / 2
+        top = box["y"] + (box["height"] - HEIGHT * scale) / 2
+        return left + (x + 0.5) * scale, top + (y + 0.5) * scale
+
+    def click(self, x: float, y: float, **options: Any) -> None:
+        self.page.mouse.click(*self.at(x, y), **options)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*self.at(*start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.at(*end), steps=4)
+        self.page.mouse.up()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def area(self, object_id: int = 1) -> int:
+        """The mask's area as the page tells it, when it is there."""
+        facts = self.page.locator(f"#facts-{object_id}")
+        facts.filter(has_text="score").wait_for()
+        return int(re.match(r"([\d,]+) px", facts.inner_text())[1].replace(",", ""))  # type: ignore[index]
+
+    def area_other_than(self, area: int, object_id: int = 1) -> int:
+        other = re.compile(rf"^(?!{area:,} px).*score")
+        self.page.locator(f"#facts-{object_id}").filter(has_text=other).wait_for()
+        return self.area(object_id)
+
+    def open(self, clip_id: str) -> None:
+        self.page.locator(".clip-row", has=self.page.get_by_text(clip_id, exact=True)).click()
+        self.wait_open(clip_id)
+
+    def wait_open(self, clip_id: str) -> None:
+        self.page.locator(f"#stage[aria-label*='of {clip_id}']").wait_for()
+
+    def frame(self) -> int:
+        return int(self.page.locator("#frame-number").input_value())
+
+    def wait_saved(self) -> None:
+        self.page.locator("#saved", has_text=re.compile("^saved$")).wait_for()
+
+    def wait_named(self, name: str) -> None:
+        from playwright.sync_api import expect
+
+        expect(self.page.locator(".object input").first).to_have_value(name, timeout=20_000)
+
+    def objects(self) -> list[str]:
+        return self.page.locator(".object input").evaluate_all("all => all.map((input) => input.value)")
+
+    def parts(self) -> list[str]:
+        return [text.replace("\n", " ") for text in self.page.locator("#parts .what").all_inner_texts()]
+
+
+def entry(folder: Path, clip_id: str) -> list[Any]:
+    return list(load_manifest(folder / "clips" / "prompts.yaml").clips[clip_id].objects)
+
+
+def test_from_the_first_click_to_the_run(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    page = Page(new_page(), address)
+    page.open("a")
+    page.click(18, 30)
+    alone = page.area()
+    assert 300 <= alone <= 500, "the square has 400 px"
+    page.click(26, 30, button="right")
+    less = page.area_other_than(alone)
+    page.press("z")
+    assert page.area_other_than(less) == alone
+    page.press("Shift+Z")
+    assert page.area_other_than(alone) == less
+    page.press("Control+z")
+    page.drag((6, 18), (29, 41))
+    page.page.locator("#parts .what", has_text="box").wait_for()
+    by_box = page.area()
+    assert 300 <= by_box <= 500
+    page.page.get_by_label("Name of object 1").fill("square")
+    page.press("Enter", "2", "ArrowRight", "ArrowRight", "ArrowRight")
+    assert page.frame() == 3
+    page.click(200, 200)
+    page.click(210, 120, button="right")
+    page.page.keyboard.down("Alt")
+    page.click(230, 140)
+    page.page.keyboard.up("Alt")
+    page.area(2)
+    page.wait_saved()
+
+    first, second = entry(folder, "a")
+    assert (first.id, first.name, first.frame, first.labels) == (1, "square", 0, (1,))
+    assert first.box == pytest.approx((6, 18, 29, 41), abs=1)
+    assert first.points[0] == pytest.approx((18, 30), abs=1)
+    assert (second.id, second.frame, second.labels) == (2, 3, (1, 0, 0))
+    assert second.points[1] == pytest.approx((210, 120), abs=1)
+
+    page.page.reload()
+    page = Page(page.page, address)
+    page.open("a")
+    assert page.frame() == 0
+    assert page.objects() == ["square", ""]
+    assert page.area() == by_box
+    page.press("2", "]")
+    assert page.frame() == 3
+    assert len(page.parts()) == 3
+    page.press("Delete", "Delete", "Delete")
+    page.wait_saved()
+    assert [item.id for item in entry(folder, "a")] == [1]
+
+    assert run(folder, "dataset.include=[a]") == 0
+    page.page.locator(".clip-row", has_text="done").wait_for()
+
+
+def run(folder: Path, *arguments: str) -> int:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return run_main([*DATASET, *FAST, *arguments])
+    finally:
+        os.chdir(before)
+
+
+def test_everything_without_a_mouse(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    page = Page(new_page(), address)
+    page.wait_open("a")
+    page.press("c", *["ArrowLeft"] * 14, *["ArrowUp"] * 9, "Space")
+    page.area()
+    page.press("x", "Escape", "Delete", "Escape")
+    page.press("c", "Escape", "c")
+    page.press(*["ArrowLeft"] * 15, *["ArrowUp"] * 10, "Shift+ArrowLeft", "b")
+    page.press(
+        *["ArrowRight"] * 2, *["ArrowDown"] * 2, *["Shift+ArrowRight"] * 3, *["Shift+ArrowDown"] * 2, "b", "Escape"
+    )
+    page.page.locator("#parts .what", has_text="box").wait_for()
+    page.press("o", "r")
+    page.page.keyboard.type("other")
+    page.press("Enter", "End")
+    assert page.frame() == FRAMES - 1
+    page.press("c", "Space", "Escape", "Home")
+    assert page.frame() == 0
+    page.wait_saved()
+    first, second = entry(folder, "a")
+    assert first.box == (9, 20, 32, 42)
+    assert first.labels == (1,)
+    assert (second.id, second.name, second.frame, second.points) == (2, "other", FRAMES - 1, ((160, 120),))
+    page.press("Enter")
+    page.wait_open("b")
+    page.press("n")
+    page.wait_open("day 1/<b>&c")
+    page.press("ArrowUp")
+    page.wait_open("b")
+    page.press("?")
+    assert page.page.locator("#help").is_visible()
+    page.press("Escape")
+    assert not page.page.locator("#help").is_visible()
+
+
+def test_points_are_moved_and_boxes_resized(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    page = Page(new_page(), address)
+    page.open("b")
+    page.drag((10, 18), (40, 60))
+    page.click(100, 100)
+    page.drag((100, 100), (20, 30))
+    page.drag((40, 60), (30, 42))
+    page.wait_saved()
+    (item,) = entry(folder, "b")
+    assert item.points[0] == pytest.approx((20, 30), abs=1)
+    assert item.box == pytest.approx((10, 18, 30, 42), abs=1)
+    page.click(20, 30)
+    assert page.page.locator(".part.selected").count() == 1
+    page.press("Delete")
+    page.wait_saved()
+    assert entry(folder, "b")[0].points == ()
+
+
+def test_zooming_in_clicks_finer(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    page = Page(new_page(), address)
+    page.open("b")
+    page.page.mouse.move(*page.at(18, 30))
+    for _ in range(6):
+        page.page.mouse.wheel(0, -300)
+    page.page.locator("#zoom-fit", has_text="4000 %").wait_for()
+    page.page.mouse.click(*page.at(18, 30))
+    page.wait_saved()
+    assert entry(folder, "b")[0].points[0] == pytest.approx((18, 30), abs=0.11)
+
+
+def test_what_somebody_else_changed_is_asked_about(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    page = Page(new_page(expected=("409",)), address)
+    page.open("a")
+    page.click(18, 30)
+    page.wait_saved()
+    manifest = folder / "clips" / "prompts.yaml"
+    theirs = manifest.read_text().replace("- {id: 1, ", "- {id: 1, name: theirs, ") + "# by hand\n"
+    manifest.write_text(theirs)
+    page.click(60, 100)
+    page.page.locator("#conflict").wait_for()
+    assert "theirs" in page.page.locator("#conflict-theirs").inner_text()
+    assert "60, 100" in page.page.locator("#conflict-yours").inner_text()
+    assert manifest.read_text() == theirs
+    page.page.get_by_text("Take what is on the disk").click()
+    page.wait_named("theirs")
+    assert len(page.parts()) == 1
+    manifest.write_text(manifest.read_text().replace("theirs", "mine"))
+    page.click(60, 100)
+    page.page.locator("#conflict").wait_for()
+    page.page.get_by_text("Keep yours").click()
+    page.wait_saved()
+    (item,) = entry(folder, "a")
+    assert (item.name, len(item.points)) == ("theirs", 2)
+    assert "# by hand" in manifest.read_text()
+
+
+def test_a_change_on_the_disk_is_shown_by_itself(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    page = Page(new_page(expected=("422",)), address)
+    page.open("a")
+    manifest = folder / "clips" / "prompts.yaml"
+    manifest.write_text("clips: {'*': {objects: [{id: 4, name: <i>all</i>, box: [8, 20, 28, 40]}]}}")
+    page.wait_named("<i>all</i>")
+    assert "From the entry" in page.page.locator("#pattern-note").inner_text()
+    page.page.locator("#clips-count", has_text="3 of 3").wait_for()
+    manifest.write_text("clips: {a: {objects: [{id: 0}]}}")
+    page.page.locator("#notice-text", has_text="greater than or equal to 1").wait_for()
+
+
+def test_mistakes_are_told_and_not_saved(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    page = Page(new_page(expected=("422",)), address)
+    page.open("a")
+    page.click(60, 100, button="right")
+    page.page.locator("#notice-text", has_text="begins with background points alone").wait_for()
+    assert page.page.locator("#saved").inner_text() == "not saved"
+    page.click(18, 30)
+    page.wait_saved()
+    assert entry(folder, "a")[0].labels == (0, 1)
+
+
+def test_names_are_text(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    """A manifest and a file name with markup in them are shown as they are written."""
+    evil = "<img src=x onerror=\\\"document.title='owned'\\\">"
+    (folder / "clips" / "prompts.yaml").write_text(
+        f'clips: {{"day 1/<b>&c": {{objects: [{{id: 1, name: "{evil}", box: [8, 20, 28, 40]}}]}}}}'
+    )
+    page = Page(new_page(), address)
+    page.open("day 1/<b>&c")
+    page.wait_named(evil.replace("\\", ""))
+    assert page.page.locator(".clip-row b, .object img, #conflict img").count() == 0
+    assert page.page.title() == "Prompts · aot"
+
+
+def test_thousands_of_clips(video: Path, tmp_path: Path, new_page: Callable[..., Any]) -> None:
+    for number in range(3000):
+        path = tmp_path / "clips" / f"day{number // 100:02d}" / f"ep_{number:04d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(video, path)
+    with prompt_server(tmp_path, *DATASET, *FAST) as url:
+        raw = new_page()
+        asked: list[str] = []
+        raw.on("request", lambda request: "thumbnail" in request.url and asked.append(request.url))
+        page = Page(raw, url)
+        raw.locator("#clips-count", has_text="0 of 3000").wait_for()
+        raw.locator(".clip-row img").first.wait_for()
+        assert raw.locator(".clip-row").count() < 40
+        raw.locator("#clip-list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
+        raw.locator(".clip-row", has_text="ep_2999").wait_for()
+        page.open("day29/ep_2999")
+        page.click(18, 30)
+        assert page.area() > 0
+        assert len(asked) < 60
+        raw.locator("#clip-search").fill("EP_1234")
+        assert raw.locator(".clip-row").count() == 1
+        raw.locator("#clip-search").fill("nothing")
+        assert raw.locator("#clips-empty").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_and_the_layout(
+    scheme: str, address: str, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]
+) -> None:
+    page = Page(new_page(color_scheme=scheme), address)
+    page.open("a")
+    page.click(18, 30)
+    page.area()
+    page.press("2")
+    assert_accessible(page.page)
+    width, height = page.page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+    assert (width, height) == (1280, 720)
+    page.press("?")
+    assert_accessible(page.page)
+
+
+def test_a_clip_that_cannot_be_read_says_why(folder: Path, new_page: Callable[..., Any]) -> None:
+    (folder / "clips" / "broken.mp4").write_text("not a video")
+    with prompt_server(folder, *DATASET, *FAST) as url:
+        page = Page(new_page(expected=("422",)), url)
+        page.page.locator(".clip-row", has_text="broken").click()
+        page.page.locator("#stage-message", has_text="cannot be read as a video").wait_for()
+        page.open("a")
+        page.click(18, 30)
+        assert page.area() > 0

@@ -1,0 +1,276 @@
+"""Manifests that people wrote, changed one entry at a time: everything else stays, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from aot.errors import ConfigError
+from aot.prompting.manifest_file import ManifestConflict, ManifestFile, version_of
+from aot.prompts import ClipEntry, load_manifest
+
+WRITTEN_BY_PEOPLE = """\
+# The kitchen, filmed in May.
+clips:
+  # day one
+  teapot:                       # the blue one
+    objects:
+      # its body
+      - id: 1
+        name: teapot
+        frame: 0                # the lid is still on
+        box: [410, 348, 522, 420]
+        points: [[462, 388], [445, 372]]  # handle and spout
+        labels: [1, 1]
+      - {id: 2, frame: 30, mask: masks/teapot_2.png}   # drawn by hand
+  'day1/*':                     # a fixed camera
+    objects: [{id: 1, box: [567.5, 405, 646, 496]}]
+
+  gone:                         # no such video any more
+    objects:
+    - id: 7
+      query_points: [[0, 600, 465]]
+# the end
+"""
+
+
+def entry(*objects: dict[str, object]) -> ClipEntry:
+    return ClipEntry.model_validate({"objects": objects})
+
+
+NEW = entry({"id": 1, "name": "pan", "points": [[3, 4.5]], "labels": [1]})
+
+
+def saved(path: Path, clip_id: str, wanted: ClipEntry | None) -> str:
+    """Save one entry on top of what is there, and read the text again; it must hold what was meant."""
+    before = load_manifest(path).clips if path.exists() and path.read_bytes().strip() else {}
+    ManifestFile(path).save(clip_id, wanted, version_of(before.get(clip_id)))
+    expected = {key: other for key, other in before.items() if key != clip_id} | ({clip_id: wanted} if wanted else {})
+    assert load_manifest(path).clips == expected
+    return path.read_text()
+
+
+def people(tmp_path: Path, text: str = WRITTEN_BY_PEOPLE) -> Path:
+    path = tmp_path / "prompts.yaml"
+    path.write_text(text)
+    return path
+
+
+def removed_and_added(before: str, after: str) -> tuple[list[str], list[str]]:
+    old, new = before.splitlines(), after.splitlines()
+    return [line for line in old if line not in new], [line for line in new if line not in old]
+
+
+class TestText:
+    def test_a_new_clip_is_added_at_the_end_and_nothing_else_is_touched(self, tmp_path: Path) -> None:
+        after = saved(people(tmp_path), "pan", NEW)
+        head, _, tail = WRITTEN_BY_PEOPLE.partition("# the end")
+        line = "      - {id: 1, name: pan, frame: 0, points: [[3, 4.5]], labels: [1]}\n"
+        assert after == f"{head}  pan:\n    objects:\n{line}# the end{tail}"
+
+    def test_a_changed_object_keeps_its_comments_and_its_form(self, tmp_path: Path) -> None:
+        first = {"id": 1, "name": "teapot", "box": [410, 348, 522, 420], "points": [[462, 388], [9, 8]]}
+        second = {"id": 2, "frame": 30, "mask": "masks/teapot_2.png"}
+        after = saved(people(tmp_path), "teapot", entry({**first, "labels": [1, 0]}, second))
+        gone, come = removed_and_added(WRITTEN_BY_PEOPLE, after)
+        assert [line.split("#")[0].strip() for line in gone] == ["points: [[462, 388], [445, 372]]", "labels: [1, 1]"]
+        assert [line.split("#")[0].strip() for line in come] == ["points: [[462, 388], [9, 8]]", "labels: [1, 0]"]
+        assert "# handle and spout" in come[0]
+
+    def test_an_object_is_taken_out_and_another_put_in(self, tmp_path: Path) -> None:
+        wanted = entry({"id": 2, "frame": 30, "mask": "masks/teapot_2.png"}, {"id": 3, "frame": 4, "box": [1, 2, 3, 4]})
+        after = saved(people(tmp_path), "teapot", wanted)
+        assert "- {id: 2, frame: 30, mask: masks/teapot_2.png}   # drawn by hand" in after
+        assert "      - {id: 3, frame: 4, box: [1, 2, 3, 4]}\n  'day1/*':" in after
+        for comment in ("# The kitchen", "# day one", "# the blue one", "# a fixed camera", "# the end"):
+            assert comment in after
+
+    def test_dashes_under_their_key_stay_there(self, tmp_path: Path) -> None:
+        after = saved(
+            people(tmp_path), "gone", entry({"id": 7, "query_points": [[0, 601, 465]]}, {"id": 8, "box": [1, 2, 3, 4]})
+        )
+        assert "    objects:\n    - id: 7\n      query_points: [[0, 601, 465]]\n    - {id: 8," in after
+
+    def test_an_entry_is_taken_out_with_its_lines(self, tmp_path: Path) -> None:
+        after = saved(people(tmp_path), "gone", None)
+        assert after == WRITTEN_BY_PEOPLE.replace(
+            WRITTEN_BY_PEOPLE[WRITTEN_BY_PEOPLE.index("  gone:") :], "# the end\n"
+        )
+
+    def test_the_last_entry_leaves_a_manifest_without_clips(self, tmp_path: Path) -> None:
+        path = people(tmp_path, "# mine\nclips:\n  a: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n")
+        assert saved(path, "a", None) == "# mine\nclips: {}\n"
+        assert saved(path, "b", NEW).startswith("# mine\nclips:\n  b:\n    objects:\n      - {id: 1,")
+
+    def test_a_new_file_says_who_wrote_it(self, tmp_path: Path) -> None:
+        after = saved(tmp_path / "new" / "prompts.yaml", "day1/cam 2/ep_003", NEW)
+        assert after.startswith("# Which objects to follow")
+        assert "  day1/cam 2/ep_003:\n    objects:\n      - {id: 1, name: pan," in after
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "clips: {}",
+            "{clips: {a: {objects: [{id: 1, box: [1, 2, 3, 4]}]}}}",
+            "clips: {a: {objects: [{id: 1, box: [1, 2, 3, 4]}]}}  # short",
+            "clips:\n      a:\n            objects:\n                  - id: 1\n                    box: [1, 2, 3, 4]",
+            "clips:\n  a: &same\n    objects: [{id: 1, box: [1, 2, 3, 4]}]\n  b: *same\n",
+            "clips:\n  a:\n    objects:\n      - id: 1\n        box: [1, 2, 3, 4]\n"
+            "        name: |-\n          two\n\n          lines\n\n\n",
+            "clips:\r\n  a:\r\n    objects:\r\n      - {id: 1, box: [1, 2, 3, 4]}\r\n"
+            "  z:  # é\r\n    objects: [{id: 1, box: [1, 2, 3, 4]}]\r\n",
+        ],
+        ids=["empty", "no clips", "braces", "clips in braces", "deep", "anchors", "block text", "CRLF"],
+    )
+    def test_forms_that_people_write(self, text: str, tmp_path: Path) -> None:
+        path = tmp_path / "prompts.yaml"
+        path.write_bytes(text.encode())
+        saved(path, "new", NEW)
+        saved(path, "a", entry({"id": 1, "box": [1, 2, 3, 5]}, {"id": 2, "points": [[1, 1]]}))
+        saved(path, "new", None)
+        assert (b"\r\n" in text.encode()) == (b"\r\n" in path.read_bytes())
+
+    @pytest.mark.parametrize(
+        "name", ["no", "1e3", "12:30:00", "a: b", "- x", "é #1", "\u2028", "<b>&amp;", "'", "*", " "]
+    )
+    def test_names_that_yaml_takes_for_something_else(self, name: str, tmp_path: Path) -> None:
+        saved(people(tmp_path), "pan", entry({"id": 1, "name": name, "box": [1, 2, 3, 4]}))
+        saved(people(tmp_path), f"{name}/x", NEW)
+
+    def test_json_stays_json(self, tmp_path: Path) -> None:
+        path = tmp_path / "prompts.json"
+        path.write_text(
+            '{"clips": {"é": {"objects": [{"id": 1, "box": [1, 2, 3, 4]}]},'
+            ' "b": {"objects": [{"id": 2, "box": [1, 2, 3, 4]}]}}}'
+        )
+        saved(path, "é", NEW)
+        assert list(json.loads(path.read_text())["clips"]) == ["é", "b"]
+        saved(path, "é", None)
+
+    @given(data=st.data())
+    @settings(
+        max_examples=40,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    def test_any_sequence_of_changes(self, data: st.DataObject, tmp_path: Path) -> None:
+        """Whatever is saved after whatever: the file holds just that, and people's comments."""
+        path = people(tmp_path)
+        file = ManifestFile(path)
+        expected = dict(file.entries)
+        numbers = st.floats(0, 999).map(lambda value: round(value, 1))
+        points = st.lists(st.tuples(numbers, numbers), min_size=1, max_size=3)
+        names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=6)
+        for _ in range(data.draw(st.integers(1, 6))):
+            clip_id = data.draw(st.sampled_from(["teapot", "gone", "new", "a b"]))
+            frames = data.draw(st.lists(st.integers(0, 3), max_size=3, unique=True))
+            name = data.draw(names)
+            objects = [{"id": 1, "frame": frame, "name": name, "points": data.draw(points)} for frame in frames]
+            wanted = entry(*objects) if objects else None
+            file.save(clip_id, wanted, version_of(expected.pop(clip_id, None)))
+            expected |= {clip_id: file.entries[clip_id]} if wanted else {}  # in the order of the file
+            assert wanted is None or set(expected[clip_id].objects) == set(wanted.objects)
+            assert load_manifest(path).clips == expected == file.entries
+            assert all(comment in path.read_text() for comment in ("# The kitchen", "# a fixed camera", "# the end"))
+
+
+class TestFile:
+    def test_what_somebody_else_changed_is_told_and_not_overwritten(self, tmp_path: Path) -> None:
+        path = people(tmp_path)
+        file = ManifestFile(path)
+        version = version_of(file.entries["teapot"])
+        path.write_text(WRITTEN_BY_PEOPLE.replace("[410, 348", "[400, 348"))
+        with pytest.raises(ManifestConflict, match=r"'teapot'.*changed on the disk") as caught:
+            file.save("teapot", NEW, version)
+        assert caught.value.theirs is not None
+        assert caught.value.theirs.objects[0].box == (400, 348, 522, 420)
+        assert "[400, 348" in path.read_text()
+        file.save("teapot", NEW, version_of(caught.value.theirs))
+        assert load_manifest(path).clips["teapot"] == NEW
+
+    def test_a_change_of_another_clip_is_taken_in(self, tmp_path: Path) -> None:
+        path = people(tmp_path)
+        file = ManifestFile(path)
+        path.write_text(WRITTEN_BY_PEOPLE.replace("id: 7", "id: 8").replace("# the end", "# the very end"))
+        file.save("teapot", NEW, version_of(file.entries["teapot"]))
+        assert load_manifest(path).clips["gone"].objects[0].id == 8
+        assert "# the very end" in path.read_text()
+
+    def test_a_deleted_entry_is_a_conflict_too(self, tmp_path: Path) -> None:
+        path = people(tmp_path)
+        file = ManifestFile(path)
+        version = version_of(file.entries["teapot"])
+        path.unlink()
+        with pytest.raises(ManifestConflict) as caught:
+            file.save("teapot", NEW, version)
+        assert caught.value.theirs is None
+        assert not path.exists()
+
+    def test_a_change_in_the_last_moment_is_noticed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = people(tmp_path)
+        file = ManifestFile(path)
+        real = file._changed
+
+        def meanwhile(clip_id: str, wanted: ClipEntry | None) -> bytes:
+            path.write_text("clips: {}\n")
+            return real(clip_id, wanted)
+
+        monkeypatch.setattr(file, "_changed", meanwhile)
+        with pytest.raises(ManifestConflict):
+            file.save("pan", NEW, version_of(None))
+        assert path.read_text() == "clips: {}\n"
+
+    def test_a_manifest_with_mistakes_is_left_alone(self, tmp_path: Path) -> None:
+        path = people(tmp_path)
+        file = ManifestFile(path)
+        path.write_text("clips: {teapot: {objects: [{id: 0}]}}")
+        with pytest.raises(ConfigError, match="greater than or equal to 1"):
+            file.save("pan", NEW, version_of(None))
+        assert path.read_text() == "clips: {teapot: {objects: [{id: 0}]}}"
+        assert "gone" in file.entries, "what was known stays known"
+        with pytest.raises(ConfigError, match="mistake"):
+            ManifestFile(path)
+
+    def test_what_cannot_be_changed_alone_is_refused(self, tmp_path: Path) -> None:
+        text = "clips:\n  0o7: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n  b: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n"
+        path = people(tmp_path, text)
+        with pytest.raises(ConfigError, match="'0o7': its entry cannot be changed here without changing others"):
+            saved(path, "0o7", NEW)
+        assert path.read_text() == text
+
+    def test_a_link_stays_a_link_and_the_mode_stays(self, tmp_path: Path) -> None:
+        path = people(tmp_path)
+        path.chmod(0o664)
+        link = tmp_path / "link.yaml"
+        link.symlink_to(path)
+        saved(link, "pan", NEW)
+        assert link.is_symlink()
+        assert path.stat().st_mode & 0o777 == 0o664
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["link.yaml", "prompts.yaml"]
+
+    def test_readers_see_the_old_or_the_new_file(self, tmp_path: Path) -> None:
+        path = people(tmp_path)
+        file, stop, seen = ManifestFile(path), threading.Event(), []
+
+        def read() -> None:
+            while not stop.is_set():
+                seen.append("teapot" in load_manifest(path).clips)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            for number in range(20):
+                before = file.entries.get("pan")
+                file.save("pan", entry({"id": 1, "box": [0, 0, 1 + number, 9]}), version_of(before))
+        finally:
+            stop.set()
+            reader.join()
+        assert seen
+        assert all(seen)
