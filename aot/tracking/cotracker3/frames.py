@@ -35,7 +35,7 @@ class FrameReader:
         self._resolution, self._device = resolution, device
         self.num_frames = len(frames) if isinstance(frames, np.ndarray) else None
         blocks = _blocks_of(frames)
-        self.can_be_read_again = iter(blocks) is not blocks
+        self.can_be_read_again = not isinstance(blocks, Iterator)
         first_pass = iter(blocks)
         first = next(first_pass, None)
         if first is None or not len(first):
@@ -43,12 +43,12 @@ class FrameReader:
         self._check(first)
         self.size = (first.shape[1], first.shape[2])
         self._blocks: Iterable[UInt8Array] = blocks
-        self._begun: Iterator[UInt8Array] = chain([first], first_pass)
+        self._begun: Iterator[UInt8Array] | None = chain([first], first_pass)
 
     def __call__(self) -> Iterator[Tensor]:
         """Every frame as (1, 3, h, w) float32 on the device, values 0..255."""
-        blocks, self._begun = self._begun, iter(self._blocks)
-        for block in blocks:
+        begun, self._begun = self._begun, None
+        for block in self._blocks if begun is None else begun:
             self._check(block)
             for frame in upload(block, self._device):
                 yield resized(frame, self._resolution)
