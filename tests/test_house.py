@@ -110,7 +110,7 @@ def test_an_installed_wheel_is_whole(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             *(sys.executable, "-m", "aot.run", "dataset=demo", "dataset.include=[late]", "frame_interval=8"),
-            "segmenter=grabcut",
+            *("segmenter=grabcut", "tracker=lucas_kanade"),
         ],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": str(tmp_path / "site")},
