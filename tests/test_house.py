@@ -41,7 +41,7 @@ ORDER = [
         "aot.memory",
         "aot.retry",
     ],
-    ["aot.prompts", "aot.prompt_import"],
+    ["aot.prompts", "aot.prompt_import", "aot.overlay_look"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
     ["aot.pipeline"],
@@ -50,7 +50,8 @@ ORDER = [
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.evaluate", "aot.export", "aot.sweep", "aot.verify", "aot.status", "aot.cancel"],
+    ["aot.prompting"],
+    ["aot.run", "aot.evaluate", "aot.export", "aot.sweep", "aot.verify", "aot.status", "aot.cancel", "aot.prompt"],
 ]
 
 
@@ -92,7 +93,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("role", "part"), sorted(set(OPTIONS)), ids="/".join)
+@pytest.mark.parametrize(("role", "part"), sorted(set(OPTIONS)), ids=str)
 def test_every_part_inherits_its_roles_contract_test(role: str, part: str) -> None:
     """A test class in tests/<role>/ that inherits a contract makes the part."""
     tested = [
