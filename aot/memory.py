@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
-from typing import Any
 
 
-def room_bytes(part: Any) -> int:
-    """Memory that a part can still get on the device it runs on.
+def room_bytes(part: object) -> int:
+    """Memory that a part can still get on the device it runs on; see `aot.devices` for how it says which."""
+    if str(getattr(part, "device_name", "cpu")).startswith("cuda"):
+        import torch
 
-    Args:
-        part: one with an attribute `device` (cpu, cuda, auto, …) runs there, any other one on the CPU.
-    """
-    device = getattr(part, "device", "cpu")
-    if device != "cpu":
-        import torch  # whoever has a device has imported it, or is about to
-
-        if torch.cuda.is_available():
-            free, _ = torch.cuda.mem_get_info()
-            # What torch has reserved and does not use is free for us too.
-            return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+        free, _ = torch.cuda.mem_get_info()
+        # What torch has reserved and does not use is free for us too.
+        return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
     return host_room_bytes()
 
 

@@ -31,17 +31,9 @@ GROUPS = {
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    [
-        "aot.paths",
-        "aot.mask_images",
-        "aot.frame_files",
-        "aot.self_checks",
-        "aot.checkpoints",
-        "aot.devices",
-        "aot.memory",
-        "aot.retry",
-    ],
-    ["aot.prompts", "aot.prompt_import", "aot.overlay_look"],
+    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints", "aot.devices"],
+    ["aot.memory", "aot.retry", "aot.overlay_look", "aot.pages"],
+    ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
     ["aot.pipeline"],
@@ -51,7 +43,7 @@ ORDER = [
     ["aot.compose"],
     ["aot.launching"],
     ["aot.prompting"],
-    ["aot.run", "aot.evaluate", "aot.export", "aot.sweep", "aot.verify", "aot.status", "aot.cancel", "aot.prompt"],
+    ["aot.run", "aot.evaluate", "aot.export", "aot.prompt", "aot.sweep", "aot.verify", "aot.status", "aot.cancel"],
 ]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,9 @@ def test_drawings_of_a_video_that_is_gone_name_their_stage(tmp_path: Path, video
     clip = Clip("square", video, (BOX,))
     paths = RunPaths(tmp_path).clip("square")
     process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
-    drawings: dict[str, Callable[[Clip], None]] = {
-        "overlay": lambda clip: draw_clip(clip, paths, OverlayLook()),
-        "pictures": lambda clip: picture_clip(clip, paths),
-    }
-    for stage, draw in drawings.items():
+    for draw, stage in ((partial(draw_clip, look=OverlayLook()), "overlay"), (picture_clip, "pictures")):
         with pytest.raises(DecodeError, match=r"gone\.mp4") as caught:
-            draw(replace(clip, source=tmp_path / "gone.mp4"))
+            draw(replace(clip, source=tmp_path / "gone.mp4"), paths)
         assert (caught.value.clip_id, caught.value.stage) == ("square", stage)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import aot
 from aot.paths import is_alive
+from tests.faults.commands import Command
 from tests.launching.clips import Clips, assert_same_results
 from tests.waiting import until
 
@@ -93,13 +94,12 @@ def test_memory_errors_that_nobody_catches_climb_too(clips: Clips) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_puts_away_what_it_has_in_hand(clips: Clips, number: signal.Signals) -> None:
     clips.happens("b", "wait")
-    process = start(clips, "launcher.workers=1")
-    until(lambda: clips.has_happened("b", 0, "wait"))
-    (child,) = {event["pid"] for event in clips.events("started")}
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "The same command goes on" in said
+    with Command(clips, "launcher.workers=1") as command:
+        until(lambda: clips.has_happened("b", 0, "wait"))
+        (child,) = {event["pid"] for event in clips.events("started")}
+        command.send(number)
+        assert command.ends() == 130
+        assert "The same command goes on" in command.output
     assert not is_alive(child)
     whole, failed = clips.sort()
     assert (whole, failed) == ({"a"}, set())
@@ -111,11 +111,11 @@ def test_a_stopped_command_puts_away_what_it_has_in_hand(clips: Clips, number: s
 
 def test_a_killed_command_takes_its_children_along_and_its_attempt_counts(clips: Clips) -> None:
     clips.happens("b", "wait")
-    process = start(clips, "launcher.workers=1")
-    until(lambda: clips.has_happened("b", 0, "wait"))
-    (child,) = {event["pid"] for event in clips.events("started")}
-    process.kill()
-    process.communicate(timeout=60)
+    with Command(clips, "launcher.workers=1") as command:
+        until(lambda: clips.has_happened("b", 0, "wait"))
+        (child,) = {event["pid"] for event in clips.events("started")}
+        command.send(signal.SIGKILL)
+        assert command.ends() == -9
     until(lambda: not is_alive(child))
     for path in clips.root.rglob("*.h5"):
         aot.load(path)
@@ -125,17 +125,17 @@ def test_a_killed_command_takes_its_children_along_and_its_attempt_counts(clips:
     assert clips.started().count("a") == 1
 
 
+def test_the_command_itself_needs_no_models(clips: Clips) -> None:
+    code = (
+        "import sys; from aot.run import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or bool({'torch', 'sam2'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, *clips.arguments("tracker=lucas_kanade")]
+    assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def test_children_that_cannot_start_end_the_run(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     assert clips.run("launcher.workers=1") == 1
     assert clips.events("started") == []
-
-
-def start(clips: Clips, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "aot.run", *clips.arguments(*arguments)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
 
 import aot
+from tests.faults.parts import ScriptedTracker
 from tests.launching.clips import Clips
 
 
@@ -68,3 +70,26 @@ def test_what_cannot_fit_is_predicted_and_not_tried(clips: Clips, monkeypatch: p
     assert clips.attempts("b") == [(1, "oom"), (2, "oom"), (3, "oom"), (4, None)]
     assert clips.has_happened("b", 0, "nothing")
     assert not clips.has_happened("b", 1, "nothing"), "tracking began once"
+
+
+class _Large:
+    """Stands for the tensors of an attempt."""
+
+
+def test_nothing_of_an_attempt_is_held_when_the_next_one_begins(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[_Large]] = []
+
+    def run_out(self: ScriptedTracker, num_frames: int) -> None:
+        large = _Large()
+        held.append(weakref.ref(large))
+        raise MemoryError
+
+    def look(self: ScriptedTracker, num_frames: int) -> None:
+        held_then.extend(reference() is not None for reference in held)
+
+    held_then: list[bool] = []
+    monkeypatch.setattr(ScriptedTracker, "_memory_error", run_out)
+    monkeypatch.setattr(ScriptedTracker, "_nothing", look)
+    clips.happens("b", "memory_error", "memory_error", "nothing")
+    assert clips.run("launcher=inline") == 0
+    assert held_then == [False, False]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +13,11 @@ from torch.nn import functional
 
 from aot.types import BoolArray, UInt8Array
 
-Frames = Any
+Frames = UInt8Array | Iterable[UInt8Array]
 """(T, H, W, 3) uint8, or blocks of that form: an iterator, read once, or an iterable, which can be read again."""
 
 # An array is read in blocks of this many frames, as a stream would come.
 ARRAY_BLOCK = 8
-SUPPORT_SIDE = 6
 # The grid keeps this share of the width from the border.
 MARGIN_SHARE = 64
 
@@ -34,7 +32,7 @@ class FrameReader:
 
     def __init__(self, frames: Frames, resolution: tuple[int, int], device: torch.device) -> None:
         self._resolution, self._device = resolution, device
-        self.num_frames = len(frames) if hasattr(frames, "shape") else None
+        self.num_frames = len(frames) if isinstance(frames, np.ndarray) else None
         blocks = _blocks_of(frames)
         self.can_be_read_again = iter(blocks) is not blocks
         first_pass = iter(blocks)
@@ -43,7 +41,8 @@ class FrameReader:
             raise ValueError("frames: got none, expected at least one")
         self._check(first)
         self.size = (first.shape[1], first.shape[2])
-        self._blocks, self._begun = blocks, chain([first], first_pass)
+        self._blocks: Iterable[UInt8Array] = blocks
+        self._begun: Iterator[UInt8Array] = chain([first], first_pass)
 
     def __call__(self) -> Iterator[Tensor]:
         """Every frame as (1, 3, h, w) float32 on the device, values 0..255."""
@@ -60,7 +59,7 @@ class FrameReader:
 
 
 def _blocks_of(frames: Frames) -> Iterable[UInt8Array]:
-    return _ArrayBlocks(frames) if hasattr(frames, "shape") else frames
+    return _ArrayBlocks(frames) if isinstance(frames, np.ndarray) else frames
 
 
 class _ArrayBlocks:
