@@ -14,6 +14,7 @@ import yaml
 
 import aot
 from aot.compose import config_folder
+from tests.options import EMBEDDED
 
 PACKAGE = Path(aot.__file__).parent
 TESTS = Path(__file__).parent
@@ -110,7 +111,7 @@ def test_an_installed_wheel_is_whole(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             *(sys.executable, "-m", "aot.run", "dataset=demo", "dataset.include=[late]", "frame_interval=8"),
-            "segmenter=grabcut",
+            *EMBEDDED,
         ],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": str(tmp_path / "site")},
