@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aot.errors import AotError, ConfigError, WriteError
 from aot.paths import PART_SUFFIX, write_errors
@@ -107,6 +108,19 @@ CHECKPOINTS = {
 }
 
 
+@dataclass(frozen=True)
+class Weights:
+    """The weights that a part works with, as every result records them."""
+
+    file: str
+    """Its name, without the folder."""
+    sha256: str
+    checkpoint: str | None
+    """The name in the table of the published file that it is, byte for byte; None for any other."""
+    licence: str | None
+    """Of the published file; None where it is not known."""
+
+
 def require_checkpoint(name: str, given: Path | None, *, option: str, without: str) -> Path:
     """Where a model's weights lie.
 
@@ -127,6 +141,32 @@ def require_checkpoint(name: str, given: Path | None, *, option: str, without: s
     )
 
 
+def identify(path: Path) -> Weights:
+    """Say what a file of weights is, by its content; what was read once is not read again while it stays the same.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        stat = path.stat()
+        digest = _known_sha256(path.absolute(), stat.st_size, stat.st_mtime_ns)
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc}; expected a file of weights") from exc
+    published = next((known for known in CHECKPOINTS.values() if known.sha256 == digest), None)
+    return Weights(
+        file=path.name,
+        sha256=digest,
+        checkpoint=published.name if published else None,
+        licence=published.licence if published else None,
+    )
+
+
+def weights_of(part: object) -> tuple[Weights, ...]:
+    """What a part works with: its attribute `weights`; a part without weights needs none."""
+    weights: tuple[Weights, ...] = getattr(part, "weights", ())
+    return weights
+
+
 def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -135,14 +175,24 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=32)
+def _known_sha256(path: Path, num_bytes: int, mtime_ns: int) -> str:
+    """The digest of a file that has not changed since; size and time only tell one state of it from another."""
+    return sha256_of(path)
+
+
 def check(checkpoint: Checkpoint, path: Path) -> None:
     """Check a file's size and SHA-256.
 
     Raises:
-        WriteError: saying which of them differs.
+        WriteError: it is not here, cannot be read, or is not what the table says.
     """
-    with write_errors(path):
+    if not path.exists():
+        raise WriteError(f"{path} is not here")
+    try:
         size, digest = path.stat().st_size, sha256_of(path)
+    except OSError as exc:
+        raise WriteError(f"{path} cannot be read: {exc}") from exc
     if checkpoint.num_bytes is not None and size != checkpoint.num_bytes:
         raise WriteError(f"{path} has {size} bytes, expected {checkpoint.num_bytes}")
     if digest != checkpoint.sha256:
@@ -150,12 +200,25 @@ def check(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def download(
-    checkpoint: Checkpoint, folder: Path, *, base_url: str | None = None, say: Callable[[str], None] = print
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    base_url: str | None = None,
+    say: Callable[[str], None] = print,
+    on_bytes: Callable[[int], None] = lambda num_bytes: None,
 ) -> Path:
     """Fetch one file; what an earlier call left half done is gone on with.
 
     The file has the name `<file>.part` until its size and SHA-256 are those of the table.
 
+    Args:
+        checkpoint: which.
+        folder: gets the file.
+        base_url: the folder on the web; None: the table's.
+        say: called with what went wrong and is tried again.
+        on_bytes: called with the number of bytes that are here, again and again.
+    Returns:
+        The file.
     Raises:
         WriteError: it cannot be fetched or written, or is not what the table says.
     """
@@ -166,7 +229,7 @@ def download(
         folder.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _fetch(url, part, checkpoint.num_bytes)
+            _fetch(url, part, checkpoint.num_bytes, on_bytes)
             break
         except HTTPError as exc:
             raise WriteError(f"{url}: the server says {exc.code} {exc.reason}; try again later") from exc
@@ -193,7 +256,7 @@ class _BrokenOffError(Exception):
     """The server ended the transfer before the end."""
 
 
-def _fetch(url: str, part: Path, num_bytes: int | None) -> None:
+def _fetch(url: str, part: Path, num_bytes: int | None, on_bytes: Callable[[int], None]) -> None:
     """Append what is missing of a file."""
     have = _size_of(part)
     if num_bytes is not None and have >= num_bytes:
@@ -213,6 +276,7 @@ def _fetch(url: str, part: Path, num_bytes: int | None) -> None:
             while chunk := _read(response):
                 file.write(chunk)
                 received += len(chunk)
+                on_bytes(file.tell())
     if announced is not None and received < int(announced):
         raise _BrokenOffError(f"{received} of the {announced} announced bytes came")
     if num_bytes is not None and _size_of(part) < num_bytes:
@@ -255,11 +319,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not chosen:
             raise ConfigError(f"download: which? there are {', '.join(CHECKPOINTS)}")
         _ask_consent(chosen, given.accept_license)
+        return _download_all(chosen, given.folder, given.base_url)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_WRONG
-    try:
-        return _download_all(chosen, given.folder, given.base_url)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -275,7 +338,9 @@ def _download_all(chosen: Iterable[Checkpoint], folder: Path, base_url: str | No
                 print(f"{checkpoint.name}: is here already: {path}")
                 continue
             print(f"{checkpoint.name}: licence {checkpoint.licence}, {_shown_size(checkpoint)}")
-            print(f"{checkpoint.name}: {download(checkpoint, folder, base_url=base_url)}")
+            with _Display(checkpoint) as display:
+                path = download(checkpoint, folder, base_url=base_url, say=display.say, on_bytes=display.advance)
+            print(f"{checkpoint.name}: {path}")
         except AotError as error:
             hint = "; delete it and download it again" if path.exists() else ""
             print(f"{checkpoint.name}: {error}{hint}", file=sys.stderr)
@@ -291,9 +356,33 @@ def _verify(chosen: Sequence[Checkpoint], folder: Path) -> int:
             check(checkpoint, path)
             print(f"{checkpoint.name}: {path} is whole")
         except AotError as error:
-            print(f"{checkpoint.name}: {error}; delete it and download it again", file=sys.stderr)
+            hint = "delete it and download it again" if path.exists() else "download it"
+            print(f"{checkpoint.name}: {error}; {hint}", file=sys.stderr)
             exit_code = EXIT_FAILED
     return exit_code
+
+
+class _Display:
+    """A live bar on a terminal; elsewhere only what went wrong."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        console = Console(soft_wrap=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(checkpoint.name, total=checkpoint.num_bytes)
+
+    def advance(self, num_bytes: int) -> None:
+        self._progress.update(self._task, completed=num_bytes)
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
 
 
 def _chosen(names: Sequence[str]) -> list[Checkpoint]:
@@ -311,21 +400,22 @@ def _ask_consent(chosen: Sequence[Checkpoint], is_accepted: bool) -> None:
     told = "\n".join(f"{item.name}: licence {item.licence}: no commercial use" for item in bound)
     if not sys.stdin.isatty():
         raise ConfigError(f"{told}\nsay --accept-license if you agree; nothing was downloaded")
-    if input(f"{told}\nDo you agree? [y/N] ").strip().lower() not in ("y", "yes"):
+    print(f"{told}\nDo you agree? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):  # an end of input is no agreement either
         raise ConfigError("not agreed; nothing was downloaded")
 
 
 def _print_table(checkpoints: Iterable[Checkpoint], folder: Path) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "file", "size", "licence", "here"):
-        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=True)
+    rows = [("name", "file", "size", "licence", "here")]
     for item in checkpoints:
         path = folder / item.file
         part = _size_of(path.with_name(path.name + PART_SUFFIX))
         here = str(path) if path.exists() else f"{part} bytes of it" if part else "no"
         licence = item.licence + ("" if item.is_commercial_use_allowed else " (not commercial)")
-        table.add_row(item.name, item.file, _shown_size(item), licence, here)
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+        rows.append((item.name, item.file, _shown_size(item), licence, here))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
 def _shown_size(checkpoint: Checkpoint) -> str:

@@ -82,8 +82,8 @@ def _parse(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
         except HydraException as exc:
             reason = str(exc).splitlines()[0]
             mistakes.append(
-                f"{text}: not a key=value that Hydra can read ({reason}); put a value with spaces, commas, '=' or "
-                f"brackets in double quotes inside single ones: 'key=\"my value\"'"
+                f"{text}: not a key=value that Hydra can read ({reason}); put a value with spaces, commas, '=', '~' "
+                f"or brackets in double quotes inside single ones: 'key=\"my value\"'"
             )
     return parsed, mistakes
 
@@ -205,11 +205,12 @@ def _dotted(values: Any, above: str = "") -> Iterator[str]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=3)
-    if not near:  # a key without its group, "root" for "dataset.root"
-        near = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]][:3]
-    return (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else f"there are {', '.join(key for key in known if '.' not in key)}"
-    )
+    """Which of the known names, dotted or not, may be meant."""
+    group, _, own = name.rpartition(".")
+    beside = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == group}
+    near = [beside[key] for key in get_close_matches(own, beside, n=3)]
+    near = near or [key for key in known if key.rpartition(".")[2] == own][:3]  # without its group, or in a wrong one
+    near = near or ([] if beside else get_close_matches(name, known, n=3))
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"expected {', '.join(beside.values() or (key for key in known if '.' not in key))}"

@@ -13,9 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic_core import to_jsonable_python
 
+from aot.checkpoints import weights_of
 from aot.errors import ConfigError
 from aot.overlay_look import OverlayLook
 
@@ -48,7 +57,7 @@ class Selection(_Strict):
 class Output(_Strict):
     """Where results go and what is made of them besides the HDF5 files."""
 
-    root: Path
+    root: Annotated[Path, AfterValidator(Path.expanduser)]
     overlay: bool
     pictures: bool
     report: bool = True
@@ -83,15 +92,19 @@ class RunConfig(_Strict):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what decides results; not of launcher, output, paths, or which clips are chosen."""
-        # Without None, so that giving a path where there was none changes nothing either.
-        dataset = {key: value for key, value in self.dataset.arguments.items() if not isinstance(value, Path | None)}
+        """SHA-256 of what decides results; not of launcher, output, paths, or which clips are chosen.
+
+        Weights count by their content. Published ones follow from the other arguments and add nothing, whether they
+        are here already or not.
+        """
+        parts = {"dataset": self.dataset, **self._models()}
         deciding = {
-            "dataset": [self.dataset.target, dataset],
+            **{group: [part.target, _without_paths(part.arguments)] for group, part in parts.items()},
             "range": [self.selection.start_seconds, self.selection.end_seconds],
             "frame_interval": self.frame_interval,
-            **{group: [part.target, _absolute(part.arguments)] for group, part in self._models().items()},
         }
+        own = {group: digests for group, part in self._models().items() if (digests := _own_weights(part))}
+        deciding |= {"weights": own} if own else {}
         return hashlib.sha256(json.dumps(to_jsonable_python(deciding), sort_keys=True).encode()).hexdigest()
 
     @property
@@ -185,7 +198,10 @@ def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:
         bound = model.model_validate(present)
     except ValidationError as exc:
         raise ConfigError("\n".join(_describe(error, model, group) for error in exc.errors())) from exc
-    return PartConfig(name=name, target=target, arguments={key: getattr(bound, key) for key in fields})
+    values = {key: getattr(bound, key) for key in fields}
+    # In quotes, as Hydra wants it, and in YAML no shell has made a folder of `~`.
+    paths = {key: value.expanduser() for key, value in values.items() if isinstance(value, Path)}
+    return PartConfig(name=name, target=target, arguments=values | paths)
 
 
 def _absolute(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,6 +209,19 @@ def _absolute(values: Mapping[str, Any]) -> dict[str, Any]:
         key: str(value.absolute()) if isinstance(value, Path) else to_jsonable_python(value)
         for key, value in values.items()
     }
+
+
+def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    # Without None, so that giving a path where there was none changes nothing either.
+    return {key: value for key, value in values.items() if not isinstance(value, Path | None)}
+
+
+def _own_weights(part: PartConfig) -> list[str]:
+    """SHA-256 of a part's weights that are not published ones."""
+    try:
+        return [weights.sha256 for weights in weights_of(part.build()) if weights.checkpoint is None]
+    except ConfigError:  # they are missing: `aot.run` says so before anything starts, other commands need none
+        return []
 
 
 def _import(target: str) -> Any:
@@ -205,7 +234,7 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
     where = [group, *error["loc"]] if group else list(error["loc"])
     if where[0] == "selection":
         where[0] = "dataset"
-    key = ".".join(str(part) for part in where if part)
+    key = ".".join(str(part) for part in where if part != "")
     if error["type"] == "missing":
         return f"{key}: required and not given; say {key}=…"
     if error["type"] == "extra_forbidden":
@@ -216,7 +245,14 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
         near = get_close_matches(str(error["loc"][-1]), known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
         return f"{key}: no such key; {hint}"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+    expected = {"is_instance_of": "a list", "sequence_str": "a list", "path_type": "a path", "string_type": "text"}
+    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if error["type"] in expected:
+        reason = f"expected {expected[error['type']]}"
+    hint = ""
+    if error["type"] in ("path_type", "string_type") and isinstance(error["input"], int | float):
+        hint = "; a name that reads as a number wants double quotes inside single ones: 'key=\"2024\"'"
+    return f"{key}: {reason}, got {error['input']!r}{hint}"
 
 
 def _fields_at(model: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:

@@ -40,6 +40,31 @@ class ClipPaths:
         """The folder of the clip's PNG files; clips in a folder of the same name have theirs in folders below."""
         return self.root / "pictures" / self.clip_id
 
+    @property
+    def report(self) -> ClipReportPaths:
+        """The clip's part of the report."""
+        return ClipReportPaths(self.root / "report", self.clip_id)
+
+
+@dataclass(frozen=True)
+class ClipReportPaths:
+    """What the report holds of one clip."""
+
+    root: Path
+    clip_id: str
+
+    @property
+    def data(self) -> Path:
+        """What its page shows; a script, because a page on the disk may read no other file."""
+        return self.root / "data" / "clips" / f"{self.clip_id}.js"
+
+    @property
+    def video(self) -> Path:
+        return self.root / "videos" / f"{self.clip_id}.mp4"
+
+    def picture(self, frame: int) -> Path:
+        return self.root / "pictures" / self.clip_id / f"frame_{frame:06d}.jpg"
+
 
 @dataclass(frozen=True)
 class RunPaths:
@@ -66,6 +91,11 @@ class RunPaths:
     @property
     def summary(self) -> Path:
         return self.root / "summary.csv"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report; its first page is index.html."""
+        return self.root / "report"
 
     @property
     def ledgers(self) -> Path:
@@ -128,9 +158,11 @@ def write_text(path: Path, text: str) -> None:
 def remove_abandoned_parts(root: Path) -> int:
     """Delete temporary files that killed processes of this machine left below a run folder; returns how many."""
     removed = 0
-    for part in root.rglob(f".{socket.gethostname()}-*{PART_SUFFIX}"):
-        owner = part.name.removeprefix(f".{socket.gethostname()}-").split("-")[0]
-        if owner.isdecimal() and not _is_alive(int(owner)):
+    prefix = f".{socket.gethostname()}-"
+    for part in root.rglob(f"{prefix}*{PART_SUFFIX}"):
+        # Exactly two fields: what the machine "gpu-1" writes is not this machine's where this one is called "gpu".
+        owner, _, unique = part.name.removeprefix(prefix).partition("-")
+        if owner.isdecimal() and "-" not in unique and not _is_alive(int(owner)):
             part.unlink(missing_ok=True)
             removed += 1
     return removed

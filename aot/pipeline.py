@@ -7,15 +7,17 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aot.checkpoints import weights_of
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
+from aot.devices import devices_of
 from aot.errors import AotError, SegmentationError, error_context
 from aot.overlay_look import OverlayLook
 from aot.paths import ClipPaths
@@ -101,6 +103,7 @@ def process_clip(
                     _segment(frames, prompts, parts.segmenter, writer, errors, on_progress)
                 with watch.stage("query_points"):
                     queries = _choose_query_points(prompts, parts.query_sampler, writer, errors, clip)
+                on_progress("track", 0.0)
                 with watch.stage("track", frames):
                     tracks = parts.tracker.track(frames, queries)
                 with watch.stage("write"):
@@ -109,7 +112,7 @@ def process_clip(
                 summary = _summarize(
                     clip, frames, queries, tracks, in_mask, len(mask_index) > 0, settings, watch, errors
                 )
-                writer.write_provenance(_attributes(clip, frames, settings, summary), summary.object_errors)
+                writer.write_provenance(_attributes(clip, frames, parts, settings, summary), summary.object_errors)
     return summary
 
 
@@ -147,18 +150,14 @@ def picture_clip(clip: Clip, paths: ClipPaths) -> None:
 
     with error_context(clip_id=clip.clip_id, stage="pictures"), open_source(clip) as frames:
         result = load(paths.result, masks=False)
-        prompted = np.unique(np.asarray([prompt.frame for prompt in clip.prompts if prompt.is_visual], dtype=np.int64))
-        rows = np.flatnonzero(np.isin(result.index, prompted))
+        prompted = {prompt.frame for prompt in clip.prompts if prompt.is_visual}
         with MaskReader(paths.result) as reader:
-            for row in rows.tolist():
-                found = reader.row(row)
-                scores = result.mask_score[result.mask_row.tolist().index(row)] if found is not None else ()
-                masks = {
-                    int(object_id): found[column]
-                    for column, (object_id, score) in enumerate(zip(result.object_id, scores))
-                    if found is not None and not np.isnan(score)
-                }
-                write_pictures(paths.pictures, frames.read(result.index[[row]]), masks)
+            for row, scores in zip(result.mask_row.tolist(), result.mask_score):
+                masks = reader.row(row) if result.index[row] in prompted else None
+                if masks is not None:
+                    found = zip(result.object_id.tolist(), masks, scores)
+                    known = {object_id: mask for object_id, mask, score in found if not np.isnan(score)}
+                    write_pictures(paths.pictures, frames.read(result.index[[row]]), known)
 
 
 def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict[int, AotError]]:
@@ -292,8 +291,12 @@ def _summarize(
     )
 
 
-def _attributes(clip: Clip, frames: FrameSource, settings: Settings, summary: ClipSummary) -> dict[str, Any]:
+def _attributes(
+    clip: Clip, frames: FrameSource, parts: Parts, settings: Settings, summary: ClipSummary
+) -> dict[str, Any]:
     attempt = {"rung": 1, "frame_interval": settings.frame_interval, "error": None}
+    models = {"segmenter": parts.segmenter, "tracker": parts.tracker}
+    weights = [{"part": role} | asdict(file) for role, part in models.items() for file in weights_of(part)]
     return {
         **settings.provenance,
         "clip_id": clip.clip_id,
@@ -304,6 +307,8 @@ def _attributes(clip: Clip, frames: FrameSource, settings: Settings, summary: Cl
         "num_source_frames": frames.num_source_frames,
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,
+        "device": devices_of(models),
+        "weights": json.dumps(weights),
         "attempts": json.dumps([attempt]),
         "seconds": json.dumps({stage: round(value, 4) for stage, value in summary.seconds.items()}),
         "peak_memory_bytes": summary.peak_memory_bytes,

@@ -9,9 +9,11 @@ import argparse
 import fnmatch
 import hashlib
 import json
+import reprlib
 import sys
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,8 +27,11 @@ from aot.errors import ConfigError, PromptError
 from aot.mask_images import read_indices
 from aot.types import BoolArray, Clip, MaskFile, Prompt
 
-ObjectId = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True, description="the object; the same in all its entries")]
-SourceFrame = Annotated[int, Field(ge=0, strict=True, description="source frame number, from 0")]
+# Mistakes are told in these words too: "expected ⟨description⟩, got …".
+ObjectId = Annotated[
+    int, Field(ge=1, le=2**31 - 1, strict=True, description="a whole number from 1, each object its own")
+]
+SourceFrame = Annotated[int, Field(ge=0, strict=True, description="a source frame number, from 0")]
 Coordinate = Annotated[FiniteFloat, Field(description="px of the source video, pixel centres at integers")]
 
 # Looking for near names takes a moment each in a large dataset, and nobody reads thousands of lines.
@@ -39,21 +44,21 @@ class ObjectEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: ObjectId
-    name: str = ""
+    name: str = Field("", description="what people call the object")
     frame: SourceFrame = 0
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = Field(None, description="[x0, y0, x1, y1]")
     points: tuple[tuple[Coordinate, Coordinate], ...] = Field((), description="[[x, y], …]")
-    labels: tuple[Literal[0, 1], ...] = Field((), description="one a point: 1 object, 0 background; default all 1")
+    labels: tuple[Literal[0, 1], ...] = Field((), description="one a point, 1 object or 0 background; default all 1")
     mask: str | None = Field(None, description="image file, relative to the manifest; not 0 = object")
     query_points: tuple[tuple[SourceFrame, Coordinate, Coordinate], ...] = Field(
-        (), description="[[source frame, x, y], …]: track these in place of sampled points"
+        (), description="[[source frame, x, y], …], tracked in place of sampled points"
     )
 
     @field_validator("box")
     @classmethod
     def _ordered(cls, box: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
         if box is not None and not (box[0] < box[2] and box[1] < box[3]):
-            raise ValueError(f"expected [x0, y0, x1, y1] with x0 < x1 and y0 < y1, got {list(box)}")
+            raise ValueError(f"box: expected [x0, y0, x1, y1] with x0 < x1 and y0 < y1, got {list(box)}")
         return box
 
     @model_validator(mode="after")
@@ -61,9 +66,9 @@ class ObjectEntry(BaseModel):
         if self.labels and len(self.labels) != len(self.points):
             raise ValueError(f"labels: expected one a point ({len(self.points)}), got {len(self.labels)}")
         if self.mask is not None and (self.box is not None or self.points):
-            raise ValueError("a mask stands alone: leave out the box and the points of this frame")
+            raise ValueError("mask: it stands alone; leave out the box and the points of this frame")
         if self.box is None and not self.points and self.mask is None and not self.query_points:
-            raise ValueError("nothing says where the object is: expected box, points, mask or query_points")
+            raise ValueError("box, points, mask or query_points: none is there; expected what says where the object is")
         return self
 
 
@@ -72,24 +77,14 @@ class ClipEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    objects: tuple[ObjectEntry, ...] = Field(description="prompts; an object may have several, each on its own frame")
+    objects: tuple[ObjectEntry, ...] = Field(
+        min_length=1, description="prompts; an object may have several, each on its own frame"
+    )
 
     @field_validator("objects")
     @classmethod
     def _consistent(cls, objects: tuple[ObjectEntry, ...]) -> tuple[ObjectEntry, ...]:
-        mistakes = [] if objects else ["expected at least one object"]
-        for (object_id, frame), count in Counter((entry.id, entry.frame) for entry in objects).items():
-            if count > 1:
-                mistakes.append(f"object {object_id} has {count} entries on frame {frame}; write them as one")
-        for object_id in sorted({entry.id for entry in objects}):
-            entries = sorted((entry for entry in objects if entry.id == object_id), key=lambda entry: entry.frame)
-            names = sorted({entry.name for entry in entries if entry.name})
-            if len(names) > 1:
-                mistakes.append(f"object {object_id} has the names {', '.join(names)}; expected one")
-            first = next((entry for entry in entries if entry.box or entry.points or entry.mask), None)
-            if first and first.points and not first.box and first.labels and 1 not in first.labels:
-                mistakes.append(f"object {object_id} begins with background points alone; give one point the label 1")
-        if mistakes:
+        if mistakes := contradictions(objects):
             raise ValueError("; ".join(mistakes))
         return objects
 
@@ -108,14 +103,7 @@ def load_manifest(path: Path) -> Manifest:
     Raises:
         ConfigError: with all mistakes at once, each with its clip, object and reason.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(
-            f"prompt manifest {path}: cannot be read ({exc}); write one (the README shows its form) "
-            f"or name another with dataset.prompts=FILE"
-        ) from exc
-    return parse_manifest(text, path)
+    return parse_manifest(_read_text(path), path)
 
 
 def parse_manifest(text: str, path: Path) -> Manifest:
@@ -124,15 +112,9 @@ def parse_manifest(text: str, path: Path) -> Manifest:
     Raises:
         ConfigError: as `load_manifest`.
     """
-    try:
-        content = json.loads(text, object_pairs_hook=_no_repeats) if path.suffix == ".json" else _load_yaml(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as exc:
-        raise ConfigError(f"prompt manifest {path}: not valid {path.suffix.lstrip('.') or 'YAML'}: {exc}") from exc
-    try:
-        return Manifest.model_validate(content)
-    except ValidationError as exc:
-        mistakes = "\n  ".join(_describe(error, content) for error in exc.errors())
-        raise ConfigError(f"prompt manifest {path}: {exc.error_count()} mistake(s)\n  {mistakes}") from exc
+    entries, mistakes = _entries(text, path)
+    _refuse(path, mistakes)
+    return Manifest(clips=entries)
 
 
 def check_entry(clip_id: str, objects: Any) -> ClipEntry:
@@ -141,11 +123,10 @@ def check_entry(clip_id: str, objects: Any) -> ClipEntry:
     Raises:
         PromptError: with all mistakes at once.
     """
-    content = {"clips": {clip_id: {"objects": objects}}}
-    try:
-        return Manifest.model_validate(content).clips[clip_id]
-    except ValidationError as exc:
-        raise PromptError("; ".join(_describe(error, content) for error in exc.errors())) from exc
+    entries, mistakes = _checked({"clips": {clip_id: {"objects": objects}}})
+    if mistakes:
+        raise PromptError("; ".join(mistakes))
+    return entries[clip_id]
 
 
 def assign_prompts(clips: Sequence[Clip], manifest_path: Path) -> list[Clip]:
@@ -154,28 +135,46 @@ def assign_prompts(clips: Sequence[Clip], manifest_path: Path) -> list[Clip]:
     Raises:
         ConfigError: the manifest is wrong, names an unknown clip, or lacks a mask file; all mistakes at once.
     """
-    manifest = load_manifest(manifest_path)
+    entries, mistakes = _entries(_read_text(manifest_path), manifest_path)
     clip_ids = {clip.clip_id for clip in clips}
-    patterns = [key for key in manifest.clips if key not in clip_ids]
+    patterns = [key for key in entries if key not in clip_ids]
     unknown = [key for key in patterns if not fnmatch.filter(clip_ids, key)]
-    mistakes = [_unknown_clip(key, clip_ids) for key in unknown[:_MOST_MISTAKES]]
+    mistakes += [_unknown_clip(key, clip_ids) for key in unknown[:_MOST_MISTAKES]]
     if len(unknown) > _MOST_MISTAKES:
         mistakes.append(f"and {len(unknown) - _MOST_MISTAKES} more entries that are not in the dataset")
-    prompts = {key: entry_prompts(entry, manifest_path.parent) for key, entry in manifest.clips.items()}
-    for key, found in prompts.items():
-        missing = [prompt.mask.path for prompt in found if isinstance(prompt.mask, MaskFile)]
-        mistakes += [f"clip {key!r}: mask file {path} does not exist" for path in missing if not path.is_file()]
+    prompts = {key: entry_prompts(entry, manifest_path.parent) for key, entry in entries.items()}
+    mistakes += _missing_masks(prompts)
     assigned = []
     for clip in clips:
         try:
-            entry_key = clip.clip_id if clip.clip_id in prompts else best_pattern(clip.clip_id, patterns)
+            entry_key = clip.clip_id if clip.clip_id in entries else best_pattern(clip.clip_id, patterns)
             assigned.append(clip if entry_key is None else replace(clip, prompts=prompts[entry_key]))
         except ConfigError as error:
             mistakes.append(str(error))
-    if mistakes:
-        lines = "\n  ".join(mistakes)
-        raise ConfigError(f"prompt manifest {manifest_path}: {len(mistakes)} mistake(s)\n  {lines}")
+    _refuse(manifest_path, mistakes)
     return assigned
+
+
+def contradictions(objects: Sequence[ObjectEntry]) -> list[str]:
+    """What is wrong with the entries of one clip taken together."""
+    mistakes = []
+    for (object_id, frame), count in Counter((entry.id, entry.frame) for entry in objects).items():
+        if count > 1:
+            mistakes.append(f"object {object_id}: has {count} entries on frame {frame}; write them as one")
+    for object_id in sorted({entry.id for entry in objects}):
+        entries = sorted((entry for entry in objects if entry.id == object_id), key=lambda entry: entry.frame)
+        names = sorted({entry.name for entry in entries if entry.name})
+        if len(names) > 1:
+            mistakes.append(f"object {object_id}: has the names {', '.join(names)}; expected one")
+        first = next((entry for entry in entries if entry.box or entry.points or entry.mask), None)
+        if first and first.points and not first.box and first.labels and 1 not in first.labels:
+            mistakes.append(f"object {object_id}: begins with background points alone; give one point the label 1")
+    return mistakes
+
+
+def object_mistakes(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
+    """What pydantic found wrong with one object's entry, as `field: reason`, a line a field."""
+    return list(dict.fromkeys(_describe_field(detail, given) for detail in error.errors()))
 
 
 def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
@@ -227,14 +226,18 @@ def prompts_as_json(prompts: Iterable[Prompt]) -> list[dict[str, Any]]:
 
 
 def prompts_digest(prompts: Iterable[Prompt]) -> str:
-    """SHA-256 over what the prompts say, the bytes of mask files included, their paths not."""
+    """SHA-256 over what the prompts say, the bytes of mask files included, their paths not.
+
+    Raises:
+        PromptError: a mask file cannot be read.
+    """
     digest = hashlib.sha256()
     for prompt in prompts:
         written = _as_json(prompt)
         written.pop("mask", None)
         digest.update(json.dumps(written, sort_keys=True).encode())
         if isinstance(prompt.mask, MaskFile):
-            digest.update(hashlib.sha256(prompt.mask.path.read_bytes()).digest())
+            digest.update(hashlib.sha256(_mask_bytes(prompt.mask.path)).digest())
     return digest.hexdigest()
 
 
@@ -278,17 +281,25 @@ def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_sourc
     frames = [prompt.frame] if prompt.is_visual else []
     for frame in [*frames, *(int(query[0]) for query in prompt.query_points)]:
         if frame >= num_source_frames:
-            raise PromptError(f"{label}: frame {frame} is beyond the end; the video has {num_source_frames} frames")
+            raise PromptError(
+                f"{label}: frame {frame} is beyond the end; the video has {num_source_frames} frames, "
+                f"0 to {num_source_frames - 1}"
+            )
         if frame not in available:
             raise PromptError(
-                f"{label}: frame {frame} lies outside the time range that dataset.start_seconds and end_seconds leave"
+                f"{label}: frame {frame} lies outside the time range; dataset.start_seconds and end_seconds leave the "
+                f"frames {min(available)} to {max(available)}: give a prompt on one of them, or widen the range"
             )
     # A box may end on the far edge of the last pixel: people and detectors write x1 = width.
-    corners = [] if prompt.box is None else [(*prompt.box[:2], 0.5), (*prompt.box[2:], 0.5)]
-    points = [(x, y, 0.0) for x, y in [*prompt.points, *(query[1:] for query in prompt.query_points)]]
-    for x, y, slack in [*corners, *points]:
+    corners = [] if prompt.box is None else [("box corner", *prompt.box[:2], 0.5), ("box corner", *prompt.box[2:], 0.5)]
+    points = [("point", x, y, 0.0) for x, y in prompt.points]
+    queries = [("query point", x, y, 0.0) for _, x, y in prompt.query_points]
+    for what, x, y, slack in [*corners, *points, *queries]:
         if not (-0.5 <= x <= width - 0.5 + slack and -0.5 <= y <= height - 0.5 + slack):
-            raise PromptError(f"{label}: ({x:g}, {y:g}) is outside the frame of {width}x{height} px")
+            raise PromptError(
+                f"{label}: the {what} ({x:g}, {y:g}) is outside the frame of {width}x{height} px; expected pixels of "
+                f"the source video, (0, 0) to ({width - 1}, {height - 1})"
+            )
     if not isinstance(prompt.mask, MaskFile):
         return prompt
     mask = read_mask(prompt.mask)
@@ -309,7 +320,7 @@ def _as_json(prompt: Prompt) -> dict[str, Any]:
         written["points"] = [list(point) for point in prompt.points]
         written["labels"] = list(prompt.labels)
     if isinstance(prompt.mask, MaskFile):
-        written["mask"] = str(prompt.mask.path)
+        written["mask"] = str(prompt.mask.path.absolute())
         if prompt.mask.value is not None:
             written["mask_value"] = prompt.mask.value
     if prompt.query_points:
@@ -346,33 +357,127 @@ def _unknown_clip(key: str, clip_ids: set[str]) -> str:
     )
 
 
-def _describe(error: Any, content: Any) -> str:
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"prompt manifest {path}: cannot be read ({exc}); write one (the README shows its form) "
+            f"or name another with dataset.prompts=FILE"
+        ) from exc
+
+
+def _entries(text: str, path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
+    """Every entry by its key, of a wrong one what is right in it; and all mistakes."""
+    try:
+        content = json.loads(text, object_pairs_hook=_no_repeats) if path.suffix == ".json" else _load_yaml(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as exc:
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise ConfigError(f"prompt manifest {path}: not valid {kind}: {exc}") from exc
+    return _checked(content)
+
+
+def _checked(content: Any) -> tuple[dict[str, ClipEntry], list[str]]:
+    """As `_entries`, of what the text says."""
+    try:
+        return dict(Manifest.model_validate(content).clips), []
+    except ValidationError as exc:
+        errors = [error for error in exc.errors() if not _is_told_otherwise(error)]
+    clips = content.get("clips") if isinstance(content, dict) else None
+    given: dict[str, Any] = clips if isinstance(clips, dict) else {}
+    mistakes = [_describe(error, given) for error in errors]
+    # pydantic looks for contradictions only where everything else is right; and a wrong entry is an entry all the same.
+    entries = {key: ClipEntry.model_construct(objects=tuple(_sound_objects(entry))) for key, entry in given.items()}
+    for key, entry in entries.items():
+        mistakes += [f"clip {key!r}, {mistake}" for mistake in contradictions(entry.objects)]
+    return entries, list(dict.fromkeys(mistakes))
+
+
+def _sound_objects(entry: Any) -> Iterator[ObjectEntry]:
+    """The objects of an entry that are right in themselves."""
+    objects = entry.get("objects") if isinstance(entry, dict) else None
+    for item in objects if isinstance(objects, list) else []:
+        with suppress(ValidationError):
+            yield ObjectEntry.model_validate(item)
+
+
+def _is_told_otherwise(error: Any) -> bool:
+    """Whether it is a contradiction, told one by one, or follows from others: to pydantic a wrong object is none."""
+    is_contradiction = error["type"] == "value_error" and len(error["loc"]) == len(("clips", "a clip", "objects"))
+    return is_contradiction or (error["type"] == "too_short" and len(error["input"]) > 0)
+
+
+def _missing_masks(prompts: Mapping[str, Sequence[Prompt]]) -> list[str]:
+    return [
+        f"clip {key!r}, object {prompt.object_id}: mask file {prompt.mask.path} does not exist"
+        for key, found in prompts.items()
+        for prompt in found
+        if isinstance(prompt.mask, MaskFile) and not prompt.mask.path.is_file()
+    ]
+
+
+def _refuse(path: Path, mistakes: Sequence[str]) -> None:
+    if mistakes:
+        lines = "\n  ".join(mistakes)
+        raise ConfigError(f"prompt manifest {path}: {len(mistakes)} mistake(s)\n  {lines}")
+
+
+def _mask_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise PromptError(f"mask {path} cannot be read: {exc}; check that it is there and readable") from exc
+
+
+# What is expected at each depth of a manifest, down to an object's entry.
+_EXPECTED = (
+    "a mapping with the key clips",
+    "clip ids or patterns, each with its objects",
+    "a mapping with the key objects",
+    "a list of objects",
+    "a mapping such as {id: 1, box: [x0, y0, x1, y1]}",
+)
+
+
+def _describe(error: Any, given: Mapping[str, Any]) -> str:
     """One pydantic error in the manifest's words: clip, object, field, reason, value."""
     where = list(error["loc"])
     words = []
     if where[:1] == ["clips"] and len(where) > 1:
         words.append(f"clip {where[1]!r}")
     if where[2:3] == ["objects"] and len(where) > 3:
-        # pydantic writes keys as text, those that YAML read as numbers or null too
-        entries = {str(clip): entry for clip, entry in content["clips"].items()}
-        entry = entries[str(where[1])]["objects"][where[3]]
+        entry = given[where[1]]["objects"][where[3]]
         named = entry.get("id") if isinstance(entry, dict) else None
         words.append(f"object {named}" if isinstance(named, int) else f"entry {where[3] + 1}")
-    fields = where[4:] if len(words) == 2 else where[len(words) + 1 :] if words else where
-    if fields:
-        words.append(".".join(map(str, fields)))
+        if isinstance(entry, dict):
+            return ", ".join([*words, _describe_field({**error, "loc": where[4:]}, entry)])
     if error["type"] == "extra_forbidden":
-        levels: dict[int, type[BaseModel]] = {1: Manifest, 3: ClipEntry}
-        level = levels.get(len(where), ObjectEntry)
-        known = list(level.model_fields)
-        near = get_close_matches(str(where[-1]), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-        reason = f"unknown key; {hint}"
+        words.append(str(where[-1]))
+        reason = _unknown_key(words[-1], Manifest if len(where) == 1 else ClipEntry)
+    elif error["type"] == "missing":
+        reason = f"expected {_EXPECTED[len(where) - 1]}"
     else:
-        reason = error["msg"].removeprefix("Value error, ")
-        if not isinstance(error["input"], dict | list | tuple | BaseModel):
-            reason += f", got {error['input']!r}"
+        words += where[-1:] if len(where) in (1, 3) else []
+        reason = f"expected {_EXPECTED[len(where)]}, got {reprlib.repr(error['input'])}"
     return f"{', '.join(words) or 'file'}: {reason}"
+
+
+def _describe_field(error: Any, entry: Mapping[str, Any]) -> str:
+    """One pydantic error in an object's entry: field, reason, value."""
+    if error["type"] == "value_error":  # ours, which names the field
+        return str(error["msg"]).removeprefix("Value error, ")
+    field = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        return f"{field}: {_unknown_key(field, ObjectEntry)}"
+    expected = f"expected {ObjectEntry.model_fields[field].description}"
+    return f"{field}: {expected}, got {reprlib.repr(entry[field])}" if field in entry else f"{field}: {expected}"
+
+
+def _unknown_key(key: str, model: type[BaseModel]) -> str:
+    near = get_close_matches(key, model.model_fields, n=1)
+    return (
+        f"unknown key; did you mean {near[0]}?" if near else f"unknown key; there are {', '.join(model.model_fields)}"
+    )
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -383,11 +488,16 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader, which refuses repeated keys; libyaml's where it is there (ten times as fast)."""
+    """YAML's safe loader (libyaml's where it is there: ten times as fast) with two differences.
+
+    Repeated keys are refused; and keys are text as written: a clip called 001 or 2024-05-01 is no number and no date.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<")
-        repeated = [key for key, count in keys.items() if count > 1]
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for key in keys:
+            key.tag = "tag:yaml.org,2002:str"
+        repeated = [key for key, count in Counter(key.value for key in keys).items() if count > 1]
         if repeated:
             line = node.start_mark.line + 1
             raise ValueError(f"the key {repeated[0]!r} stands twice below line {line}; the second would silently win")
@@ -410,11 +520,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(Manifest.model_json_schema(), indent=2))
         return 0
     try:
-        manifest = load_manifest(options.manifest)
+        entries, mistakes = _entries(_read_text(options.manifest), options.manifest)
+        prompts = {key: entry_prompts(entry, options.manifest.parent) for key, entry in entries.items()}
+        _refuse(options.manifest, [*mistakes, *_missing_masks(prompts)])
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{options.manifest}: {len(manifest.clips)} entries, all well formed")
+    print(f"{options.manifest}: {len(entries)} entries, all well formed")
     return 0
 
 

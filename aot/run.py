@@ -23,6 +23,7 @@ from aot.launching.base import Launcher
 from aot.launching.plan import Plan, Work, make_plan
 from aot.launching.summary import print_summary, summary_rows, write_summary
 from aot.paths import remove_abandoned_parts
+from aot.reporting.index import write_report
 
 # Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.
 _FILE_WIDTH = 120
@@ -75,7 +76,10 @@ def run_plan(plan: Plan) -> int:
         launcher: Launcher = plan.config.launcher.build()
         launcher.launch(plan, todo)
         rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.clips])
-        write_summary(plan.paths, summary_rows(plan.paths, sorted(plan.listed)))
+        all_rows = summary_rows(plan.paths, sorted(plan.listed))
+        write_summary(plan.paths, all_rows)
+        if plan.config.output.report:
+            write_report(plan.paths, all_rows)
     except AotError as error:
         print(f"{plan.paths.root}: stopped: {error}", file=sys.stderr)
         return EXIT_SOME_FAILED

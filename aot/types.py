@@ -91,6 +91,10 @@ class Prompt(ArrayFields):
             raise ValueError(
                 f"Prompt.labels: got {len(self.labels)} labels for {len(self.points)} points, expected one each"
             )
+        if not set(self.labels) <= {0, 1}:
+            raise ValueError(f"Prompt.labels: got {self.labels}, expected 1 (object) or 0 (background) for each point")
+        if self.box is not None and not (self.box[0] <= self.box[2] and self.box[1] <= self.box[3]):
+            raise ValueError(f"Prompt.box: got {self.box}, expected x0, y0, x1, y1 with x0 ≤ x1 and y0 ≤ y1")
         if isinstance(self.mask, np.ndarray):
             self._check("mask", np.bool_, ("H", "W"), {})
 
@@ -246,6 +250,11 @@ class ClipResult(ArrayFields):
         self._check("query", np.float32, ("N", 3), sizes)
         self._check("track_object_id", np.int32, ("N",), sizes)
         self._check("in_mask", np.bool_, ("T", "N"), sizes)
+        for name in ("object_name", "object_prompts", "object_error"):
+            if len(getattr(self, name)) != sizes["K"]:
+                raise ValueError(
+                    f"ClipResult.{name}: got {len(getattr(self, name))}, expected {sizes['K']}, one an object"
+                )
         if self.tracks.visible.shape != self.in_mask.shape:
             raise ValueError(
                 f"ClipResult.tracks: got {self.tracks.visible.shape} (T, N), expected {self.in_mask.shape}, "

@@ -58,7 +58,7 @@ class BoxSegmenter:
 class StillTracker:
     """Says that nothing moves."""
 
-    def track(self, frames: FrameSource, queries: QueryPoints) -> Tracks:
+    def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
         shape = (len(frames.index), len(queries))
         return Tracks(
             xy=np.repeat(queries.txy[None, :, 1:], shape[0], axis=0),
@@ -66,6 +66,9 @@ class StillTracker:
             visibility=np.ones(shape, dtype=np.float32),
             confidence=np.ones(shape, dtype=np.float32),
         )
+
+    def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
+        return 17 * num_frames * num_points
 
 
 class CentreSampler:

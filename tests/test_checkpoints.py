@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from aot import checkpoints
-from aot.checkpoints import CHECKPOINTS, Checkpoint, download, main, require_checkpoint
+from aot.checkpoints import CHECKPOINTS, Checkpoint, Weights, download, identify, main, require_checkpoint
 from aot.errors import ConfigError, WriteError
 
 CONTENT = bytes(range(256)) * 400
@@ -108,7 +108,7 @@ def test_it_goes_on_after_breaks(name: str, server: Server, tmp_path: Path) -> N
 
 def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
     server.breaks_after = [100] * 5
-    with pytest.raises(WriteError, match="broke off 5 times .* goes on after 500 bytes"):
+    with pytest.raises(WriteError, match=r"broke off 5 times .* goes on after 500 bytes"):
         download(known(), tmp_path, base_url=server.url, say=quiet)
     assert not (tmp_path / FILE).exists()
     assert download(known(), tmp_path, base_url=server.url, say=quiet).read_bytes() == CONTENT
@@ -122,17 +122,19 @@ def test_a_server_without_ranges_begins_anew(server: Server, tmp_path: Path) -> 
     assert server.ranges == [None, "bytes=1000-"]
 
 
-@pytest.mark.parametrize("announced", [len(CONTENT) - 10, len(CONTENT) + 10], ids=["too short", "too long"])
-def test_a_server_that_lies_about_the_length(announced: int, server: Server, tmp_path: Path) -> None:
-    server.announces = announced
-    path = tmp_path / FILE
-    if announced < len(CONTENT):  # the rest is asked for; the server says the same again
-        server.announces = announced
-        with pytest.raises(WriteError):
-            download(known(), tmp_path, base_url=server.url, say=quiet)
-        assert not path.exists()
-    else:  # all of it came whatever was announced, and the size in the table is what counts
-        assert download(known(), tmp_path, base_url=server.url, say=quiet).read_bytes() == CONTENT
+@pytest.mark.parametrize("name", [NAME, "sam2.1_hiera_base_plus"], ids=["size known", "size unknown"])
+def test_a_server_that_announces_more_than_it_has(name: str, server: Server, tmp_path: Path) -> None:
+    server.announces = len(CONTENT) + 10
+    assert download(known(name), tmp_path, base_url=server.url, say=quiet).read_bytes() == CONTENT
+
+
+def test_a_server_that_announces_less_than_it_has(server: Server, tmp_path: Path) -> None:
+    server.announces = len(CONTENT) - 10
+    assert download(known(), tmp_path, base_url=server.url, say=quiet).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={len(CONTENT) - 10}-"], "the table knows better, the rest is asked for"
+    with pytest.raises(WriteError, match=r"SHA-256 .*, expected .*thrown away"):
+        download(known("sam2.1_hiera_base_plus"), tmp_path, base_url=server.url, say=quiet)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
 def test_more_bytes_than_there_should_be(server: Server, tmp_path: Path) -> None:
@@ -192,7 +194,7 @@ def test_the_command_lists_downloads_and_verifies(
     assert main(["verify"]) == 1
     assert "SHA-256" in capsys.readouterr().err
     assert main(["verify", "sam2.1_hiera_large"]) == 1
-    assert "No such file" in capsys.readouterr().err
+    assert "checkpoints/sam2.1_hiera_large.pt is not here; download it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -220,9 +222,10 @@ class Terminal(io.StringIO):
         (["--accept-license"], io.StringIO(), 0),
         ([], Terminal("n\n"), 2),
         ([], Terminal("\n"), 2),
+        ([], Terminal(""), 2),
         ([], Terminal("y\n"), 0),
     ],
-    ids=["no terminal", "accepted", "no", "nothing said", "yes"],
+    ids=["no terminal", "accepted", "no", "nothing said", "end of input", "yes"],
 )
 def test_consent(
     arguments: list[str], stdin: io.StringIO, expected: int, server: Server, tmp_path: Path,
@@ -255,6 +258,20 @@ def test_missing_weights_name_both_ways_on(tmp_path: Path, monkeypatch: pytest.M
     own = tmp_path / "own.pt"
     own.touch()
     assert require_checkpoint(NAME, own, option="segmenter.checkpoint", without="") == own
+
+
+def test_weights_are_known_by_their_content(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "renamed.pt"
+    path.write_bytes(CONTENT)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    assert identify(path) == Weights("renamed.pt", digest, checkpoint=NAME, licence="Apache-2.0")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "sha256_of", None)
+        assert identify(path).sha256 == digest, "read once"
+    path.write_bytes(b"my own")
+    assert identify(path) == Weights("renamed.pt", hashlib.sha256(b"my own").hexdigest(), checkpoint=None, licence=None)
+    with pytest.raises(ConfigError, match=r"absent\.pt cannot be read"):
+        identify(tmp_path / "absent.pt")
 
 
 def test_digests_and_sizes_are_whole() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from aot.checkpoints import CHECKPOINTS
 from aot.compose import Composed, compose_jobs, config_folder, parse_command
 from aot.config import GROUPS, RunConfig, check_config, load_run_config
 from aot.errors import ConfigError
@@ -64,6 +67,11 @@ def test_every_key_is_commented(group: str, option: str) -> None:
         (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval?"]),
         (["dataset=demo", "root=2"], ["did you mean dataset.root or output.root"]),
         (["dataset=demo", "tracker=lucas"], ["tracker=lucas: no such option", "lucas_kanade"]),
+        (["dataset=demo", "tracker=x"], ["tracker=x: no such option; expected lucas_kanade"]),
+        (["dataset=demo", "dataset.zzz=1"], ["dataset.zzz: no such key; expected dataset.include, dataset.exclude"]),
+        (["dataset=demo", "dataset.rot=1"], ["dataset.rot: no such key; did you mean dataset.root?"]),
+        (["dataset=demo", "datset.root=1"], ["datset.root: no such key; did you mean dataset.root"]),
+        (["dataset=demo", "zzz=1"], ["zzz: no such key; expected frame_interval, retry"]),
         (["dataset=demo", "frame_interval=1,2"], ["add -m"]),
         (["dataset=demo", "dataset.root=a b=c"], ["double quotes"]),
         (["dataset=demoo", "frame_intervall=2", "tracker=x"], ["demoo", "frame_intervall", "tracker=x"]),
@@ -85,6 +93,13 @@ def test_unknown_names(arguments: list[str], messages: list[str]) -> None:
         (["dataset.start_seconds=3", "dataset.end_seconds=2"], ["must be below end_seconds"]),
         (["+output.overlayy=true"], ["output.overlayy: no such key; did you mean overlay"]),
         (["+dataset.foo=1"], ["dataset.foo: no such key"]),
+        (["dataset.include=[[a]]"], ["dataset.include.0: expected text, got ['a']"]),
+        (
+            ["dataset.include=[20240501]"],
+            ["dataset.include.0: expected text, got 20240501; a name that reads as a number wants"],
+        ),
+        (["dataset.root=20240501"], ["dataset.root: expected a path, got 20240501; a name that reads as a number"]),
+        (["dataset.root=null"], ["dataset.root: expected a path, got None"]),
         (["frame_interval=0", "output.evaluate=7"], ["frame_interval", "output.evaluate"]),
     ],
 )
@@ -107,6 +122,14 @@ def test_one_pattern_needs_no_list() -> None:
     assert checked("dataset=demo", "dataset.include=spin").selection.include == ("spin",)
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/jo")
+    config = checked("dataset=videos", 'dataset.root="~/clips"', 'output.root="~/results"')
+    assert config.dataset.arguments["root"] == Path("/home/jo/clips")
+    assert config.dataset.arguments["prompts"] == Path("/home/jo/clips/prompts.yaml")
+    assert config.output.root == Path("/home/jo/results")
+
+
 def test_hash_is_of_what_decides_results(tmp_path: Path) -> None:
     plain = checked("dataset=videos", "dataset.root=a")
     same = [
@@ -117,6 +140,30 @@ def test_hash_is_of_what_decides_results(tmp_path: Path) -> None:
         assert checked("dataset=videos", "dataset.root=a", override).hash == plain.hash, override
     for override in ["frame_interval=2", "segmenter=none", "query_points=grid", "dataset.end_seconds=3"]:
         assert checked("dataset=videos", "dataset.root=a", override).hash != plain.hash, override
+
+
+def test_weights_count_by_their_content_and_published_ones_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def hash_with(*arguments: str) -> str:
+        return checked("dataset=demo", "segmenter=sam2", "segmenter.size=tiny", *arguments).hash
+
+    absent = hash_with()
+    for name, content in {"a.pt": b"published", "b.pt": b"published", "c.pt": b"own", "d.pt": b"own"}.items():
+        (tmp_path / name).write_bytes(content)
+    tiny = CHECKPOINTS["sam2.1_hiera_tiny"]
+    published = replace(tiny, sha256=hashlib.sha256(b"published").hexdigest())
+    monkeypatch.setitem(CHECKPOINTS, tiny.name, published)
+    assert {hash_with(f"segmenter.checkpoint={name}.pt") for name in "ab"} == {absent}
+    own = {hash_with(f"segmenter.checkpoint={name}.pt") for name in "cd"}
+    assert len(own) == 1
+    assert absent not in own
+    assert hash_with("segmenter.size=small") != absent
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / tiny.file).write_bytes(b"own")
+    assert hash_with() in own
 
 
 def test_run_folder_is_named_after_the_choices() -> None:

@@ -10,17 +10,28 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import aot
+from aot.compose import config_folder
 
 PACKAGE = Path(aot.__file__).parent
+TESTS = Path(__file__).parent
 ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "writing")
+
+# Groups of options, and the rooms of the classes that they name.
+GROUPS = {
+    "dataset": "datasets",
+    "segmenter": "segmentation",
+    "query_points": "query_points",
+    "tracker": "tracking",
+}  # fmt: skip
 
 # A module may import what stands in an earlier entry, or in its own.
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.checkpoints"],
+    ["aot.paths", "aot.mask_images", "aot.checkpoints", "aot.devices"],
     ["aot.prompts"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures"],
@@ -76,6 +87,27 @@ def test_an_adapter_knows_no_config_and_no_other_role_but_its_interface(path: Pa
     assert all(name.endswith(".base") for name in others), others
 
 
+OPTIONS = [
+    (role, yaml.safe_load(path.read_text())["_target_"].rpartition(".")[2])
+    for group, role in GROUPS.items()
+    for path in sorted((config_folder() / group).glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize(("role", "part"), sorted(set(OPTIONS)), ids="/".join)
+def test_every_part_inherits_its_roles_contract_test(role: str, part: str) -> None:
+    """A test class in tests/<role>/ that inherits a contract makes the part."""
+    tested = [
+        name.id
+        for path in (TESTS / role).rglob("test_*.py")
+        for cls in ast.walk(ast.parse(path.read_text()))
+        if isinstance(cls, ast.ClassDef) and any(ast.unparse(base).endswith("Contract") for base in cls.bases)
+        for name in ast.walk(cls)
+        if isinstance(name, ast.Name)
+    ]
+    assert part in tested, f"no class in tests/{role}/ inherits from tests/{role}/contract.py and makes a {part}"
+
+
 @pytest.mark.slow
 def test_an_installed_wheel_is_whole(tmp_path: Path) -> None:
     build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
@@ -85,7 +117,10 @@ def test_an_installed_wheel_is_whole(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     run = subprocess.run(
-        [sys.executable, "-m", "aot.run", "dataset=demo", "dataset.include=[late]", "frame_interval=8"],
+        [
+            *(sys.executable, "-m", "aot.run", "dataset=demo", "dataset.include=[late]", "frame_interval=8"),
+            "segmenter=grabcut",
+        ],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": str(tmp_path / "site")},
         capture_output=True,

@@ -50,10 +50,10 @@ def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_stay(tmp_p
     folder = tmp_path / "clips" / "day1"
     folder.mkdir(parents=True)
     dead, living = folder / f".{host}-{finished.pid}-x.h5.part", folder / f".{host}-{os.getpid()}-x.h5.part"
-    elsewhere = folder / f".{host}2-{finished.pid}-x.h5.part"
-    for path in (dead, living, elsewhere):
+    elsewhere = [folder / f".{host}{more}-{os.getpid()}-x.h5.part" for more in ("2", f"-{finished.pid}")]
+    for path in (dead, living, *elsewhere):
         path.touch()
     assert remove_abandoned_parts(tmp_path) == 1
     assert not dead.exists()
     assert living.exists()
-    assert elsewhere.exists()
+    assert all(path.exists() for path in elsewhere)

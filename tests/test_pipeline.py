@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 import aot
+from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
 from aot.paths import RunPaths
-from aot.pipeline import ClipSummary, Parts, Settings, process_clip
+from aot.pipeline import ClipSummary, Parts, Settings, draw_clip, picture_clip, process_clip
 from aot.segmentation.base import OnObjectError
 from aot.types import Clip, ClipResult, MaskBlock, Prompt
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.synthetic import moving_square, write_video
 
 PARTS = Parts(BoxSegmenter(), CentreSampler(), StillTracker())
-PROVENANCE = {"source_sha256": "", "config_yaml": "", "config_hash": "", "versions": "{}", "device": "cpu"}
+PROVENANCE = {"source_sha256": "", "config_yaml": "", "config_hash": "", "versions": "{}"}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,22 @@ def test_masks_tracks_and_provenance_reach_the_file(tmp_path: Path, video: Path)
     assert (summary.num_points, summary.num_frames, summary.in_mask_share) == (1, 12, 1.0)
 
 
+def test_the_file_says_where_the_parts_ran_and_with_which_weights(tmp_path: Path, video: Path) -> None:
+    _, result = run(tmp_path, video, BOX)
+    assert (result.attributes["device"], result.attributes["weights"]) == ("cpu", "[]")
+    weights = Weights("own.pth", "ab12", checkpoint=None, licence=None)
+
+    class Weighty(StillTracker):
+        device_name = "cuda:0 NVIDIA H100"
+
+        def __init__(self) -> None:
+            self.weights = (weights,)
+
+    _, result = run(tmp_path, video, BOX, parts=replace(PARTS, tracker=Weighty()))
+    assert result.attributes["device"] == "segmenter cpu, tracker cuda:0 NVIDIA H100"
+    assert json.loads(result.attributes["weights"]) == [{"part": "tracker"} | asdict(weights)]
+
+
 def test_interval_keeps_prompt_and_query_frames(tmp_path: Path, video: Path) -> None:
     late = Prompt(object_id=2, frame=7, box=(0, 0, 9, 9), query_points=((5, 3, 3), (7, 4, 4)))
     _, result = run(tmp_path, video, BOX, late, frame_interval=4)
@@ -67,6 +86,48 @@ def test_interval_keeps_prompt_and_query_frames(tmp_path: Path, video: Path) -> 
     assert result.query.tolist() == [[0, 17.5, 29.5], [5, 3, 3], [7, 4, 4]]
     assert result.track_object_id.tolist() == [1, 2, 2]
     assert result.attributes["frame_interval"] == 4
+
+
+def test_progress_is_told_stage_by_stage(tmp_path: Path, video: Path) -> None:
+    told: list[tuple[str, float]] = []
+    late = Prompt(object_id=2, frame=5, box=(0, 0, 9, 9))
+    process_clip(
+        Clip("square", video, (BOX, late)),
+        PARTS,
+        Settings(1, 1, PROVENANCE),
+        RunPaths(tmp_path).clip("square"),
+        lambda stage, share: told.append((stage, share)),
+    )
+    shares = [share for stage, share in told if stage == "segment"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert told[-1][0] == "track"
+
+
+def test_drawings_are_made_of_the_file(tmp_path: Path, video: Path) -> None:
+    clip = Clip("day/square", video, (BOX, Prompt(object_id=2, frame=5, points=((1, 1),), labels=(1,))))
+    paths = RunPaths(tmp_path).clip(clip.clip_id)
+    process_clip(clip, PARTS, Settings(4, 4, PROVENANCE), paths)
+    draw_clip(clip, paths)
+    with av.open(paths.overlay) as container:
+        assert len(list(container.decode(video=0))) == len(aot.load(paths.result).index) == 4  # 0, 4, 5, 8
+    picture_clip(clip, paths)
+    # Object 2 has failed: its frame is shown, and no mask of it.
+    assert sorted(path.name for path in paths.pictures.iterdir()) == [
+        "frame_000000.png", "frame_000000_object_1.png", "frame_000005.png", "frame_000005_object_1.png",
+    ]  # fmt: skip
+    with Image.open(paths.pictures / "frame_000000_object_1.png") as picture:
+        assert np.count_nonzero(picture) == 400
+
+
+def test_drawings_of_a_video_that_is_gone_name_their_stage(tmp_path: Path, video: Path) -> None:
+    clip = Clip("square", video, (BOX,))
+    paths = RunPaths(tmp_path).clip("square")
+    process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
+    for draw, stage in ((draw_clip, "overlay"), (picture_clip, "pictures")):
+        with pytest.raises(DecodeError, match=r"gone\.mp4") as caught:
+            draw(replace(clip, source=tmp_path / "gone.mp4"), paths)
+        assert (caught.value.clip_id, caught.value.stage) == ("square", stage)
 
 
 def test_time_range_keeps_source_numbers(tmp_path: Path, video: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import aot
 from aot.run import main
@@ -205,7 +206,21 @@ def test_one_video_with_its_prompt_on_the_command_line(folder: Path, capsys: pyt
     assert main(["dataset=video", path, "dataset.box=[8,20]"]) == 2
     assert "dataset.box" in capsys.readouterr().err
     assert main(["dataset=video", path]) == 2
-    assert "nothing says where the object is" in capsys.readouterr().err
+    assert "expected one that says where the object is" in capsys.readouterr().err
+    assert main(["dataset=video", path, "dataset.mask=none.png"]) == 2
+    assert "dataset.mask=none.png does not exist" in capsys.readouterr().err
+
+
+def test_a_folder_of_frames_may_hold_other_folders(folder: Path) -> None:
+    (folder / "frames" / "thumbs").mkdir(parents=True)
+    for number, rgb in enumerate(moving_square(4)):
+        Image.fromarray(rgb).save(folder / "frames" / f"{number}.png")
+    video = ["dataset=video", "dataset.path=frames", "dataset.box=[8,20,28,40]", *FAST]
+    assert main(video) == 0
+    (path,) = (folder / "outputs" / "video").iterdir()
+    Image.fromarray(rgb).save(folder / "frames" / "thumbs" / "0.png")
+    assert main(video) == 0
+    assert len(started(path)) == 1
 
 
 def test_a_sweep_gives_every_value_its_folder(folder: Path) -> None:

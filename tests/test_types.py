@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aot.errors import DecodeError, OutOfMemory, error_context
-from aot.types import Clip, FrameBlock, MaskBlock, Prompt, QueryPoints, Tracks
+from aot.errors import AotError, DecodeError, OutOfMemory, error_context
+from aot.types import Clip, ClipResult, FrameBlock, MaskBlock, Prompt, QueryPoints, Tracks
+
+
+def tracks(num_rows: int, num_points: int) -> Tracks:
+    shape = (num_rows, num_points)
+    return Tracks(np.zeros((*shape, 2), np.float32), np.zeros(shape, bool), *[np.zeros(shape, np.float32)] * 2)
+
+
+def result() -> ClipResult:
+    """Two rows, one object, three points."""
+    return ClipResult(
+        index=np.arange(2, dtype=np.int64),
+        time=np.arange(2.0),
+        object_id=np.array([1], np.int32),
+        object_name=("mug",),
+        object_prompts=([],),
+        object_error=("",),
+        mask_row=np.arange(2, dtype=np.int64),
+        masks=None,
+        mask_score=np.zeros((2, 1), np.float32),
+        query=np.zeros((3, 3), np.float32),
+        track_object_id=np.ones(3, np.int32),
+        tracks=tracks(2, 3),
+        in_mask=np.zeros((2, 3), bool),
+    )
 
 
 def test_repr_shows_shapes_and_never_contents() -> None:
@@ -47,7 +72,13 @@ def test_repr_shows_shapes_and_never_contents() -> None:
         (lambda: Prompt(object_id=0, frame=0), "object_id: got 0"),
         (lambda: Prompt(object_id=1, frame=-1), "frame: got -1"),
         (lambda: Prompt(object_id=1, frame=0, points=((1, 2),), labels=()), "got 0 labels for 1 points"),
+        (lambda: Prompt(object_id=1, frame=0, points=((1, 2),), labels=(2,)), r"labels: got \(2,\), expected 1"),
+        (lambda: Prompt(object_id=1, frame=0, box=(3, 0, 1, 1)), r"box: got \(3, 0, 1, 1\), expected x0, y0, x1, y1"),
         (lambda: Prompt(object_id=1, frame=0, mask=np.zeros((3, 3))), "mask: got"),
+        (lambda: replace(result(), object_name=("a", "b")), "object_name: got 2, expected 1, one an object"),
+        (lambda: replace(result(), mask_row=np.zeros(3, np.int64)), r"mask_score: got \(2, 1\).*Tm = 3"),
+        (lambda: replace(result(), in_mask=np.zeros((2, 4), bool)), r"in_mask: got \(2, 4\).*N = 3"),
+        (lambda: replace(result(), tracks=tracks(2, 4)), r"tracks: got \(2, 4\) \(T, N\), expected \(2, 3\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(make: object, message: str) -> None:
@@ -58,6 +89,11 @@ def test_what_does_not_fit_is_refused(make: object, message: str) -> None:
 def test_a_clip_knows_its_objects() -> None:
     prompts = (Prompt(object_id=5, frame=0), Prompt(object_id=2, frame=1), Prompt(object_id=5, frame=3))
     assert Clip("a", Path("a.mp4"), prompts).object_ids == (2, 5)
+
+
+def test_every_error_has_a_kind_of_its_own() -> None:
+    kinds = [error.kind for error in (AotError, *AotError.__subclasses__())]
+    assert len(kinds) == len(set(kinds)), "failures are told apart, and taken again, by it"
 
 
 def test_errors_carry_where_they_happened_and_the_innermost_wins() -> None:

@@ -67,14 +67,18 @@ def select_clips(
         limit: at most this many, the first by id.
         start_seconds, end_seconds: presentation times; frames outside [start, end) are left out.
     Raises:
-        DatasetError: a pattern in `include` matches no clip.
+        DatasetError: a pattern matches no clip; all such patterns at once.
     """
     by_id = {clip.clip_id: clip for clip in clips}
-    for pattern in include:
-        if not fnmatch.filter(by_id, pattern) and pattern not in by_id:
-            near = get_close_matches(pattern, by_id, n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"it has {len(by_id)} clips"
-            raise DatasetError(f"dataset.include: {pattern!r} matches no clip of the dataset; {hint}")
+    mistakes = []
+    for option, patterns in (("include", include), ("exclude", exclude)):
+        for pattern in patterns:
+            if not fnmatch.filter(by_id, pattern) and pattern not in by_id:
+                near = get_close_matches(pattern, by_id, n=3)
+                hint = f"did you mean {', '.join(near)}?" if near else f"it has {len(by_id)} clips"
+                mistakes.append(f"dataset.{option}: {pattern!r} matches no clip of the dataset; {hint}")
+    if mistakes:
+        raise DatasetError("\n".join(mistakes))
     chosen = [
         replace(clip, start_seconds=start_seconds, end_seconds=end_seconds)
         for clip_id, clip in sorted(by_id.items())

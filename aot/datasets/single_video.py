@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Gt
 from pydantic import ValidationError
 
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
-from aot.prompts import ClipEntry, ObjectEntry, entry_prompts
+from aot.prompts import ClipEntry, ObjectEntry, contradictions, entry_prompts, object_mistakes
 from aot.types import Clip
 
 
@@ -34,26 +36,32 @@ class SingleVideo:
         points: Sequence[Sequence[float]] = (),
         labels: Sequence[int] = (),
         mask: Path | None = None,
-        fps: float | None = None,
+        fps: Annotated[float, Gt(0)] | None = None,
     ) -> None:
         self.path = path
+        self.mask = mask
         self.fps = fps
+        if box is None and not points and mask is None:
+            raise ConfigError(
+                "dataset.box, dataset.points or dataset.mask: none is given; expected one that says where the object "
+                "is, for example 'dataset.box=[460,335,560,400]'"
+            )
         prompt = {"id": 1, "frame": frame, "points": points, "labels": labels}
         given = {"box": box, "mask": None if mask is None else str(mask)}
         prompt |= {key: value for key, value in given.items() if value is not None}
         try:
-            self._entry = ClipEntry(objects=(ObjectEntry.model_validate(prompt),))
+            entry = ObjectEntry.model_validate(prompt)
         except ValidationError as exc:
-            mistakes = "; ".join(
-                f"dataset.{'.'.join(map(str, error['loc'])) or 'box, points or mask'}: {error['msg']}, "
-                f"got {error['input']!r}"
-                for error in exc.errors()
-            )
-            raise ConfigError(f"{mistakes}; for example 'dataset.box=[460,335,560,400]'") from exc
+            raise ConfigError("\n".join(f"dataset.{mistake}" for mistake in object_mistakes(exc, prompt))) from exc
+        if mistakes := contradictions([entry]):
+            raise ConfigError(f"dataset.labels: {'; '.join(mistakes)}")
+        self._entry = ClipEntry(objects=(entry,))
 
     def clips(self) -> list[Clip]:
         if not self.path.exists():
             raise DatasetError(f"dataset.path={self.path} does not exist; expected a video file or a folder of frames")
+        if self.mask is not None and not self.mask.is_file():
+            raise DatasetError(f"dataset.mask={self.mask} does not exist; expected a PNG with the object's mask")
         clip_id = self.path.resolve().name if self.path.is_dir() else self.path.stem
         prompts = entry_prompts(self._entry, folder=Path())
         return [Clip(clip_id=clip_id, source=self.path, prompts=prompts, fps=self.fps)]

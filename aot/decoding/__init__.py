@@ -64,7 +64,7 @@ def _keep_time_range(source: FrameSource, clip: Clip) -> None:
     shown = (source.time >= start) & (source.time < end)
     if not shown.any():
         raise DecodeError(
-            f"{clip.source}: no frame between start_seconds={clip.start_seconds} and end_seconds={clip.end_seconds}; "
-            f"its {len(source.time)} frames are shown from {source.time[0]:.3f} s to {source.time[-1]:.3f} s"
+            f"{clip.source}: no frame from start_seconds={start:g} to end_seconds={end:g}; its {len(source.time)} "
+            f"frames are shown from {source.time[0]:.3f} s to {source.time[-1]:.3f} s: choose a range within these"
         )
     source.keep(source.index[shown])

@@ -163,8 +163,9 @@ def first_shown(path: Path) -> UInt8Array:
         DecodeError: the file is no video, or its first picture cannot be decoded.
     """
     try:
-        with av.open(ffmpeg_path(path)) as container:
-            picture = next(container.decode(container.streams.best("video")), None) if container.streams.video else None
+        with open_container(path) as container:
+            stream = container.streams.best("video")
+            picture = None if stream is None else next(container.decode(stream), None)
     except av.FFmpegError as exc:
         raise DecodeError(f"{path}: its first picture cannot be decoded: {exc.strerror}") from exc
     if picture is None:

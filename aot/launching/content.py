@@ -44,7 +44,7 @@ class Content:
 def sha256_of(source: Path) -> str:
     """SHA-256 of a file, or over the names and bytes of a frame folder's files."""
     digest = hashlib.sha256()
-    for path in sorted(source.iterdir()) if source.is_dir() else [source]:
+    for path in sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]:
         if source.is_dir():
             digest.update(path.name.encode() + b"\0")
         with path.open("rb") as file:
@@ -59,7 +59,7 @@ def _size_and_time(source: Path) -> tuple[int, int]:
             stat = source.stat()
             return stat.st_size, stat.st_mtime_ns
         with os.scandir(source) as entries:
-            stats = [entry.stat() for entry in entries]
+            stats = [entry.stat() for entry in entries if entry.is_file()]
         return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
     except OSError:
         return -1, 0

@@ -12,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from aot.config import Output, RunConfig
+from aot.clip_report import is_reported
+from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
 from aot.errors import ConfigError, WriteError
 from aot.launching.content import Content, sha256_of
@@ -72,7 +73,7 @@ class Plan:
     def _work_for(self, clip: Clip, done: dict[str, Any] | None) -> Work:
         paths, content = self.paths.clip(clip.clip_id), self.contents[clip.clip_id]
         if paths.result.exists() and _is_current(paths, clip, content, done):
-            undrawn = to_draw(self.config.output, clip, paths)
+            undrawn = to_draw(self.config, clip, paths)
             return Work.OVERLAY if undrawn else Work.NOTHING
         failure = read_failure(paths)
         if failure and content.looks_like(failure.get("content", {})) and not self._is_to_retry(clip, failure):
@@ -129,11 +130,14 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
     return plan
 
 
-def to_draw(output: Output, clip: Clip, paths: ClipPaths) -> list[str]:
-    """Which of the wanted drawings of a clip are not there."""
-    missing = ["overlay"] if output.overlay and not paths.overlay.exists() else []
-    has_masks = any(prompt.is_visual for prompt in clip.prompts)
-    return missing + (["pictures"] if output.pictures and has_masks and not any(paths.pictures.glob("*.png")) else [])
+def to_draw(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[str]:
+    """Which of the wanted drawings of a clip are not there, or are not as they are wanted now."""
+    output = config.output
+    missing = ["overlay"] if output.overlay and not config.overlay.is_that_of(paths.overlay) else []
+    if output.pictures and any(prompt.is_visual for prompt in clip.prompts):
+        missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
+    # Last: the report takes in the overlay.
+    return missing + (["report"] if output.report and (missing or not is_reported(paths)) else [])
 
 
 def read_run_json(paths: RunPaths) -> dict[str, Any]:

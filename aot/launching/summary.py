@@ -16,8 +16,8 @@ from aot.launching.plan import Plan, read_failure
 from aot.paths import RunPaths, write_text
 
 COLUMNS = (
-    "clip_id state objects points frames source_frames frame_interval visible in_mask seconds frames_per_second "
-    "peak_memory_mb J PCK error"
+    "clip_id state objects points frames source_frames frame_interval attempts visible in_mask seconds "
+    "frames_per_second peak_memory_mb J PCK error"
 ).split()
 
 _HEADINGS = {
@@ -69,6 +69,7 @@ def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) 
         lines.append(f"against the known truth: mean J {_mean(rows, 'J')}, mean PCK {_mean(rows, 'PCK')}")
     looks = ["clips/*.h5 (aot.load)", *(["overlays/*.mp4"] if plan.config.output.overlay else []), "summary.csv"]
     looks += ["failures/*.json"] if counts["failed"] + counts["partial"] else []
+    looks += ["report/index.html"] if plan.config.output.report else []
     lines.append(f"look at {plan.paths.root}: {', '.join(looks)}")
     console.print("\n".join(lines), markup=False, highlight=False)
 
@@ -89,6 +90,7 @@ def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str
             "frames": summary["num_frames"],
             "source_frames": summary["num_source_frames"],
             "frame_interval": summary["frame_interval"],
+            "attempts": summary.get("num_attempts", 1),
             "visible": summary["visible_share"],
             "in_mask": summary["in_mask_share"],
             "seconds": spent,

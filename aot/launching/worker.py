@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from aot.clip_report import report_clip
+from aot.config import RunConfig
 from aot.errors import AotError, DecodeError
 from aot.evaluate import evaluate_clip
 from aot.launching.content import sha256_of
@@ -68,9 +70,9 @@ class Worker:
         self._ledger.append("started", clip_id=clip.clip_id)
         try:
             summary = self._process(clip, paths, on_progress) if work is Work.ALL else None
-            for drawing in to_draw(self._plan.config.output, clip, paths):
+            for drawing in to_draw(self._plan.config, clip, paths):
                 on_progress(drawing, 0.0)
-                (draw_clip if drawing == "overlay" else picture_clip)(clip, paths)
+                _draw(drawing, clip, paths, self._plan.config)
         except Exception as error:  # noqa: BLE001 (the one place: a clip's failure must not stop the others)
             return self._failed(clip, paths, error)
         except BaseException:
@@ -99,7 +101,6 @@ class Worker:
                 "config_yaml": yaml.safe_dump(config.as_composed(), sort_keys=False),
                 "config_hash": config.hash,
                 "versions": json.dumps(versions()),
-                "device": "cpu",
             },
         )
         # What was drawn of an earlier result must not stand beside a new one.
@@ -142,3 +143,12 @@ class Worker:
         write_text(paths.failure, json.dumps(failure, indent=1))
         self._ledger.append("failed", **{key: failure[key] for key in ("clip_id", "class", "stage", "message")})
         return Outcome(clip.clip_id, "failed", failure=failure)
+
+
+def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None:
+    if drawing == "overlay":
+        draw_clip(clip, paths, config.overlay)
+    elif drawing == "pictures":
+        picture_clip(clip, paths)
+    else:
+        report_clip(paths)

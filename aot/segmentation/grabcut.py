@@ -636,11 +636,13 @@ def _is_positive(prompt: Prompt) -> bool:
 
 
 def _no_mask(prompt: Prompt, frames: FrameSource) -> SegmentationError:
+    said = [] if prompt.box is None else [f"box {list(prompt.box)}"]
+    if prompt.points:
+        said += [f"points {[list(point) for point in prompt.points]}", f"labels {list(prompt.labels)}"]
     return SegmentationError(
-        f"object {prompt.object_id}: its prompt on frame {prompt.frame} (box {prompt.box}, points {prompt.points}, "
-        f"labels {prompt.labels}) gave an empty mask in the {frames.width}x{frames.height} px frame, expected at least "
-        f"one pixel; click a point inside the object, draw the box around it, or raise segmenter.working_height if "
-        f"it is small"
+        f"object {prompt.object_id}: its prompt on frame {prompt.frame} ({', '.join(said) or 'a mask'}) gave an empty "
+        f"mask in the {frames.width}x{frames.height} px frame, expected at least one pixel; click a point inside the "
+        f"object, draw the box around it, or raise segmenter.working_height if it is small"
     )
 
 

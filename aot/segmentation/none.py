@@ -20,17 +20,18 @@ class NoSegmenter:
     def segment(
         self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
     ) -> Iterator[MaskBlock]:
-        for prompt in prompts:
-            if not isinstance(prompt.mask, np.ndarray):
-                message = (
-                    f"object {prompt.object_id}, frame {prompt.frame}: segmenter=none makes no mask of boxes "
-                    f"or points; give a mask, query_points alone, or use segmenter=grabcut"
-                )
-                on_object_error(prompt.object_id, SegmentationError(message))
-                continue
-            yield MaskBlock(
-                index=np.array([prompt.frame], dtype=np.int64),
-                object_id=np.array([prompt.object_id], dtype=np.int32),
-                masks=prompt.mask[None, None],
-                score=np.ones((1, 1), dtype=np.float32),
+        unusable = {prompt.object_id: prompt for prompt in prompts if not isinstance(prompt.mask, np.ndarray)}
+        for object_id, prompt in unusable.items():
+            message = (
+                f"object {object_id}, frame {prompt.frame}: segmenter=none makes no mask of boxes "
+                f"or points; give a mask, query_points alone, or use segmenter=sam2 or grabcut"
             )
+            on_object_error(object_id, SegmentationError(message))
+        for prompt in prompts:
+            if isinstance(prompt.mask, np.ndarray) and prompt.object_id not in unusable:
+                yield MaskBlock(
+                    index=np.array([prompt.frame], dtype=np.int64),
+                    object_id=np.array([prompt.object_id], dtype=np.int32),
+                    masks=prompt.mask[None, None],
+                    score=np.ones((1, 1), dtype=np.float32),
+                )

@@ -11,16 +11,30 @@ from aot.types import QueryPoints, Tracks
 class Tracker(Protocol):
     """Follows points through the frames of a clip. One instance serves many clips, one after another."""
 
-    def track(self, frames: FrameSource, queries: QueryPoints) -> Tracks:
+    def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
         """Track every query point on every kept frame, before and after its own frame.
 
         Args:
             frames: the kept frames; every query's frame is among them.
             queries: N ≥ 1 points; t is a source frame, x and y source px.
+            lean: the second rung of the OOM ladder: smaller blocks, features off the device; the same results.
         Returns:
             Tracks with T = len(frames.index) rows; at its own frame a track is its query and visible.
         Raises:
             TrackingError: the points could not be tracked.
             OutOfMemory: memory ran out.
+        """
+        ...
+
+    def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
+        """Peak memory of `track` beside the model itself, on the device it runs on, estimated from above.
+
+        Opens and loads nothing.
+
+        Args:
+            num_frames: kept frames of the clip.
+            num_points: query points of all objects together.
+            width, height: size of the source in px.
+            lean: as for `track`.
         """
         ...

@@ -18,6 +18,7 @@ Dense DIS flow, where it was better than plain Lucas-Kanade, took 50 ms a frame.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import cv2
 import numpy as np
 from annotated_types import Ge, Gt
 
-from aot.decoding.base import FrameSource
+from aot.decoding.base import BACKWARD_BYTES, FrameSource
 from aot.errors import OutOfMemory, TrackingError
 from aot.types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, QueryPoints, Tracks, UInt8Array
 
@@ -94,12 +95,13 @@ class LucasKanadeTracker:
         self.max_helpers = max_helpers
         self.max_side_px = max_side_px
 
-    def track(self, frames: FrameSource, queries: QueryPoints) -> Tracks:
+    def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
         """Track every query point on every kept frame, before and after its own frame.
 
         Args:
             frames: the kept frames; every query's frame is among them.
             queries: N points; t is a source frame, x and y source px.
+            lean: changes nothing; two frames are all that is ever held of a clip.
         Returns:
             Tracks; how its probabilities come about is said at the class.
         Raises:
@@ -115,6 +117,20 @@ class LucasKanadeTracker:
                 if rows.max() > 0:
                     self._sweep(frames, np.arange(rows.max(), -1, -1), rows, queries, tracks)
         return tracks
+
+    def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
+        """Peak memory of `track`, estimated from above; nearly all of it are frames decoded ahead."""
+        frame_bytes = 3 * width * height
+        # Pieces of frames when read backwards: in use, put in order, and decoded ahead.
+        decoded = 3 * max(BACKWARD_BYTES, frame_bytes)
+        scale = min(1.0, self.max_side_px / max(width, height))
+        # A frame at working size, OpenCV's pyramids of two grey pictures and the 16-bit derivatives of one.
+        pictures = 12 * math.ceil(frame_bytes * scale**2)
+        cloud = next((size for size in CLOUD_SIZES if size * num_points <= self.max_helpers), 1)
+        # What each helper says of every other of its cloud; then every lost point against every carrier.
+        votes = num_points * cloud * (16 * cloud + 200)
+        carried = 6 * num_points**2 + 2000 * num_points
+        return decoded + pictures + max(votes, carried) + 17 * num_frames * num_points
 
     def _sweep(
         self, frames: FrameSource, order: Int64Array, rows: Int64Array, queries: QueryPoints, tracks: Tracks

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from aot.errors import WriteError
-from aot.paths import replacing
+from aot.paths import replacing, write_errors
 from aot.prompts import prompts_as_json
 from aot.types import BoolArray, Clip, ClipResult, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 SCHEMA = "aot/1"
 
@@ -30,15 +34,60 @@ _UNREADABLE = (OSError, KeyError, TypeError, ValueError, AttributeError, Runtime
 
 _ATTRIBUTES = frozenset(
     "schema clip_id source source_sha256 width height fps num_source_frames frame_interval_requested frame_interval "
-    "config_yaml config_hash versions device attempts seconds peak_memory_bytes created".split()
+    "config_yaml config_hash versions device weights attempts seconds peak_memory_bytes created".split()
 )
+
+
+class _Disk(FileIO):
+    """The file under HDF5. A write that fails is kept in `error` and in memory; HDF5 is told that all went well.
+
+    For HDF5 does not get over a failed write: whatever is closed afterwards tries it again, complains on the terminal
+    past any handler, and in the end the process crashes. It also crashes where it does not read what it wrote.
+    """
+
+    error: OSError | None = None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "r+")
+        self._lost: list[tuple[int, bytes]] = []
+        """(offset, bytes) that are not on the disk; the writer gives up soon after the first."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        whole = memoryview(data).cast("B")
+        start, left = self.tell(), whole
+        try:
+            while self.error is None and left:
+                left = left[super().write(left) :]
+        except OSError as exc:
+            self.error = exc
+        if self.error:
+            self._lost.append((start, bytes(whole)))
+        return len(whole)
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        start, found = self.tell(), memoryview(buffer).cast("B")
+        size = super().readinto(found)
+        for offset, data in self._lost:
+            begin, end = max(offset, start), min(offset + len(data), start + len(found))
+            if begin < end:
+                found[begin - start : end - start] = data[begin - offset : end - offset]
+                size = max(size, end - start)
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as exc:
+            self.error = self.error or exc
+            return self.tell()
 
 
 class Hdf5Writer:
     """Fills one clip's open file; see `ClipWriter` and `new_clip_file`."""
 
-    def __init__(self, path: Path, file: h5py.File, clip: Clip, mask_index: Int64Array) -> None:
+    def __init__(self, path: Path, disk: _Disk, file: h5py.File, clip: Clip, mask_index: Int64Array) -> None:
         self._path = path
+        self._disk = disk
         self._file = file
         self._clip = clip
         self._row_of = {int(frame): row for row, frame in enumerate(mask_index)}
@@ -48,7 +97,7 @@ class Hdf5Writer:
         data, scores = self._file["masks/data"], self._file["masks/score"]
         columns = [self._column_of[int(object_id)] for object_id in block.object_id]
         rows = [self._row_of[int(frame)] for frame in block.index]
-        with _hdf5_errors(self._path):
+        with _hdf5_errors(self._path, self._disk):
             for row, masks, score in zip(rows, block.masks, block.score):
                 for column, mask, value in zip(columns, masks, score):
                     data[row, column] = mask
@@ -66,7 +115,7 @@ class Hdf5Writer:
             "confidence": tracks.confidence.astype(np.float16),
             "in_mask": in_mask,
         }
-        with _hdf5_errors(self._path):
+        with _hdf5_errors(self._path, self._disk):
             for name, values in compressed.items():
                 self._file.create_dataset(f"tracks/{name}", data=values, shuffle=True, **_GZIP)
             self._file["tracks/query"] = queries.txy
@@ -74,7 +123,7 @@ class Hdf5Writer:
 
     def write_provenance(self, attributes: Mapping[str, Any], object_errors: Mapping[int, str]) -> None:
         errors = [object_errors.get(object_id, "") for object_id in self._clip.object_ids]
-        with _hdf5_errors(self._path):
+        with _hdf5_errors(self._path, self._disk):
             self._file.create_dataset("objects/error", data=errors, dtype=h5py.string_dtype())
             self._file.attrs["schema"] = SCHEMA
             for name, value in attributes.items():
@@ -104,17 +153,12 @@ def new_clip_file(
         WriteError: the folder cannot be written, the disk is full, or the file is not whole.
     """
     with replacing(path) as part:
-        with _hdf5_errors(path):
-            file = h5py.File(part, "w", **_UNLOCKED)
-            _create_datasets(file, clip, index, time, mask_index, (height, width))
-        try:
-            yield Hdf5Writer(path, file, clip, mask_index)
-        except BaseException:
-            with suppress(OSError, RuntimeError):  # what is in flight says more than a failed close of a discarded file
-                file.close()
-            raise
-        with _hdf5_errors(path):
-            file.close()
+        with _Disk(part) as disk:
+            with h5py.File(disk, "w") as file:
+                with _hdf5_errors(path, disk):
+                    _create_datasets(file, clip, index, time, mask_index, (height, width))
+                yield Hdf5Writer(path, disk, file, clip, mask_index)
+            _raise_failed_write(path, disk)
         check_file(part)
 
 
@@ -278,9 +322,17 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
 
 
 @contextmanager
-def _hdf5_errors(path: Path) -> Iterator[None]:
-    """HDF5 reports a full disk as an OSError or a RuntimeError, on any write or only on closing."""
-    try:
-        yield
-    except (OSError, RuntimeError) as exc:
-        raise WriteError(f"{path} could not be written: {exc}; check that its folder is writable and has room") from exc
+def _hdf5_errors(path: Path, disk: _Disk) -> Iterator[None]:
+    """Turn what HDF5 complains of, and what the disk under it did not take, into a WriteError."""
+    with write_errors(path):
+        try:
+            yield
+        except RuntimeError as exc:  # HDF5's word for much
+            raise WriteError(f"{path} could not be written: {exc}") from exc
+    _raise_failed_write(path, disk)
+
+
+def _raise_failed_write(path: Path, disk: _Disk) -> None:
+    if disk.error:
+        with write_errors(path):
+            raise disk.error

@@ -138,10 +138,16 @@ class TestSingleVideo:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({}, "nothing says where the object is"),
-            ({"box": [3, 3, 1, 1]}, r"dataset\.box: .*x0 < x1"),
-            ({"points": [[1, 2]], "labels": [1, 1]}, "labels"),
-            ({"mask": Path("m.png"), "box": [0, 0, 1, 1]}, "a mask stands alone"),
+            ({}, r"dataset\.box, dataset\.points or dataset\.mask: none is given"),
+            (
+                {"box": [3, 3, 1, 1]},
+                r"^dataset\.box: expected \[x0, y0, x1, y1\] with x0 < x1 .*\[3\.0, 3\.0, 1\.0, 1\.0\]$",
+            ),
+            ({"box": [3, 3, 1]}, r"^dataset\.box: expected \[x0, y0, x1, y1\], got \[3, 3, 1\]$"),
+            ({"points": [[1, 2]], "labels": [1, 1]}, r"^dataset\.labels: expected one a point \(1\), got 2$"),
+            ({"points": [[1, 2]], "labels": [0]}, r"^dataset\.labels: .* give one point the label 1$"),
+            ({"mask": Path("m.png"), "box": [0, 0, 1, 1]}, r"^dataset\.mask: it stands alone"),
+            ({"box": [3, 3, 1], "frame": -1}, r"^dataset\.frame: .*\ndataset\.box: "),
         ],
     )
     def test_wrong_prompts(self, options: dict[str, object], message: str) -> None:
@@ -151,6 +157,11 @@ class TestSingleVideo:
     def test_no_such_file(self) -> None:
         with pytest.raises(DatasetError, match=r"dataset.path=none\.mp4 does not exist"):
             SingleVideo(Path("none.mp4"), box=[0, 0, 1, 1]).clips()
+
+    def test_no_such_mask(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a.mp4")
+        with pytest.raises(DatasetError, match=r"dataset.mask=none\.png does not exist"):
+            SingleVideo(tmp_path / "a.mp4", mask=Path("none.png")).clips()
 
 
 def clips(*ids: str) -> list[Clip]:
@@ -178,6 +189,8 @@ class TestSelection:
     def test_unknown_names(self) -> None:
         with pytest.raises(DatasetError, match=r"'day1/z' matches no clip .* did you mean day1/"):
             chosen(self.found, include=["day1/z"])
+        with pytest.raises(DatasetError, match=r"include: 'c' .*\n.*exclude: 'day2/\*' matches no clip"):
+            chosen(self.found, include=["c", "a"], exclude=["day2/*", "b"])
 
     @pytest.mark.parametrize("clip_id", ["../a", "/a", "a/../../b", "", "a\0b"])
     def test_ids_never_leave_the_output_folder(self, clip_id: str) -> None:

@@ -6,15 +6,25 @@ import cv2
 import numpy as np
 import pytest
 
+from aot.decoding.base import FrameSource
 from aot.decoding.frame_folder import FrameFolder
 from aot.errors import DecodeError
 from aot.types import UInt8Array
 from tests.decoding.coded_video import coded_picture, numbers_in
+from tests.decoding.contract import FPS, NUM_FRAMES, FrameSourceContract
 
 
 def write_image(path: Path, rgb: UInt8Array) -> Path:
     cv2.imwrite(str(path), rgb[:, :, ::-1])
     return path
+
+
+class TestContract(FrameSourceContract):
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> FrameSource:
+        for number in range(NUM_FRAMES):
+            write_image(tmp_path / f"{number}.png", coded_picture(number))
+        return FrameFolder(tmp_path, fps=FPS)
 
 
 @pytest.fixture

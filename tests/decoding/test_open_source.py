@@ -44,7 +44,5 @@ def test_time_range(video: Path, start: float | None, end: float | None, expecte
 
 
 def test_time_range_without_frames(video: Path) -> None:
-    with pytest.raises(
-        DecodeError, match=r"no frame between start_seconds=5 and end_seconds=6; .* 0\.000 s to 1\.960 s"
-    ):
+    with pytest.raises(DecodeError, match=r"no frame from start_seconds=5 to end_seconds=6; .* 0\.000 s to 1\.960 s"):
         open_source(Clip("clip", video, start_seconds=5, end_seconds=6))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aot.decoding import base
+from aot.decoding.base import FrameSource
 from aot.decoding.video_file import VideoFile
 from aot.errors import DecodeError
 from tests.decoding.coded_video import CLOSED_GROUPS, numbers_in, write_coded_video
+from tests.decoding.contract import NUM_FRAMES, FrameSourceContract
 
 OPEN_X264 = {"x264-params": "keyint=12:min-keyint=12:bframes=3:scenecut=0:open-gop=1"}
 OPEN_X265 = {"x265-params": "keyint=12:min-keyint=12:bframes=3:scenecut=0:open-gop=1:log-level=none"}
@@ -38,6 +41,13 @@ def video(request: pytest.FixtureRequest, tmp_path: Path) -> VideoFile:
 
 def read_in_blocks(video: VideoFile, index: np.ndarray, size: int = 9) -> list[int]:
     return [n for start in range(0, len(index), size) for n in numbers_in(video.read(index[start : start + size]).rgb)]
+
+
+class TestContract(FrameSourceContract):
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Iterator[FrameSource]:
+        with VideoFile(write_coded_video(tmp_path / "a.mp4", range(NUM_FRAMES))) as video:
+            yield video
 
 
 class TestRightFrames:

@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aot.query_points.adaptive import AdaptiveSampler
+from aot.query_points.base import QuerySampler
+from tests.query_points.contract import QuerySamplerContract
 
 SMALL_MASKS = arrays(np.bool_, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.booleans())
+
+
+class TestContract(QuerySamplerContract):
+    @pytest.fixture
+    def sampler(self) -> QuerySampler:
+        return AdaptiveSampler()
 
 
 def disc(height: int, width: int, x: float, y: float, radius: float) -> np.ndarray:

@@ -8,9 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from aot.query_points.base import QuerySampler
 from aot.query_points.grid import GridSampler
+from tests.query_points.contract import QuerySamplerContract
 
 SMALL_MASKS = arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 90)), elements=st.booleans())
+
+
+class TestContract(QuerySamplerContract):
+    @pytest.fixture
+    def sampler(self) -> QuerySampler:
+        return GridSampler()
 
 
 def test_full_mask_gives_the_whole_grid_row_by_row() -> None:

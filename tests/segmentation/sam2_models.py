@@ -99,5 +99,6 @@ def stock_warnings() -> Iterator[None]:
     """Stock warns that it has no CUDA extension, and of TorchScript, which torch has given up."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s)cannot import name '_C'.*")
-        warnings.filterwarnings("ignore", message=r".*torch\.jit.*", category=DeprecationWarning)
+        for category in (DeprecationWarning, FutureWarning):  # which of them depends on torch's version
+            warnings.filterwarnings("ignore", message=r".*torch\.jit.*", category=category)
         yield

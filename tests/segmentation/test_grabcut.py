@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from aot.errors import AotError, OutOfMemory, SegmentationError
+from aot.segmentation.base import Segmenter
 from aot.segmentation.grabcut import GrabCutSegmenter, _flow
 from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
 from tests.fakes import ArraySource
+from tests.segmentation import contract
+from tests.segmentation.contract import FailingObjectContract, SegmenterContract
 
 HEIGHT, WIDTH = 90, 120
 RED, BLUE, YELLOW = (200, 40, 40), (40, 60, 200), (230, 220, 60)
@@ -83,6 +86,16 @@ class Masks:
 
     def frames_of(self, object_id: int) -> list[int]:
         return sorted(frame for frame, i in self.masks if i == object_id)
+
+
+class TestContract(SegmenterContract, FailingObjectContract):
+    @pytest.fixture(params=[True, False], ids=["all frames", "prompt frames"])
+    def segmenter(self, request: pytest.FixtureRequest) -> Segmenter:
+        return GrabCutSegmenter(propagate=request.param)
+
+    @pytest.fixture
+    def unusable(self) -> Prompt:
+        return Prompt(object_id=5, frame=4, mask=np.zeros((contract.HEIGHT, contract.WIDTH), np.bool_))
 
 
 def run(source: ArraySource, *prompts: Prompt, **options: object) -> Masks:
@@ -298,11 +311,12 @@ def test_small_and_odd_frames_do_not_crash(num_frames: int, size: tuple[int, int
         assert blocks[0].masks.shape == (1, 1, *size)
 
 
-def test_one_colour_everywhere_does_not_crash() -> None:
+def test_one_colour_everywhere_shows_no_object_and_what_was_asked_for_is_told() -> None:
     source = ArraySource(np.full((3, 40, 50, 3), 90, np.uint8))
     errors: dict[int, AotError] = {}
-    prompt = Prompt(object_id=1, frame=0, box=(10, 10, 20, 20))
-    list(GrabCutSegmenter().segment(source, [prompt], on_object_error=errors.__setitem__))
+    prompt = Prompt(object_id=1, frame=0, box=(10, 10, 20, 20), points=((25, 30),), labels=(0,))
+    assert not list(GrabCutSegmenter().segment(source, [prompt], on_object_error=errors.__setitem__))
+    assert "(box [10, 10, 20, 20], points [[25, 30]], labels [0]) gave an empty mask" in str(errors[1])
 
 
 def test_blocks_come_as_the_clip_is_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import cv2
@@ -10,9 +11,11 @@ import pytest
 
 from aot.errors import OutOfMemory, TrackingError
 from aot.tracking import lucas_kanade
+from aot.tracking.base import Tracker
 from aot.tracking.lucas_kanade import LucasKanadeTracker
 from aot.types import FrameBlock, Int64Array, QueryPoints, Tracks
 from tests.fakes import ArraySource
+from tests.tracking.contract import TrackerContract, check
 
 HEIGHT, WIDTH = 120, 160
 FLOAT32_ROUNDING = 1e-3
@@ -51,25 +54,27 @@ def query(*points: tuple[float, float, float], object_id: list[int] | None = Non
     return QueryPoints(txy=np.array(points, dtype=np.float32).reshape(-1, 3), object_id=np.array(ids, dtype=np.int32))
 
 
-def check_contract(tracks: Tracks, queries: QueryPoints, rows: list[int], num_rows: int) -> None:
-    """What every tracker promises."""
-    own = np.arange(len(queries))
-    assert tracks.xy.shape == (num_rows, len(queries), 2)
-    assert np.isfinite(tracks.xy).all()
-    np.testing.assert_array_equal(tracks.xy[rows, own], queries.txy[:, 1:])
-    assert tracks.visible[rows, own].all()
+def track(source: ArraySource, queries: QueryPoints) -> Tracks:
+    """Track, and check what every tracker promises and this one besides: at its own frame a point is certain."""
+    tracks = LucasKanadeTracker().track(source, queries)
+    check(tracks, source, queries)
+    rows, own = source.rows(queries.txy[:, 0].astype(np.int64)), np.arange(len(queries))
     assert (tracks.visibility[rows, own] == 1).all()
     assert (tracks.confidence[rows, own] == 1).all()
-    for probability in (tracks.visibility, tracks.confidence):
-        assert ((probability >= 0) & (probability <= 1)).all()
+    return tracks
+
+
+class TestContract(TrackerContract):
+    @pytest.fixture
+    def tracker(self) -> Tracker:
+        return LucasKanadeTracker()
 
 
 @pytest.mark.parametrize("step", [(2, 0), (-3, 2), (0, -7)])
 def test_follows_a_pan_forwards_and_backwards(step: tuple[int, int]) -> None:
     frames = panning_clip(9, step)
     queries = query((0, 80, 60), (4, 70.25, 55.5), (8, 80, 64), (4, 90, 70))
-    tracks = LucasKanadeTracker().track(ArraySource(frames), queries)
-    check_contract(tracks, queries, [0, 4, 8, 4], 9)
+    tracks = track(ArraySource(frames), queries)
     time = np.arange(9)[:, None, None] - queries.txy[None, :, :1]
     truth = queries.txy[None, :, 1:] + time * np.array(step)
     inside = ((truth > 8) & (truth < [WIDTH - 9, HEIGHT - 9])).all(axis=2)
@@ -81,8 +86,7 @@ def test_points_of_a_decimated_clip_start_at_their_source_frame() -> None:
     source = ArraySource(panning_clip(12, (1, 1)))
     source.keep(np.array([0, 4, 7, 8], dtype=np.int64))
     queries = query((7, 80, 60), (0, 70, 60))
-    tracks = LucasKanadeTracker().track(source, queries)
-    check_contract(tracks, queries, [2, 0], 4)
+    tracks = track(source, queries)
     np.testing.assert_allclose(tracks.xy[:, 0], [[73, 53], [77, 57], [80, 60], [81, 61]], atol=0.3)
 
 
@@ -173,8 +177,7 @@ def test_any_size_and_length(shape: tuple[int, int], num_frames: int) -> None:
     frames = np.stack([texture(height, width, seed) for seed in range(num_frames)])
     corners = [(x, y) for x in (0, width - 1) for y in (0, height - 1)]
     queries = query(*[(t, x, y) for t in (0, num_frames - 1) for x, y in corners])
-    tracks = LucasKanadeTracker().track(ArraySource(frames), queries)
-    check_contract(tracks, queries, [0] * 4 + [num_frames - 1] * 4, num_frames)
+    track(ArraySource(frames), queries)
 
 
 def test_blank_frames_hold_still() -> None:
@@ -259,3 +262,21 @@ def test_visibility_falls_with_the_return_error() -> None:
         for limit in (10.0, 1.0, 0.01)
     ]
     assert means == sorted(means, reverse=True)
+
+
+@pytest.mark.parametrize("num_points", [5, 80, 600])
+def test_needed_bytes_are_an_upper_bound_on_what_numpy_takes(num_points: int) -> None:
+    frames = panning_clip(12, (2, 1))
+    frames[6:] = texture(HEIGHT, WIDTH, seed=9)  # a cut: points are lost, the others carry them
+    rng = np.random.default_rng(0)
+    queries = query(*np.column_stack([np.zeros(num_points), rng.uniform(5, 110, (num_points, 2))]))
+    tracker, source = LucasKanadeTracker(), ArraySource(frames)
+    tracemalloc.start()
+    try:
+        tracker.track(source, queries, lean=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size = {"num_frames": 12, "width": WIDTH, "height": HEIGHT, "lean": True}
+    growth = tracker.needed_bytes(num_points=num_points, **size) - tracker.needed_bytes(num_points=0, **size)
+    assert peak < growth + 40 * frames[0].nbytes

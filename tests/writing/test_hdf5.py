@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,10 @@ from hypothesis import strategies as st
 import aot
 from aot.errors import DecodeError, WriteError
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
+from aot.writing.base import ClipWriter
 from aot.writing.hdf5 import MaskReader, check_file, load, new_clip_file
+from tests.writing.contract import FRAMES, HEIGHT, MASK_FRAMES, WIDTH, Begin, ClipWriterContract
 
-HEIGHT, WIDTH = 6, 8
 CLIP = Clip(
     clip_id="day1/ep 1",
     source=Path("ep 1.mp4"),
@@ -27,13 +31,27 @@ CLIP = Clip(
         Prompt(object_id=7, frame=3, points=((5, 5),), labels=(1,)),
     ),
 )
-INDEX = np.array([0, 3, 6, 9], dtype=np.int64)
+INDEX = np.array(FRAMES, dtype=np.int64)
 TIMES = np.array([0.2, 0.35, 0.5, 0.75])
-TEXTS = "clip_id source source_sha256 config_yaml config_hash versions device attempts seconds created".split()
+TEXTS = "clip_id source source_sha256 config_yaml config_hash versions device weights attempts seconds created".split()
 ATTRIBUTES: dict[str, Any] = dict.fromkeys(TEXTS, "") | {
     "width": WIDTH, "height": HEIGHT, "fps": 20.0, "num_source_frames": 10, "frame_interval_requested": 3,
     "frame_interval": 3, "peak_memory_bytes": 1,
 }  # fmt: skip
+
+
+class TestContract(ClipWriterContract):
+    @pytest.fixture
+    def begin(self) -> Begin:
+        def begin(path: Path) -> AbstractContextManager[ClipWriter]:
+            mask_index = np.array(MASK_FRAMES, np.int64)
+            return new_clip_file(path, CLIP, index=INDEX, time=TIMES, mask_index=mask_index, height=HEIGHT, width=WIDTH)
+
+        return begin
+
+    @pytest.fixture
+    def provenance(self) -> dict[str, object]:
+        return dict(ATTRIBUTES)
 
 
 def tracks(num_frames: int, num_points: int, seed: int = 0) -> Tracks:
@@ -160,6 +178,39 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match=r"file/a\.h5 could not be written"):
         write(tmp_path / "file" / "a.h5", [])
+
+
+# The limit on a file's size stands for a full disk: as one, it fails some write in the middle, and takes no root.
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from aot.errors import WriteError
+from tests.writing.test_hdf5 import block, write
+
+path, refusals = Path(sys.argv[1]), 0
+write(path, [block([0, 3, 6, 9], [2, 7])])
+whole = path.stat().st_size
+for limit in range(0, whole, whole // 50):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        write(path.with_name("b.h5"), [block([0, 3, 6, 9], [2, 7])])
+    except WriteError as error:
+        refusals += "b.h5 could not be written: [Errno 27] File too large" in str(error)
+print(refusals, [entry.name for entry in path.parent.iterdir()])
+"""
+
+
+def test_a_full_disk_is_told_once_and_harms_nothing(tmp_path: Path) -> None:
+    """Left to itself HDF5 floods the terminal, and crashes when the process ends."""
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.h5")],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.split(maxsplit=1) == ["51", "['a.h5']\n"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "truncated", "no_tracks", "wrong_shape", "other_schema"])

@@ -107,6 +107,7 @@ def load_weights(model: nn.Module, checkpoint: Path, config: str) -> None:
     import torch
 
     try:
+        _check_sums(checkpoint)
         loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except _DAMAGED as exc:
         raise ConfigError(
@@ -137,6 +138,16 @@ def load_weights(model: nn.Module, checkpoint: Path, config: str) -> None:
             f"{checkpoint} does not fit {config}: {'; '.join(told)}; choose the segmenter.size that it was made for"
         )
     model.load_state_dict(weights, strict=True)
+
+
+def _check_sums(checkpoint: Path) -> None:
+    """Compare the checksums in a zip archive, the form that torch saves in; `torch.load` does not."""
+    if not zipfile.is_zipfile(checkpoint):
+        return  # of torch's older form, or none of its files: loading tells
+    with zipfile.ZipFile(checkpoint) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"the checksum of its entry {damaged} is wrong")
 
 
 def _has_extension() -> bool:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from aot.checkpoints import require_checkpoint
+from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
-from aot.errors import ConfigError, OutOfMemory
+from aot.devices import DeviceOption, choose_device, describe_device
+from aot.errors import OutOfMemory
 from aot.segmentation.base import FrameSession, OnObjectError
 from aot.segmentation.sam2.model import build_model, import_sam2
 from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
@@ -34,6 +35,7 @@ _TF32_CAPABILITY = 8
 _MASK_SCALE, _MASK_BIAS = 20.0, -10.0
 # The image predictor takes mask logits at a quarter of the model's image size.
 _LOGITS_STRIDE = 4
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 # The strides of the encoder's three feature maps.
 _FEATURE_STRIDES = (4, 8, 16)
 
@@ -66,7 +68,7 @@ class Sam2Segmenter:
         checkpoint: Path | None = None,
         propagate: bool = True,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
-        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        device: DeviceOption = "auto",
         compile: bool = False,
         image_size: Literal[128, 256, 512, 1024] = 1024,
     ) -> None:
@@ -81,6 +83,14 @@ class Sam2Segmenter:
         self.image_size = image_size
         self._model: StreamingPredictor | None = None
 
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        return (identify(self.checkpoint),)
+
+    @property
+    def device_name(self) -> str:
+        return describe_device(choose_device(self.device, option="segmenter.device"))
+
     def segment(
         self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
     ) -> Iterator[MaskBlock]:
@@ -89,9 +99,12 @@ class Sam2Segmenter:
         The frame of the first prompt belongs to both passes. As in the stock sequence the later one counts: an object
         that is not prompted on it gets the backward pass's mask there.
         """
+        if not prompts:
+            return
         with _memory_errors():
             model = self._loaded()
-        blocks = self._propagate(model, frames, prompts) if self.propagate else self._cut(model, frames, prompts)
+        segment = self._propagate if self.propagate else self._prompt_frames_alone
+        blocks = segment(model, frames, prompts)
         while True:
             # Neither precision nor the errors' mapping may reach into what the caller does between two blocks.
             with _memory_errors():
@@ -133,7 +146,9 @@ class Sam2Segmenter:
             model = self._loaded()
             return _Sam2Frame(model, partial(self._precisely, model), rgb)
 
-    def _cut(self, model: StreamingPredictor, frames: FrameSource, prompts: Sequence[Prompt]) -> Iterator[MaskBlock]:
+    def _prompt_frames_alone(
+        self, model: StreamingPredictor, frames: FrameSource, prompts: Sequence[Prompt]
+    ) -> Iterator[MaskBlock]:
         for frame in sorted({prompt.frame for prompt in prompts}):
             session = _Sam2Frame(model, partial(self._precisely, model), frames.read([frame]).rgb[0])
             yield session.masks([prompt for prompt in prompts if prompt.frame == frame])
@@ -142,7 +157,7 @@ class Sam2Segmenter:
         """The model, built on first use and kept for all clips."""
         if self._model is None:
             model = build_model(self.size, self.checkpoint, self.image_size)
-            device = _device(self.device)
+            device = choose_device(self.device, option="segmenter.device")
             if not self._autocasts(device):
                 model.cast_memories()
             model.to(device)
@@ -249,18 +264,6 @@ def _block(frame: int, masks: dict[int, BoolArray], scores: Sequence[float]) -> 
     )
 
 
-def _device(name: str) -> torch.device:
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, is_there in available.items() if is_there)
-    if not available[name]:
-        there = ", ".join(device for device, is_there in available.items() if is_there)
-        raise ConfigError(f"segmenter.device={name}: this machine has none that torch can use; there are: {there}")
-    return torch.device(name)
-
-
 def _compile_encoder(model: StreamingPredictor) -> None:
     """As `compile_image_encoder` of the stock model does, which prints on standard output."""
     import torch
@@ -298,7 +301,7 @@ def _memory_errors() -> Iterator[None]:
             f"out of device memory in SAM 2: {exc}; use a smaller segmenter.size, or fewer objects a clip"
         ) from exc
     except RuntimeError as exc:
-        # The CPU's allocator has no type of its own.
-        if "DefaultCPUAllocator" in str(exc):
-            raise OutOfMemory(f"out of memory in SAM 2: {exc}; use a smaller segmenter.size") from exc
-        raise
+        # The CPU's allocator and Metal's have no type of their own.
+        if not any(text in str(exc) for text in _OUT_OF_MEMORY):
+            raise
+        raise OutOfMemory(f"out of memory in SAM 2: {exc}; use a smaller segmenter.size") from exc

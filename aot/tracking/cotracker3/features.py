@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aot.tracking.cotracker3.layers import linear
+
 STRIDE = 4
 CHANNELS = 128
 NUM_LEVELS = 4
@@ -63,7 +65,7 @@ class FeatureNet(nn.Module):
         Args:
             frame: (1, 3, H, W), values 0..255.
         Returns:
-            (1, CHANNELS, H/4, W/4), each pixel's vector of length 1, float32 in channels-last memory.
+            (H/4, W/4, CHANNELS) float32, each pixel's vector of length 1.
         """
         size = (frame.shape[2] // STRIDE, frame.shape[3] // STRIDE)
         x = (2 * (frame / 255) - 1).to(self.conv1.weight.dtype).contiguous(memory_format=torch.channels_last)
@@ -75,12 +77,13 @@ class FeatureNet(nn.Module):
         x = torch.cat(stages, dim=1)
         del stages
         x = _instance_norm(self.conv2(x)).relu_()
-        x = self.conv3(x).float()
-        return x / x.square().sum(dim=1, keepdim=True).clamp_min(1e-12).sqrt()
+        pixels = x[0].permute(1, 2, 0)  # as they lie in memory; a 1x1 convolution is a linear layer of each
+        pixels = linear(pixels, self.conv3.weight[:, :, 0, 0], self.conv3.bias).float()
+        return pixels / pixels.square().sum(dim=-1, keepdim=True).clamp_min(1e-12).sqrt()
 
     def pyramid(self, frame: Tensor, dtype: torch.dtype) -> Pyramid:
         """Features of one frame (1, 3, H, W) at every level, each level the mean of 2x2 of the one above."""
-        x = self(frame)
+        x = self(frame).permute(2, 0, 1)[None]
         levels = []
         for level in range(NUM_LEVELS):
             if level:

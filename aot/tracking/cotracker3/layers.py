@@ -8,17 +8,44 @@ from torch.nn import functional
 
 LAYER_NORM_EPS = 1e-6
 
-# oneDNN's linear layer with the activation inside: the hidden layer is written once and never read back. A private
-# operator of PyTorch's CPU builds; where it is missing the plain path computes the same.
-_fused_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+# oneDNN's linear layer, with an activation inside if one follows: what would be the hidden layer is written once and
+# never read back. PyTorch itself multiplies float32 by MKL, which on an AMD EPYC 9005 core reaches 112 GFLOP/s where
+# oneDNN reaches 250; on Intel's they are equal. It is a private operator of the CPU builds: where it is missing the
+# plain path computes the same.
+_onednn_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_onednn_dtypes = {torch.float32}
+if _onednn_linear is not None and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    _onednn_dtypes.add(torch.bfloat16)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`functional.linear`, by the fastest way there is."""
+    if _takes_onednn(x):
+        return _by_onednn(x, weight, bias, "none", "")
+    return functional.linear(x, weight, bias)
 
 
 def linear_gelu(x: Tensor, layer: nn.Linear, approximate: str) -> Tensor:
     """GELU of a linear layer, "none" (exact) or "tanh"."""
-    if _fused_linear is not None and x.device.type == "cpu" and x.numel():
-        fused: Tensor = _fused_linear(x, layer.weight, layer.bias, "gelu", [], approximate)
-        return fused
+    if _takes_onednn(x):
+        return _by_onednn(x, layer.weight, layer.bias, "gelu", approximate)
     return functional.gelu(functional.linear(x, layer.weight, layer.bias), approximate=approximate)
+
+
+def _takes_onednn(x: Tensor) -> bool:
+    return _onednn_linear is not None and x.device.type == "cpu" and x.dtype in _onednn_dtypes and x.numel() > 0
+
+
+def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, algorithm: str) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
+    return out
+
+
+class Linear(nn.Linear):
+    """A linear layer of the network."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
 
 
 def normalized(x: Tensor, dtype: torch.dtype, eps: float = LAYER_NORM_EPS) -> Tensor:

@@ -13,13 +13,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from aot.errors import ConfigError
 from aot.tracking.cotracker3.correlation import PATCH, Support, correlate, sample_support
 from aot.tracking.cotracker3.embeddings import MOTION_SIZE, motion_embedding, time_embedding, time_table
 from aot.tracking.cotracker3.features import CHANNELS, NUM_LEVELS, STRIDE, FeatureNet, Pyramid, level_sizes
-from aot.tracking.cotracker3.layers import linear_gelu
+from aot.tracking.cotracker3.layers import Linear, linear, linear_gelu
 from aot.tracking.cotracker3.plan import DTYPES, MemoryPlan, Precision
 from aot.tracking.cotracker3.store import Chunk, make_store
 from aot.tracking.cotracker3.transformer import HIDDEN, UpdateTransformer
@@ -48,8 +47,8 @@ class Estimates:
 class _CorrelationMLP(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(PATCH * PATCH, HIDDEN)
-        self.fc2 = nn.Linear(HIDDEN, CORRELATION_SIZE)
+        self.fc1 = Linear(PATCH * PATCH, HIDDEN)
+        self.fc2 = Linear(HIDDEN, CORRELATION_SIZE)
 
 
 class CoTracker3(nn.Module):
@@ -155,7 +154,7 @@ class CoTracker3(nn.Module):
         num_points, num_frames = estimates.xy.shape[:2]
         tokens = estimates.xy.new_empty(num_points, num_frames, HIDDEN)
         time = time_embedding(self.time_emb, num_frames)[0]
-        time = functional.linear(time, self.input_weight, self.token_bias)
+        time = linear(time, self.input_weight, self.token_bias)
         size = estimates.xy.new_tensor([resolution[1] / STRIDE, resolution[0] / STRIDE])
         for _ in range(num_iters):
             for start, pyramid in chunks():
@@ -182,7 +181,7 @@ class CoTracker3(nn.Module):
         for number, size in enumerate(level_sizes(resolution)):
             samples = correlate(pyramid[number], size, xy / 2**number, support[number])
             hidden.append(linear_gelu(samples.to(dtype), self.corr_mlp.fc1, "none"))
-        tokens = functional.linear(torch.cat(hidden, dim=1), self.correlation_weight)
+        tokens = linear(torch.cat(hidden, dim=1), self.correlation_weight)
         return tokens.view(*xy.shape[:2], HIDDEN)
 
     def _add_state(self, tokens: Tensor, estimates: Estimates, time: Tensor, size: Tensor, plan: MemoryPlan) -> None:
@@ -192,7 +191,7 @@ class CoTracker3(nn.Module):
             points = slice(first, first + at_once)
             motion = motion_embedding(estimates.xy[points], size)
             state = torch.cat([estimates.logits[points], motion], dim=-1)
-            tokens[points] += functional.linear(state, self.state_weight).add_(time)
+            tokens[points] += linear(state, self.state_weight).add_(time)
 
     def fold(self) -> None:
         """Join layers that follow each other without anything in between, once, after the weights are loaded.
@@ -311,10 +310,10 @@ def load_model(
     except RuntimeError as exc:
         raise ConfigError(f"{_named(checkpoint)} does not hold the weights of CoTracker3 {mode}: {exc}") from exc
     model.fold()
-    table = model.time_emb
-    for part in (model.fnet, model.updateformer, model.corr_mlp):
-        part.to(DTYPES[precision])
-    model.time_emb = table
+    for name, layer in model.named_modules():
+        # What is normalized, and the updates that are summed up over the refinements, stay float32.
+        if isinstance(layer, (nn.Linear, nn.Conv2d)) and not name.endswith("_head"):
+            layer.to(DTYPES[precision])
     model.to(device=device)
     model.fnet.to(memory_format=torch.channels_last)
     return model.eval().requires_grad_(False)

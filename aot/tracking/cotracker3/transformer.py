@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aot.tracking.cotracker3.embeddings import TOKEN_SIZE
-from aot.tracking.cotracker3.layers import linear_gelu, normalized
+from aot.tracking.cotracker3.layers import Linear, linear, linear_gelu, normalized
 
 HIDDEN = 384
 NUM_HEADS = 8
@@ -26,9 +26,9 @@ CONTEXT_NORM_EPS = 1e-5
 class _Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.to_q = nn.Linear(HIDDEN, HIDDEN)
-        self.to_kv = nn.Linear(HIDDEN, 2 * HIDDEN)
-        self.to_out = nn.Linear(HIDDEN, HIDDEN)
+        self.to_q = Linear(HIDDEN, HIDDEN)
+        self.to_kv = Linear(HIDDEN, 2 * HIDDEN)
+        self.to_out = Linear(HIDDEN, HIDDEN)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(B, I, D) attend to (B, J, D)."""
@@ -40,15 +40,15 @@ class _Attention(nn.Module):
 
     def of_equal_tokens(self, x: Tensor) -> Tensor:
         """Self-attention among any number of equal tokens: each is told what one of them would say."""
-        out: Tensor = self.to_out(functional.linear(x, self.to_kv.weight[HIDDEN:], self.to_kv.bias[HIDDEN:]))
+        out: Tensor = self.to_out(linear(x, self.to_kv.weight[HIDDEN:], self.to_kv.bias[HIDDEN:]))
         return out
 
 
 class _MLP(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(HIDDEN, 4 * HIDDEN)
-        self.fc2 = nn.Linear(4 * HIDDEN, HIDDEN)
+        self.fc1 = Linear(HIDDEN, 4 * HIDDEN)
+        self.fc2 = Linear(4 * HIDDEN, HIDDEN)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.fc2(linear_gelu(x, self.fc1, "tanh"))
@@ -93,14 +93,14 @@ class UpdateTransformer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.input_transform = nn.Linear(TOKEN_SIZE, HIDDEN)
+        self.input_transform = Linear(TOKEN_SIZE, HIDDEN)
         self.virual_tracks = nn.Parameter(torch.zeros(1, NUM_VIRTUAL, 1, HIDDEN))  # the checkpoints' spelling
         self.time_blocks = nn.ModuleList(_SelfBlock() for _ in range(NUM_ROUNDS))
         self.space_virtual2point_blocks = nn.ModuleList(_CrossBlock() for _ in range(NUM_ROUNDS))
         self.space_virtual_blocks = nn.ModuleList(_SelfBlock() for _ in range(NUM_ROUNDS))
         self.space_point2virtual_blocks = nn.ModuleList(_CrossBlock() for _ in range(NUM_ROUNDS))
-        self.flow_head = nn.Linear(HIDDEN, 2)
-        self.vis_conf_head = nn.Linear(HIDDEN, 2)
+        self.flow_head = Linear(HIDDEN, 2)
+        self.vis_conf_head = Linear(HIDDEN, 2)
 
     def forward(self, tokens: Tensor, max_tokens: int) -> Tensor:
         """Propose an update.
@@ -145,4 +145,4 @@ class UpdateTransformer(nn.Module):
     def _propose(self, tokens: Tensor) -> Tensor:
         weight = torch.cat([self.flow_head.weight, self.vis_conf_head.weight]).float()
         bias = torch.cat([self.flow_head.bias, self.vis_conf_head.bias]).float()
-        return functional.linear(tokens, weight, bias)
+        return linear(tokens, weight, bias)

@@ -1,0 +1,266 @@
+"""Our CoTracker3 beside the upstream package: seconds, memory, and how far their tracks lie apart.
+
+    python benchmarks/tracker.py                                    # T=48, N=600; upstream, fp32, bf16 in turn
+    python benchmarks/tracker.py --frames 149 --points 66
+    python benchmarks/tracker.py --memory 75 149 314 1000 --points 66 --iters 1
+
+Every run is a process of its own; the engines take turns within a round, so that a machine that slows down slows
+all of them. All get the same made-up weights, the same frames of 512x384 and the same queries. N counts the 36 points
+that both predictors add for support. Memory is the peak above what the process held when frames and model were ready,
+upstream's float copy of the frames included in what it held; `CPU s` is processor time of all threads: with
+--threads 1 it tells more than the clock where others compute on the same machine. The upstream package (CC-BY-NC 4.0) is imported if it is installed, else unpacked from a wheel
+that carries a copy, into a temporary folder.
+
+Engines: upstream, and fp32, bf16, fp16 of ours, each with `-lean` for the plan of the OOM ladder's second rung and
+with `-compile` for torch.compile; `online-` in front takes the online predictor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+UPSTREAM_WHEEL = "autosegmentor==3.0.1"
+HEIGHT, WIDTH = 384, 512
+NUM_SUPPORT = 36
+MEBI = 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=48, help="T")
+    parser.add_argument("--points", type=int, default=600, help="N, the 36 points of support included")
+    parser.add_argument("--iters", type=int, default=6, help="refinements (of ours; upstream always makes 6)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--engines", nargs="+", default=["upstream", "fp32", "bf16"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--clip", type=Path, help="a video to take the frames from; else they are drawn")
+    parser.add_argument("--upstream", type=Path, help="folder that holds the package `cotracker`")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="T", help="peak memory for these lengths instead")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(run(**json.loads(options.child))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        is_needed = any(engine.endswith("upstream") for engine in options.engines)
+        options.upstream = options.upstream or (fetch_upstream(Path(folder)) if is_needed else None)
+        if options.memory:
+            print_memory(options, Path(folder))
+        else:
+            print_comparison(options, Path(folder))
+
+
+def fetch_upstream(folder: Path) -> Path | None:
+    """A folder that holds the package `cotracker`; None where it is installed anyway."""
+    if find_spec("cotracker"):
+        return None
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", UPSTREAM_WHEEL, "--dest", str(folder)]
+    subprocess.run(command, check=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder, [name for name in archive.namelist() if name.startswith("cotracker/")])
+    return folder
+
+
+def print_comparison(options: argparse.Namespace, folder: Path) -> None:
+    runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in options.engines}
+    for number in range(options.rounds):
+        for engine in options.engines:
+            runs[engine].append(start(options, engine, options.frames, folder / f"{engine}.npy"))
+            print(f"round {number + 1}: {engine}: {runs[engine][-1]['seconds']:.2f} s", file=sys.stderr)
+    first = options.engines[0]
+    expected = np.load(folder / f"{first}.npy")
+    print(
+        f"T={options.frames} N={options.points} {WIDTH}x{HEIGHT}, {options.iters} refinements, {options.threads} threads"
+    )
+    print(f"ratios and differences to {first}; medians of {options.rounds} rounds")
+    print(
+        f"{'engine':16}{'s':>9}{'ratio':>8}{'CPU s':>9}{'ratio':>8}{'GB':>8}{'ratio':>8}{'max px':>10}{'median px':>11}"
+    )
+    for engine, results in runs.items():
+        columns = f"{engine:16}"
+        for key, width in (("seconds", 9), ("cpu_seconds", 9), ("peak_bytes", 8)):
+            value, base = (median(result[key] for result in runs[name]) for name in (engine, first))
+            ratio = base / value if key != "peak_bytes" else value / base
+            columns += f"{value / (1e9 if key == 'peak_bytes' else 1):{width}.2f}{ratio:8.2f}"
+        apart = np.linalg.norm(np.load(folder / f"{engine}.npy") - expected, axis=-1)
+        print(f"{columns}{apart.max():10.4f}{np.median(apart):11.4f}")
+
+
+def print_memory(options: argparse.Namespace, folder: Path) -> None:
+    print(f"peak above the model and the frames, GB, N={options.points}; growth from the first length to the last")
+    print(f"{'engine':16}" + "".join(f"{f'T={length}':>10}" for length in options.memory) + f"{'MB a frame':>13}")
+    for engine in options.engines:
+        peaks = [start(options, engine, length, folder / "tracks.npy")["peak_bytes"] for length in options.memory]
+        growth = (peaks[-1] - peaks[0]) / (options.memory[-1] - options.memory[0]) / 1e6 if len(peaks) > 1 else 0
+        print(f"{engine:16}" + "".join(f"{peak / 1e9:10.3f}" for peak in peaks) + f"{growth:13.2f}", flush=True)
+
+
+def start(options: argparse.Namespace, engine: str, num_frames: int, out: Path) -> dict[str, Any]:
+    """One run in a process of its own."""
+    task = {
+        "engine": engine, "num_frames": num_frames, "num_points": options.points, "num_iters": options.iters,
+        "clip": str(options.clip.resolve()) if options.clip else None, "device": options.device,
+        "threads": options.threads, "out": str(out),
+    }  # fmt: skip
+    paths = [str(path) for path in (options.upstream, os.environ.get("PYTHONPATH")) if path]
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.tracker", "--child", json.dumps(task)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    result: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    return result
+
+
+def run(
+    engine: str, num_frames: int, num_points: int, num_iters: int, clip: str | None, device: str, threads: int, out: str
+) -> dict[str, float]:
+    """Track once; writes the tracks, and tells how long it took and how much memory it added."""
+    import torch
+
+    torch.set_num_threads(threads)
+    frames = read_frames(Path(clip), num_frames) if clip else drawn_frames(num_frames)
+    queries = drawn_queries(num_frames, num_points - NUM_SUPPORT)
+    prepare = upstream_tracker if engine == "upstream" else our_tracker
+    track = prepare(frames, queries, engine, num_iters, device)
+    before, cpu, wall = start_watch(device), cpu_seconds(), time.perf_counter()
+    tracks = track()
+    seconds = time.perf_counter() - wall
+    spent = cpu_seconds() - cpu
+    peak = peak_bytes(device) - before
+    np.save(out, tracks)
+    return {"seconds": seconds, "cpu_seconds": spent, "peak_bytes": peak}
+
+
+def upstream_tracker(frames: np.ndarray, queries: np.ndarray, engine: str, num_iters: int, device: str) -> Any:
+    import torch
+    from cotracker.predictor import CoTrackerPredictor
+
+    from tests.tracking.cotracker3.weights import golden_weights
+
+    predictor = CoTrackerPredictor(checkpoint=None).to(device).eval()
+    predictor.model.load_state_dict(golden_weights())
+    video = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)[None].float()
+
+    def track() -> np.ndarray:
+        with torch.inference_mode():
+            tracks, _ = predictor(video, queries=torch.from_numpy(queries)[None].to(device))
+        found: np.ndarray = tracks[0].cpu().numpy()
+        return found
+
+    return track
+
+
+def our_tracker(frames: np.ndarray, queries: np.ndarray, engine: str, num_iters: int, device: str) -> Any:
+    from aot.tracking.cotracker3 import load_model, track_offline, track_online
+    from tests.tracking.cotracker3.weights import golden_weights
+
+    words = engine.split("-")
+    precision: Any = next(word for word in words if word in ("fp32", "bf16", "fp16"))
+    mode: Any = "online" if "online" in words else "offline"
+    model = load_model(golden_weights(mode=mode), mode=mode, device=device, precision=precision)
+    if "compile" in words:
+        model.compile_parts()
+    predict: Any = track_online if mode == "online" else track_offline
+    plan = model.choose_plan(
+        len(frames) if mode == "offline" else model.window_len, len(queries) + NUM_SUPPORT, lean="lean" in words
+    )
+
+    def track() -> np.ndarray:
+        tracks = predict(model, frames, query_points=queries, support_grid=True, num_iters=num_iters, plan=plan)
+        found: np.ndarray = tracks.xy
+        return found
+
+    return track
+
+
+def drawn_queries(num_frames: int, num_points: int) -> np.ndarray:
+    """(N, 3) all over the frame, half of them on frame 0."""
+    rng = np.random.default_rng(0)
+    t = rng.integers(0, num_frames, num_points) * (rng.random(num_points) < 0.5)
+    xy = rng.uniform(0, [WIDTH - 1, HEIGHT - 1], (num_points, 2))
+    return np.column_stack([t, xy]).astype(np.float32)
+
+
+def drawn_frames(num_frames: int) -> np.ndarray:
+    """(T, H, W, 3): blobs that drift; their colours repeat after some hundred frames."""
+    import cv2
+
+    noise = np.random.default_rng(0).normal(size=(2 * HEIGHT, 2 * WIDTH, 3))
+    smooth = cv2.GaussianBlur(noise, (0, 0), 3.0)
+    plane = np.clip(128 + smooth * 60 / smooth.std(), 0, 255).astype(np.uint8)
+    frames = np.empty((num_frames, HEIGHT, WIDTH, 3), np.uint8)
+    for t, frame in enumerate(frames):
+        y, x = HEIGHT // 2 + round(100 * np.sin(t / 40)), WIDTH // 2 + round(150 * np.sin(t / 57))
+        frame[:] = plane[y : y + HEIGHT, x : x + WIDTH]
+    return frames
+
+
+def read_frames(path: Path, num_frames: int) -> np.ndarray:
+    """(T, H, W, 3) from a video, to and fro where it is too short."""
+    import cv2
+
+    from aot.decoding import open_source
+    from aot.types import Clip
+
+    with open_source(Clip(clip_id=path.stem, source=path)) as source:
+        wanted = source.index[:num_frames]
+        read = [cv2.resize(rgb, (WIDTH, HEIGHT)) for block in source.blocks(wanted) for rgb in block.rgb]
+    there_and_back = np.arange(2 * len(read))
+    order = np.minimum(there_and_back, there_and_back[::-1])
+    return np.stack([read[order[t % len(order)]] for t in range(num_frames)])
+
+
+def start_watch(device: str) -> int:
+    """Bytes held now; the peak counts from here."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory_status("VmRSS")
+
+
+def peak_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+    return memory_status("VmHWM")
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process, all threads together."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def memory_status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+if __name__ == "__main__":
+    main()

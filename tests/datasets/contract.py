@@ -1,0 +1,56 @@
+"""What every dataset promises (`aot.datasets.base`), as tests to inherit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aot.datasets.base import Dataset, check_clip_ids
+from aot.decoding import open_source
+from aot.prompts import check_prompts, prompts_as_json
+
+
+class DatasetContract:
+    """Inherit it and give a fixture `dataset` that lies on the disk: one clip at least, with frames and prompts."""
+
+    @pytest.fixture
+    def dataset(self) -> Dataset:
+        raise NotImplementedError
+
+    def test_clips_have_names_of_their_own_and_ordered_prompts(self, dataset: Dataset) -> None:
+        clips = dataset.clips()
+        check_clip_ids(clips)
+        assert any(clip.prompts for clip in clips)
+        for clip in clips:
+            order = [(prompt.object_id, prompt.frame) for prompt in clip.prompts]
+            assert order == sorted(set(order)), clip.clip_id
+
+    def test_the_same_clips_every_time(self, dataset: Dataset) -> None:
+        first, again = dataset.clips(), dataset.clips()
+        assert [(clip.clip_id, clip.source) for clip in first] == [(clip.clip_id, clip.source) for clip in again]
+        assert [prompts_as_json(clip.prompts) for clip in first] == [prompts_as_json(clip.prompts) for clip in again]
+
+    def test_prompts_fit_the_frames(self, dataset: Dataset) -> None:
+        for clip in dataset.clips():
+            with open_source(clip) as frames:
+                _, errors = check_prompts(
+                    clip.prompts,
+                    width=frames.width,
+                    height=frames.height,
+                    frames=frames.index.tolist(),
+                    num_source_frames=frames.num_source_frames,
+                )
+            assert not errors, clip.clip_id
+
+    def test_truth_is_of_the_clips_frames_and_objects(self, dataset: Dataset) -> None:
+        for clip in dataset.clips():
+            truth = dataset.ground_truth(clip.clip_id)
+            if truth is None:
+                continue
+            with open_source(clip) as frames:
+                annotated = {frame: truth.mask(frame) for frame in frames.index.tolist()}
+                size = frames.height, frames.width
+            assert any(annotated.values()), clip.clip_id
+            for masks in filter(None, annotated.values()):
+                assert tuple(sorted(masks)) == truth.object_ids
+                assert all(mask.shape == size and mask.dtype == np.bool_ for mask in masks.values())

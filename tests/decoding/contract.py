@@ -1,0 +1,58 @@
+"""What every frame source promises (`aot.decoding.base`), as tests to inherit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aot.decoding.base import FrameSource
+from tests.decoding.coded_video import numbers_in
+
+NUM_FRAMES, FPS = 40, 25
+
+
+class FrameSourceContract:
+    """Inherit it and give a fixture `source`: 40 frames of 64x48 px at 25 a second, of which frame i says i."""
+
+    @pytest.fixture
+    def source(self) -> FrameSource:
+        raise NotImplementedError
+
+    def test_what_it_says_of_itself(self, source: FrameSource) -> None:
+        assert source.index.tolist() == list(range(NUM_FRAMES))
+        np.testing.assert_allclose(source.time, np.arange(NUM_FRAMES) / FPS, atol=1e-6)
+        assert (source.width, source.height, source.num_source_frames) == (64, 48, NUM_FRAMES)
+        assert source.fps == pytest.approx(FPS)
+
+    @pytest.mark.parametrize("order", ["forwards", "backwards", "at random", "with repeats"])
+    def test_every_frame_in_any_order_as_often_as_asked(self, source: FrameSource, order: str) -> None:
+        index = {
+            "forwards": source.index,
+            "backwards": source.index[::-1],
+            "at random": np.random.default_rng(0).permutation(NUM_FRAMES),
+            "with repeats": np.array([39, 0, 0, 39, 7]),
+        }[order]
+        for _ in range(2):
+            block = source.read(index)
+            assert block.index.tolist() == index.tolist()
+            assert numbers_in(block.rgb).tolist() == index.tolist()
+            np.testing.assert_allclose(block.time, index / FPS, atol=1e-6)
+
+    def test_blocks_stream_the_kept_frames(self, source: FrameSource, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("aot.decoding.base.BLOCK_BYTES", 3 * 64 * 48 * 3)
+        source.keep(source.index[::4])
+        assert source.num_source_frames == NUM_FRAMES
+        for index in (None, source.index[::-1]):
+            blocks = list(source.blocks(index))
+            assert max(len(block.index) for block in blocks) == 3
+            told = [number for block in blocks for number in numbers_in(block.rgb).tolist()]
+            assert told == (list(range(0, NUM_FRAMES, 4)) if index is None else list(range(36, -1, -4)))
+
+    def test_a_stream_may_be_left_half_way(self, source: FrameSource) -> None:
+        next(source.blocks())
+        assert numbers_in(source.read([5]).rgb).tolist() == [5]
+
+    def test_frames_that_are_not_kept_cannot_be_read(self, source: FrameSource) -> None:
+        source.keep(np.array([1, 5]))
+        with pytest.raises(KeyError, match=r"\[4\] are not among the 2 kept frames"):
+            source.read([4])

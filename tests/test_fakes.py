@@ -1,0 +1,25 @@
+"""The stand-ins keep the contracts of the roles they stand in for; and the contracts are kept by something simple."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aot.decoding.base import FrameSource
+from aot.tracking.base import Tracker
+from tests.decoding.coded_video import coded_picture
+from tests.decoding.contract import NUM_FRAMES, FrameSourceContract
+from tests.fakes import ArraySource, StillTracker
+from tests.tracking.contract import TrackerContract
+
+
+class TestArraySource(FrameSourceContract):
+    @pytest.fixture
+    def source(self) -> FrameSource:
+        return ArraySource(np.stack([coded_picture(number) for number in range(NUM_FRAMES)]))
+
+
+class TestStillTracker(TrackerContract):
+    @pytest.fixture
+    def tracker(self) -> Tracker:
+        return StillTracker()
