@@ -172,7 +172,8 @@ def _packed_positions(values: np.ndarray) -> str:
     """(R, N) px as 16-bit numbers, point by point."""
     limit = -_NO_POSITION - 1
     with np.errstate(invalid="ignore"):
-        steps = np.where(np.isfinite(values), np.clip(values * _POSITION_STEPS, -limit, limit).round(), _NO_POSITION)
+        steps = np.clip(values.astype(np.float64) * _POSITION_STEPS, -limit, limit).round()
+        steps = np.where(np.isfinite(values), steps, _NO_POSITION)
     return _packed(steps.T.astype("<i2"))
 
 

@@ -31,16 +31,17 @@ GROUPS = {
 ORDER = [
     ["aot.errors"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.checkpoints", "aot.devices"],
+    ["aot.paths", "aot.mask_images", "aot.checkpoints", "aot.devices", "aot.overlay_look", "aot.pages"],
     ["aot.prompts"],
     [f"aot.{role}" for role in ROLES],
-    ["aot.overlay", "aot.pictures"],
+    ["aot.overlay", "aot.pictures", "aot.clip_report"],
     ["aot.pipeline"],
     ["aot.evaluate"],
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.run", "aot.verify"],
+    ["aot.reporting", "aot.prompting"],
+    ["aot.run", "aot.verify", "aot.report", "aot.prompt"],
 ]
 # Commands that start from a run folder build on everything; their imports are inside `main`.
 COMMANDS = {"aot.evaluate"}

@@ -231,7 +231,7 @@ class TestFile:
         path = people(tmp_path)
         file = ManifestFile(path)
         path.write_text("clips: {teapot: {objects: [{id: 0}]}}")
-        with pytest.raises(ConfigError, match="greater than or equal to 1"):
+        with pytest.raises(ConfigError, match="a whole number from 1"):
             file.save("pan", NEW, version_of(None))
         assert path.read_text() == "clips: {teapot: {objects: [{id: 0}]}}"
         assert "gone" in file.entries, "what was known stays known"

@@ -109,7 +109,11 @@ class Player {
     this.hasVideo = true;
     video.addEventListener("error", () => missing(`The video cannot be played: ${this.clip.video}`));
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => this.#showPlaying());
-    video.src = aot.fileAddress(this.clip.video);
+    const address = aot.fileAddress(this.clip.video);
+    seekable(address).then((found) => {
+      video.src = found;
+      this.goTo(this.row);
+    }, () => missing(`The video is not there: ${this.clip.video}`));
     const watch = (_, { mediaTime }) => {
       this.#follow(mediaTime);
       video.requestVideoFrameCallback(watch);
@@ -143,7 +147,7 @@ class Player {
   goTo(row) {
     const { times } = this.clip;
     this.row = Math.min(Math.max(row, 0), times.length - 1);
-    if (this.hasVideo) {
+    if (this.hasVideo && this.video.src) {
       const step = (times[this.row + 1] ?? 2 * times[this.row] - (times[this.row - 1] ?? 0)) - times[this.row];
       this.video.currentTime = times[this.row] + Math.min(0.4 * step, 0.02);
     }
@@ -190,6 +194,21 @@ class Player {
     event.preventDefault();
     keys[event.key]();
   }
+}
+
+/**
+ * An address whose video can be stepped through. Plain static servers send whole files only (python -m http.server is
+ * one): there a browser cannot jump in a video that it has not got whole.
+ */
+async function seekable(address) {
+  if (location.protocol === "file:") return address;
+  const part = await fetch(address, { headers: { Range: "bytes=0-0" } });
+  if (!part.ok) throw new Error(part.statusText);
+  if (part.status === 206) {
+    await part.body?.cancel();
+    return address;
+  }
+  return URL.createObjectURL(await part.blob());
 }
 
 /** The place of the value next to `value` in an ascending list. */

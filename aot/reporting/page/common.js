@@ -68,5 +68,5 @@ aot.records = (records) => {
     aot.make("tr", {}, ...keys.map((key) => aot.make("td", {}, aot.shown(record[key])))),
   );
   const table = aot.make("table", { className: "records" }, aot.make("thead", {}, head), aot.make("tbody", {}, ...rows));
-  return aot.make("div", { className: "wide", tabIndex: 0, role: "region", ariaLabel: "table" }, table);
+  return aot.make("div", { className: "wide", tabIndex: 0, role: "group", ariaLabel: keys.join(", ") }, table);
 };
