@@ -47,6 +47,8 @@ _LABEL_HEIGHT, _LEAST_LABEL_HEIGHT = 1 / 32, 10
 _RADIUS, _OUTLINE = 1 / 250, 1 / 500
 # A dark rim sets discs off from whatever lies beneath; rings are to recede.
 _RIM, _RIM_COLOUR = 1.3, (24, 24, 24)
+# Of 255, where a trail begins: what many trails cover is still to be seen.
+_TRAIL_ALPHA = 190
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Height in px of that font's capitals at scale 1.
 _FONT_HEIGHT = 21
@@ -172,7 +174,7 @@ class _PointPainter:
         by_object = look.colour == "object"
         self._colours = [object_colour(i) for i in queries.object_id.tolist()] if by_object else _rainbow(queries)
         self._has_trails = look.trail > 0
-        self._fade = np.array([math.ceil(255 / max(1, look.trail))], np.float64)
+        self._fade = np.array([math.ceil(_TRAIL_ALPHA / max(1, look.trail))], np.float64)
         # Far outside nothing is seen, and OpenCV's integers would overflow.
         margin = math.ceil(4 * self._radius)
         low, high = np.array([-margin, -margin]), np.array([width + margin, height + margin])
@@ -201,7 +203,7 @@ class _PointPainter:
         for (start, end), number in zip(steps.tolist(), chosen.tolist()):
             cv2.line(self._trail, start, end, self._colours[number], thickness + 2, cv2.LINE_8, _SHIFT)
         if len(steps):
-            cv2.polylines(self._trail_alpha, list(steps), False, 255, thickness, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(self._trail_alpha, list(steps), False, _TRAIL_ALPHA, thickness, cv2.LINE_AA, _SHIFT)
 
     def _blend_trails(self, picture: UInt8Array) -> None:
         # Only the pixels under a trail: they are few, and whole frames would be slow.
