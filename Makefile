@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := aot tests benchmarks
 
-.PHONY: setup demo check format test test-fast system system-browser clean
+.PHONY: setup demo check format test test-fast system system-slurm system-browser clean
 
 setup: $(READY)
 
@@ -14,6 +14,8 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' || { echo 'on Debian: apt-get install python3-venv'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# Without the opencv-python that it asks for, which would overwrite opencv-python-headless.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'vos-benchmark==0.1.0'
 	touch $(READY)
 
 demo: $(READY)
@@ -34,8 +36,11 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/pytest -m 'not slow'
 
-# What tests need of the system beside $(VENV); as root on Debian.
-system: system-browser
+# What the tests need of the system beside $(VENV), installed and started; as root on Debian.
+system: system-slurm system-browser
+
+system-slurm:
+	launch/devcluster/up.sh
 
 system-browser:
 	tests/browser/setup.sh

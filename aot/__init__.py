@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aot.results import RunResults, open_run
     from aot.types import ClipResult
     from aot.writing.hdf5 import load
 
-__all__ = ["ClipResult", "load"]
+__all__ = ["ClipResult", "RunResults", "load", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from aot.writing.hdf5 import load
 
         return load
+    if name in ("RunResults", "open_run"):
+        from aot import results
+
+        return getattr(results, name)
     if name == "ClipResult":
         from aot.types import ClipResult
 

@@ -62,6 +62,30 @@ class Output(_Strict):
     pictures: bool
     report: bool = True
     evaluate: bool
+    return_check: bool = False
+
+
+class Ladder(_Strict):
+    """How far a clip that runs out of memory may be thinned out."""
+
+    max_frame_interval: Annotated[int, Ge(1)] = 8
+
+
+class Shard(_Strict):
+    """One part of a run whose clips are divided among several commands; written as `3/16`."""
+
+    number: Annotated[int, Ge(1)]
+    count: Annotated[int, Ge(1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        number, slash, count = value.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise ValueError("expected NUMBER/COUNT with 1 ≤ NUMBER ≤ COUNT, such as 3/16")
+        return {"number": int(number), "count": int(count)}
 
 
 class PartConfig(_Strict):
@@ -87,12 +111,15 @@ class RunConfig(_Strict):
     launcher: PartConfig
     frame_interval: Annotated[int, Ge(1)]
     retry: Names = ()
+    ladder: Ladder = Ladder()
+    shard: Shard | None = None
+    dry_run: bool = False
     output: Output
     overlay: OverlayLook = OverlayLook()
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what decides results; not of launcher, output, paths, or which clips are chosen.
+        """SHA-256 of what decides results; not of launcher, ladder, output, paths, or which clips are chosen.
 
         Weights count by their content. Published ones follow from the other arguments and add nothing, whether they
         are here already or not.
@@ -124,6 +151,7 @@ class RunConfig(_Strict):
             part: PartConfig = getattr(self, group)
             composed[group] = {"_target_": part.target, **_absolute(part.arguments)}
         composed["dataset"] |= to_jsonable_python(self.selection)
+        composed["ladder"] = self.ladder.model_dump()
         composed["output"] = _absolute(self.output.model_dump())
         composed["overlay"] = self.overlay.model_dump()
         return composed

@@ -8,6 +8,7 @@ AotError
 ├── SegmentationError   no usable mask came out of a prompt
 ├── TrackingError       the points could not be tracked
 ├── WriteError          a result could not be written, or is not whole on disk
+├── ExportError         a result has not what another format wants
 └── OutOfMemory         host or device memory ran out; a leaner plan or fewer frames may help
 
 A message says what failed (with the value), what was expected and what to do next. Third-party errors are mapped
@@ -16,6 +17,7 @@ to these in the adapter that calls the library, `from exc`.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -72,6 +74,12 @@ class WriteError(AotError):
     kind = "write"
 
 
+class ExportError(AotError):
+    """A result has not what another format wants."""
+
+    kind = "export"
+
+
 class OutOfMemory(AotError):
     """Host or device memory ran out; a leaner plan or fewer frames may help."""
 
@@ -90,7 +98,16 @@ def error_context(
         error.stage = error.stage or stage
         error.frame_interval = error.frame_interval or frame_interval
         raise
-    except MemoryError as exc:
+    except (MemoryError, OSError, RuntimeError) as exc:
+        if not _is_want_of_memory(exc):
+            raise
         out = OutOfMemory(f"out of memory: {exc or 'the system gave no more'}; use a larger frame_interval")
         out.clip_id, out.stage, out.frame_interval = clip_id, stage, frame_interval
         raise out from exc
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    """Whether memory ran out. A new thread needs some for its stack: Python and FFmpeg then say that they got none."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOMEM, errno.EAGAIN)
+    return isinstance(error, MemoryError) or str(error) == "can't start new thread"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +100,28 @@ class RunPaths:
         return self.root / "report"
 
     @property
+    def index(self) -> Path:
+        """What `aot.open_run` knows of the clips."""
+        return self.root / "index.npz"
+
+    def export(self, name: str) -> Path:
+        """The folder of the results in another format."""
+        return self.root / "export" / name
+
+    @property
+    def scores_csv(self) -> Path:
+        """Scores against ground truth, a row for the dataset, each clip and each object."""
+        return self.root / "scores.csv"
+
+    @property
+    def scores_json(self) -> Path:
+        return self.root / "scores.json"
+
+    @property
+    def failures(self) -> Path:
+        return self.root / "failures"
+
+    @property
     def ledgers(self) -> Path:
         return self.root / "ledger"
 
@@ -105,11 +129,35 @@ class RunPaths:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def submissions(self) -> Path:
+        """What was handed to a scheduler: one file an array of tasks, and the scheduler's own files beside it."""
+        return self.root / "logs" / "slurm"
+
     def ledger(self, worker: str) -> Path:
         return self.ledgers / f"{worker}.jsonl"
 
     def log(self, worker: str) -> Path:
         return self.logs / f"{worker}.log"
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """Output files of a sweep, beside the run folders in it."""
+
+    root: Path
+
+    @property
+    def page(self) -> Path:
+        return self.root / "report" / "index.html"
+
+    @property
+    def picture(self) -> Path:
+        return self.root / "report" / "sweep.svg"
+
+    @property
+    def table(self) -> Path:
+        return self.root / "report" / "sweep.csv"
 
 
 @contextmanager
@@ -125,7 +173,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not after the clip: its name may use up the 255 bytes that most file systems allow.
-        prefix = f".{socket.gethostname()}-{os.getpid()}-"
+        prefix = f".{host()}-{os.getpid()}-"
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix + PART_SUFFIX, dir=path.parent)
         os.fchmod(handle, 0o666 & ~_umask())
         os.close(handle)
@@ -138,6 +186,26 @@ def replacing(path: Path) -> Iterator[Path]:
             _flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name; it takes the place of `path`, whatever is there, only when it is whole.
+
+    Raises:
+        WriteError: it cannot be written. Errors of the caller's own making pass through, other than the system's.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{host()}-{os.getpid()}-"
+        part = Path(tempfile.mkdtemp(prefix=prefix, suffix=PART_SUFFIX, dir=path.parent))
+        part.chmod(0o777 & ~_umask())
+        try:
+            yield part
+            shutil.rmtree(path, ignore_errors=True)
+            part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
@@ -156,19 +224,43 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_abandoned_parts(root: Path) -> int:
-    """Delete temporary files that killed processes of this machine left below a run folder; returns how many."""
+    """Delete temporary files that dead processes left below a run folder; returns how many.
+
+    Of processes on other machines nothing is known from here: theirs go when nobody has written to them for a day.
+    """
+    return _remove_parts(root, lambda part, owner: not is_alive(owner[1]) if owner[0] == host() else _is_old(part))
+
+
+def remove_parts_of(root: Path, owners: Collection[tuple[str, int]]) -> int:
+    """Delete temporary files that these processes, each a host and a pid, left below a run folder."""
+    return _remove_parts(root, lambda part, owner: owner in owners)
+
+
+def host() -> str:
+    """This machine, as the scheduler calls it where there is one."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _remove_parts(root: Path, is_to_go: Callable[[Path, tuple[str, int]], bool]) -> int:
     removed = 0
-    prefix = f".{socket.gethostname()}-"
-    for part in root.rglob(f"{prefix}*{PART_SUFFIX}"):
-        # Exactly two fields: what the machine "gpu-1" writes is not this machine's where this one is called "gpu".
-        owner, _, unique = part.name.removeprefix(prefix).partition("-")
-        if owner.isdecimal() and "-" not in unique and not _is_alive(int(owner)):
+    for part in root.rglob(f".*{PART_SUFFIX}"):
+        name, _, rest = part.name[1:].rpartition("-")[0].rpartition("-")
+        if rest.isdecimal() and is_to_go(part, (name, int(rest))):
             part.unlink(missing_ok=True)
             removed += 1
     return removed
 
 
-def _is_alive(pid: int) -> bool:
+def _is_old(path: Path) -> bool:
+    """Whether nobody has written to it for a day."""
+    try:
+        return time.time() - path.stat().st_mtime > 24 * 3600
+    except OSError:
+        return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine lives."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

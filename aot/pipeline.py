@@ -18,12 +18,14 @@ from aot.checkpoints import weights_of
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
 from aot.devices import devices_of
-from aot.errors import AotError, SegmentationError, error_context
+from aot.errors import AotError, OutOfMemory, SegmentationError, error_context
 from aot.overlay_look import OverlayLook
 from aot.paths import ClipPaths
 from aot.prompts import check_prompts
 from aot.query_points.base import QuerySampler
+from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter
+from aot.self_checks import MaskStability, SelfCheck, check_objects, return_errors
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
@@ -51,6 +53,21 @@ class Settings:
     frame_interval_requested: int
     provenance: dict[str, Any] = field(default_factory=dict)
     """Attributes known before the clip is opened: config_yaml, config_hash, versions, source_sha256."""
+    rung: int = 1
+    """Of the ladder."""
+    lean: bool = False
+    """The tracker's lean memory plan."""
+    attempts: tuple[Attempt, ...] = ()
+    """Those before this one."""
+    room_bytes: Callable[[], int] | None = None
+    """Memory that tracking may take; a clip that needs more is refused before any work. None: it is tried."""
+    return_check: bool = False
+    """Track every point back to its query too, to tell how far off it comes out."""
+
+    @classmethod
+    def on(cls, rung: Rung, **others: Any) -> Settings:
+        """The settings of an attempt on a rung of the ladder."""
+        return cls(frame_interval=rung.frame_interval, rung=rung.number, lean=rung.lean, **others)
 
 
 @dataclass(frozen=True)
@@ -67,10 +84,15 @@ class ClipSummary:
     """Share of (frame, point) pairs that the tracker calls visible."""
     in_mask_share: float
     """Share of the visible ones that lie in their object's mask, where masks exist; NaN without any."""
+    checks: dict[int, dict[str, float | None]]
+    """Per object id, what aot.self_checks tells of it."""
     seconds: dict[str, float]
     """Per stage; `decode` is counted apart from the stages that ask for frames."""
     peak_memory_bytes: int
     object_errors: dict[int, str]
+    rung: int = 1
+    """Of the ladder; above 1 the clip ran out of memory before."""
+    num_attempts: int = 1
 
 
 def process_clip(
@@ -89,6 +111,8 @@ def process_clip(
             with watch.stage("prompts"):
                 prompts, errors = _usable_prompts(clip, frames)
                 frames.keep(_rows_to_keep(frames, prompts, settings.frame_interval))
+            with watch.stage("predict"):
+                _check_room(frames, prompts, parts, settings)
             mask_index = _frames_with_masks(frames, prompts, parts.segmenter)
             with new_clip_file(
                 paths.result,
@@ -105,12 +129,22 @@ def process_clip(
                     queries = _choose_query_points(prompts, parts.query_sampler, writer, errors, clip)
                 on_progress("track", 0.0)
                 with watch.stage("track", frames):
-                    tracks = parts.tracker.track(frames, queries)
+                    tracks = parts.tracker.track(frames, queries, lean=settings.lean)
+                returned = None
+                if settings.return_check:
+                    with watch.stage("return_check", frames):
+                        returned = return_errors(
+                            lambda back: parts.tracker.track(frames, back, lean=settings.lean),
+                            frames.index,
+                            queries,
+                            tracks,
+                        )
                 with watch.stage("write"):
-                    in_mask = _inside_masks(tracks, queries, clip, frames, writer)
+                    in_mask, stability = _inside_masks(tracks, queries, clip, frames, writer)
                     writer.write_tracks(tracks, queries, in_mask)
+                checks = check_objects(tracks, queries.object_id, in_mask, stability, returned)
                 summary = _summarize(
-                    clip, frames, queries, tracks, in_mask, len(mask_index) > 0, settings, watch, errors
+                    clip, frames, queries, tracks, in_mask, len(mask_index) > 0, checks, settings, watch, errors
                 )
                 writer.write_provenance(_attributes(clip, frames, parts, settings, summary), summary.object_errors)
     return summary
@@ -180,6 +214,31 @@ def _rows_to_keep(frames: FrameSource, prompts: list[Prompt], frame_interval: in
     return np.intersect1d(kept, frames.index)
 
 
+def _check_room(frames: FrameSource, prompts: list[Prompt], parts: Parts, settings: Settings) -> None:
+    """Refuse at once what the tracker will not have the memory for; minutes of segmentation are not spent on it."""
+    if settings.room_bytes is None:
+        return
+    num_points = sum(
+        sum(len(prompt.query_points) for prompt in prompts if prompt.object_id == object_id)
+        or parts.query_sampler.max_points
+        for object_id in {prompt.object_id for prompt in prompts}
+    )
+    needed = parts.tracker.needed_bytes(
+        num_frames=len(frames.index),
+        num_points=num_points,
+        width=frames.width,
+        height=frames.height,
+        lean=settings.lean,
+    )
+    room = settings.room_bytes()
+    if needed > room:
+        raise OutOfMemory(
+            f"not tried: tracking {num_points} points through {len(frames.index)} frames of "
+            f"{frames.width}x{frames.height} px is predicted to need {needed / 1e9:.2f} GB, there are {room / 1e9:.2f} "
+            f"GB; use a larger frame_interval, fewer points, or more memory"
+        )
+
+
 def _frames_with_masks(frames: FrameSource, prompts: list[Prompt], segmenter: Segmenter) -> np.ndarray:
     visual = [prompt.frame for prompt in prompts if prompt.is_visual]
     if not visual:
@@ -244,18 +303,21 @@ def _sample(object_id: int, frame: int, sampler: QuerySampler, writer: ClipWrite
 
 def _inside_masks(
     tracks: Tracks, queries: QueryPoints, clip: Clip, frames: FrameSource, writer: ClipWriter
-) -> BoolArray:
-    """(T, N): whether each position, rounded to its pixel, lies in its own object's mask."""
+) -> tuple[BoolArray, dict[int, float]]:
+    """(T, N): whether each position, rounded to its pixel, lies in its own object's mask; and how stable masks are."""
     column = np.searchsorted(clip.object_ids, queries.object_id)
     inside = np.zeros(tracks.visible.shape, dtype=np.bool_)
+    stability = MaskStability()
     for row, frame in enumerate(frames.index):
         masks = writer.read_masks(int(frame))
         if masks is None:
             continue
+        for object_id, mask in zip(clip.object_ids, masks):
+            stability.add(object_id, mask)
         x, y = np.rint(tracks.xy[row]).astype(np.int64).T
         in_frame = (x >= 0) & (x < frames.width) & (y >= 0) & (y < frames.height)
         inside[row, in_frame] = masks[column[in_frame], y[in_frame], x[in_frame]]
-    return inside
+    return inside, stability.result()
 
 
 def _all_failed(errors: dict[int, AotError]) -> AotError:
@@ -271,6 +333,7 @@ def _summarize(
     tracks: Tracks,
     in_mask: BoolArray,
     has_masks: bool,
+    checks: dict[int, SelfCheck],
     settings: Settings,
     watch: _Watch,
     errors: dict[int, AotError],
@@ -285,16 +348,19 @@ def _summarize(
         frame_interval=settings.frame_interval,
         visible_share=float(visible.mean()),
         in_mask_share=float(in_mask[visible].mean()) if has_masks and visible.any() else float("nan"),
+        checks={object_id: check.as_json() for object_id, check in checks.items()},
         seconds={**watch.seconds, "decode": frames.decode_seconds},
         peak_memory_bytes=watch.peak_memory_bytes(),
         object_errors={object_id: str(error) for object_id, error in sorted(errors.items())},
+        rung=settings.rung,
+        num_attempts=len(settings.attempts) + 1,
     )
 
 
 def _attributes(
     clip: Clip, frames: FrameSource, parts: Parts, settings: Settings, summary: ClipSummary
 ) -> dict[str, Any]:
-    attempt = {"rung": 1, "frame_interval": settings.frame_interval, "error": None}
+    attempt = Attempt(Rung(settings.rung, settings.frame_interval, settings.lean))
     models = {"segmenter": parts.segmenter, "tracker": parts.tracker}
     weights = [{"part": role} | asdict(file) for role, part in models.items() for file in weights_of(part)]
     return {
@@ -309,9 +375,10 @@ def _attributes(
         "frame_interval": settings.frame_interval,
         "device": devices_of(models),
         "weights": json.dumps(weights),
-        "attempts": json.dumps([attempt]),
+        "attempts": json.dumps([each.as_json() for each in (*settings.attempts, attempt)]),
         "seconds": json.dumps({stage: round(value, 4) for stage, value in summary.seconds.items()}),
         "peak_memory_bytes": summary.peak_memory_bytes,
+        "checks": json.dumps(summary.checks),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

@@ -1,6 +1,7 @@
 """The prompt manifest: what to follow in which clip, written by people, checked here.
 
-`python -m aot.prompts schema` prints the JSON schema; `python -m aot.prompts check FILE` checks a manifest.
+`python -m aot.prompts schema` prints the JSON schema, `check FILE` checks a manifest, and `import --format coco FILE`
+(or mot) makes one of the boxes of a detector or another tracker.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import fnmatch
 import hashlib
 import json
+import re
 import reprlib
 import sys
 from collections import Counter
@@ -23,19 +25,31 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
-from aot.errors import ConfigError, PromptError
-from aot.mask_images import read_indices
-from aot.types import BoolArray, Clip, MaskFile, Prompt
+from aot.errors import AotError, ConfigError, PromptError
+from aot.mask_images import decode_rle, read_indices
+from aot.types import BoolArray, Clip, MaskFile, Prompt, RleMask
 
 # Mistakes are told in these words too: "expected ⟨description⟩, got …".
 ObjectId = Annotated[
     int, Field(ge=1, le=2**31 - 1, strict=True, description="a whole number from 1, each object its own")
 ]
 SourceFrame = Annotated[int, Field(ge=0, strict=True, description="a source frame number, from 0")]
+PromptKind = Literal["mask", "box", "points"]
+"""What is made of an annotated mask."""
+
 Coordinate = Annotated[FiniteFloat, Field(description="px of the source video, pixel centres at integers")]
 
 # Looking for near names takes a moment each in a large dataset, and nobody reads thousands of lines.
 _MOST_MISTAKES = 20
+
+
+class RleEntry(BaseModel):
+    """A mask in COCO's compressed run lengths."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(description="[height, width] px")
+    counts: str = Field(pattern=r"^[0-o]*$", description="as pycocotools writes them")
 
 
 class ObjectEntry(BaseModel):
@@ -49,7 +63,9 @@ class ObjectEntry(BaseModel):
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = Field(None, description="[x0, y0, x1, y1]")
     points: tuple[tuple[Coordinate, Coordinate], ...] = Field((), description="[[x, y], …]")
     labels: tuple[Literal[0, 1], ...] = Field((), description="one a point, 1 object or 0 background; default all 1")
-    mask: str | None = Field(None, description="image file, relative to the manifest; not 0 = object")
+    mask: str | RleEntry | None = Field(
+        None, description="image file, relative to the manifest, not 0 = object; or COCO run lengths {size, counts}"
+    )
     query_points: tuple[tuple[SourceFrame, Coordinate, Coordinate], ...] = Field(
         (), description="[[source frame, x, y], …], tracked in place of sampled points"
     )
@@ -188,12 +204,18 @@ def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
             box=item.box,
             points=item.points,
             labels=item.labels or (1,) * len(item.points),
-            mask=None if item.mask is None else MaskFile(folder / item.mask),
+            mask=_as_mask(item.mask, folder),
             query_points=item.query_points,
         )
         for item in entry.objects
     ]
     return tuple(sorted(prompts, key=lambda prompt: (prompt.object_id, prompt.frame)))
+
+
+def _as_mask(entry: str | RleEntry | None, folder: Path) -> MaskFile | RleMask | None:
+    if isinstance(entry, RleEntry):
+        return RleMask(height=entry.size[0], width=entry.size[1], counts=entry.counts)
+    return None if entry is None else MaskFile(folder / entry)
 
 
 def check_prompts(
@@ -234,20 +256,23 @@ def prompts_digest(prompts: Iterable[Prompt]) -> str:
     digest = hashlib.sha256()
     for prompt in prompts:
         written = _as_json(prompt)
-        written.pop("mask", None)
+        if isinstance(prompt.mask, MaskFile):
+            written.pop("mask")
         digest.update(json.dumps(written, sort_keys=True).encode())
         if isinstance(prompt.mask, MaskFile):
             digest.update(hashlib.sha256(_mask_bytes(prompt.mask.path)).digest())
     return digest.hexdigest()
 
 
-def read_mask(file: MaskFile) -> BoolArray:
-    """Read a mask picture as (H, W) bool.
+def read_mask(file: MaskFile | RleMask) -> BoolArray:
+    """Read a mask picture, or unpack run lengths, as (H, W) bool.
 
     Raises:
-        PromptError: the file is not a readable mask picture.
+        PromptError: the file is not a readable mask picture, or the runs do not add up.
     """
     try:
+        if isinstance(file, RleMask):
+            return decode_rle(file)
         values = read_indices(file.path)
     except ValueError as exc:
         raise PromptError(f"mask {exc}") from exc
@@ -276,6 +301,25 @@ def points_inside(mask: BoolArray, max_points: int = 3) -> tuple[tuple[float, fl
     return tuple(points)
 
 
+def mask_prompt(
+    object_id: int, frame: int, file: MaskFile | RleMask, mask: BoolArray, kind: PromptKind, name: str = ""
+) -> Prompt:
+    """Make a prompt of an annotated mask: the mask itself, its box, or a few points deep inside it.
+
+    Args:
+        file: what stands for the mask itself; read again when it is needed.
+        mask: (H, W) bool, not empty.
+    """
+    if kind == "mask":
+        return Prompt(object_id=object_id, frame=frame, name=name, mask=file)
+    if kind == "points":
+        points = points_inside(mask)
+        return Prompt(object_id=object_id, frame=frame, name=name, points=points, labels=(1,) * len(points))
+    ys, xs = np.nonzero(mask)
+    box = (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
+    return Prompt(object_id=object_id, frame=frame, name=name, box=box)
+
+
 def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_source_frames: int) -> Prompt:
     label = f"object {prompt.object_id}, frame {prompt.frame}"
     frames = [prompt.frame] if prompt.is_visual else []
@@ -300,15 +344,14 @@ def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_sourc
                 f"{label}: the {what} ({x:g}, {y:g}) is outside the frame of {width}x{height} px; expected pixels of "
                 f"the source video, (0, 0) to ({width - 1}, {height - 1})"
             )
-    if not isinstance(prompt.mask, MaskFile):
+    if not isinstance(prompt.mask, MaskFile | RleMask):
         return prompt
     mask = read_mask(prompt.mask)
+    named = f"mask {prompt.mask.path}" if isinstance(prompt.mask, MaskFile) else "its mask"
     if mask.shape != (height, width):
-        raise PromptError(
-            f"{label}: mask {prompt.mask.path} is {mask.shape[1]}x{mask.shape[0]} px, expected {width}x{height}"
-        )
+        raise PromptError(f"{label}: {named} is {mask.shape[1]}x{mask.shape[0]} px, expected {width}x{height}")
     if not mask.any():
-        raise PromptError(f"{label}: mask {prompt.mask.path} is empty; expected pixels that are not 0")
+        raise PromptError(f"{label}: {named} is empty; expected pixels that are not 0")
     return replace(prompt, mask=mask)
 
 
@@ -323,6 +366,8 @@ def _as_json(prompt: Prompt) -> dict[str, Any]:
         written["mask"] = str(prompt.mask.path.absolute())
         if prompt.mask.value is not None:
             written["mask_value"] = prompt.mask.value
+    if isinstance(prompt.mask, RleMask):
+        written["mask"] = {"size": [prompt.mask.height, prompt.mask.width], "counts": prompt.mask.counts}
     if prompt.query_points:
         written["query_points"] = [list(query) for query in prompt.query_points]
     return written
@@ -510,24 +555,64 @@ def _load_yaml(text: str) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m aot.prompts", description="Prompt manifests: schema and check.")
+    parser = argparse.ArgumentParser(
+        prog="python -m aot.prompts", description="Prompt manifests: schema, check, and import of others' boxes."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("schema", help="print the JSON schema of a manifest")
     check = commands.add_parser("check", help="check a manifest without its videos")
     check.add_argument("manifest", type=Path)
+    importing = commands.add_parser("import", help="make a manifest of the boxes of a detector or another tracker")
+    importing.add_argument(
+        "files", type=Path, nargs="+", help="COCO's JSON; MOTChallenge's det.txt, gt.txt or NAME.txt"
+    )
+    importing.add_argument("--format", choices=("coco", "mot"), required=True)
+    importing.add_argument("--out", type=Path, required=True, help="the manifest, YAML or JSON by its suffix")
+    importing.add_argument("--min-score", type=float, default=0.0, help="leave out boxes below this score")
+    importing.add_argument("--images", type=Path, help="coco: the file that lists the images of a list of results")
+    importing.add_argument(
+        "--frames", type=Path, help="coco: the folder of the clips' frame folders, to count frames in"
+    )
+    importing.add_argument("--masks", action="store_true", help="coco: segmentations as mask prompts in place of boxes")
+    importing.add_argument("--clip", help="mot: the clip's id, if it is not the sequence's name (one file)")
+    importing.add_argument("--size", help="mot: WIDTHxHEIGHT of the video, where there is no seqinfo.ini")
     options = parser.parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(Manifest.model_json_schema(), indent=2))
         return 0
     try:
+        if options.command == "import":
+            _import(options)
+            return 0
         entries, mistakes = _entries(_read_text(options.manifest), options.manifest)
         prompts = {key: entry_prompts(entry, options.manifest.parent) for key, entry in entries.items()}
         _refuse(options.manifest, [*mistakes, *_missing_masks(prompts)])
-    except ConfigError as error:
+    except AotError as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{options.manifest}: {len(entries)} entries, all well formed")
     return 0
+
+
+def _import(options: argparse.Namespace) -> None:
+    from aot.prompt_import import manifest_of, read_coco, read_mot, write_manifest
+
+    if options.clip and len(options.files) > 1:
+        raise ConfigError(f"--clip {options.clip}: names one clip, got {len(options.files)} files")
+    size = re.fullmatch(r"([0-9]+)x([0-9]+)", options.size or "")
+    if options.size and not size:
+        raise ConfigError(f"--size {options.size}: expected WIDTHxHEIGHT, such as 1920x1080")
+    found = []
+    for path in options.files:
+        if options.format == "coco":
+            found += read_coco(path, images=options.images, frames=options.frames, masks=options.masks)
+        else:
+            limits = (int(size[1]), int(size[2])) if size else None
+            found += read_mot(path, clip_id=options.clip, size=limits)
+    write_manifest(options.out, manifest_of(found, min_score=options.min_score))
+    manifest = load_manifest(options.out)
+    num_objects = sum(len({entry.id for entry in clip.objects}) for clip in manifest.clips.values())
+    print(f"{options.out}: {len(manifest.clips)} clips, {num_objects} objects")
 
 
 if __name__ == "__main__":

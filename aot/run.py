@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,9 +23,11 @@ from rich.console import Console
 from aot.compose import CONFIG_NAME, compose_jobs, config_folder, parse_command, plain
 from aot.config import GROUPS, RunConfig, check_config
 from aot.errors import AotError, ConfigError
-from aot.launching.base import Launcher
-from aot.launching.plan import Plan, Work, make_plan
+from aot.launching.base import Launcher, Wait
+from aot.launching.dry_run import print_plan
+from aot.launching.plan import Plan, make_plan
 from aot.launching.summary import print_summary, summary_rows, write_summary
+from aot.launching.todo import Todo, Work
 from aot.paths import remove_abandoned_parts
 from aot.reporting.index import write_report
 
@@ -45,46 +51,93 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AotError as error:
         _say_wrong(error)
         return EXIT_WRONG
-    exit_codes = [EXIT_DONE]
+    runs: list[_Run] = []
 
     def job(composed: DictConfig) -> None:
         choices = HydraConfig.get().runtime.choices
         config = check_config(plain(composed), {group: str(choices[group]) for group in GROUPS})
-        exit_codes.append(run_plan(plans[config.model_dump_json()]))
+        runs.append(_Run(plans[config.model_dump_json()]))
 
     try:
-        flags = [argument for argument in given if argument not in command.overrides]
-        _hand_over_to_hydra(job, [*flags, *command.overrides])  # Hydra alone wants its flags at one end
+        with _stopped_like_ctrl_c():
+            flags = [argument for argument in given if argument not in command.overrides]
+            _hand_over_to_hydra(job, [*flags, *command.overrides])  # Hydra alone wants its flags at one end
+            # Hydra runs the jobs of a sweep one after another: all are started before any is waited for.
+            exit_codes = [run.finish() for run in runs]
     except KeyboardInterrupt:
         folders = sorted({str(plan.paths.root) for plan in plans.values()})
         print(f"\ninterrupted; what is finished is in {', '.join(folders)}. The same command goes on", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return max(exit_codes)
+    return max(exit_codes, default=EXIT_DONE)
 
 
-def run_plan(plan: Plan) -> int:
-    """Do what a plan still needs, say what came of it, and return the exit code."""
-    console = Console(soft_wrap=True)
-    if not console.is_terminal:
-        console = Console(width=_FILE_WIDTH, soft_wrap=True)
-    try:
+class _Run:
+    """One job: started when it is made, finished when it is waited for; its errors never reach another one."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._console = Console(soft_wrap=True)
+        if not self._console.is_terminal:
+            self._console = Console(width=_FILE_WIDTH, soft_wrap=True)
+        self._wait: Wait | None = None
+        self._exit_code = EXIT_DONE
+        with self._stopping():
+            self._start()
+
+    def _start(self) -> None:
+        plan = self._plan
+        if plan.config.dry_run:
+            print_plan(plan, self._console)
+            return
+        launcher: Launcher = plan.config.launcher.build()
+        if launcher.divides_work or plan.config.shard:
+            plan.sizes  # noqa: B018 (read now, so that run.json keeps them)
         plan.write()
         remove_abandoned_parts(plan.paths.root)
         work = plan.work()
-        todo = [(clip, left) for clip, left in work if left in (Work.ALL, Work.OVERLAY)]
-        _announce(plan, work, console)
-        launcher: Launcher = plan.config.launcher.build()
-        launcher.launch(plan, todo)
-        rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.clips])
-        all_rows = summary_rows(plan.paths, sorted(plan.listed))
-        write_summary(plan.paths, all_rows)
-        if plan.config.output.report:
-            write_report(plan.paths, all_rows)
-    except AotError as error:
-        print(f"{plan.paths.root}: stopped: {error}", file=sys.stderr)
-        return EXIT_SOME_FAILED
-    print_summary(plan, rows, console)
-    return EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
+        _announce(plan, work, self._console)
+        self._wait = launcher.launch(plan, [each for each in work if each.work in (Work.ALL, Work.OVERLAY)])
+
+    def finish(self) -> int:
+        """Wait for what was started, unless nobody is to wait; say what came of it, and return the exit code."""
+        if self._wait is None:
+            return self._exit_code
+        plan = self._plan
+        with self._stopping():
+            self._wait()
+            rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.own])
+            all_rows = summary_rows(plan.paths, sorted(plan.listed))
+            write_summary(plan.paths, all_rows)
+            if plan.config.output.report:
+                write_report(plan.paths, all_rows)
+            print_summary(plan, rows, self._console)
+            self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
+        return self._exit_code
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            print(f"{self._plan.paths.root}: {error}", file=sys.stderr)
+            self._exit_code = EXIT_WRONG
+        except AotError as error:
+            print(f"{self._plan.paths.root}: stopped: {error}", file=sys.stderr)
+            self._exit_code = EXIT_SOME_FAILED
+
+
+@contextmanager
+def _stopped_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: workers are told, nothing half-written stays."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_all(command: argparse.Namespace) -> list[RunConfig]:
@@ -132,15 +185,16 @@ def _missing_parts(config: RunConfig) -> list[str]:
 
 def _hand_over_to_hydra(job: Callable[[DictConfig], None], arguments: list[str]) -> None:
     own = sys.argv
-    sys.argv = [own[0], *arguments]
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=CONFIG_NAME)(job)()
+        with tempfile.TemporaryDirectory() as folder:  # in which a sweep leaves Hydra's own record of it
+            sys.argv = [own[0], *arguments, f"hydra.sweep.dir={folder}"]
+            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=CONFIG_NAME)(job)()
     finally:
         sys.argv = own
 
 
-def _announce(plan: Plan, work: Sequence[tuple[object, Work]], console: Console) -> None:
-    counts = {kind: sum(left is kind for _, left in work) for kind in Work}
+def _announce(plan: Plan, work: Sequence[Todo], console: Console) -> None:
+    counts = {kind: sum(todo.work is kind for todo in work) for kind in Work}
     parts = [f"{counts[Work.ALL]} to run"]
     parts += [f"{counts[Work.OVERLAY]} to draw"] if counts[Work.OVERLAY] else []
     parts += [f"{counts[Work.NOTHING]} finished before"] if counts[Work.NOTHING] else []
@@ -148,7 +202,9 @@ def _announce(plan: Plan, work: Sequence[tuple[object, Work]], console: Console)
         parts.append(
             f"{counts[Work.FAILED_BEFORE]} failed before (take them again with 'retry=[all]', classes or clip ids)"
         )
-    console.print(f"{plan.paths.root}\n{len(plan.clips)} clips: {', '.join(parts)}", highlight=False, markup=False)
+    shard = plan.config.shard
+    part = f" (shard {shard.number} of {shard.count}, {len(plan.clips)} in all)" if shard else ""
+    console.print(f"{plan.paths.root}\n{len(work)} clips{part}: {', '.join(parts)}", highlight=False, markup=False)
     if plan.without_prompt:
         named = ", ".join(plan.without_prompt[:5]) + (", …" if len(plan.without_prompt) > 5 else "")
         console.print(

@@ -6,12 +6,18 @@ x to the right and y down. T counts rows (kept frames), K objects, N query point
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aot.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas
 
 BoolArray = NDArray[np.bool_]
 UInt8Array = NDArray[np.uint8]
@@ -61,6 +67,18 @@ class MaskFile:
     """The palette index or grey value of the object; None: every pixel that is not 0."""
 
 
+@dataclass(frozen=True)
+class RleMask:
+    """A mask in COCO's compressed run lengths; some hundred bytes, unpacked when it is needed."""
+
+    height: int
+    """px."""
+    width: int
+    """px."""
+    counts: str
+    """Run lengths down the columns, in pycocotools' letters."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prompt(ArrayFields):
     """What marks one object on one frame."""
@@ -77,8 +95,8 @@ class Prompt(ArrayFields):
     """(x, y) in px."""
     labels: tuple[int, ...] = ()
     """One a point: 1 object, 0 background."""
-    mask: MaskFile | BoolArray | None = None
-    """The object's mask on the frame: still a file, or (H, W) bool."""
+    mask: MaskFile | RleMask | BoolArray | None = None
+    """The object's mask on the frame: still a file or run lengths, or (H, W) bool."""
     query_points: tuple[tuple[float, float, float], ...] = ()
     """(source frame, x, y) to track in place of sampled points."""
 
@@ -205,6 +223,26 @@ class Tracks(ArrayFields):
         self._check("confidence", np.float32, ("T", "N"), sizes)
 
 
+class MaskArray(Protocol):
+    """Masks that are read when they are indexed: (Tm, K, H, W) bool, as a NumPy array is used."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[np.bool_]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any) -> BoolArray: ...
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
+
+    def take(self, rows: Int64Array, columns: Int64Array) -> MaskArray:
+        """The masks of some frames and objects, still unread."""
+        ...
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class ClipResult(ArrayFields):
     """All that one clip's HDF5 file holds."""
@@ -223,8 +261,8 @@ class ClipResult(ArrayFields):
     """K messages; empty for an object that did not fail."""
     mask_row: Int64Array
     """(Tm,) rows of `index` that have masks."""
-    masks: BoolArray | None
-    """(Tm, K, H, W); None when the reader was told to leave them out."""
+    masks: BoolArray | MaskArray | None
+    """(Tm, K, H, W); lazy, or None, when the reader was told so."""
     mask_score: Float32Array
     """(Tm, K); NaN where an object has no mask on that frame."""
     query: Float32Array
@@ -244,8 +282,13 @@ class ClipResult(ArrayFields):
         self._check("time", np.float64, ("T",), sizes)
         self._check("object_id", np.int32, ("K",), sizes)
         self._check("mask_row", np.int64, ("Tm",), sizes)
-        if self.masks is not None:
+        if isinstance(self.masks, np.ndarray):
             self._check("masks", np.bool_, ("Tm", "K", "H", "W"), sizes)
+        elif self.masks is not None and self.masks.shape[:2] != (sizes["Tm"], sizes["K"]):
+            raise ValueError(
+                f"ClipResult.masks: got {self.masks.shape}, expected ({sizes['Tm']}, {sizes['K']}, H, W), "
+                f"as in the fields before it"
+            )
         self._check("mask_score", np.float32, ("Tm", "K"), sizes)
         self._check("query", np.float32, ("N", 3), sizes)
         self._check("track_object_id", np.int32, ("N",), sizes)
@@ -264,3 +307,99 @@ class ClipResult(ArrayFields):
     def flow(self) -> Float32Array:
         """Displacement of every point between consecutive rows: (T−1, N, 2) px."""
         return np.diff(self.tracks.xy, axis=0)
+
+    def select(
+        self,
+        objects: int | str | Iterable[int | str] | None = None,
+        frames: slice | Sequence[int] | Int64Array | None = None,
+    ) -> ClipResult:
+        """A part of the result; masks that were not read stay unread.
+
+        Args:
+            objects: ids or names; None: all.
+            frames: source frames: a slice of their numbers, `slice(30, 60)`, or kept ones; None: all.
+        Raises:
+            KeyError: there is no such object, or a frame was not kept.
+        """
+        columns, rows = self._columns(objects), self._rows(frames)
+        points = np.isin(self.track_object_id, self.object_id[columns])
+        with_masks = np.flatnonzero(np.isin(self.mask_row, rows))
+        masks = self.masks
+        if isinstance(masks, np.ndarray):
+            masks = masks[np.ix_(with_masks, columns)]
+        elif masks is not None:
+            masks = masks.take(with_masks, columns)
+
+        def of_points(values: NDArray[Any]) -> NDArray[Any]:
+            return values[np.ix_(rows, np.flatnonzero(points))]
+
+        return replace(
+            self,
+            index=self.index[rows],
+            time=self.time[rows],
+            object_id=self.object_id[columns],
+            object_name=tuple(self.object_name[k] for k in columns),
+            object_prompts=tuple(self.object_prompts[k] for k in columns),
+            object_error=tuple(self.object_error[k] for k in columns),
+            mask_row=np.searchsorted(rows, self.mask_row[with_masks]).astype(np.int64),
+            masks=masks,
+            mask_score=self.mask_score[np.ix_(with_masks, columns)],
+            query=self.query[points],
+            track_object_id=self.track_object_id[points],
+            tracks=Tracks(**{item.name: of_points(getattr(self.tracks, item.name)) for item in fields(Tracks)}),
+            in_mask=of_points(self.in_mask),
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The tracks as a long table: a line a frame and point, frames outermost.
+
+        Returns:
+            Columns frame, time, point, object_id, object_name, x, y, visible, visibility, confidence, in_mask.
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as exc:
+            raise ConfigError("to_pandas needs pandas: pip install 'auto-objects-tracker[pandas]'") from exc
+        num_frames, num_points = self.in_mask.shape
+        names = dict(zip(self.object_id.tolist(), self.object_name))
+        return pandas.DataFrame(
+            {
+                "frame": np.repeat(self.index, num_points),
+                "time": np.repeat(self.time, num_points),
+                "point": np.tile(np.arange(num_points), num_frames),
+                "object_id": np.tile(self.track_object_id, num_frames),
+                "object_name": [names.get(i, "") for i in self.track_object_id.tolist()] * num_frames,
+                "x": self.tracks.xy[..., 0].ravel(),
+                "y": self.tracks.xy[..., 1].ravel(),
+                "visible": self.tracks.visible.ravel(),
+                "visibility": self.tracks.visibility.ravel(),
+                "confidence": self.tracks.confidence.ravel(),
+                "in_mask": self.in_mask.ravel(),
+            }
+        )
+
+    def _columns(self, objects: int | str | Iterable[int | str] | None) -> Int64Array:
+        """Positions of objects, in the order of the file."""
+        if objects is None:
+            return np.arange(len(self.object_id), dtype=np.int64)
+        wanted = [objects] if isinstance(objects, int | str) else list(objects)
+        keys: list[Any] = [*self.object_id.tolist(), *(name for name in self.object_name if name)]
+        unknown = [one for one in wanted if one not in keys]
+        if unknown:
+            raise KeyError(f"no object {unknown[0]!r}; there are {', '.join(map(repr, keys))}")
+        both = zip(self.object_id.tolist(), self.object_name)
+        return np.array([k for k, (i, name) in enumerate(both) if i in wanted or name in wanted], dtype=np.int64)
+
+    def _rows(self, frames: slice | Sequence[int] | Int64Array | None) -> Int64Array:
+        """Ascending rows of source frames."""
+        if frames is None:
+            return np.arange(len(self.index), dtype=np.int64)
+        if isinstance(frames, slice):
+            numbers = np.arange(int(self.index[-1]) + 1)[frames] if len(self.index) else self.index
+            return np.flatnonzero(np.isin(self.index, numbers)).astype(np.int64)
+        missing = np.setdiff1d(np.asarray(frames, dtype=np.int64), self.index)
+        if len(missing):
+            raise KeyError(f"source frames {missing[:5].tolist()} are not among the {len(self.index)} kept frames")
+        return np.flatnonzero(np.isin(self.index, frames)).astype(np.int64)

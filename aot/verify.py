@@ -25,8 +25,9 @@ import numpy as np
 from aot.decoding.base import kept_frames
 from aot.errors import AotError, WriteError
 from aot.launching.content import sha256_of
+from aot.launching.failure import read_failure
 from aot.launching.ledger import last_done
-from aot.launching.plan import read_failure, read_run_json
+from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
 from aot.types import ClipResult
 from aot.writing.hdf5 import check_contents, check_file, load
@@ -120,7 +121,7 @@ def verify_run(paths: RunPaths, *, quick: bool = False) -> Iterator[Finding]:
         ConfigError: it is no run folder.
     """
     run = read_run_json(paths)
-    done = last_done(paths)
+    done = last_done(paths, "file_sha256")
     with FileChecker() as checker:
         for clip_id in run["clips"]:
             path = paths.clip(clip_id).result

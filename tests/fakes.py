@@ -74,6 +74,8 @@ class StillTracker:
 class CentreSampler:
     """One point a mask: the middle of it; none for a mask of fewer than 4 px."""
 
+    max_points = 1
+
     def sample(self, mask: BoolArray) -> Float32Array:
         y, x = np.nonzero(mask)
         return np.array([[x.mean(), y.mean()]], dtype=np.float32) if len(x) >= 4 else np.zeros((0, 2), dtype=np.float32)

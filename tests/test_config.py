@@ -17,7 +17,12 @@ from aot.config import GROUPS, RunConfig, check_config, load_run_config
 from aot.errors import ConfigError
 
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((config_folder() / group).glob("*.yaml"))]
-REQUIRED = {"video": ["dataset.path=a.mp4"], "videos": ["dataset.root=a"], "davis": ["dataset.root=a"]}
+REQUIRED = {
+    option: [f"dataset.{key}=a"]
+    for group, option in OPTIONS
+    for key, value in yaml.safe_load((config_folder() / group / f"{option}.yaml").read_text()).items()
+    if value == "???"
+}
 
 
 def compose_one(*arguments: str) -> tuple[Composed, list[str]]:
@@ -62,9 +67,9 @@ def test_every_key_is_commented(group: str, option: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        ([], ["dataset: none chosen", "demo, video, videos"]),
+        ([], ["dataset: none chosen", "demo, lerobot, lvos"]),
         (["dataset=demoo"], ["did you mean demo"]),
-        (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval?"]),
+        (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval"]),
         (["dataset=demo", "root=2"], ["did you mean dataset.root or output.root"]),
         (["dataset=demo", "tracker=lucas"], ["tracker=lucas: no such option", "lucas_kanade"]),
         (["dataset=demo", "tracker=x"], ["tracker=x: no such option; expected lucas_kanade"]),
@@ -90,6 +95,10 @@ def test_unknown_names(arguments: list[str], messages: list[str]) -> None:
         (["frame_interval=two"], ["frame_interval", "got 'two'"]),
         (["output.overlay=maybe"], ["output.overlay", "got 'maybe'"]),
         (["dataset.limit=0"], ["dataset.limit"]),
+        (["shard=0/4"], ["shard: expected NUMBER/COUNT", "got '0/4'"]),
+        (["shard=5/4"], ["shard: expected NUMBER/COUNT"]),
+        (["shard=3"], ["shard"]),
+        (["ladder.max_frame_interval=0"], ["ladder.max_frame_interval", "greater than or equal to 1"]),
         (["dataset.start_seconds=3", "dataset.end_seconds=2"], ["must be below end_seconds"]),
         (["+output.overlayy=true"], ["output.overlayy: no such key; did you mean overlay"]),
         (["+dataset.foo=1"], ["dataset.foo: no such key"]),
@@ -134,7 +143,7 @@ def test_hash_is_of_what_decides_results(tmp_path: Path) -> None:
     plain = checked("dataset=videos", "dataset.root=a")
     same = [
         "dataset.root=b", "output.root=elsewhere", "output.overlay=false", "dataset.limit=3", "dataset.include=[x]",
-        "retry=[oom]", "dataset.masks_pattern=x",
+        "retry=[oom]", "dataset.masks_pattern=x", "shard=1/2", "ladder.max_frame_interval=2",
     ]  # fmt: skip
     for override in same:
         assert checked("dataset=videos", "dataset.root=a", override).hash == plain.hash, override

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import aot
 from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
+from aot.overlay_look import OverlayLook
 from aot.paths import RunPaths
 from aot.pipeline import ClipSummary, Parts, Settings, draw_clip, picture_clip, process_clip
+from aot.retry import Attempt, Rung
 from aot.segmentation.base import OnObjectError
 from aot.types import Clip, ClipResult, MaskBlock, Prompt
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
@@ -56,7 +59,7 @@ def test_masks_tracks_and_provenance_reach_the_file(tmp_path: Path, video: Path)
     assert result.attributes["clip_id"] == "square"
     assert (result.attributes["width"], result.attributes["height"]) == (96, 64)
     assert result.attributes["num_source_frames"] == 12
-    assert json.loads(result.attributes["attempts"]) == [{"rung": 1, "frame_interval": 1, "error": None}]
+    assert json.loads(result.attributes["attempts"]) == [Attempt(Rung(1, 1, lean=False)).as_json()]
     assert {"open", "decode", "segment", "track"} <= set(json.loads(result.attributes["seconds"]))
     assert result.attributes["peak_memory_bytes"] > 2**20
     assert (summary.num_points, summary.num_frames, summary.in_mask_share) == (1, 12, 1.0)
@@ -108,7 +111,7 @@ def test_drawings_are_made_of_the_file(tmp_path: Path, video: Path) -> None:
     clip = Clip("day/square", video, (BOX, Prompt(object_id=2, frame=5, points=((1, 1),), labels=(1,))))
     paths = RunPaths(tmp_path).clip(clip.clip_id)
     process_clip(clip, PARTS, Settings(4, 4, PROVENANCE), paths)
-    draw_clip(clip, paths)
+    draw_clip(clip, paths, OverlayLook())
     with av.open(paths.overlay) as container:
         assert len(list(container.decode(video=0))) == len(aot.load(paths.result).index) == 4  # 0, 4, 5, 8
     picture_clip(clip, paths)
@@ -124,7 +127,7 @@ def test_drawings_of_a_video_that_is_gone_name_their_stage(tmp_path: Path, video
     clip = Clip("square", video, (BOX,))
     paths = RunPaths(tmp_path).clip("square")
     process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
-    for draw, stage in ((draw_clip, "overlay"), (picture_clip, "pictures")):
+    for draw, stage in ((partial(draw_clip, look=OverlayLook()), "overlay"), (picture_clip, "pictures")):
         with pytest.raises(DecodeError, match=r"gone\.mp4") as caught:
             draw(replace(clip, source=tmp_path / "gone.mp4"), paths)
         assert (caught.value.clip_id, caught.value.stage) == ("square", stage)

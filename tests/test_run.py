@@ -276,7 +276,7 @@ def test_help_and_cfg_read_well(folder: Path) -> None:
 
     shown = say("--help")
     assert shown.returncode == 0
-    assert "dataset: davis, demo, video, videos" in shown.stdout
+    assert "dataset: davis, davis_2016, demo, " in shown.stdout
     shown = say("--cfg", "job", "dataset=videos")
     assert shown.returncode == 0
     assert "root: ???" in shown.stdout

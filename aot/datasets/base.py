@@ -65,7 +65,8 @@ def select_clips(
         clips: all clips of the dataset.
         include, exclude: clip ids or patterns (`day1/*`); nothing included means everything.
         limit: at most this many, the first by id.
-        start_seconds, end_seconds: presentation times; frames outside [start, end) are left out.
+        start_seconds, end_seconds: presentation times; frames outside [start, end) are left out. In a clip that is
+            itself a time range of its video they count from its beginning.
     Raises:
         DatasetError: a pattern matches no clip; all such patterns at once.
     """
@@ -80,11 +81,18 @@ def select_clips(
     if mistakes:
         raise DatasetError("\n".join(mistakes))
     chosen = [
-        replace(clip, start_seconds=start_seconds, end_seconds=end_seconds)
+        _cut(clip, start_seconds, end_seconds)
         for clip_id, clip in sorted(by_id.items())
         if (not include or _matches(clip_id, include)) and not _matches(clip_id, exclude)
     ]
     return chosen[:limit]
+
+
+def _cut(clip: Clip, start_seconds: float | None, end_seconds: float | None) -> Clip:
+    begin = clip.start_seconds or 0.0
+    start = clip.start_seconds if start_seconds is None else begin + start_seconds
+    ends = [end for end in (clip.end_seconds, None if end_seconds is None else begin + end_seconds) if end is not None]
+    return replace(clip, start_seconds=start, end_seconds=min(ends, default=None))
 
 
 def _matches(clip_id: str, patterns: Sequence[str]) -> bool:

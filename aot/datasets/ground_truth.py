@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,17 +53,29 @@ class TrackTruth(ArrayFields):
         self._check("annotated", np.bool_, ("T", "N"), sizes)
 
 
+QueryMode = Literal["first", "strided"]
+"""On which frames a track counts: on those after its query, or on all but its query's own (TAP-Vid's two modes)."""
+
+
 class GroundTruth(ABC):
     """The truth about one clip. `frame` is always a source frame number."""
+
+    query_mode: QueryMode = "strided"
+    """How the benchmark that the truth comes from scores tracks."""
 
     @property
     @abstractmethod
     def object_ids(self) -> tuple[int, ...]:
-        """Ascending ids that every dict of `mask` has; (FOREGROUND,) where objects are not told apart."""
+        """Ascending ids of all objects that `mask` speaks of; (FOREGROUND,) where objects are not told apart."""
+
+    @property
+    @abstractmethod
+    def mask_frames(self) -> Int64Array:
+        """(F,) ascending frames on which `mask` knows at least one object; told without reading masks."""
 
     @abstractmethod
     def mask(self, frame: int) -> dict[int, BoolArray] | None:
-        """Visible part of every object, (H, W) each; all False for an object out of sight.
+        """Visible part of every object that is annotated on this frame, (H, W); all False for one out of sight.
 
         Returns:
             None: this frame is not annotated.
@@ -99,6 +112,10 @@ class SceneTruth(GroundTruth):
     @property
     def object_ids(self) -> tuple[int, ...]:
         return tuple(sorted(self._object_id.tolist()))
+
+    @property
+    def mask_frames(self) -> Int64Array:
+        return np.arange(len(self._masks), dtype=np.int64)
 
     def mask(self, frame: int) -> dict[int, BoolArray] | None:
         if not 0 <= frame < len(self._masks):
@@ -141,41 +158,99 @@ class AnnotatedTruth(GroundTruth):
     """Truth that people wrote down: masks on some frames, the course of some points, or both.
 
     Args:
-        masks_folder: `00000.png`, `00005.png`, …: one picture an annotated frame, named by its source frame, read by
-            palette index. If no picture holds anything but 0 and 255 it is binary: 255 is the FOREGROUND;
-            otherwise each value is an object id, and 255 is void (belongs to no object).
+        masks_folder: `00000.png`, `00005.png`, …: one picture an annotated frame, read by palette index. If no picture
+            holds anything but 0 and 255 it is binary: 255 is the FOREGROUND; otherwise each value is an object id, and
+            255 is void (belongs to no object).
         tracks_file: npz with points_xy (N, T, 2) float32, visible (N, T) bool and, if truth is known on some frames
             only, annotated (T,) bool; with a leading object axis, (O, N, T, …), object o has the id o + 1.
+        frame_of: source frame of a picture's name without suffix; None: the name is the number.
+        late_objects: objects join on later frames too; nothing is known of one before it is first seen.
+        merge_objects: all that is not 0 is the FOREGROUND, whatever the values.
+        query_mode: how tracks are scored.
     """
 
-    def __init__(self, masks_folder: Path | None = None, tracks_file: Path | None = None) -> None:
-        self._pictures = {} if masks_folder is None else _numbered_pictures(masks_folder)
+    def __init__(
+        self,
+        masks_folder: Path | None = None,
+        tracks_file: Path | None = None,
+        frame_of: Mapping[str, int] | None = None,
+        late_objects: bool = False,
+        merge_objects: bool = False,
+        query_mode: QueryMode = "strided",
+    ) -> None:
+        self.query_mode = query_mode
+        self._pictures = {} if masks_folder is None else numbered_pictures(masks_folder, frame_of)
         self._points = None if tracks_file is None else _AnnotatedPoints(tracks_file)
+        self._late_objects = late_objects
+        self._merge_objects = merge_objects
 
     @cached_property
-    def _values(self) -> frozenset[int]:
-        """Every value of every picture: an object may come into sight on any of them."""
-        found = [np.unique(_read_indices(path)).tolist() for path in self._pictures.values()]
-        return frozenset(value for values in found for value in values)
+    def _first_seen(self) -> dict[int, int]:
+        """The frame that first shows each value; all pictures are read, an object may come into sight on any."""
+        first: dict[int, int] = {}
+        for frame, path in self._pictures.items():
+            for value in np.unique(_read_indices(path)).tolist():
+                first.setdefault(value, frame)
+        return first
 
     @cached_property
     def _is_binary(self) -> bool:
-        return self._values <= {0, _VOID} and _VOID in self._values
+        return self._merge_objects or (set(self._first_seen) <= {0, _VOID} and _VOID in self._first_seen)
+
+    @property
+    def is_prompts_only(self) -> bool:
+        """Whether every picture shows a new object, as where the truth is hidden and only prompts are given out."""
+        return len({frame for value, frame in self._first_seen.items() if value}) == len(self._pictures)
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        return (FOREGROUND,) if self._is_binary else tuple(sorted(self._values - {0, _VOID}))
+        return (FOREGROUND,) if self._is_binary else tuple(sorted(set(self._first_seen) - {0, _VOID}))
+
+    @property
+    def mask_frames(self) -> Int64Array:
+        return np.array(list(self._pictures), dtype=np.int64)
+
+    def picture(self, frame: int) -> Path:
+        """The file that holds an annotated frame's masks."""
+        return self._pictures[frame]
 
     def mask(self, frame: int) -> dict[int, BoolArray] | None:
         if frame not in self._pictures:
             return None
         indices = _read_indices(self._pictures[frame])
         if self._is_binary:
-            return {FOREGROUND: indices == _VOID}
-        return {object_id: indices == object_id for object_id in self.object_ids}
+            return {FOREGROUND: indices != 0}
+        known = [i for i in self.object_ids if not self._late_objects or self._first_seen[i] <= frame]
+        return {object_id: indices == object_id for object_id in known}
 
     def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth | None:
         return None if self._points is None else self._points.tracks(queries, frames)
+
+
+class ApartTruth(GroundTruth):
+    """Several objects, each annotated apart from the others; they may overlap.
+
+    Args:
+        truths: object id → the truth of this object alone.
+    """
+
+    def __init__(self, truths: Mapping[int, AnnotatedTruth]) -> None:
+        self._truths = truths
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return tuple(sorted(self._truths))
+
+    @property
+    def mask_frames(self) -> Int64Array:
+        return np.unique(np.concatenate([truth.mask_frames for truth in self._truths.values()]))
+
+    def mask(self, frame: int) -> dict[int, BoolArray] | None:
+        found = {object_id: truth.mask(frame) for object_id, truth in self._truths.items()}
+        return {object_id: masks[FOREGROUND] for object_id, masks in found.items() if masks is not None} or None
+
+    def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth | None:
+        return None
 
 
 class _AnnotatedPoints:
@@ -246,16 +321,27 @@ def _load_arrays(path: Path, names: tuple[str, ...], optional: tuple[str, ...] =
     return arrays
 
 
-def _numbered_pictures(folder: Path) -> dict[int, Path]:
-    """Source frame → picture."""
+def numbered_pictures(folder: Path, frame_of: Mapping[str, int] | None = None) -> dict[int, Path]:
+    """Source frame → annotated picture, ascending.
+
+    Args:
+        folder: PNGs, one an annotated frame.
+        frame_of: source frame of a picture's name without suffix; None: the name is the number.
+    Raises:
+        DatasetError: there is none, or a picture's name belongs to no frame.
+    """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder of annotated masks (00000.png, …)")
     paths = sorted(folder.glob("*.png"))
-    strange = [path.name for path in paths if not path.stem.isdecimal()]
+    strange = [p.name for p in paths if (not p.stem.isdecimal() if frame_of is None else p.stem not in frame_of)]
     if strange or not paths:
         found = ", ".join(strange[:3]) or "no PNG"
-        raise DatasetError(f"{folder}: found {found}, expected pictures named by their source frame, such as 00000.png")
-    return {int(path.stem): path for path in paths}
+        like = "by their source frame, such as 00000.png"
+        if frame_of is not None:
+            like = f"like the clip's frames, from {min(frame_of)}.png to {max(frame_of)}.png"
+        raise DatasetError(f"{folder}: found {found}, expected pictures named {like}")
+    numbered = {int(path.stem) if frame_of is None else frame_of[path.stem]: path for path in paths}
+    return dict(sorted(numbered.items()))
 
 
 def _read_indices(path: Path) -> UInt8Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import cv2
@@ -10,10 +9,8 @@ import numpy as np
 
 from aot.decoding.base import FrameSource
 from aot.errors import DecodeError
+from aot.frame_files import image_files
 from aot.types import Int64Array, UInt8Array
-
-# What cv2.imread reads and datasets use for frames.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 # DAVIS, and so most datasets kept as frame folders.
 DEFAULT_FPS = 24.0
@@ -34,7 +31,7 @@ class FrameFolder(FrameSource):
     """
 
     def __init__(self, folder: Path, fps: float | None = None) -> None:
-        self._files = _image_files(folder)
+        self._files = image_files(folder)
         fps = DEFAULT_FPS if fps is None else fps
         height, width = _read_image(self._files[0]).shape[:2]
         index = np.arange(len(self._files), dtype=np.int64)
@@ -64,29 +61,7 @@ def first_image(folder: Path) -> UInt8Array:
     Raises:
         DecodeError: the folder holds no image, or it cannot be read.
     """
-    return _read_image(_image_files(folder)[0])
-
-
-def _image_files(folder: Path) -> list[Path]:
-    files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
-    if not files:
-        raise DecodeError(f"{folder}: no image in it, expected one file a frame ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    files.sort(key=_natural_order)
-    by_number: dict[object, Path] = {}
-    for file in files:
-        other = by_number.setdefault(str(_natural_order(file)), file)
-        if other != file:
-            raise DecodeError(
-                f"{folder}: {other.name} and {file.name} are the same frame, expected one file a frame: "
-                f"move what are not the frames (masks?) to a folder of their own"
-            )
-    return files
-
-
-def _natural_order(file: Path) -> list[tuple[int, int, str]]:
-    # 2.jpg comes before 10.jpg, and frame_2_b.jpg before frame_10_a.jpg.
-    parts = re.split(r"([0-9]+)", file.stem)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+    return _read_image(image_files(folder)[0])
 
 
 def _read_image(file: Path) -> UInt8Array:

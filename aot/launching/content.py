@@ -31,14 +31,26 @@ class Content:
         size, mtime_ns = _size_and_time(clip.source)
         return cls(os.path.abspath(clip.source), size, mtime_ns, prompts_digest(clip.prompts))  # noqa: PTH100 (links stay)
 
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Content:
+        """As run.json keeps it, among other things."""
+        return cls(record["source"], record["size"], record["mtime_ns"], record["prompts_sha256"])
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def has_same_source(self, known: dict[str, Any]) -> bool:
+        """Whether its source is, by size and time, what an earlier run recorded."""
+        return (self.size, self.mtime_ns) == (known.get("size"), known.get("mtime_ns"))
+
     def looks_like(self, known: dict[str, Any]) -> bool:
         """Whether it is, by size, time and prompts, what an earlier run recorded."""
-        return (self.size, self.mtime_ns, self.prompts_sha256) == tuple(
-            known.get(key) for key in ("size", "mtime_ns", "prompts_sha256")
-        )
+        return self.has_same_source(known) and self.prompts_sha256 == known.get("prompts_sha256")
+
+    @property
+    def digest(self) -> str:
+        """All of it in a few letters, for ledgers."""
+        return hashlib.sha256(f"{self.size} {self.mtime_ns} {self.prompts_sha256}".encode()).hexdigest()[:12]
 
 
 def sha256_of(source: Path) -> str:

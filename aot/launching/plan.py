@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,15 @@ from typing import Any
 from aot.clip_report import is_reported
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
+from aot.decoding.size import ClipSize
 from aot.errors import ConfigError, WriteError
 from aot.launching.content import Content, sha256_of
+from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
+from aot.launching.failure import CANCELLED, read_failure
+from aot.launching.history import attempts_so_far
 from aot.launching.ledger import last_done
+from aot.launching.shards import pack
+from aot.launching.todo import Todo, Work
 from aot.paths import ClipPaths, RunPaths, write_text
 from aot.prompts import prompts_as_json
 from aot.types import Clip
@@ -29,13 +35,44 @@ _REPORTED_PACKAGES = (
 )  # fmt: skip
 
 
-class Work(Enum):
-    """What is left to do for a clip."""
+@dataclass(frozen=True)
+class RunContext:
+    """What holds for all clips of a run, wherever their workers are."""
 
-    ALL = "all"
-    OVERLAY = "overlay"
-    NOTHING = "nothing"
-    FAILED_BEFORE = "failed before"
+    config: RunConfig
+    paths: RunPaths
+    planned_at: str
+    """UTC, ISO 8601; what has failed since then is not taken again."""
+
+    def sort_out(self, clips: Iterable[tuple[Clip, Content]], *, task: str | None = None) -> list[Todo]:
+        """What every clip still needs, judged by what lies on the disk.
+
+        Args:
+            clips: with the contents they had when they were planned.
+            task: see `attempts_so_far`.
+        """
+        clips = list(clips)
+        done = last_done(self.paths, "content")
+        works = [(clip, content, self._work_for(clip, content, done.get(clip.clip_id))) for clip, content in clips]
+        unfinished = {clip.clip_id: content.digest for clip, content, work in works if work is Work.ALL}
+        attempts = attempts_so_far(self.paths, unfinished, task=task)
+        return [Todo(clip, work, content, attempts.get(clip.clip_id, ())) for clip, content, work in works]
+
+    def _work_for(self, clip: Clip, content: Content, done: dict[str, Any] | None) -> Work:
+        paths = self.paths.clip(clip.clip_id)
+        if paths.result.exists() and _is_current(paths, clip, content, done):
+            undrawn = to_draw(self.config, clip, paths)
+            return Work.OVERLAY if undrawn else Work.NOTHING
+        failure = read_failure(paths)
+        if failure and content.looks_like(failure.get("content", {})) and not self._is_to_retry(clip, failure):
+            return Work.FAILED_BEFORE
+        return Work.ALL
+
+    def _is_to_retry(self, clip: Clip, failure: dict[str, Any]) -> bool:
+        if failure.get("at", "") >= self.planned_at:
+            return False
+        # What was cancelled has not failed: the same command takes it again by itself.
+        return failure["class"] == CANCELLED or bool({clip.clip_id, failure["class"], "all"} & set(self.config.retry))
 
 
 @dataclass(frozen=True)
@@ -49,6 +86,11 @@ class Plan:
     """Sorted by id; all have prompts."""
     without_prompt: tuple[str, ...]
     """Clips of the dataset that no prompt speaks of."""
+    planned_at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat())
+
+    @property
+    def context(self) -> RunContext:
+        return RunContext(self.config, self.paths, self.planned_at)
 
     @cached_property
     def contents(self) -> dict[str, Content]:
@@ -60,28 +102,42 @@ class Plan:
         return read_run_json(self.paths) if self.paths.run_json.exists() else {}
 
     @cached_property
+    def sizes(self) -> dict[str, ClipSize]:
+        """What headers say of the clips; reads those that run.json does not know yet."""
+        return find_sizes(self.clips, self.contents, self.previous.get("clips", {}))
+
+    @cached_property
+    def costs(self) -> dict[str, float]:
+        """What each clip takes, in frames × pixels × objects."""
+        return estimate_costs(self.clips, self.contents, self.sizes, self.config.frame_interval)
+
+    @cached_property
+    def own(self) -> tuple[Clip, ...]:
+        """The clips of this command: all of them, or those of its shard."""
+        shard = self.config.shard
+        if shard is None:
+            return self.clips
+        # Over all clips, finished or not, so that every shard's command comes to the same division.
+        chosen = set(pack(self.costs, shard.count)[shard.number - 1])
+        return tuple(clip for clip in self.clips if clip.clip_id in chosen)
+
+    @property
     def listed(self) -> dict[str, Any]:
         """What run.json says of every clip: this command's, and those that earlier ones left there."""
-        own = {clip_id: content.as_json() for clip_id, content in self.contents.items()}
-        return dict(sorted((self.previous.get("clips", {}) | own).items()))
+        sizes = self.__dict__.get("sizes", {})  # those alone that something has asked for
+        earlier = self.previous.get("clips", {})
+        own = {}
+        for clip_id, content in self.contents.items():
+            size = sizes.get(clip_id)
+            known = earlier.get(clip_id, {})
+            if size is None and "num_frames" in known and content.has_same_source(known):
+                size = size_from_json(known)
+            own[clip_id] = content.as_json() | (size_as_json(size) if size else {})
+        return dict(sorted((earlier | own).items()))
 
-    def work(self) -> list[tuple[Clip, Work]]:
-        """What every clip still needs, judged by what lies on the disk."""
-        done = last_done(self.paths)
-        return [(clip, self._work_for(clip, done.get(clip.clip_id))) for clip in self.clips]
-
-    def _work_for(self, clip: Clip, done: dict[str, Any] | None) -> Work:
-        paths, content = self.paths.clip(clip.clip_id), self.contents[clip.clip_id]
-        if paths.result.exists() and _is_current(paths, clip, content, done):
-            undrawn = to_draw(self.config, clip, paths)
-            return Work.OVERLAY if undrawn else Work.NOTHING
-        failure = read_failure(paths)
-        if failure and content.looks_like(failure.get("content", {})) and not self._is_to_retry(clip, failure):
-            return Work.FAILED_BEFORE
-        return Work.ALL
-
-    def _is_to_retry(self, clip: Clip, failure: dict[str, Any]) -> bool:
-        return bool({clip.clip_id, failure["class"], "all"} & set(self.config.retry))
+    def work(self) -> list[Todo]:
+        """What every clip of this command still needs."""
+        return self.context.sort_out((clip, self.contents[clip.clip_id]) for clip in self.own)
 
     def write(self) -> None:
         """Write run.json; clips of earlier commands with the same settings stay listed.
@@ -101,7 +157,7 @@ class Plan:
             "versions": versions(),
             "clips": self.listed,
         }
-        write_text(self.paths.run_json, json.dumps(run, indent=1))
+        write_text(self.paths.run_json, _one_clip_a_line(run))
 
 
 def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
@@ -157,15 +213,7 @@ def read_run_json(paths: RunPaths) -> dict[str, Any]:
     return run
 
 
-def read_failure(paths: ClipPaths) -> dict[str, Any] | None:
-    """The record of a clip's failure; None without one (or with one that cannot be read: it is then tried again)."""
-    try:
-        failure: dict[str, Any] = json.loads(paths.failure.read_text(encoding="utf-8"))
-        return failure if isinstance(failure, dict) and "class" in failure else None
-    except (OSError, ValueError):
-        return None
-
-
+@cache
 def versions() -> dict[str, str]:
     """Versions of what decides results, Python included."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
@@ -175,6 +223,13 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _one_clip_a_line(run: dict[str, Any]) -> str:
+    """The run as JSON that people can read; to indent 100,000 clips would take seconds, and lines without end."""
+    clips = ",\n".join(f"  {json.dumps(clip_id)}: {json.dumps(record)}" for clip_id, record in run["clips"].items())
+    head = json.dumps({key: value for key, value in run.items() if key != "clips"}, indent=1)
+    return f'{head[:-2]},\n "clips": {{\n{clips}\n }}\n}}\n'
 
 
 def _is_current(paths: ClipPaths, clip: Clip, content: Content, done: dict[str, Any] | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,18 +12,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from aot.launching.failure import read_failure
 from aot.launching.ledger import last_done
-from aot.launching.plan import Plan, read_failure
+from aot.launching.plan import Plan
 from aot.paths import RunPaths, write_text
+from aot.self_checks import CHECKS, worst
 
 COLUMNS = (
-    "clip_id state objects points frames source_frames frame_interval attempts visible in_mask seconds "
-    "frames_per_second peak_memory_mb J PCK error"
+    "clip_id state objects points frames source_frames frame_interval rung attempts visible in_mask mask_stability "
+    "return_error_px seconds frames_per_second peak_memory_mb J F AJ OA PCK error"
 ).split()
 
 _HEADINGS = {
     "clip_id": "clip", "state": "state", "objects": "objects", "points": "points", "frames": "frames",
-    "frame_interval": "interval", "visible": "visible", "in_mask": "in mask", "seconds": "seconds",
+    "frame_interval": "interval", "visible": "visible", "in_mask": "in mask", "mask_stability": "stability",
+    "return_error_px": "return px", "seconds": "seconds",
     "J": "J", "PCK": "PCK",
 }  # fmt: skip
 
@@ -32,7 +36,7 @@ _MOST_ROWS = 40
 
 def summary_rows(paths: RunPaths, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
     """One row a clip, by what lies on the disk: done, partial, failed or pending."""
-    done = last_done(paths)
+    done = last_done(paths, "summary", "scores")
     return [_row(paths, clip_id, done.get(clip_id)) for clip_id in clip_ids]
 
 
@@ -60,6 +64,9 @@ def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) 
         table.add_row(*(_text(row[column]) for column in _HEADINGS if any(other[column] != "" for other in rows)))
     console.print(table)
     for row in shown:
+        if row["rung"] not in ("", 1):
+            leaner = f"rung {row['rung']} of the ladder: lean, frame_interval {row['frame_interval']}"
+            console.print(f"{row['clip_id']}: out of memory before; done on {leaner}", markup=False, highlight=False)
         if row["error"]:
             console.print(f"{row['clip_id']}: {row['error']}", markup=False, highlight=False)
     counts = Counter(row["state"] for row in rows)
@@ -90,14 +97,15 @@ def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str
             "frames": summary["num_frames"],
             "source_frames": summary["num_source_frames"],
             "frame_interval": summary["frame_interval"],
+            "rung": summary.get("rung", 1),
             "attempts": summary.get("num_attempts", 1),
             "visible": summary["visible_share"],
             "in_mask": summary["in_mask_share"],
+            **{name: _blank_nan(worst(summary.get("checks", {}), name)) for name in CHECKS[2:]},
             "seconds": spent,
             "frames_per_second": summary["num_frames"] / spent,
             "peak_memory_mb": summary["peak_memory_bytes"] / 2**20,
-            "J": _blank_none(scores.get("J")),
-            "PCK": _blank_none(scores.get("PCK")),
+            **{name: _blank_none(scores.get(name)) for name in ("J", "F", "AJ", "OA", "PCK")},
             "error": "; ".join([*errors, *notes]),
         }
         row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
@@ -109,6 +117,10 @@ def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str
             "error": f"[{failure['class']}] {failure['message']}",
         }
     return row
+
+
+def _blank_nan(value: float) -> float | str:
+    return "" if math.isnan(value) else value
 
 
 def _blank_none(value: Any) -> Any:

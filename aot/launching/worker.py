@@ -1,55 +1,85 @@
-"""The worker: runs clips one after another and turns whatever goes wrong with one into a record of that clip."""
+"""The worker: runs clips one after another, up the ladder where memory runs out, and turns whatever goes wrong with
+one into a record of that clip."""
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
-import socket
+import sys
 import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from aot.clip_report import report_clip
 from aot.config import RunConfig
+from aot.datasets.base import Dataset
 from aot.errors import AotError, DecodeError
-from aot.evaluate import evaluate_clip
+from aot.evaluation.clip import evaluate_clip
 from aot.launching.content import sha256_of
+from aot.launching.failure import record_failure
 from aot.launching.ledger import Ledger
-from aot.launching.plan import Plan, Work, to_draw, versions
-from aot.paths import ClipPaths, write_text
+from aot.launching.plan import RunContext, to_draw, versions
+from aot.launching.todo import Todo, Work
+from aot.memory import room_bytes
+from aot.paths import ClipPaths, host
 from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, picture_clip, process_clip
+from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
 from aot.types import Clip
 
 _log = logging.getLogger("aot.worker")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one clip ended."""
+class BrokenProcess(Exception):
+    """This process can compute nothing any more; another one can."""
 
-    clip_id: str
-    state: str
-    """done, partial (some objects failed; the file is whole) or failed."""
-    summary: ClipSummary | None = None
-    """None for a failed clip, and for one of which only the overlay was missing."""
-    failure: dict[str, Any] | None = None
-    """What `failures/<clip_id>.json` holds."""
+
+@dataclass(frozen=True)
+class _BadEnd:
+    """How an attempt ended badly, without the exception: its traceback would hold all arrays of the attempt."""
+
+    attempt: Attempt
+    stage: str | None
+    traceback: str
 
 
 class Worker:
-    """Holds the parts, built once, and runs any number of clips with them."""
+    """Holds the parts, built once, and runs any number of clips with them.
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._name = f"{socket.gethostname()}-{os.getpid()}"
-        self._ledger = Ledger(plan.paths.ledger(self._name))
+    Args:
+        run: what holds for all clips.
+        name: of its ledger and its log; None: after this host and process.
+        task: what the scheduler calls the task that it is part of.
+        on_event: called with every event that it writes to its ledger.
+    """
+
+    def __init__(
+        self,
+        run: RunContext,
+        *,
+        name: str | None = None,
+        task: str | None = None,
+        on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    ) -> None:
+        name = name or f"{host()}-{os.getpid()}"
+        self._run = run
+        self._ladder = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
+        self._ledger = Ledger(run.paths.ledger(name), task=task, on_event=on_event)
         self._parts: Parts | None = None
-        plan.paths.logs.mkdir(parents=True, exist_ok=True)
-        self._log_path = plan.paths.log(self._name)
+        self._dataset: Dataset | None = None
+        self._provenance = {
+            "config_yaml": yaml.safe_dump(run.config.as_composed(), sort_keys=False),
+            "config_hash": run.config.hash,
+            "versions": json.dumps(versions()),
+        }
+        run.paths.logs.mkdir(parents=True, exist_ok=True)
+        self._log_path = run.paths.log(name)
         self._handler = logging.FileHandler(self._log_path, delay=True)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger("aot").addHandler(self._handler)
@@ -59,90 +89,164 @@ class Worker:
         logging.getLogger("aot").removeHandler(self._handler)
         self._handler.close()
 
-    def run(self, clip: Clip, work: Work, on_progress: OnProgress = lambda stage, share: None) -> Outcome:
-        """Do what a clip still needs. Its failure is an outcome, never an exception.
+    def run(self, todo: Todo, on_progress: OnProgress = lambda stage, share: None) -> None:
+        """Do what a clip still needs. What came of it lies on the disk; its failure is a record, never an exception.
 
         Raises:
+            BrokenProcess: the clip has not failed yet, but this process is of no more use.
+            WriteError: not even the failure could be written down.
             KeyboardInterrupt: and whatever else is not an Exception; nothing half-written is left behind.
         """
-        paths = self._plan.paths.clip(clip.clip_id)
-        _log.info("%s: begins (%s)", clip.clip_id, work.value)
-        self._ledger.append("started", clip_id=clip.clip_id)
-        try:
-            summary = self._process(clip, paths, on_progress) if work is Work.ALL else None
-            for drawing in to_draw(self._plan.config, clip, paths):
-                on_progress(drawing, 0.0)
-                _draw(drawing, clip, paths, self._plan.config)
-        except Exception as error:  # noqa: BLE001 (the one place: a clip's failure must not stop the others)
-            return self._failed(clip, paths, error)
-        except BaseException:
-            self._ledger.append("interrupted", clip_id=clip.clip_id)
-            raise
-        paths.failure.unlink(missing_ok=True)
-        _log.info("%s: done", clip.clip_id)
-        errors = summary.object_errors if summary else {}
-        for object_id, message in errors.items():
-            _log.warning("%s: object %d failed: %s", clip.clip_id, object_id, message)
-        return Outcome(clip.clip_id, "partial" if errors else "done", summary)
+        _log.info("%s: begins (%s)", todo.clip.clip_id, todo.work.value)
+        paths = self._run.paths.clip(todo.clip.clip_id)
+        if todo.work is not Work.ALL:
+            self._begin(todo, self._ladder[0])
+            self._finish(todo, paths, {}, on_progress)
+            return
+        attempts = list(todo.attempts)
+        earlier_result = _time_of(paths.result)
+        end: _BadEnd | None = None
+        while (rung := next_rung(self._ladder, attempts)) is not None:
+            came_of_it = self._try(todo, paths, rung, tuple(attempts), on_progress)
+            if isinstance(came_of_it, ClipSummary):
+                self._finish(todo, paths, came_of_it.object_errors, on_progress)
+                return
+            end = came_of_it
+            attempts.append(end.attempt)
+        if _time_of(paths.result) != earlier_result:  # a twin of this worker has finished it meanwhile
+            self._ledger.append("ended", clip_id=todo.clip.clip_id, state="done")
+        else:
+            self._failed(todo, paths, attempts, end)
 
-    def _process(self, clip: Clip, paths: ClipPaths, on_progress: OnProgress) -> ClipSummary:
-        config = self._plan.config
+    def interrupted(self, todo: Todo) -> None:
+        """Note that the user gave a clip up; it counts for nothing."""
+        self._ledger.append("interrupted", clip_id=todo.clip.clip_id, reason="stopped by the user", is_counted=False)
+
+    def _try(
+        self, todo: Todo, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
+    ) -> ClipSummary | _BadEnd:
+        """One attempt, on one rung of the ladder."""
+        self._begin(todo, rung)
+        try:
+            return self._process(todo, paths, rung, attempts, on_progress)
+        except Exception as error:  # noqa: BLE001 (the one place: a clip's failure must not stop the others)
+            end = _bad_end(error, rung)
+        # Only here, outside the handler, nothing holds the attempt's arrays any more.
+        _release_memory()
+        self._note(todo, end)
+        return end
+
+    def _begin(self, todo: Todo, rung: Rung) -> None:
+        self._ledger.append(
+            "started",
+            clip_id=todo.clip.clip_id,
+            content=todo.content.digest,
+            work=todo.work.value,
+            rung=rung.number,
+            frame_interval=rung.frame_interval,
+            lean=rung.lean,
+        )
+
+    def _process(
+        self, todo: Todo, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
+    ) -> ClipSummary:
+        config, clip = self._run.config, todo.clip
         try:
             source_sha256 = sha256_of(clip.source)
         except OSError as exc:
             raise DecodeError(f"{clip.source} cannot be read: {exc}; check that it is there and readable") from exc
         if self._parts is None:
             self._parts = Parts(config.segmenter.build(), config.query_points.build(), config.tracker.build())
-        settings = Settings(
-            frame_interval=config.frame_interval,
+        settings = Settings.on(
+            rung,
             frame_interval_requested=config.frame_interval,
-            provenance={
-                "source_sha256": source_sha256,
-                "config_yaml": yaml.safe_dump(config.as_composed(), sort_keys=False),
-                "config_hash": config.hash,
-                "versions": json.dumps(versions()),
-            },
+            return_check=config.output.return_check,
+            provenance={"source_sha256": source_sha256, **self._provenance},
+            attempts=attempts,
+            # The estimate is from above: what it says of the last rung is not believed before it was tried.
+            room_bytes=None if rung == self._ladder[-1] else partial(room_bytes, self._parts.tracker),
         )
         # What was drawn of an earlier result must not stand beside a new one.
         paths.overlay.unlink(missing_ok=True)
         for picture in paths.pictures.glob("*.png"):
             picture.unlink(missing_ok=True)
         summary = process_clip(clip, self._parts, settings, paths, on_progress)
-        content = self._plan.contents[clip.clip_id].as_json()
-        scores = self._score(clip, paths) if config.output.evaluate else {}
-        self._ledger.append("done", clip_id=clip.clip_id, content=content, summary=asdict(summary), scores=scores)
+        scores = self._score(todo, paths) if config.output.evaluate else {}
+        self._ledger.append(
+            "done",
+            clip_id=clip.clip_id,
+            content=todo.content.as_json(),
+            file_sha256=sha256_of(paths.result),
+            summary=asdict(summary),
+            scores=scores,
+        )
         return summary
 
-    def _score(self, clip: Clip, paths: ClipPaths) -> dict[str, float | str | None]:
-        """J and PCK where the truth is known; broken annotations are said, and not held against the clip."""
+    def _finish(self, todo: Todo, paths: ClipPaths, object_errors: Mapping[int, str], on_progress: OnProgress) -> None:
+        """Draw what is to be drawn; the clip's file is whole by now."""
+        clip_id = todo.clip.clip_id
+        end = None
         try:
-            truth = self._plan.dataset.ground_truth(clip.clip_id)
+            for drawing in to_draw(self._run.config, todo.clip, paths):
+                on_progress(drawing, 0.0)
+                _draw(drawing, todo.clip, paths, self._run.config)
+        except Exception as error:  # noqa: BLE001 (as above)
+            end = _bad_end(error, self._ladder[0])
+        if end is not None:
+            self._note(todo, end)
+            self._failed(todo, paths, [end.attempt], end)
+            return
+        paths.failure.unlink(missing_ok=True)
+        for object_id, message in object_errors.items():
+            _log.warning("%s: object %d failed: %s", clip_id, object_id, message)
+        state = "partial" if object_errors else "done"
+        _log.info("%s: %s", clip_id, state)
+        self._ledger.append("ended", clip_id=clip_id, state=state)
+
+    def _score(self, todo: Todo, paths: ClipPaths) -> dict[str, float | str | None]:
+        """All scores where the truth is known; broken annotations are said, and not held against the clip."""
+        clip_id = todo.clip.clip_id
+        try:
+            if self._dataset is None:
+                self._dataset = self._run.config.dataset.build()
+            truth = self._dataset.ground_truth(clip_id)
             if truth is None:
                 return {}
             score = evaluate_clip(paths.result, truth)
         except (AotError, ValueError) as error:
-            _log.warning("%s: cannot be scored: %s", clip.clip_id, error)
+            _log.warning("%s: cannot be scored: %s", clip_id, error)
             return {"error": f"cannot be scored: {error}"}
-        return {"J": score.mean_region_similarity, "PCK": score.pck}
+        return dict(score.as_row())
 
-    def _failed(self, clip: Clip, paths: ClipPaths, error: Exception) -> Outcome:
-        failure = {
-            "clip_id": clip.clip_id,
-            "class": error.kind if isinstance(error, AotError) else "unexpected",
-            "stage": getattr(error, "stage", None),
-            "message": str(error) or type(error).__name__,
-            "frame_interval": self._plan.config.frame_interval,
-            "attempts": [{"rung": 1, "frame_interval": self._plan.config.frame_interval, "error": str(error)}],
-            "source": str(clip.source),
-            "content": self._plan.contents[clip.clip_id].as_json(),
-            "log": str(self._log_path),
-            "traceback": "".join(traceback.format_exception(error)),
-            "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
-        _log.error("%s: failed in stage %s: %s", clip.clip_id, failure["stage"], failure["message"], exc_info=error)
-        write_text(paths.failure, json.dumps(failure, indent=1))
-        self._ledger.append("failed", **{key: failure[key] for key in ("clip_id", "class", "stage", "message")})
-        return Outcome(clip.clip_id, "failed", failure=failure)
+    def _note(self, todo: Todo, end: _BadEnd) -> None:
+        """Log how an attempt ended; leave at once where nothing else can succeed here.
+
+        Raises:
+            BrokenProcess: the CUDA context is dead, which no attempt in this process survives.
+        """
+        clip_id, attempt = todo.clip.clip_id, end.attempt
+        _log.error(
+            "%s: rung %d failed in stage %s: %s\n%s", clip_id, attempt.rung.number, end.stage, attempt.error,
+            end.traceback,
+        )  # fmt: skip
+        reason = _broken_cuda()
+        if reason is not None:
+            broken = f"the CUDA context of the process is dead ({reason}) after: {attempt.error}"
+            self._ledger.append("attempt failed", clip_id=clip_id, **{"class": CRASHED, "error": broken})
+            raise BrokenProcess(broken)
+        self._ledger.append("attempt failed", clip_id=clip_id, **{"class": attempt.kind, "error": attempt.error})
+
+    def _failed(self, todo: Todo, paths: ClipPaths, attempts: Sequence[Attempt], end: _BadEnd | None) -> None:
+        record_failure(
+            todo,
+            attempts,
+            paths,
+            self._ledger,
+            frame_interval=self._run.config.frame_interval,
+            log=self._log_path,
+            stage=end.stage if end else None,
+            traceback=end.traceback if end else "",
+        )
 
 
 def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None:
@@ -152,3 +256,39 @@ def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None
         picture_clip(clip, paths)
     else:
         report_clip(paths)
+
+
+def _bad_end(error: Exception, rung: Rung) -> _BadEnd:
+    kind = error.kind if isinstance(error, AotError) else "unexpected"
+    attempt = Attempt(rung, kind, str(error) or type(error).__name__)
+    return _BadEnd(attempt, getattr(error, "stage", None), "".join(traceback.format_exception(error)))
+
+
+def _release_memory() -> None:
+    """Give back what an attempt held, so that the next one finds the room."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized() and _broken_cuda() is None:
+        torch.cuda.empty_cache()
+
+
+def _broken_cuda() -> str | None:
+    """Why CUDA is of no more use in this process; None where it is, or was never used.
+
+    Some errors (an illegal access, an assertion in a kernel) stick to the context: every later call fails.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _time_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

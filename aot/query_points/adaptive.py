@@ -37,6 +37,10 @@ class AdaptiveSampler:
         self.spacing_px = spacing_px
         self.margin_px = margin_px
 
+    @property
+    def max_points(self) -> int:
+        return self.num_points
+
     def sample(self, mask: BoolArray) -> Float32Array:
         """Choose points inside a mask: the centres of pixels, the same ones every time.
 

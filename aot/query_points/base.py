@@ -10,6 +10,11 @@ from aot.types import BoolArray, Float32Array
 class QuerySampler(Protocol):
     """Chooses the points that stand for an object."""
 
+    @property
+    def max_points(self) -> int:
+        """The most points that `sample` returns for one object, whatever its size."""
+        ...
+
     def sample(self, mask: BoolArray) -> Float32Array:
         """Choose points inside a mask.
 

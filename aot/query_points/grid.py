@@ -20,6 +20,10 @@ class GridSampler:
         """Keep the option; it is explained in conf/query_points/grid.yaml."""
         self.grid_size = grid_size
 
+    @property
+    def max_points(self) -> int:
+        return self.grid_size**2
+
     def sample(self, mask: BoolArray) -> Float32Array:
         """Choose the points of the grid that lie inside the mask, row by row.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from aot.errors import WriteError
 from aot.paths import replacing, write_errors
@@ -34,7 +36,7 @@ _UNREADABLE = (OSError, KeyError, TypeError, ValueError, AttributeError, Runtime
 
 _ATTRIBUTES = frozenset(
     "schema clip_id source source_sha256 width height fps num_source_frames frame_interval_requested frame_interval "
-    "config_yaml config_hash versions device weights attempts seconds peak_memory_bytes created".split()
+    "config_yaml config_hash versions device attempts seconds peak_memory_bytes created".split()
 )
 
 
@@ -206,21 +208,74 @@ def check_contents(path: Path) -> None:
         raise WriteError(f"{path}: {name} cannot be read ({exc}); the file is damaged") from exc
 
 
-def load(path: str | Path, *, masks: bool = True) -> ClipResult:
+def load(path: str | Path, *, masks: bool | Literal["lazy"] = True) -> ClipResult:
     """Read one clip's result.
 
     Args:
         path: a file `clips/<clip_id>.h5` of a run folder.
-        masks: False leaves the masks on the disk (they are the bulk: T·K·H·W bytes in memory).
+        masks: they are the bulk: T·K·H·W bytes in memory. "lazy" reads what is indexed, when it is; False leaves them.
     Raises:
         WriteError: the file is not a whole result.
     """
     path = Path(path)
-    try:
-        with h5py.File(path, "r", **_UNLOCKED) as file:
-            return _read(file, with_masks=masks)
-    except _UNREADABLE as exc:
-        raise WriteError(f"{path} cannot be read as a result ({exc}); expected clips/<clip_id>.h5 of a run") from exc
+    with _read_errors(path), h5py.File(path, "r", **_UNLOCKED) as file:
+        found = _read(file, with_masks=masks is True)
+        shape = file["masks/data"].shape
+    return found if masks != "lazy" else replace(found, masks=LazyMasks(path, shape))
+
+
+class LazyMasks:
+    """Masks that stay in their file until they are indexed; see `aot.types.MaskArray`.
+
+    The file is opened anew each time, so that it can be sent to other processes and thousands may be held.
+    """
+
+    dtype = np.dtype(np.bool_)
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        rows: Int64Array | None = None,
+        columns: Int64Array | None = None,
+    ) -> None:
+        self._path = path
+        self._rows = np.arange(shape[0], dtype=np.int64) if rows is None else rows
+        self._columns = np.arange(shape[1], dtype=np.int64) if columns is None else columns
+        self.shape: tuple[int, ...] = (len(self._rows), len(self._columns), *shape[2:])
+
+    @property
+    def ndim(self) -> int:
+        return 4
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> BoolArray:
+        """As of an array; only the frames and objects that are asked for are read."""
+        keys = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in [one for one in keys if one is Ellipsis] or len(keys) > self.ndim:
+            raise IndexError(f"masks[{key}]: expected up to {self.ndim} indices, without an ellipsis")
+        rows, columns = self._rows[keys[0]], self._columns[keys[1] if len(keys) > 1 else slice(None)]
+        found = np.empty((rows.size, columns.size, *self.shape[2:]), dtype=np.bool_)
+        with _read_errors(self._path), h5py.File(self._path, "r", **_UNLOCKED) as file:
+            data = file["masks/data"]
+            for i, row in enumerate(np.atleast_1d(rows).tolist()):
+                for k, column in enumerate(np.atleast_1d(columns).tolist()):
+                    found[i, k] = data[row, column]
+        found = found.reshape(*rows.shape, *columns.shape, *self.shape[2:])
+        inner = (*(slice(None),) * (rows.ndim + columns.ndim), *keys[2:])
+        return np.asarray(found[inner])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"LazyMasks({self.shape} bool in {self._path})"
+
+    def take(self, rows: Int64Array, columns: Int64Array) -> LazyMasks:
+        """The masks of some frames and objects, still unread."""
+        return LazyMasks(self._path, self.shape, self._rows[rows], self._columns[columns])
 
 
 class MaskReader:
@@ -259,6 +314,35 @@ def read_attributes(path: Path) -> dict[str, Any]:
     """The provenance alone, for those who look at many files."""
     with h5py.File(path, "r", **_UNLOCKED) as file:
         return _attributes(file)
+
+
+def read_object_names(path: Path) -> tuple[str, ...]:
+    """K names, empty where none was given.
+
+    Raises:
+        WriteError: the file is not a whole result.
+    """
+    with _read_errors(path), h5py.File(path, "r", **_UNLOCKED) as file:
+        return tuple(file["objects/name"].asstr()[()])
+
+
+def read_overview(path: Path, attributes: Sequence[str]) -> dict[str, Any]:
+    """What can be told of a clip without reading its arrays: sizes, its objects' names, how many of them failed.
+
+    Args:
+        attributes: names of those that are wanted too; one that the file lacks is left out.
+    Raises:
+        WriteError: the file is not a whole result.
+    """
+    with _read_errors(path), h5py.File(path, "r", **_UNLOCKED) as file:
+        return {
+            "num_frames": file["frames/index"].shape[0],
+            "num_objects": file["objects/id"].shape[0],
+            "num_points": file["tracks/query"].shape[0],
+            "object_names": tuple(file["objects/name"].asstr()[()]),
+            "num_failed_objects": sum(map(bool, file["objects/error"].asstr()[()])),
+            **{name: _plain(file.attrs[name]) for name in attributes if name in file.attrs},
+        }
 
 
 def _create_datasets(
@@ -318,7 +402,19 @@ def _datasets_of(file: h5py.File) -> list[str]:
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
+    return {name: _plain(value) for name, value in file.attrs.items()}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as exc:
+        raise WriteError(f"{path} cannot be read as a result ({exc}); expected clips/<clip_id>.h5 of a run") from exc
 
 
 @contextmanager

@@ -126,7 +126,8 @@ def name(page: Any, object_id: int, text: str) -> None:
 def save(page: Any, path: Path) -> None:
     page.screenshot(path=path)
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG)
+        # The method that keeps a colour of which there is little.
+        small = picture.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG)
     small.save(path, optimize=True)
     print(f"{path}: {path.stat().st_size // 1024} kB")
 

@@ -216,6 +216,19 @@ def test_everything_without_a_mouse(address: str, folder: Path, new_page: Callab
     assert not page.page.locator("#help").is_visible()
 
 
+def test_what_is_being_typed_stays(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    """Masks and saves arrive meanwhile."""
+    page = Page(new_page(), address)
+    page.open("a")
+    page.click(18, 30)
+    page.press("r")
+    page.page.keyboard.type("a name of some length", delay=40)
+    page.area()
+    page.press("Enter")
+    page.wait_saved()
+    assert entry(folder, "a")[0].name == "a name of some length"
+
+
 def test_points_are_moved_and_boxes_resized(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.open("b")
@@ -331,6 +344,7 @@ def test_thousands_of_clips(video: Path, tmp_path: Path, new_page: Callable[...,
         assert raw.locator(".clip-row").count() == 1
         raw.locator("#clip-search").fill("nothing")
         assert raw.locator("#clips-empty").is_visible()
+        raw.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -375,6 +389,7 @@ def test_on_a_real_clip(new_page: Callable[..., Any], tmp_path: Path) -> None:
         assert item.box == pytest.approx(prompt["box"], abs=2)
         page.press("End")
         assert page.frame() == known["frames"] - 1
+        page.page.close()
 
 
 def test_a_clip_that_cannot_be_read_says_why(folder: Path, new_page: Callable[..., Any]) -> None:
@@ -386,3 +401,4 @@ def test_a_clip_that_cannot_be_read_says_why(folder: Path, new_page: Callable[..
         page.open("a")
         page.click(18, 30)
         assert page.area() > 0
+        page.page.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from aot.datasets.base import check_clip_ids, select_clips
+from aot.datasets.ground_truth import FOREGROUND
 from aot.datasets.mask_folders import MaskFolders
 from aot.datasets.single_video import SingleVideo
 from aot.datasets.videos import Videos
@@ -68,6 +70,7 @@ def davis(tmp_path: Path) -> Path:
     )
     save_mask(tmp_path / "Annotations/480p/two/00000.png", [[0, 1, 1, 1], [2, 1, 1, 1], [255, 1, 1, 1]])
     save_mask(tmp_path / "Annotations/480p/one/00000.png", [[0, 255, 255], [0, 255, 255]])
+    save_mask(tmp_path / "Annotations/480p/two/00001.png", [[0, 0, 1, 1], [2, 2, 1, 1], [0, 0, 1, 1]])
     (tmp_path / "ImageSets/2017").mkdir(parents=True)
     (tmp_path / "ImageSets/2017/val.txt").write_text("two\none\n\n")
     return tmp_path
@@ -75,7 +78,8 @@ def davis(tmp_path: Path) -> Path:
 
 def tree(root: Path, **options: object) -> MaskFolders:
     layout = {
-        "images": "JPEGImages/480p", "annotations": "Annotations/480p", "split": "ImageSets/2017/val.txt",
+        "images": "JPEGImages/480p", "annotations": "Annotations/480p", "split": "ImageSets/2017/{subset}.txt",
+        "subset": "val",
     }  # fmt: skip
     return MaskFolders(root, **layout | options)  # type: ignore[arg-type]
 
@@ -105,7 +109,7 @@ class TestMaskFolders:
         assert all(clip.prompts[0].box == (0, 0, 2, 2) for clip in tree(davis, prompts=davis / "p.yaml").clips())
 
     def test_no_split_means_every_folder(self, davis: Path) -> None:
-        with pytest.raises(DatasetError, match="holds no numbered PNG; expected the masks of clip 'other'"):
+        with pytest.raises(DatasetError, match="480p/other: no such folder of annotated masks"):
             tree(davis, split=None).clips()
 
     def test_what_is_missing_is_named(self, davis: Path) -> None:
@@ -126,6 +130,148 @@ class TestMaskFolders:
         assert truth is not None
         assert truth.object_ids == (1, 2)
         assert tree(davis).ground_truth("other") is None
+
+
+class TestYoutubeVos:
+    """Frames named by fives, an object that joins on the third; `train` has the whole truth, `valid` prompts alone."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        names = [f"{number:05d}" for number in range(0, 25, 5)]
+        objects = {
+            "1": {"category": "penguin", "frames": names},
+            "2": {"category": "sign", "frames": names[2:]},
+        }
+        for subset in ("train", "valid"):
+            touch(tmp_path / subset, *(f"JPEGImages/0a/{name}.jpg" for name in names))
+            (tmp_path / subset / "meta.json").write_text(json.dumps({"videos": {"0a": {"objects": objects}}}))
+        for number, name in enumerate(names):
+            both = [[1, 1, 0, 2 if number >= 2 else 0]]
+            save_mask(tmp_path / f"train/Annotations/0a/{name}.png", both)
+        save_mask(tmp_path / "valid/Annotations/0a/00000.png", [[1, 1, 0, 0]])
+        save_mask(tmp_path / "valid/Annotations/0a/00010.png", [[0, 0, 0, 2]])
+        return tmp_path
+
+    @pytest.mark.parametrize("meta", ["{subset}/meta.json", None])
+    @pytest.mark.parametrize("subset", ["train", "valid"])
+    def test_each_object_is_prompted_where_it_is_first_seen(self, root: Path, subset: str, meta: str | None) -> None:
+        (clip,) = self.tree(root, subset=subset, meta=meta).clips()
+        assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0), (2, 2)]
+        assert clip.prompts[1].mask == MaskFile(root / subset / "Annotations/0a/00010.png", 2)
+        assert clip.prompts[1].name == ("" if meta is None else "sign")
+
+    def test_truth_is_counted_by_frames_not_by_names(self, root: Path) -> None:
+        truth = self.tree(root, subset="train").ground_truth("0a")
+        assert truth is not None
+        assert truth.mask_frames.tolist() == [0, 1, 2, 3, 4]
+        before, after = truth.mask(1), truth.mask(2)
+        assert before is not None
+        assert after is not None
+        assert (sorted(before), sorted(after)) == ([1], [1, 2]), "nothing is known of an object before it is seen"
+
+    def test_all_objects_as_one_begin_with_the_first(self, root: Path) -> None:
+        (clip,) = self.tree(root, subset="train", merge_objects=True).clips()
+        assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0)]
+
+    def test_prompts_are_no_truth(self, root: Path) -> None:
+        assert self.tree(root, subset="valid").ground_truth("0a") is None
+
+    def test_what_contradicts_itself_is_named(self, root: Path) -> None:
+        save_mask(root / "valid/Annotations/0a/00010.png", [[0, 0, 0, 3]])
+        with pytest.raises(DatasetError, match=r"meta\.json lists object 2 of clip '0a'"):
+            self.tree(root, subset="valid").clips()
+        (root / "valid/Annotations/0a/00010.png").unlink()
+        with pytest.raises(DatasetError, match=r"first shows an object on frame 2; no such picture"):
+            self.tree(root, subset="valid").clips()
+        (root / "train/Annotations/0a/00005.png").rename(root / "train/Annotations/0a/00006.png")
+        with pytest.raises(DatasetError, match=r"found 00006\.png, expected .* like the clip's frames, from 00000"):
+            self.tree(root, subset="train").clips()
+        (root / "valid/meta.json").write_text("[]")
+        with pytest.raises(DatasetError, match=r"dataset\.meta=.*meta\.json cannot be used"):
+            self.tree(root, subset="valid").clips()
+
+    def test_lvos_tells_a_range_of_frames(self, tmp_path: Path) -> None:
+        names = [f"{number:08d}" for number in (1, 6, 11)]
+        touch(tmp_path / "valid", *(f"JPEGImages/x/{name}.jpg" for name in names))
+        for name in names:
+            save_mask(tmp_path / f"valid/Annotations/x/{name}.png", [[1, 0 if name == names[0] else 2]])
+        ranges = {"1": {"frame_range": {"start": names[0], "end": names[2], "frame_nums": 3}}}
+        ranges["2"] = {"frame_range": {"start": names[1], "end": names[2], "frame_nums": 2}}
+        (tmp_path / "valid/valid_meta.json").write_text(json.dumps({"videos": {"x": {"objects": ranges}}}))
+        (clip,) = self.tree(tmp_path, subset="valid", meta="{subset}/{subset}_meta.json").clips()
+        assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0), (2, 1)]
+        ranges["2"]["frame_range"]["start"] = "00000002"
+        (tmp_path / "valid/valid_meta.json").write_text(json.dumps({"videos": {"x": {"objects": ranges}}}))
+        with pytest.raises(DatasetError, match="object 2 of clip 'x' is first seen on '00000002'"):
+            self.tree(tmp_path, subset="valid", meta="{subset}/{subset}_meta.json").clips()
+
+    @staticmethod
+    def tree(root: Path, **options: object) -> MaskFolders:
+        layout = {
+            "images": "{subset}/JPEGImages", "annotations": "{subset}/Annotations", "meta": "{subset}/meta.json",
+            "late_objects": True,
+        }  # fmt: skip
+        return MaskFolders(root, **layout | options)  # type: ignore[arg-type]
+
+
+class TestDavis2016:
+    """One foreground, from binary masks or from those of several objects; splits list pictures."""
+
+    def test_all_objects_are_one(self, davis: Path) -> None:
+        (davis / "ImageSets/480p").mkdir(parents=True)
+        lines = [f"/JPEGImages/480p/{clip}/{n:05d}.jpg /Annotations/480p/{clip}/{n:05d}.png" for clip in ("two", "one")
+                 for n in range(2)]  # fmt: skip
+        (davis / "ImageSets/480p/val.txt").write_text("\n".join(lines))
+        dataset = tree(davis, split="ImageSets/480p/val.txt", merge_objects=True)
+        two, one = dataset.clips()
+        assert (two.clip_id, one.clip_id) == ("two", "one")
+        assert [(prompt.object_id, prompt.mask) for prompt in two.prompts] == [
+            (1, MaskFile(davis / "Annotations/480p/two/00000.png"))
+        ]
+        truth = dataset.ground_truth("two")
+        assert truth is not None
+        assert truth.object_ids == (FOREGROUND,)
+        mask = truth.mask(1)
+        assert mask is not None
+        assert mask[FOREGROUND].tolist() == [[False, False, True, True], [True] * 4, [False, False, True, True]]
+
+
+class TestSaVFrames:
+    """SA-V's validation set: a folder of masks an object, on every fourth frame; the objects overlap."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        touch(tmp_path, *(f"JPEGImages_24fps/sav_1/{number:05d}.jpg" for number in range(9)))
+        for number in (0, 4, 8):
+            save_mask(tmp_path / f"Annotations_6fps/sav_1/000/{number:05d}.png", [[1, 1, 1, 0]])
+            save_mask(tmp_path / f"Annotations_6fps/sav_1/001/{number:05d}.png", [[0, 0, int(number > 0), 0]])
+        (tmp_path / "sav_val.txt").write_text("sav_1\n")
+        return tmp_path
+
+    def tree(self, root: Path) -> MaskFolders:
+        return MaskFolders(
+            root, "JPEGImages_24fps", "Annotations_6fps", "sav_{subset}.txt", "val", late_objects=True,
+            object_folders=True,
+        )  # fmt: skip
+
+    def test_prompts_and_truth(self, root: Path) -> None:
+        (clip,) = self.tree(root).clips()
+        assert [(prompt.object_id, prompt.name, prompt.frame) for prompt in clip.prompts] == [
+            (1, "object 000", 0), (2, "object 001", 4),
+        ]  # fmt: skip
+        truth = self.tree(root).ground_truth("sav_1")
+        assert truth is not None
+        assert (truth.object_ids, truth.mask_frames.tolist()) == ((1, 2), [0, 4, 8])
+        masks = truth.mask(8)
+        assert masks is not None
+        assert masks[1].tolist() == [[True, True, True, False]]
+        assert masks[2].tolist() == [[False, False, True, False]], "overlaps are kept"
+        assert truth.mask(1) is None
+
+    def test_strange_folders_are_named(self, root: Path) -> None:
+        (root / "Annotations_6fps/sav_1/person").mkdir()
+        with pytest.raises(DatasetError, match=r"found person; expected one folder an object: 000"):
+            self.tree(root).clips()
 
 
 class TestSingleVideo:
@@ -185,6 +331,19 @@ class TestSelection:
     def test_time_range_reaches_the_clips(self) -> None:
         (clip,) = select_clips(clips("a"), include=(), exclude=(), limit=None, start_seconds=1.0, end_seconds=2.0)
         assert (clip.start_seconds, clip.end_seconds) == (1.0, 2.0)
+
+    @pytest.mark.parametrize(
+        ("chosen", "expected"),
+        [((None, None), (10.0, 14.0)), ((1.0, 2.0), (11.0, 12.0)), ((None, 9.0), (10.0, 14.0))],
+    )
+    def test_a_part_of_a_video_is_cut_from_its_own_beginning(
+        self, chosen: tuple[float | None, float | None], expected: tuple[float, float]
+    ) -> None:
+        part = Clip("a", Path("a.mp4"), start_seconds=10.0, end_seconds=14.0)
+        (clip,) = select_clips(
+            [part], include=(), exclude=(), limit=None, start_seconds=chosen[0], end_seconds=chosen[1]
+        )
+        assert (clip.start_seconds, clip.end_seconds) == expected
 
     def test_unknown_names(self) -> None:
         with pytest.raises(DatasetError, match=r"'day1/z' matches no clip .* did you mean day1/"):

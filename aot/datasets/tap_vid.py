@@ -1,0 +1,202 @@
+"""TAP-Vid: pickles of videos and the courses of points in them (DAVIS, RoboTAP, RGB-Stacking, Kinetics).
+
+A pickle is a program. These are read by an unpickler that knows arrays, bytes and plain containers and refuses
+everything else, once: frames are unpacked into folders of pictures, as any other clip's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt
+from numpy.typing import NDArray
+
+from aot.datasets.ground_truth import AnnotatedTruth, GroundTruth
+from aot.errors import DatasetError
+from aot.paths import replacing_folder
+from aot.types import Clip, Prompt
+
+# What numpy's arrays, and bytes in the oldest protocols, are made of; the names before and since NumPy 2.
+_ALLOWED = {
+    ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+}  # fmt: skip
+
+_SUFFIX_OF = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png"}
+_OBJECT_ID = 1
+_MARKER = "unpacked.json"
+_TRACKS = "tracks.npz"
+
+
+class TapVid:
+    """Clips whose points are tracked from queries; there are no masks.
+
+    Args:
+        path: a pickle, or a folder of them.
+        unpacked: where their frames are kept; made on first use.
+        queries: "first": each point from where it is first visible; "strided": from every `stride`-th frame on which
+            it is visible. Tracks are scored accordingly.
+        stride: frames from one strided query to the next.
+        fps: frames per second, which the pickles do not tell.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        unpacked: Path,
+        queries: Literal["first", "strided"] = "first",
+        stride: Annotated[int, Ge(1)] = 5,
+        fps: Annotated[float, Gt(0)] = 24.0,
+    ) -> None:
+        self.path = path
+        self.unpacked = unpacked
+        self._queries: Literal["first", "strided"] = queries
+        self._stride = stride
+        self._fps = fps
+
+    def clips(self) -> list[Clip]:
+        folders = [folder for pickled in self._pickles() for folder in self._unpack(pickled)]
+        return [self._clip(folder) for folder in sorted(folders)]
+
+    def ground_truth(self, clip_id: str) -> GroundTruth | None:
+        for pickled in self._pickles():
+            tracks = self.unpacked / pickled.stem / clip_id / _TRACKS
+            if tracks.is_file():
+                return AnnotatedTruth(tracks_file=tracks, query_mode=self._queries)
+        return None
+
+    def _pickles(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
+        found = sorted(self.path.glob("*.pkl")) if self.path.is_dir() else []
+        if not found:
+            raise DatasetError(
+                f"dataset.path={self.path}: no such pickle, and no folder with *.pkl in it; "
+                f"expected tapvid_davis.pkl, or the folder of robotap_split*.pkl"
+            )
+        return found
+
+    def _unpack(self, pickled: Path) -> list[Path]:
+        """The folders of a pickle's clips, unpacked if they are not there or the pickle has changed."""
+        folder = self.unpacked / pickled.stem
+        state = {"size": pickled.stat().st_size, "mtime_ns": pickled.stat().st_mtime_ns}
+        known = _read_marker(folder / _MARKER)
+        if {key: known.get(key) for key in state} != state:
+            examples = _load(pickled)
+            with replacing_folder(folder) as part:
+                ids = [_unpack_clip(name, example, part, pickled) for name, example in _named(examples, pickled)]
+                (part / _MARKER).write_text(json.dumps(state | {"clips": ids}))
+            known = _read_marker(folder / _MARKER)
+        return [folder / clip_id for clip_id in known["clips"]]
+
+    def _clip(self, folder: Path) -> Clip:
+        with np.load(folder / _TRACKS) as arrays:
+            xy, visible = arrays["points_xy"], arrays["visible"]
+        if self._queries == "first":
+            seen = [(int(row.argmax()), point) for point, row in enumerate(visible) if row.any()]
+        else:
+            seen = [
+                (t, int(n)) for t in range(0, visible.shape[1], self._stride) for n in np.flatnonzero(visible[:, t])
+            ]
+        queries = tuple((t, float(xy[n, t, 0]), float(xy[n, t, 1])) for t, n in seen)
+        first = min((query[0] for query in queries), default=0)
+        prompts = (Prompt(object_id=_OBJECT_ID, frame=first, name="points", query_points=queries),) if queries else ()
+        return Clip(clip_id=folder.name, source=folder / "frames", prompts=prompts, fps=self._fps)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it wants to use {module}.{name}, which is not needed for arrays")
+        own_core = "numpy._core." if hasattr(np, "_core") else "numpy.core."
+        module = module.replace("numpy._core.", own_core).replace("numpy.core.", own_core)
+        return getattr(importlib.import_module(module), name)
+
+
+def _load(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            return _ArrayUnpickler(file).load()
+    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, ImportError,
+            AttributeError, UnicodeDecodeError) as exc:  # fmt: skip
+        raise DatasetError(
+            f"{path}: cannot be read ({exc}); expected a TAP-Vid pickle of video, points and occluded, and nothing else"
+        ) from exc
+
+
+def _named(examples: Any, path: Path) -> Iterator[tuple[str, Any]]:
+    """Clip ids and examples: names as they are, and numbers after the pickle's own name."""
+    if isinstance(examples, Mapping):
+        yield from ((str(name).replace("/", "_"), example) for name, example in examples.items())
+    elif isinstance(examples, Sequence) and not isinstance(examples, str | bytes):
+        yield from ((f"{path.stem}_{number:05d}", example) for number, example in enumerate(examples))
+    else:
+        raise DatasetError(f"{path}: holds {type(examples).__name__}; expected a dictionary or a list of clips")
+
+
+def _unpack_clip(clip_id: str, example: Any, root: Path, source: Path) -> str:
+    """Write one clip's frames, and its points in px of the frames; returns its id."""
+    where = f"{source}: clip {clip_id!r}"
+    missing = sorted({"video", "points", "occluded"} - set(example if isinstance(example, Mapping) else ()))
+    if missing:
+        raise DatasetError(f"{where} has no {', '.join(missing)}; expected video, points and occluded")
+    video, points, occluded = example["video"], np.asarray(example["points"]), np.asarray(example["occluded"])
+    if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2] or len(video) != points.shape[1]:
+        raise DatasetError(
+            f"{where}: got {len(video)} frames, points {points.shape} and occluded {occluded.shape}; "
+            f"expected T frames, (N, T, 2) and (N, T)"
+        )
+    visible = ~occluded.astype(np.bool_)
+    if not ((points[visible] >= 0) & (points[visible] <= 1)).all():
+        raise DatasetError(f"{where}: visible points outside 0..1; expected positions as shares of width and height")
+    frames = root / clip_id / "frames"
+    frames.mkdir(parents=True)
+    height, width = _write_frames(video, frames, where)
+    # TAP-Vid's 0 and 1 are the frame's edges; here pixel centres are integers, so the left edge is at -0.5.
+    xy = points * np.array([width, height]) - 0.5
+    np.savez_compressed(root / clip_id / _TRACKS, points_xy=xy.astype(np.float32), visible=visible)
+    return clip_id
+
+
+def _write_frames(video: Any, folder: Path, where: str) -> tuple[int, int]:
+    """Write every frame as a picture without loss, coded ones as they are; returns height and width in px."""
+    import cv2
+
+    size: tuple[int, int] | None = None
+    for number, frame in enumerate(video):
+        if isinstance(frame, bytes):
+            suffix = next((suffix for start, suffix in _SUFFIX_OF.items() if frame.startswith(start)), None)
+            if suffix is None:
+                raise DatasetError(f"{where}: frame {number} starts with {frame[:4]!r}; expected JPEG or PNG")
+            (folder / f"{number:05d}{suffix}").write_bytes(frame)
+            if size is None:
+                picture = cv2.imdecode(np.frombuffer(frame, dtype=np.uint8), cv2.IMREAD_COLOR)
+                if picture is None:
+                    raise DatasetError(f"{where}: frame {number} cannot be decoded; expected JPEG or PNG")
+                size = picture.shape[0], picture.shape[1]
+        else:
+            rgb: NDArray[Any] = np.asarray(frame)
+            if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+                raise DatasetError(f"{where}: frame {number} is {rgb.shape} {rgb.dtype}; expected (H, W, 3) uint8")
+            options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+            coded = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]), options)[1]
+            (folder / f"{number:05d}.png").write_bytes(coded.tobytes())
+            size = size or (rgb.shape[0], rgb.shape[1])
+    if size is None:
+        raise DatasetError(f"{where}: no frames; expected one at least")
+    return size
+
+
+def _read_marker(path: Path) -> dict[str, Any]:
+    try:
+        marker = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return marker if isinstance(marker, dict) else {}

@@ -1,0 +1,81 @@
+"""What a run shows of itself while it goes: one live bar for all workers on a terminal, elsewhere one line a clip."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_LONGEST_ID = 28
+
+
+class Display:
+    """Is told what the workers do; a context."""
+
+    def __init__(self, num_clips: int) -> None:
+        self._console = Console(stderr=True, soft_wrap=True)
+        self._is_live = self._console.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.fields[now]}", style="bold"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("clips · {task.fields[rate]} · left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+            disable=not self._is_live,
+        )
+        self._task: TaskID = self._progress.add_task("", total=num_clips, now="", rate="")
+        self._running: dict[str, str] = {}
+        self._num_done = 0
+        self._num_frames = 0
+        self._started = time.perf_counter()
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """An event of a ledger: clips begin and end."""
+        if event["event"] == "started":
+            self._running[event["clip_id"]] = ""
+        elif event["event"] == "done":
+            self._num_frames += event["summary"]["num_frames"]
+        elif event["event"] in ("interrupted", "died"):
+            self._running.pop(event["clip_id"], None)
+        elif event["event"] == "ended":
+            self._running.pop(event["clip_id"], None)
+            self._count(event["clip_id"], event["state"], event.get("message", ""))
+        self._show()
+
+    def advance(self, clip_id: str, stage: str, share: float) -> None:
+        """A running clip has got so far."""
+        self._running[clip_id] = f" · {stage} {share:4.0%}"
+        self._show()
+
+    def _count(self, clip_id: str, state: str, message: str) -> None:
+        self._num_done += 1
+        rate = f"{self._num_frames / (time.perf_counter() - self._started):.1f} frames/s"
+        self._progress.update(self._task, completed=self._num_done, rate=rate)
+        if message or not self._is_live:
+            self.say(f"{clip_id}: {state} · {message.splitlines()[0] if message else rate}")
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def _show(self) -> None:
+        clip_id, how_far = next(iter(self._running.items()), ("", ""))
+        now = _shorten(clip_id) + how_far
+        if len(self._running) > 1:
+            now = f"{len(self._running)} workers · {now}"
+        self._progress.update(self._task, now=now)
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _shorten(clip_id: str) -> str:
+    return clip_id if len(clip_id) <= _LONGEST_ID else "…" + clip_id[-_LONGEST_ID + 1 :]

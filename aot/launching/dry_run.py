@@ -1,0 +1,124 @@
+"""What a command would do: clips, shards, predicted memory rung and time, and the script for the scheduler."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+from rich.console import Console
+
+from aot.decoding.size import ClipSize, num_kept_frames
+from aot.launching.base import Launcher, Preview
+from aot.launching.ledger import last_done
+from aot.launching.plan import Plan
+from aot.launching.todo import Todo, Work
+from aot.memory import room_bytes
+from aot.query_points.base import QuerySampler
+from aot.retry import Rung, ladder
+from aot.tracking.base import Tracker
+from aot.types import Clip
+
+# More rows than this scroll the totals out of sight.
+_MOST_ROWS = 20
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print the plan; nothing is started and nothing written."""
+    work = plan.work()
+    todo = [each for each in work if each.work in (Work.ALL, Work.OVERLAY)]
+    counts = Counter(each.work for each in work)
+    lines = [
+        str(plan.paths.root),
+        f"{len(work)} clips: {counts[Work.ALL]} to run, {counts[Work.OVERLAY]} to draw, {counts[Work.NOTHING]} "
+        f"finished before, {counts[Work.FAILED_BEFORE]} failed before",
+    ]
+    if todo:
+        launcher: Launcher = plan.config.launcher.build()
+        preview = launcher.preview(plan, todo)
+        seconds = _predict_seconds(plan, todo)
+        lines += _describe_shards(preview, seconds)
+        lines += _describe_time(preview, seconds)
+        lines += _describe_memory(plan, [each.clip for each in todo if each.work is Work.ALL], preview)
+        lines += [f"\n{preview.script}"] if preview.script else []
+    lines.append("nothing was started (dry_run=true)")
+    console.print("\n".join(lines), highlight=False, markup=False)
+
+
+def _describe_shards(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
+    shards = [shard for shard in preview.shards if shard]
+    lines = [f"{len(shards)} shards, {preview.workers_at_once} at once:"]
+    for number, shard in enumerate(shards[:_MOST_ROWS], start=1):
+        takes = f", about {_duration(sum(seconds[clip_id] for clip_id in shard))}" if seconds else ""
+        named = ", ".join(shard[:4]) + (", …" if len(shard) > 4 else "")
+        lines.append(f"  {number}: {len(shard)} clips{takes}: {named}")
+    return lines + ([f"  … and {len(shards) - _MOST_ROWS} more"] if len(shards) > _MOST_ROWS else [])
+
+
+def _describe_time(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
+    if seconds is None:
+        return ["time: not known before a clip of this run is done; dataset.limit=3 makes a pilot"]
+    shards = [sum(seconds[clip_id] for clip_id in shard) for shard in preview.shards]
+    ends = [0.0] * preview.workers_at_once
+    for shard in shards:  # each free worker takes the next
+        ends[ends.index(min(ends))] += shard
+    return [
+        f"time: about {_duration(max(ends))}, {_duration(sum(shards))} of one worker, judged by the clips done so far"
+    ]
+
+
+def _predict_seconds(plan: Plan, todo: Sequence[Todo]) -> dict[str, float] | None:
+    """Seconds each clip will take, by what those that are done took for their size; None before any is."""
+    done = last_done(plan.paths, "summary")
+    measured = [(clip_id, event["summary"]["seconds"]) for clip_id, event in done.items() if clip_id in plan.costs]
+    if not measured:
+        return None
+    spent = sum(sum(stages.values()) for _, stages in measured)
+    per_unit = spent / sum(plan.costs[clip_id] for clip_id, _ in measured)
+    return {each.clip.clip_id: plan.costs[each.clip.clip_id] * per_unit for each in todo}
+
+
+def _describe_memory(plan: Plan, clips: Sequence[Clip], preview: Preview) -> list[str]:
+    config = plan.config
+    tracker: Tracker = config.tracker.build()
+    sampler: QuerySampler = config.query_points.build()
+    here = room_bytes(tracker)
+    room = min(value for value in (here, preview.room_bytes) if value is not None)
+    rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)
+    predicted = Counter(
+        _first_that_fits(clip, plan.sizes[clip.clip_id], rungs, tracker, sampler, room)
+        for clip in clips
+        if clip.clip_id in plan.sizes
+    )
+    lines = [f"memory of a worker: {room / 1e9:.1f} GB; the first attempt is predicted to be"] if predicted else []
+    for rung in rungs:
+        if predicted[rung]:
+            what = "as configured" if rung.number == 1 else f"lean, frame_interval {rung.frame_interval}"
+            lines.append(f"  rung {rung.number} ({what}): {predicted[rung]} clips")
+    unknown = len(clips) - predicted.total()
+    return lines + ([f"  {unknown} clips were not looked into"] if unknown else [])
+
+
+def _first_that_fits(
+    clip: Clip, size: ClipSize, rungs: Sequence[Rung], tracker: Tracker, sampler: QuerySampler, room: int
+) -> Rung:
+    """The rung that a worker would begin with; the last one is tried whatever is predicted."""
+    by_object = {prompt.object_id: 0 for prompt in clip.prompts}
+    for prompt in clip.prompts:
+        by_object[prompt.object_id] += len(prompt.query_points)
+    num_points = sum(own or sampler.max_points for own in by_object.values())
+    for rung in rungs:
+        needed = tracker.needed_bytes(
+            num_frames=num_kept_frames(size, clip, rung.frame_interval),
+            num_points=num_points,
+            width=size.width,
+            height=size.height,
+            lean=rung.lean,
+        )
+        if needed <= room:
+            return rung
+    return rungs[-1]
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

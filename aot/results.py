@@ -1,0 +1,231 @@
+"""A run's results as one table: thousands of clips are told apart without opening their files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aot.errors import ConfigError, WriteError
+from aot.paths import RunPaths, replacing
+from aot.self_checks import CHECKS, worst
+from aot.types import BoolArray, ClipResult
+from aot.writing.hdf5 import load, read_overview
+
+if TYPE_CHECKING:
+    import pandas
+
+    from aot.torch_dataset import ClipDataset
+
+_log = logging.getLogger("aot.results")
+
+# Type of each column of the index; what is not known is NaN.
+_TEXTS = ("clip_id", "object_names")
+_COUNTS = (
+    "num_objects num_failed_objects num_points num_frames num_source_frames frame_interval width height "
+    "peak_memory_bytes mtime_ns size_bytes"
+).split()
+_NUMBERS = ("fps", "seconds", *CHECKS)
+_SCORES = ("J", "F", "AJ", "OA", "PCK")
+_ATTRIBUTES = (
+    "num_source_frames",
+    "frame_interval",
+    "width",
+    "height",
+    "peak_memory_bytes",
+    "fps",
+    "seconds",
+    "checks",
+)
+_VERSION = "aot-index/1"
+
+
+class RunResults:
+    """Finished clips of a run; iterating loads them one by one.
+
+    Attributes:
+        root: the run folder.
+        columns: name → one value a clip: clip_id, object_names (joined by ";"), num_objects, num_failed_objects,
+            num_points, num_frames, num_source_frames, frame_interval, width, height, fps, seconds, peak_memory_bytes;
+            visible, in_mask, mask_stability, return_error_px of the clip's worst object (aot.self_checks); J, F, AJ,
+            OA, PCK as the run's summary.csv has them. NaN: not known.
+    """
+
+    def __init__(self, root: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+        self.root = root
+        self.columns = dict(columns)
+
+    @property
+    def clip_ids(self) -> list[str]:
+        return [str(clip_id) for clip_id in self.columns["clip_id"]]
+
+    def __len__(self) -> int:
+        return len(self.columns["clip_id"])
+
+    def __iter__(self) -> Iterator[ClipResult]:
+        return (self.load(clip_id) for clip_id in self.clip_ids)
+
+    def __repr__(self) -> str:
+        return f"RunResults({str(self.root)!r}, {len(self)} clips)"
+
+    def __getitem__(self, column: str) -> NDArray[Any]:
+        """One column of the table."""
+        if column not in self.columns:
+            raise KeyError(f"no column {column!r}; there are {', '.join(self.columns)}")
+        return self.columns[column]
+
+    def where(self, chosen: BoolArray) -> RunResults:
+        """Some of the clips: `run.where(run["visible"] < 0.5)`.
+
+        Args:
+            chosen: one truth value a clip.
+        """
+        if chosen.shape != (len(self),) or chosen.dtype != np.bool_:
+            raise ValueError(f"where: got {chosen.shape} {chosen.dtype}, expected ({len(self)},) bool, one a clip")
+        return RunResults(self.root, {name: values[chosen] for name, values in self.columns.items()})
+
+    def load(self, clip_id: str, *, masks: bool | Literal["lazy"] = "lazy") -> ClipResult:
+        """One clip's result, its masks unread.
+
+        Raises:
+            WriteError: the file is not there, or not whole.
+        """
+        return load(RunPaths(self.root).clip(clip_id).result, masks=masks)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The table, a line a clip.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as exc:
+            raise ConfigError("to_pandas needs pandas: pip install 'auto-objects-tracker[pandas]'") from exc
+        return pandas.DataFrame(self.columns)
+
+    def as_dataset(self, transform: Callable[[ClipResult], Any] | None = None) -> ClipDataset:
+        """A `torch.utils.data.Dataset` with one item a clip.
+
+        Args:
+            transform: what is made of each result; None: a dictionary of tensors (`aot.torch_dataset.as_tensors`).
+        """
+        from aot.torch_dataset import ClipDataset
+
+        paths = RunPaths(self.root)
+        return ClipDataset([paths.clip(clip_id).result for clip_id in self.clip_ids], transform)
+
+
+def open_run(root: str | Path) -> RunResults:
+    """Open a run folder.
+
+    What is known of each clip is kept in `index.npz` beside the clips; files that are new or have changed since are
+    looked into (a millisecond each), the others are not opened.
+
+    Raises:
+        ConfigError: not a run folder.
+    """
+    paths = RunPaths(Path(root))
+    if not paths.run_json.is_file():
+        raise ConfigError(f"{root} is not a run folder; expected one with a run.json, such as outputs/davis/grabcut-…")
+    present = _files_below(paths.results)
+    known = _read_index(paths.index)
+    rows: list[dict[str, Any]] = []
+    num_read = 0
+    for clip_id, (mtime_ns, size) in sorted(present.items()):
+        row = known.get(clip_id)
+        if row is None or (row["mtime_ns"], row["size_bytes"]) != (mtime_ns, size):
+            row = _look_into(paths, clip_id, mtime_ns, size)
+            num_read += 1
+        if row is not None:
+            rows.append(row)
+    columns = _as_columns(rows)
+    if num_read or len(known) != len(rows):
+        _write_index(paths.index, columns)
+    return RunResults(paths.root, _visible(columns) | _scores(paths.summary, columns["clip_id"]))
+
+
+def _files_below(folder: Path) -> dict[str, tuple[int, int]]:
+    """Clip id → (modification time, size) of every result."""
+    found: dict[str, tuple[int, int]] = {}
+    for above, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(".h5") and not name.startswith("."):
+                path = Path(above, name)
+                stat = path.stat()
+                found[path.relative_to(folder).with_suffix("").as_posix()] = stat.st_mtime_ns, stat.st_size
+    return found
+
+
+def _look_into(paths: RunPaths, clip_id: str, mtime_ns: int, size: int) -> dict[str, Any] | None:
+    """A row of the index; None, said aloud, for a file that cannot be read."""
+    try:
+        overview = read_overview(paths.clip(clip_id).result, _ATTRIBUTES)
+    except WriteError as error:
+        _log.warning("left out: %s", error)
+        return None
+    checks = json.loads(overview.get("checks", "{}"))
+    numbers = {name: worst(checks, name) for name in CHECKS}
+    spent = json.loads(overview.get("seconds") or "{}")
+    return {
+        **{name: int(overview[name]) for name in _COUNTS if name in overview},
+        **numbers,
+        "clip_id": clip_id,
+        "object_names": ";".join(overview["object_names"]),
+        "fps": float(overview["fps"]),
+        "seconds": float(sum(spent.values())),
+        "mtime_ns": mtime_ns,
+        "size_bytes": size,
+    }
+
+
+def _as_columns(rows: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    types: dict[str, Any] = dict.fromkeys(_TEXTS, np.str_) | dict.fromkeys(_COUNTS, np.int64)
+    types |= dict.fromkeys(_NUMBERS, np.float64)
+    return {name: np.array([row[name] for row in rows], dtype=dtype) for name, dtype in types.items()}
+
+
+def _visible(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: values for name, values in columns.items() if name not in ("mtime_ns", "size_bytes")}
+
+
+def _read_index(path: Path) -> dict[str, dict[str, Any]]:
+    """Clip id → row; empty where there is no index of this version."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if str(arrays["version"]) != _VERSION:
+                return {}
+            columns = {name: arrays[name].tolist() for name in (*_TEXTS, *_COUNTS, *_NUMBERS)}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+    names = list(columns)
+    return {row[0]: dict(zip(names, row)) for row in zip(*columns.values())}
+
+
+def _write_index(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    try:
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, version=np.array(_VERSION), **columns)
+    except WriteError as error:
+        # Somebody else's run may be read-only: it is then looked through each time.
+        _log.warning("%s", error)
+
+
+def _scores(summary: Path, clip_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The scores of the run's summary.csv; NaN where it has none, or is not there."""
+    by_clip: dict[str, dict[str, str]] = {}
+    if summary.is_file():
+        with summary.open(newline="", encoding="utf-8") as file:
+            by_clip = {row["clip_id"]: row for row in csv.DictReader(file)}
+    return {
+        name: np.array([float(by_clip.get(str(i), {}).get(name) or "nan") for i in clip_ids], dtype=np.float64)
+        for name in _SCORES
+    }

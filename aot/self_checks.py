@@ -1,0 +1,170 @@
+"""What a clip's result says of itself where no truth is known, so that bad clips surface among thousands.
+
+- `visible`: share of (frame, point) pairs that the tracker calls visible.
+- `in_mask`: share of the visible ones that lie in their own object's mask. Masks and tracks are made apart; where they
+  disagree one of them is wrong.
+- `mask_stability`: overlap of an object's masks on consecutive kept frames, laid over each other by their centres.
+  A mask that leaks, flickers or is lost changes more than an object does.
+- `return_error_px`: how far a track, followed back from where it was last seen, misses its query. Costs the tracking
+  once more, and so is measured on request only (output.return_check).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from aot.types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, QueryPoints, Tracks
+
+CHECKS = ("visible", "in_mask", "mask_stability", "return_error_px")
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """Of one object; NaN where there is nothing to measure."""
+
+    visible: float
+    in_mask: float
+    mask_stability: float
+    return_error_px: float
+    """Median over the object's points."""
+
+    def as_json(self) -> dict[str, float | None]:
+        """NaN as None, rounded: JSON has no NaN."""
+        return {name: None if math.isnan(value) else round(value, 4) for name, value in asdict(self).items()}
+
+
+def check_objects(
+    tracks: Tracks,
+    track_object_id: Int32Array,
+    in_mask: BoolArray,
+    stability: Mapping[int, float],
+    return_error_px: Float64Array | None,
+) -> dict[int, SelfCheck]:
+    """Check every object that has points.
+
+    Args:
+        tracks: T frames, N points.
+        track_object_id: (N,).
+        in_mask: (T, N).
+        stability: object id → mask stability; NaN where it has no masks.
+        return_error_px: (N,), NaN where a point was never seen off its query; None: not measured.
+    """
+    found = {}
+    for object_id in sorted(set(track_object_id.tolist())):
+        own = track_object_id == object_id
+        visible = tracks.visible[:, own]
+        has_masks = not math.isnan(stability.get(object_id, math.nan))
+        errors = np.full(1, np.nan) if return_error_px is None else return_error_px[own]
+        found[object_id] = SelfCheck(
+            visible=float(visible.mean()),
+            in_mask=float(in_mask[:, own][visible].mean()) if has_masks and visible.any() else math.nan,
+            mask_stability=stability.get(object_id, math.nan),
+            return_error_px=float(np.nanmedian(errors)) if not np.isnan(errors).all() else math.nan,
+        )
+    return found
+
+
+def worst(checks: Mapping[str, Mapping[str, Any]] | Mapping[int, Mapping[str, Any]], name: str) -> float:
+    """One number for a clip: that of its worst object; NaN where none was measured.
+
+    Args:
+        checks: object id → `SelfCheck.as_json()`.
+        name: one of CHECKS.
+    """
+    values = [check[name] for check in checks.values() if check.get(name) is not None]
+    return float((max if name == "return_error_px" else min)(values, default=math.nan))
+
+
+class MaskStability:
+    """Takes an object's masks frame by frame; holds the last of each alone."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, _Shape] = {}
+        self._overlaps: dict[int, list[float]] = {}
+
+    def add(self, object_id: int, mask: BoolArray) -> None:
+        """The object's (H, W) mask on the next frame that has masks."""
+        shape, before = _Shape.of(mask), self._last.get(object_id)
+        overlaps = self._overlaps.setdefault(object_id, [])
+        if before is not None and (before.area or shape.area):
+            overlaps.append(_overlap(before, shape))
+        self._last[object_id] = shape
+
+    def result(self) -> dict[int, float]:
+        """Mean overlap of each object over all consecutive frames on either of which it has a mask; NaN without any."""
+        return {i: float(np.mean(values)) if values else math.nan for i, values in self._overlaps.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """A mask, cut out."""
+
+    pixels: BoolArray
+    row: int
+    column: int
+    """Of the upper left corner."""
+    centre: tuple[float, float]
+    """Row and column."""
+    area: int
+
+    @classmethod
+    def of(cls, mask: BoolArray) -> _Shape:
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not len(rows):
+            return cls(mask[:0, :0], 0, 0, (0.0, 0.0), 0)
+        pixels = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
+        ys, xs = np.nonzero(pixels)
+        centre = (float(rows[0] + ys.mean()), float(columns[0] + xs.mean()))
+        return cls(pixels, int(rows[0]), int(columns[0]), centre, len(ys))
+
+
+def _overlap(before: _Shape, after: _Shape) -> float:
+    """Intersection over union, the earlier mask moved so that the centres coincide to a pixel."""
+    row = before.row + round(after.centre[0] - before.centre[0]) - after.row
+    column = before.column + round(after.centre[1] - before.centre[1]) - after.column
+    height, width = before.pixels.shape
+    top, left = max(0, row), max(0, column)
+    bottom, right = min(after.pixels.shape[0], row + height), min(after.pixels.shape[1], column + width)
+    common = 0
+    if top < bottom and left < right:
+        part = before.pixels[top - row : bottom - row, left - column : right - column]
+        common = int(np.count_nonzero(part & after.pixels[top:bottom, left:right]))
+    return common / (before.area + after.area - common)
+
+
+def return_errors(
+    track: Callable[[QueryPoints], Tracks], index: Int64Array, queries: QueryPoints, tracks: Tracks
+) -> Float64Array:
+    """Follow every point back from the visible position that is farthest in time from its query.
+
+    Args:
+        track: tracks query points through the same frames as before.
+        index: (T,) source frames.
+        queries, tracks: N points, and what became of them.
+    Returns:
+        (N,) px by which each misses its query; NaN for a point that is never seen off its query's frame.
+    """
+    num_points = len(queries)
+    own_row = np.searchsorted(index, queries.txy[:, 0].astype(np.int64))
+    distance = np.abs(np.arange(len(index))[:, None] - own_row[None, :])
+    far_row = np.where(tracks.visible, distance, -1).argmax(axis=0)
+    points = np.arange(num_points)
+    errors = np.full(num_points, np.nan)
+    usable = np.flatnonzero((far_row != own_row) & tracks.visible[far_row, points])
+    if not len(usable):
+        return errors
+    start: Float32Array = tracks.xy[far_row[usable], usable]
+    back = track(
+        QueryPoints(
+            txy=np.column_stack([index[far_row[usable]], start]).astype(np.float32),
+            object_id=queries.object_id[usable],
+        )
+    )
+    returned = back.xy[own_row[usable], np.arange(len(usable))]
+    errors[usable] = np.linalg.norm(returned - queries.txy[usable, 1:], axis=1)
+    return errors

@@ -1,0 +1,202 @@
+"""What the machinery around the models costs: per clip, per run of many short clips, and for planning a large dataset.
+
+    python -m benchmarks.overhead clips    [--clips 200 --frames 10 --width 854 --height 480]
+    python -m benchmarks.overhead planning [--clips 100000]
+
+`clips` runs the same clips twice: by the parts alone (decode, segment, choose points, track), and by the command with
+one worker. `planning` lists, sorts out and divides a dataset before its first run, before the next one, and when every
+clip is done. Run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aot.compose import compose_jobs, parse_command
+from aot.config import RunConfig, check_config
+from aot.decoding import open_source
+from aot.launching.ledger import Ledger, read_events
+from aot.launching.plan import Plan, make_plan
+from aot.launching.shards import pack
+from aot.paths import RunPaths
+from aot.prompts import check_prompts
+from aot.types import Clip, QueryPoints
+from tests.synthetic import moving_square, write_video
+
+PROMPTS = "clips: {'*': {objects: [{id: 1, box: [8, 20, 28, 40]}]}}\n"
+CLIPS_PER_TASK = 16
+_MOST_LINKS = 30_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["clips", "planning"])
+    parser.add_argument("--clips", type=int, help="how many; 200 or 100000")
+    parser.add_argument("--frames", type=int, default=10)
+    parser.add_argument("--width", type=int, default=854)
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)  # one measurement, in a process of its own
+    given = parser.parse_args()
+    if given.inside:
+        print(json.dumps(run_parts(given.inside) if given.what == "clips" else plan_once(given.inside)))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="aot-overhead-") as folder:
+        if given.what == "clips":
+            measure_clips(Path(folder), given.clips or 200, given.frames, given.width, given.height)
+        else:
+            measure_planning(Path(folder), given.clips or 100_000)
+    return 0
+
+
+def measure_clips(folder: Path, num_clips: int, num_frames: int, width: int, height: int) -> None:
+    """Run clips by the parts alone and by the command, and compare."""
+    video = write_video(folder / "source.mp4", moving_square(num_frames, width, height))
+    (folder / "clips").mkdir()
+    for number in range(num_clips):
+        os.link(video, folder / "clips" / f"c{number:04}.mp4")
+    (folder / "clips" / "prompts.yaml").write_text(PROMPTS)
+    alone = inside("clips", folder)["seconds"]
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "aot.run", *arguments(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wall = time.perf_counter() - begun
+    (root,) = (folder / "outputs" / "videos").iterdir()
+    started, done, ended = (list(read_events(RunPaths(root), [kind])) for kind in ("started", "done", "ended"))
+    if len(done) != num_clips or len({event["pid"] for event in started}) != 1:
+        raise SystemExit(f"{len(done)} of {num_clips} clips are done, by {len({e['pid'] for e in started})} processes")
+    at_work = (at(ended[-1]) - at(started[0])).total_seconds()
+    print(f"{num_clips} clips of {num_frames} frames, {width}x{height} px, one worker, parts built once")
+    print(f"parts alone        {alone:8.2f} s, {alone / num_clips:.3f} s a clip")
+    print(f"the command        {wall:8.2f} s, {wall / num_clips:.3f} s a clip, {wall / alone:.2f} x (goal below 1.3)")
+    print(f"overhead of a clip {(at_work - alone) / num_clips:8.3f} s (goal below 0.15)")
+    print(f"start and end      {wall - at_work:8.2f} s")
+
+
+def measure_planning(folder: Path, num_clips: int) -> None:
+    """Plan a dataset before its first run, before the next, and when all is done."""
+    video = write_video(folder / "source.mp4", moving_square(10))
+    for number in range(num_clips):
+        path = folder / "clips" / f"day{number // 1000:03}" / f"c{number:06}.mp4"
+        copy_or_link(video, path, number)
+    (folder / "clips" / "prompts.yaml").write_text(PROMPTS)
+    print(f"planning {num_clips} clips (goal below 20 s and 500 MB)")
+    for state in ("first", "again", "all done"):
+        if state == "all done":
+            pretend_done(folder, video)
+        measured = inside("planning", folder)
+        print(
+            f"{state:10} {measured['seconds']:6.1f} s {measured['peak_mb']:6.0f} MB, {measured['todo']} clips in "
+            f"{measured['shards']} shards"
+        )
+
+
+def run_parts(folder: Path) -> dict[str, Any]:
+    """All clips by the parts alone: nothing is written, resumed, recorded or isolated."""
+    config = config_of(folder)
+    segmenter, sampler, tracker = (part.build() for part in (config.segmenter, config.query_points, config.tracker))
+    clips: list[Clip] = config.dataset.build().clips()
+    begun = time.perf_counter()
+    for clip in clips:
+        with open_source(clip) as frames:
+            prompts, _ = check_prompts(
+                clip.prompts,
+                width=frames.width,
+                height=frames.height,
+                frames=frames.index.tolist(),
+                num_source_frames=frames.num_source_frames,
+            )
+            masks = [block.masks for block in segmenter.segment(frames, prompts, on_object_error=lambda *_: None)]
+            xy = sampler.sample(masks[0][0, 0])
+            txy = np.column_stack([np.zeros(len(xy), dtype=np.float32), xy])
+            tracker.track(frames, QueryPoints(txy=txy, object_id=np.ones(len(xy), dtype=np.int32)))
+    return {"seconds": time.perf_counter() - begun}
+
+
+def plan_once(folder: Path) -> dict[str, Any]:
+    """Plan as a command with launcher=slurm does, up to handing over."""
+    begun = time.perf_counter()
+    plan = plan_of(folder)
+    plan.write()
+    left = {each.clip.clip_id for each in plan.work() if each.work.value == "all"}
+    costs = {clip_id: plan.costs[clip_id] for clip_id in left}
+    shards = pack(costs, -(-len(costs) // CLIPS_PER_TASK), CLIPS_PER_TASK) if costs else []
+    return {
+        "seconds": time.perf_counter() - begun,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "todo": len(left),
+        "shards": len(shards),
+    }
+
+
+def pretend_done(folder: Path, video: Path) -> None:
+    """Write what a run in which everything went well would have left, a result a clip and its events."""
+    plan = plan_of(folder)
+    summary = {
+        "clip_id": "", "num_objects": 1, "num_points": 200, "num_frames": 10, "num_source_frames": 10,
+        "frame_interval": 1, "visible_share": 0.98, "in_mask_share": 0.97, "peak_memory_bytes": 2**30, "rung": 1,
+        "seconds": dict.fromkeys(("open", "prompts", "segment", "query_points", "track", "write", "decode"), 0.1),
+        "object_errors": {}, "num_attempts": 1,
+    }  # fmt: skip
+    ledger = Ledger(plan.paths.ledger("worker-1-0"))
+    for number, clip in enumerate(plan.clips):
+        copy_or_link(video, plan.paths.clip(clip.clip_id).result, number)
+        content = plan.contents[clip.clip_id]
+        rung = {"rung": 1, "frame_interval": 1, "lean": False}
+        ledger.append("started", clip_id=clip.clip_id, content=content.digest, work="all", **rung)
+        ledger.append("done", clip_id=clip.clip_id, content=content.as_json(), summary=summary, scores={})
+        ledger.append("ended", clip_id=clip.clip_id, state="done")
+
+
+def copy_or_link(source: Path, path: Path, number: int) -> None:
+    """One of many files that are all alike; file systems allow some ten thousand names of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    original = source.with_name(f"{path.suffix[1:]}-{number // _MOST_LINKS}{source.suffix}")
+    if not original.exists():
+        shutil.copy(source, original)
+    os.link(original, path)
+
+
+def inside(what: str, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.overhead", what, "--inside", str(folder)]
+    measured: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return measured
+
+
+def arguments(folder: Path) -> list[str]:
+    return [
+        "dataset=videos", f"dataset.root={folder / 'clips'}", f"output.root={folder / 'outputs'}",
+        "output.overlay=false", "segmenter=grabcut", "tracker=lucas_kanade", "query_points=adaptive",
+        "launcher=local", "launcher.workers=1",
+    ]  # fmt: skip
+
+
+def config_of(folder: Path) -> RunConfig:
+    (job,), _ = compose_jobs(parse_command(arguments(folder)))
+    return check_config(job.values, job.choices)
+
+
+def plan_of(folder: Path) -> Plan:
+    plan = make_plan(config_of(folder))
+    plan.sizes  # noqa: B018 (read, so that run.json keeps them)
+    return plan
+
+
+def at(event: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["at"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""LeRobot's two layouts in small: a video an episode and camera, and several episodes in one video."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from aot.datasets.base import Dataset
+from aot.datasets.lerobot import LeRobot
+from aot.decoding import open_source
+from aot.errors import ConfigError, DatasetError
+from tests.datasets.contract import DatasetContract
+from tests.synthetic import moving_square, write_video
+
+FPS = 30
+TOP, WRIST = "observation.images.top", "observation.images.wrist"
+LENGTHS = (7, 5, 9)
+MANIFEST = """
+clips:
+  '*/observation.images.top':
+    objects: [{id: 1, frame: 2, box: [12, 20, 32, 40], query_points: [[3, 24, 30]]}]
+"""
+
+
+def write_info(root: Path, version: str, video_path: str | None, **features: str) -> None:
+    features = features or {TOP: "video", WRIST: "video", "action": "float32"}
+    info = {
+        "codebase_version": version, "fps": FPS, "chunks_size": 1000, "total_episodes": len(LENGTHS),
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": video_path,
+        "features": {key: {"dtype": dtype, "shape": [64, 96, 3]} for key, dtype in features.items()},
+    }  # fmt: skip
+    (root / "meta").mkdir(parents=True, exist_ok=True)
+    (root / "meta" / "info.json").write_text(json.dumps(info))
+    (root / "prompts.yaml").write_text(MANIFEST)
+
+
+@pytest.fixture
+def v2(tmp_path: Path) -> Path:
+    write_info(tmp_path, "v2.1", "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4")
+    lines = [json.dumps({"episode_index": n, "tasks": ["pick"], "length": length}) for n, length in enumerate(LENGTHS)]
+    (tmp_path / "meta" / "episodes.jsonl").write_text("\n".join(lines))
+    for number, length in enumerate(LENGTHS):
+        for camera in (TOP, WRIST):
+            path = tmp_path / "videos" / "chunk-000" / camera / f"episode_{number:06d}.mp4"
+            write_video(path, moving_square(length, seed=number), fps=FPS)
+    return tmp_path
+
+
+@pytest.fixture
+def v3(tmp_path: Path) -> Path:
+    """Episodes 0 and 1 share a video, 2 has its own; so it is for both cameras."""
+    write_info(tmp_path, "v3.0", "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")
+    rows: dict[str, list[Any]] = {"episode_index": [0, 1, 2], "length": list(LENGTHS)}
+    starts, ends = [0, 7 / FPS, 0], [7 / FPS, 12 / FPS, 9 / FPS]
+    for camera in (TOP, WRIST):
+        for file, rgb in enumerate(
+            [np.concatenate([moving_square(7, seed=0), moving_square(5, seed=1)]), moving_square(9, seed=2)]
+        ):
+            write_video(tmp_path / "videos" / camera / "chunk-000" / f"file-{file:03d}.mp4", rgb, fps=FPS)
+        about = {"chunk_index": [0, 0, 0], "file_index": [0, 0, 1], "from_timestamp": starts, "to_timestamp": ends}
+        rows |= {f"videos/{camera}/{name}": values for name, values in about.items()}
+    path = tmp_path / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
+    path.parent.mkdir(parents=True)
+    pyarrow.parquet.write_table(pyarrow.table(rows), path)
+    return tmp_path
+
+
+def dataset(root: Path, *cameras: str) -> LeRobot:
+    return LeRobot(root, root / "prompts.yaml", cameras)
+
+
+class TestContract(DatasetContract):
+    @pytest.fixture(params=["v2", "v3"])
+    def dataset(self, request: pytest.FixtureRequest) -> Dataset:
+        root = request.getfixturevalue(request.param)
+        return LeRobot(root, root / "prompts.yaml")
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_an_episode_is_its_own_frames_in_either_layout(version: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(version)
+    clips = dataset(root).clips()
+    assert [clip.clip_id for clip in clips] == [
+        f"episode_{n:06d}/{camera}" for n in range(3) for camera in (TOP, WRIST)
+    ]
+    for number, clip in enumerate(clips[::2]):
+        with open_source(clip) as frames:
+            assert len(frames.index) == LENGTHS[number]
+            shown = next(iter(frames.blocks())).rgb
+        grey = [moving_square(LENGTHS[number], seed=seed).mean(axis=-1) for seed in range(3)]
+        errors = [np.abs(shown.mean(axis=-1) - expected).mean() for expected in grey]
+        assert int(np.argmin(errors)) == number, "its own pictures"
+        assert errors[number] < 0.5 * min(errors[:number] + errors[number + 1 :])
+        (prompt,) = clip.prompts
+        assert prompt.frame == frames.index[2], "frames in the manifest count from the episode's first"
+        assert prompt.query_points == ((int(frames.index[3]), 24, 30),)
+    assert clips[1].prompts == ()
+
+
+def test_cameras_are_chosen_by_key(v3: Path) -> None:
+    assert len(dataset(v3, TOP).clips()) == 3
+    with pytest.raises(ConfigError, match=r"dataset\.cameras: 'observation\.image\.top' .* did you mean observation"):
+        dataset(v3, "observation.image.top").clips()
+
+
+def test_what_is_missing_is_named(v3: Path) -> None:
+    (v3 / "videos" / WRIST / "chunk-000" / "file-001.mp4").unlink()
+    with pytest.raises(DatasetError, match=r"1 videos .* are not there, the first .*wrist/chunk-000/file-001\.mp4"):
+        dataset(v3).clips()
+    assert len(dataset(v3, TOP).clips()) == 3
+    path = v3 / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"episode_index": [0]}), path)
+    with pytest.raises(DatasetError, match=r"file-000\.parquet: no column videos/observation\.images\.top/chunk_index"):
+        dataset(v3, TOP).clips()
+    path.write_text("no parquet")
+    with pytest.raises(DatasetError, match=r"file-000\.parquet: cannot be read"):
+        dataset(v3, TOP).clips()
+    path.unlink()
+    with pytest.raises(DatasetError, match="no parquet file; expected chunk-000/file-000"):
+        dataset(v3, TOP).clips()
+
+
+@pytest.mark.parametrize(
+    ("version", "features", "message"),
+    [
+        ("v1.6", {}, "codebase_version 'v1.6'; expected v2.1 or v3.0"),
+        ("v3.0", {TOP: "image"}, "its cameras observation.images.top are kept as images"),
+        ("v3.0", {"action": "float32"}, "no feature of dtype video; expected"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, version: str, features: dict[str, str], message: str) -> None:
+    write_info(tmp_path, version, "videos/{video_key}.mp4", **features)
+    with pytest.raises(DatasetError, match=message):
+        dataset(tmp_path).clips()
+    (tmp_path / "meta" / "info.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"info\.json: not LeRobot's"):
+        dataset(tmp_path).clips()
+
+
+def test_v2_wants_its_list_of_episodes(v2: Path) -> None:
+    (v2 / "meta" / "episodes.jsonl").write_text("{}")
+    with pytest.raises(DatasetError, match=r"episodes\.jsonl: cannot be read"):
+        dataset(v2).clips()

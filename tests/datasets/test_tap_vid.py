@@ -1,0 +1,169 @@
+"""TAP-Vid's pickles in small: dictionaries and lists, raw and coded frames; and pickles that are programs."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aot.datasets.base import Dataset
+from aot.datasets.tap_vid import TapVid
+from aot.decoding import open_source
+from aot.errors import DatasetError
+from aot.types import QueryPoints, UInt8Array
+from tests.datasets.contract import DatasetContract
+from tests.synthetic import moving_square
+
+WIDTH, HEIGHT, NUM_FRAMES = 96, 64, 12
+
+
+def example(coded: bool = False) -> dict[str, Any]:
+    """Two points: one moves right and is hidden on frames 0 and 5, the other lies on the frame's upper left corner."""
+    video: UInt8Array = moving_square(NUM_FRAMES)
+    points = np.zeros((2, NUM_FRAMES, 2))
+    points[0, :, 0] = 0.25 + np.arange(NUM_FRAMES) * 2 / WIDTH
+    points[0, :, 1] = 0.5
+    occluded = np.zeros((2, NUM_FRAMES), dtype=bool)
+    occluded[0, [0, 5]] = True
+    return {"video": [jpeg(frame) for frame in video] if coded else video, "points": points, "occluded": occluded}
+
+
+def jpeg(frame: UInt8Array) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(frame).save(stream, "JPEG", quality=98, subsampling=0)
+    return stream.getvalue()
+
+
+def write(path: Path, content: Any, protocol: int | None = None) -> Path:
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return path
+
+
+def tapvid(path: Path, **options: Any) -> TapVid:
+    return TapVid(path, path.parent / "unpacked", **options)
+
+
+class TestContract(DatasetContract):
+    @pytest.fixture(params=["first", "strided"])
+    def dataset(self, tmp_path: Path, request: pytest.FixtureRequest) -> Dataset:
+        path = write(tmp_path / "davis.pkl", {"goat": example(), "sheep": example(coded=True)})
+        return TapVid(path, tmp_path / "unpacked", queries=request.param)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("coded", [False, True])
+def test_a_dictionary_in_any_protocol(tmp_path: Path, coded: bool, protocol: int) -> None:
+    (clip,) = tapvid(write(tmp_path / "davis.pkl", {"goat": example(coded)}, protocol)).clips()
+    assert clip.clip_id == "goat"
+    with open_source(clip) as frames:
+        assert (frames.width, frames.height, len(frames.index)) == (WIDTH, HEIGHT, NUM_FRAMES)
+        difference = np.abs(frames.read([7]).rgb[0].astype(int) - moving_square(NUM_FRAMES)[7])
+    assert difference.max() <= (40 if coded else 0)
+    assert difference.mean() < 4
+
+
+def test_queries_first_are_where_a_point_is_first_seen(tmp_path: Path) -> None:
+    (clip,) = tapvid(write(tmp_path / "davis.pkl", {"goat": example()})).clips()
+    (prompt,) = clip.prompts
+    # 0.25 · 96 − 0.5 = 23.5 px on frame 0; the upper left corner of the frame is half a pixel before (0, 0).
+    assert prompt.query_points == ((1, 25.5, 31.5), (0, -0.5, -0.5))
+    assert (prompt.object_id, prompt.frame) == (1, 0)
+
+
+def test_strided_queries_are_every_fifth_frame_that_shows_the_point(tmp_path: Path) -> None:
+    (clip,) = tapvid(write(tmp_path / "davis.pkl", {"goat": example()}), queries="strided").clips()
+    frames = [(query[0], query[1] > 0) for query in clip.prompts[0].query_points]
+    assert frames == [(0, False), (5, False), (10, True), (10, False)]
+
+
+@pytest.mark.parametrize("queries", ["first", "strided"])
+def test_truth_knows_every_query(tmp_path: Path, queries: str) -> None:
+    dataset = tapvid(write(tmp_path / "davis.pkl", {"goat": example()}), queries=queries)
+    (clip,) = dataset.clips()
+    truth = dataset.ground_truth("goat")
+    assert truth is not None
+    assert truth.query_mode == queries
+    txy = np.array(clip.prompts[0].query_points, dtype=np.float32)
+    tracks = truth.tracks(QueryPoints(txy, np.ones(len(txy), dtype=np.int32)), np.arange(NUM_FRAMES, dtype=np.int64))
+    assert tracks is not None
+    assert tracks.annotated.all()
+    moving = int(np.flatnonzero(txy[:, 1] > 0)[0])
+    assert np.flatnonzero(~tracks.visible[:, moving]).tolist() == [0, 5]
+    np.testing.assert_allclose(tracks.xy[:, moving, 0], 23.5 + 2 * np.arange(NUM_FRAMES), atol=1e-3)
+    assert dataset.ground_truth("sheep") is None
+
+
+def test_lists_and_several_pickles(tmp_path: Path) -> None:
+    folder = tmp_path / "pickles"
+    folder.mkdir()
+    write(folder / "rgb_stacking.pkl", [example(), example()])
+    write(folder / "robotap_split0.pkl", {"cup": example(coded=True)})
+    dataset = TapVid(folder, tmp_path / "unpacked")
+    assert [clip.clip_id for clip in dataset.clips()] == ["rgb_stacking_00000", "rgb_stacking_00001", "cup"]
+    assert dataset.ground_truth("rgb_stacking_00001") is not None
+    assert dataset.ground_truth("cup") is not None
+
+
+def test_a_pickle_is_unpacked_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
+    path = write(tmp_path / "davis.pkl", {"goat": example()})
+    tapvid(path).clips()
+    frame = tmp_path / "unpacked" / "davis" / "goat" / "frames" / "00000.png"
+    before = frame.stat().st_mtime_ns
+    tapvid(path).clips()
+    assert frame.stat().st_mtime_ns == before
+    write(path, {"sheep": example()})
+    assert [clip.clip_id for clip in tapvid(path).clips()] == ["sheep"]
+    assert not frame.exists()
+    assert sorted(entry.name for entry in (tmp_path / "unpacked").iterdir()) == ["davis"], "nothing half-done is left"
+
+
+class Program:
+    """What a pickle can do to those who trust it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("owned",)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "davis.pkl", {"goat": example() | {"points": Program()}}, protocol)
+    with pytest.raises(DatasetError, match=r"davis\.pkl: cannot be read \(it wants to use posix\.mkdir"):
+        tapvid(path).clips()
+    assert not (tmp_path / "owned").exists()
+    assert not list(tmp_path.glob("unpacked/*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"points": np.zeros((2, 3, 2))}, r"clip 'goat': got 12 frames, points \(2, 3, 2\)"),
+        ({"points": np.full((2, NUM_FRAMES, 2), 40.0)}, r"visible points outside 0\.\.1"),
+        ({"video": np.zeros((NUM_FRAMES, 4, 4, 3))}, r"frame 0 is \(4, 4, 3\) float64; expected \(H, W, 3\) uint8"),
+        ({"video": [b"GIF89a"] * NUM_FRAMES}, r"frame 0 starts with b'GIF8'; expected JPEG or PNG"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "davis.pkl", {"goat": example() | change})
+    with pytest.raises(DatasetError, match=message):
+        tapvid(path).clips()
+    assert not list(tmp_path.glob("unpacked/*"))
+
+
+def test_other_files_are_named(tmp_path: Path) -> None:
+    incomplete = {key: value for key, value in example().items() if key != "occluded"}
+    with pytest.raises(DatasetError, match=r"clip 'goat' has no occluded"):
+        tapvid(write(tmp_path / "a.pkl", {"goat": incomplete})).clips()
+    with pytest.raises(DatasetError, match=r"holds int; expected a dictionary or a list"):
+        tapvid(write(tmp_path / "b.pkl", 3)).clips()
+    (tmp_path / "c.pkl").write_bytes(b"no pickle")
+    with pytest.raises(DatasetError, match=r"c\.pkl: cannot be read"):
+        tapvid(tmp_path / "c.pkl").clips()
+    with pytest.raises(DatasetError, match="no such pickle"):
+        tapvid(tmp_path / "none").clips()

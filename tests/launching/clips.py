@@ -1,0 +1,135 @@
+"""Small datasets for launchers, and what a run made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from aot.launching.ledger import read_events
+from aot.paths import RunPaths
+from aot.run import main
+from tests.synthetic import moving_square, write_video
+
+PROMPTS = "clips:\n  '*': {objects: [{id: 1, name: square, box: [8, 20, 28, 40]}]}\n"
+FAST = ["segmenter=grabcut", "query_points=adaptive", "query_points.num_points=20", "output.overlay=false"]
+
+
+class Clips:
+    """A folder of small videos, each of another length, and a script of what happens to them (tests/faults/parts.py).
+
+    Args:
+        folder: an empty one.
+        lengths: number of frames of every clip, by its id.
+        width, height: of the frames, in px.
+    """
+
+    def __init__(self, folder: Path, lengths: Mapping[str, int], *, width: int = 96, height: int = 64) -> None:
+        self.folder = folder
+        self.lengths = dict(lengths)
+        for number, (clip_id, length) in enumerate(lengths.items()):
+            write_video(folder / "clips" / f"{clip_id}.mp4", moving_square(length, width, height, seed=number))
+        (folder / "clips" / "prompts.yaml").write_text(PROMPTS)
+        self.script = folder / "script"
+        self.script.mkdir()
+        options = folder / "options" / "tracker"
+        options.mkdir(parents=True)
+        (options / "scripted.yaml").write_text(f"_target_: tests.faults.parts.ScriptedTracker\nscript: {self.script}\n")
+        (options / "whole_clip.yaml").write_text("_target_: tests.faults.parts.WholeClipTracker\n")
+
+    def happens(self, clip_id: str, *actions: str) -> None:
+        """Let this happen on the first, second, … attempt at a clip."""
+        (self.script / f"{self.lengths[clip_id]}.json").write_text(json.dumps(actions))
+
+    def has_happened(self, clip_id: str, number: int, action: str) -> bool:
+        return (self.script / f"{self.lengths[clip_id]}.{number}.{action}").exists()
+
+    def go(self) -> None:
+        """Let those who wait go on."""
+        (self.script / "go").touch()
+
+    def arguments(self, *arguments: str) -> list[str]:
+        """A command line for `python -m aot.run`."""
+        return [
+            "dataset=videos", f"dataset.root={self.folder / 'clips'}", f"output.root={self.folder / 'outputs'}", *FAST,
+            "--config-dir", str(self.folder / "options"), "tracker=scripted", *arguments,
+        ]  # fmt: skip
+
+    def run(self, *arguments: str) -> int:
+        return main(self.arguments(*arguments))
+
+    @property
+    def root(self) -> Path:
+        """The one run folder."""
+        (path,) = (self.folder / "outputs" / "videos").iterdir()
+        return path
+
+    @property
+    def paths(self) -> RunPaths:
+        return RunPaths(self.root)
+
+    def events(self, *kinds: str) -> list[dict[str, Any]]:
+        return list(read_events(self.paths, kinds))
+
+    def started(self) -> list[str]:
+        return [event["clip_id"] for event in self.events("started")]
+
+    def done(self) -> list[str]:
+        """Ids of the clips whose files became whole, sorted; one that did so twice is there twice."""
+        return sorted(event["clip_id"] for event in self.events("done"))
+
+    def attempts(self, clip_id: str) -> list[tuple[int, str | None]]:
+        """Rung and class of every attempt, as the clip's file or its failure tells them."""
+        clip = self.paths.clip(clip_id)
+        if clip.result.exists():
+            with h5py.File(clip.result) as file:
+                found = json.loads(file.attrs["attempts"])
+        else:
+            found = self.failure(clip_id)["attempts"]
+        return [(attempt["rung"], attempt["class"]) for attempt in found]
+
+    def failure(self, clip_id: str) -> dict[str, Any]:
+        read: dict[str, Any] = json.loads(self.paths.clip(clip_id).failure.read_text())
+        return read
+
+    def sort(self) -> tuple[set[str], set[str]]:
+        """The clips with a whole file, and those in failures/; every file left in the run folder belongs to one."""
+        assert not list(self.root.rglob("*.part")), "half-written files were left"
+        whole = {path.relative_to(self.root / "clips").with_suffix("").as_posix() for path in self._files("clips")}
+        failed = {
+            path.relative_to(self.root / "failures").with_suffix("").as_posix() for path in self._files("failures")
+        }
+        return whole, failed
+
+    def assert_none_lost(self, *, failed: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+        """Every clip is either whole or in failures/, none is both, and those that failed are these."""
+        whole, in_failures = self.sort()
+        assert in_failures == set(failed)
+        assert whole == set(self.lengths) - in_failures
+
+    def _files(self, name: str) -> list[Path]:
+        return [path for path in (self.root / name).rglob("*") if path.is_file()]
+
+
+def datasets_of(path: Path) -> dict[str, Any]:
+    """All datasets of a clip's file: what two launchers must agree on."""
+    found: dict[str, Any] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+    return found
+
+
+def assert_same_results(left: Path, right: Path) -> None:
+    """Two run folders hold the same datasets in the same files."""
+    names = sorted(path.relative_to(left / "clips") for path in (left / "clips").rglob("*.h5"))
+    assert names
+    assert names == sorted(path.relative_to(right / "clips") for path in (right / "clips").rglob("*.h5"))
+    for name in names:
+        ours, theirs = datasets_of(left / "clips" / name), datasets_of(right / "clips" / name)
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            np.testing.assert_array_equal(ours[key], theirs[key], err_msg=f"{name} {key}")

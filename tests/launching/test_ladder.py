@@ -1,0 +1,95 @@
+"""Attempts at a clip in one process: what climbs the ladder, what is repeated, and what is written down."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+
+import pytest
+
+import aot
+from tests.faults.parts import ScriptedTracker
+from tests.launching.clips import Clips
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Clips:
+    return Clips(tmp_path, {"a": 5, "b": 9})
+
+
+def test_out_of_memory_goes_lean_and_then_drops_frames(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
+    clips.happens("b", "memory_error", "memory_error", "memory_error")
+    assert clips.run("launcher=inline") == 0
+    result = aot.load(clips.paths.clip("b").result)
+    assert result.index.tolist() == [0, 4, 8]
+    assert (result.attributes["frame_interval_requested"], result.attributes["frame_interval"]) == (1, 4)
+    assert clips.attempts("b") == [(1, "oom"), (2, "oom"), (3, "oom"), (4, None)]
+    assert clips.attempts("a") == [(1, None)]
+    shown = capsys.readouterr().out
+    line = next(line for line in shown.splitlines() if line.startswith("b "))
+    assert line.split()[:6] == ["b", "done", "1", "20", "3", "4"], "the interval used is in the table"
+    assert "b: out of memory before; done on rung 4 of the ladder: lean, frame_interval 4" in shown
+
+
+def test_the_ladder_ends_at_the_largest_interval_allowed(clips: Clips) -> None:
+    clips.happens("a", *["memory_error"] * 9)
+    assert clips.run("launcher=inline", "ladder.max_frame_interval=2") == 1
+    failure = clips.failure("a")
+    assert (failure["class"], failure["stage"], failure["frame_interval"]) == ("oom", "track", 2)
+    assert [attempt["frame_interval"] for attempt in failure["attempts"]] == [1, 1, 2]
+    clips.assert_none_lost(failed={"a"})
+    assert clips.run("launcher=inline", "retry=[oom]", "ladder.max_frame_interval=2") == 1
+    assert clips.attempts("a") == [(1, "oom"), (2, "oom"), (3, "oom")], "asked for, it begins anew"
+
+
+@pytest.mark.parametrize(
+    ("actions", "exit_code", "attempts"),
+    [
+        (["write_error"], 0, [(1, "write"), (1, None)]),
+        (["write_error"] * 3, 1, [(1, "write"), (1, "write")]),
+        (["tracking_error"], 1, [(1, "tracking")]),
+        (["write_error", "memory_error"], 0, [(1, "write"), (1, "oom"), (2, None)]),
+    ],
+)
+def test_other_errors_are_repeated_once_or_not_at_all(
+    clips: Clips, actions: list[str], exit_code: int, attempts: list[tuple[int, str | None]]
+) -> None:
+    clips.happens("a", *actions)
+    assert clips.run("launcher=inline") == exit_code
+    assert clips.attempts("a") == attempts
+    assert clips.attempts("b") == [(1, None)]
+
+
+def test_what_cannot_fit_is_predicted_and_not_tried(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "tests.faults.parts.ScriptedTracker.needed_bytes",
+        lambda self, *, num_frames, lean, **size: 10**15 if num_frames > 3 or not lean else 0,
+    )
+    clips.happens("b", *["nothing"] * 9)
+    assert clips.run("launcher=inline") == 0
+    assert clips.attempts("b") == [(1, "oom"), (2, "oom"), (3, "oom"), (4, None)]
+    assert clips.has_happened("b", 0, "nothing")
+    assert not clips.has_happened("b", 1, "nothing"), "tracking began once"
+
+
+class _Large:
+    """Stands for the tensors of an attempt."""
+
+
+def test_nothing_of_an_attempt_is_held_when_the_next_one_begins(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[_Large]] = []
+
+    def run_out(self: ScriptedTracker, num_frames: int) -> None:
+        large = _Large()
+        held.append(weakref.ref(large))
+        raise MemoryError
+
+    def look(self: ScriptedTracker, num_frames: int) -> None:
+        held_then.extend(reference() is not None for reference in held)
+
+    held_then: list[bool] = []
+    monkeypatch.setattr(ScriptedTracker, "_memory_error", run_out)
+    monkeypatch.setattr(ScriptedTracker, "_nothing", look)
+    clips.happens("b", "memory_error", "memory_error", "nothing")
+    assert clips.run("launcher=inline") == 0
+    assert held_then == [False, False]

@@ -1,0 +1,74 @@
+"""Who gets which clips: evenly, the long ones first, and the same for everyone who asks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aot.launching.shards import pack
+from tests.launching.clips import Clips
+
+COSTS = st.dictionaries(st.text(min_size=1, max_size=3), st.floats(0, 1e6), min_size=1, max_size=40)
+
+
+def test_the_longest_goes_where_least_is_to_be_done() -> None:
+    assert pack({"a": 5, "b": 4, "c": 3, "d": 2, "e": 1}, 2) == [["a", "d", "e"], ["b", "c"]]
+    assert pack({"a": 9, "b": 1, "c": 1, "d": 1}, 2, capacity=2) == [["a", "d"], ["b", "c"]]
+    assert pack({"a": 1}, 3) == [["a"], [], []]
+    with pytest.raises(ValueError, match="at most 1 shards of 1"):
+        pack({"a": 1, "b": 1}, 1, capacity=1)
+
+
+@given(COSTS, st.integers(1, 8))
+def test_every_clip_is_in_one_shard_and_loads_are_even(costs: dict[str, float], num_shards: int) -> None:
+    shards = pack(costs, num_shards)
+    assert sorted(clip_id for shard in shards for clip_id in shard) == sorted(costs)
+    loads = [sum(costs[clip_id] for clip_id in shard) for shard in shards]
+    assert max(loads) - min(loads) <= max(costs.values()) + 1e-6
+
+
+@given(COSTS, st.integers(1, 5))
+def test_no_shard_is_larger_than_allowed(costs: dict[str, float], capacity: int) -> None:
+    shards = pack(costs, -(-len(costs) // capacity), capacity)
+    assert sorted(clip_id for shard in shards for clip_id in shard) == sorted(costs)
+    assert all(1 <= len(shard) <= capacity for shard in shards)
+
+
+LENGTHS = {f"day{number % 2}/c{number}": 3 + 2 * number for number in range(7)}
+
+
+def test_shards_of_a_command_divide_the_clips_whatever_is_done_already(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = Clips(tmp_path, LENGTHS)
+    assert clips.run("shard=2/3", "launcher=inline") == 0
+    first = clips.started()
+    assert "2 clips (shard 2 of 3, 7 in all): 2 to run" in capsys.readouterr().out
+    assert clips.run("shard=1/3", "launcher=inline") == 0
+    assert clips.run("shard=3/3", "launcher=inline") == 0
+    assert clips.run("shard=2/3", "launcher=inline") == 0
+    assert sorted(clips.started()) == sorted(LENGTHS), "none twice"
+    assert clips.started()[:2] == first
+    clips.assert_none_lost()
+    listed = json.loads((clips.root / "run.json").read_text())["clips"]
+    assert {clip_id: record["num_frames"] for clip_id, record in listed.items()} == LENGTHS
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = Clips(tmp_path, LENGTHS)
+    assert clips.run("dry_run=true") == 0
+    shown = capsys.readouterr().out
+    assert "7 clips: 7 to run" in shown
+    assert "time: not known before a clip of this run is done" in shown
+    assert "rung 1 (as configured): 7 clips" in shown
+    assert not (tmp_path / "outputs").exists()
+    assert clips.run("dataset.limit=2") == 0
+    capsys.readouterr()
+    assert clips.run("dry_run=true") == 0
+    shown = capsys.readouterr().out
+    assert "5 to run, 0 to draw, 2 finished before" in shown
+    assert "time: about 0:00:" in shown

@@ -1,0 +1,60 @@
+"""Where workers may run: GPUs, cores, and the environment they start in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from aot.launching.slots import make_slots, visible_gpus
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_one_worker_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,MIG-7")
+    assert [slot.gpu for slot in make_slots(None)] == ["2", "MIG-7"]
+    assert [slot.gpu for slot in make_slots(3)] == ["2", "MIG-7", "2"]
+    assert make_slots(None)[1].environment()["CUDA_VISIBLE_DEVICES"] == "MIG-7"
+
+
+@pytest.mark.parametrize("nothing", ["", "-1", "NoDevFiles"])
+def test_one_worker_without(monkeypatch: pytest.MonkeyPatch, nothing: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+    (slot,) = make_slots(None)
+    assert (slot.gpu, slot.num_threads) == (None, None)
+    assert slot.environment()["CUDA_VISIBLE_DEVICES"] == nothing
+
+
+def test_gpus_are_listed_without_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA H100 (UUID: GPU-2)'\n")
+    program.chmod(0o755)
+    assert visible_gpus() == ["0", "1"]
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    given = make_slots(2)[0].environment()
+    assert (given["OMP_NUM_THREADS"], given["OPENCV_FOR_THREADS_NUM"]) == ("4", "4")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert make_slots(2)[0].environment()["OMP_NUM_THREADS"] == "1", "what the user has set stays"
+
+
+def test_torch_is_told_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = make_slots(1)[0]
+    assert slot.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    assert slot.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "max_split_size_mb:64,expandable_segments:True"
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:False")
+    assert slot.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:False"
+    assert str(Path(__file__).parents[2]) in slot.environment()["PYTHONPATH"].split(os.pathsep)

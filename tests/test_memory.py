@@ -1,0 +1,42 @@
+"""Limits of memory, in processes of their own: a cap cannot be taken back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import aot
+from aot.memory import host_room_bytes, num_oom_kills
+
+
+def say(code: str) -> list[str]:
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(Path(aot.__file__).parents[1])},
+    )  # fmt: skip
+    return process.stdout.split()
+
+
+def test_room_is_what_is_left_below_the_cap() -> None:
+    before, after, error = say(
+        "import numpy as np\n"
+        "from aot.memory import cap_memory, host_room_bytes\n"
+        "cap_memory(1.0)\n"
+        "before = host_room_bytes()\n"
+        "held = np.ones(2 * 10**8, dtype=np.uint8)\n"
+        "print(before, host_room_bytes())\n"
+        "try:\n"
+        "    np.ones(10**9, dtype=np.uint8)\n"
+        "except MemoryError as error:\n"
+        "    print(type(error).__mro__[1].__name__)\n"
+    )
+    assert 0.5e9 < int(before) < 1e9
+    assert abs(int(before) - int(after) - 2e8) < 2e7
+    assert error == "MemoryError"
+
+
+def test_without_a_cap_there_is_the_machines_room() -> None:
+    total = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
+    assert 0 < host_room_bytes() <= total
+    assert num_oom_kills() >= 0
