@@ -118,8 +118,11 @@ def _objects(result: ClipResult) -> list[dict[str, Any]]:
 
 
 def _shown_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
-    """A prompt without the folders of this machine."""
-    return {**prompt, "mask": Path(prompt["mask"]).name} if "mask" in prompt else prompt
+    """A prompt without the folders of this machine, and without a mask's run lengths."""
+    mask = prompt.get("mask")
+    if mask is None:
+        return prompt
+    return {**prompt, "mask": Path(mask).name if isinstance(mask, str) else "as run lengths"}
 
 
 def _chosen_rows(num_rows: int) -> Int64Array:

@@ -14,6 +14,7 @@ import pytest
 
 from aot.clip_report import is_reported, report_clip
 from aot.errors import WriteError
+from aot.mask_images import encode_rle
 from aot.paths import RunPaths
 from aot.report import main
 from aot.reporting.index import write_report
@@ -23,7 +24,10 @@ from aot.writing.hdf5 import new_clip_file
 from tests.synthetic import moving_square, write_video
 
 FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
-ENTRY = '{objects: [{id: 1, name: "<b>square</b>", box: [8, 20, 28, 40]}, {id: 3, query_points: [[2, 5, 6]]}]}'
+ENTRY = (
+    '{objects: [{id: 1, name: "<b>square</b>", box: [8, 20, 28, 40]}, {id: 3, query_points: [[2, 5, 6]]},'
+    ' {id: 1, frame: 4, mask: {size: [64, 96], counts: "%s"}}]}'
+) % encode_rle(np.eye(64, 96, dtype=np.bool_)).counts
 
 
 @pytest.fixture(scope="module")
@@ -176,10 +180,12 @@ class TestClip:
         assert clip["times"] == pytest.approx(np.arange(8) / 10, abs=1e-3)
         charts = clip["charts"]
         assert charts["rows"] == list(range(8))
-        assert all(300 < area < 500 for area in charts["area"][0])
+        assert all(300 < area < 500 for area in charts["area"][0][:4])
+        assert charts["area"][0][4] == 64
         assert charts["area"][1] == [None] * 8
         assert len(charts["visible_share"][0]) == 8
-        assert [picture["frame"] for picture in clip["pictures"]] == [0, 2]
+        assert [picture["frame"] for picture in clip["pictures"]] == [0, 2, 4]
+        assert [prompt.get("mask") for prompt in square["prompts"]] == [None, "as run lengths"]
         assert clip["facts"]["frame_interval"] == 1
         assert "lucas_kanade" in clip["config"]
 

@@ -34,7 +34,8 @@ from aot.prompting.manifest_text import plain_entry
 from aot.prompting.masks import LiveMasks
 from aot.prompts import ObjectEntry, check_entry
 
-MOST_BODY_BYTES = 2**20
+# A clip's entry may hold masks as run lengths.
+MOST_BODY_BYTES = 8 * 2**20
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -199,7 +200,7 @@ class PromptServer:
         """Mask files are read and shown: only those that the manifest on the disk names."""
         entry, _ = self._clips.entry(clip_id)
         known = {item.mask for item in entry.objects} if entry else set()
-        if any(item.mask is not None and item.mask not in known for item in objects):
+        if any(isinstance(item.mask, str) and item.mask not in known for item in objects):
             raise HTTPException(403, "a mask file can only be named in the manifest itself")
 
 

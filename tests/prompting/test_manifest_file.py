@@ -143,6 +143,13 @@ class TestText:
         saved(people(tmp_path), "pan", entry({"id": 1, "name": name, "box": [1, 2, 3, 4]}))
         saved(people(tmp_path), f"{name}/x", NEW)
 
+    def test_masks_as_run_lengths_survive(self, tmp_path: Path) -> None:
+        rle = {"size": [4, 6], "counts": "52203"}
+        path = people(tmp_path)
+        saved(path, "pan", entry({"id": 1, "mask": rle}))
+        assert 'mask: {size: [4, 6], counts: "52203"}' in saved(path, "pot", entry({"id": 1, "mask": rle}))
+        saved(path, "pan", entry({"id": 1, "mask": rle}, {"id": 2, "box": [1, 2, 3, 4]}))
+
     def test_json_stays_json(self, tmp_path: Path) -> None:
         path = tmp_path / "prompts.json"
         path.write_text(

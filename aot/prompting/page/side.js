@@ -125,7 +125,7 @@ export function partsOf(entry) {
     const meaning = labels[index] ? "point on the object" : "point beside the object";
     parts.push({ kind: "point", index, sign: labels[index] ? "+" : "−", meaning, text: `${x}, ${y}` });
   });
-  if (entry.mask) parts.push({ kind: "mask", sign: "▦", meaning: "mask file", text: entry.mask });
+  if (entry.mask) parts.push({ kind: "mask", sign: "▦", meaning: "mask", text: typeof entry.mask === "string" ? entry.mask : "run lengths" });
   if (entry.query_points?.length) {
     const text = `${entry.query_points.length} to track`;
     parts.push({ kind: "query_points", sign: "◆", meaning: "query points", text });
