@@ -21,7 +21,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -230,8 +230,10 @@ class Guard:
         if _is_from_elsewhere(request, host):
             return PlainTextResponse("asked by another page", status_code=403)
         given, slash, _ = scope["path"].lstrip("/").partition("/")
-        if not slash or not secrets.compare_digest(given.encode(), self._token.encode()):
+        if not secrets.compare_digest(given.encode(), self._token.encode()):
             return PlainTextResponse("the address lacks the token that the terminal shows", status_code=403)
+        if not slash:
+            return RedirectResponse(f"/{self._token}/")
         size = request.headers.get("content-length", "0")
         if not size.isdecimal() or int(size) > MOST_BODY_BYTES:
             return PlainTextResponse("too large", status_code=413, headers={"Connection": "close"})

@@ -259,7 +259,9 @@ def test_zooming_in_clicks_finer(address: str, folder: Path, new_page: Callable[
     assert entry(folder, "b")[0].points[0] == pytest.approx((18, 30), abs=0.11)
 
 
-def test_what_somebody_else_changed_is_asked_about(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_what_somebody_else_changed_is_asked_about(
+    address: str, folder: Path, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]
+) -> None:
     page = Page(new_page(expected=("409",)), address)
     page.open("a")
     page.click(18, 30)
@@ -271,6 +273,7 @@ def test_what_somebody_else_changed_is_asked_about(address: str, folder: Path, n
     page.page.locator("#conflict").wait_for()
     assert "theirs" in page.page.locator("#conflict-theirs").inner_text()
     assert "60, 100" in page.page.locator("#conflict-yours").inner_text()
+    assert_accessible(page.page)
     assert manifest.read_text() == theirs
     page.page.get_by_text("Take what is on the disk").click()
     page.wait_named("theirs")
