@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := aot tests benchmarks
 
-.PHONY: setup demo check format test test-fast system system-slurm system-browser clean
+.PHONY: setup demo check format test test-fast system system-slurm system-browser screenshots clean
 
 setup: $(READY)
 
@@ -44,6 +44,9 @@ system-slurm:
 
 system-browser:
 	tests/browser/setup.sh
+
+screenshots: $(READY)
+	$(BIN)/python -m tests.browser.screenshots docs/images
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

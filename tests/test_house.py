@@ -36,15 +36,15 @@ ORDER = [
     ["aot.memory", "aot.retry", "aot.overlay_look", "aot.pages"],
     ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
-    ["aot.overlay", "aot.pictures"],
+    ["aot.overlay", "aot.pictures", "aot.clip_report"],
     ["aot.pipeline"],
     ["aot.evaluation"],
     ["aot.exporting", "aot.results", "aot.torch_dataset"],
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.prompting"],
-    ["aot.run", "aot.evaluate", "aot.export", "aot.prompt", "aot.sweep", "aot.verify", "aot.status", "aot.cancel"],
+    ["aot.reporting", "aot.prompting"],
+    [f"aot.{name}" for name in "run evaluate export prompt report sweep verify status cancel".split()],
 ]
 
 

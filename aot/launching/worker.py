@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from aot.clip_report import report_clip
 from aot.config import RunConfig
 from aot.datasets.base import Dataset
 from aot.errors import AotError, DecodeError
@@ -263,8 +264,10 @@ class Worker:
 def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None:
     if drawing == "overlay":
         draw_clip(clip, paths, config.overlay)
-    else:
+    elif drawing == "pictures":
         picture_clip(clip, paths)
+    else:
+        report_clip(paths)
 
 
 def _bad_end(error: Exception, rung: Rung) -> _BadEnd:
