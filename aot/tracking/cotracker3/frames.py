@@ -96,8 +96,8 @@ def resized(frame: Tensor, resolution: tuple[int, int]) -> Tensor:
 def scale_between(source: tuple[int, int], target: tuple[int, int]) -> NDArray[np.float32]:
     """(2,) factors for (x, y) from one size (H, W) to another; corners fall on corners."""
     (height, width), (target_height, target_width) = source, target
-    factors = [(target_width - 1) / max(width - 1, 1), (target_height - 1) / max(height - 1, 1)]
-    return np.array([factor or 1.0 for factor in factors], dtype=np.float32)
+    factors = [max(target_width - 1, 1) / max(width - 1, 1), max(target_height - 1, 1) / max(height - 1, 1)]
+    return np.array(factors, dtype=np.float32)
 
 
 def grid_points(side: int, resolution: tuple[int, int], frame: int = 0) -> Tensor:

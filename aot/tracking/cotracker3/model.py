@@ -165,7 +165,7 @@ class CoTracker3(nn.Module):
         support = self.empty_support(len(queries), plan)
         with closing(make_store(lambda: (self.pyramid(frame, plan) for frame in frames()), sizes, plan)) as store:
             for start, pyramid in store.fill():
-                take_support(support, pyramid, sizes, start, query_frames, query_xy)
+                take_support(support, pyramid, sizes, start, query_frames, query_xy, plan.query_block)
             beyond = [frame for frame in query_frames if not 0 <= frame < store.num_frames]
             if beyond:
                 raise ValueError(f"query frames {beyond[:10]} are outside the clip, expected 0..{store.num_frames - 1}")
@@ -312,12 +312,13 @@ def take_support(
     start: int,
     query_frames: list[int],
     query_xy: Tensor,
+    at_once: int,
 ) -> None:
-    """Fill in the support of the queries whose frames the pyramid shows, from frame `start` on."""
+    """Fill in the support of the queries whose frames the pyramid shows, from frame `start` on; `at_once` at a time."""
     for frame in range(len(pyramid[0])):
         here = [number for number, query_frame in enumerate(query_frames) if query_frame == start + frame]
-        if here:
-            own = torch.tensor(here, device=query_xy.device)
+        for first in range(0, len(here), at_once):
+            own = torch.tensor(here[first : first + at_once], device=query_xy.device)
             for kept, found in zip(support, sample_support(pyramid, sizes, frame, query_xy[own])):
                 kept[own] = found
 
