@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from aot.types import BoolArray, UInt8Array
+from aot.decoding.base import FrameSource
+from aot.types import BoolArray, Int64Array, UInt8Array
 
 Frames = UInt8Array | Iterable[UInt8Array]
 """(T, H, W, 3) uint8, or blocks of that form: an iterator, read once, or an iterable, which can be read again."""
@@ -60,6 +61,16 @@ class FrameReader:
 
 def _blocks_of(frames: Frames) -> Iterable[UInt8Array]:
     return _ArrayBlocks(frames) if isinstance(frames, np.ndarray) else frames
+
+
+class SourceBlocks:
+    """Some of a source's frames as blocks of RGB that can be read as often as asked."""
+
+    def __init__(self, frames: FrameSource, index: Int64Array | None = None) -> None:
+        self._frames, self._index = frames, index
+
+    def __iter__(self) -> Iterator[UInt8Array]:
+        return (block.rgb for block in self._frames.blocks(self._index))
 
 
 class _ArrayBlocks:

@@ -7,7 +7,7 @@ a query are ours.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +17,9 @@ from aot.tracking.cotracker3.features import Pyramid
 from aot.tracking.cotracker3.frames import FrameReader, Frames, grid_points, resized, scale_between, upload
 from aot.tracking.cotracker3.model import CoTracker3, Estimates, take_support
 from aot.tracking.cotracker3.plan import MemoryPlan
-from aot.tracking.cotracker3.sizes import STRIDE, SUPPORT_SIDE, level_sizes
+from aot.tracking.cotracker3.sizes import STRIDE, SUPPORT_SIDE, LateQueries, level_sizes
 from aot.tracking.cotracker3.store import Chunk
 from aot.types import Float32Array, Int64Array, Tracks, UInt8Array
-
-LateQueries = Literal["always", "join"]
-"""always: every query takes part from the first window on, as upstream's do, and so acts on the others before its
-frame has come; join: a query takes part from the first window on that holds its frame, as a stream needs."""
 
 
 class WindowResult(NamedTuple):

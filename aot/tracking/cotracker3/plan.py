@@ -130,8 +130,12 @@ class MemoryPlan:
         raise OutOfMemory(
             f"tracking {num_points} points through {length} frames at {resolution[1]}x{resolution[0]} px takes "
             f"{plan.peak_bytes(length, num_points, resolution, precision) / 1e9:.2f} GB of memory with the leanest "
-            f"plan, {free / 1e9:.2f} GB are free{plan._file_told(length, resolution, precision)}; use a larger "
-            f"frame_interval, fewer points, or tracker=cotracker3_online"
+            f"plan, {free / 1e9:.2f} GB are free{plan._file_told(length, resolution, precision)}; use "
+            + (
+                "fewer points"
+                if mode == "online"
+                else "a larger frame_interval, fewer points, or tracker=cotracker3_online"
+            )
         )
 
     def feature_bytes(self, num_frames: int, resolution: tuple[int, int], precision: Precision) -> int:
@@ -180,7 +184,7 @@ class MemoryPlan:
 
 def free_bytes(device: str) -> int:
     """Memory that can still be had: of a GPU, or of this machine within the limits of our control group."""
-    if device != "cpu":
+    if device.startswith("cuda"):
         import torch
 
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,4 +1,5 @@
-"""The network's sizes, as the released weights have them; no PyTorch, so that plans can be made without it."""
+"""The network's sizes as the released weights have them, and its options' names; no PyTorch, so that plans can be made
+and options checked without it."""
 
 from __future__ import annotations
 
@@ -6,6 +7,9 @@ from typing import Literal
 
 Mode = Literal["offline", "online"]
 Precision = Literal["fp32", "bf16", "fp16"]
+LateQueries = Literal["always", "join"]
+"""always: every query takes part from the first window on, as upstream's do, and so acts on the others before its
+frame has come; join: a query takes part from the first window on that holds its frame, as a stream needs."""
 
 BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 WINDOW_LEN: dict[Mode, int] = {"offline": 60, "online": 16}
