@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aot.errors import OutOfMemory
+from aot.memory import device_room_bytes, host_room_bytes
 from aot.tracking.cotracker3.sizes import (
     BYTES,
     CHANNELS,
@@ -117,7 +118,7 @@ class MemoryPlan:
         Raises:
             OutOfMemory: not even the leanest plan fits.
         """
-        free = free_bytes(device) if available_bytes is None else available_bytes
+        free = device_room_bytes(device) if available_bytes is None else available_bytes
         offered = cls.candidates(mode=mode, is_length_known=num_frames is not None, device=device, lean=lean)
         plans = [replace(plan, **(fixed or {})) for plan in offered]
         length = WINDOW_LEN["online"] if mode == "online" else num_frames or 0
@@ -164,7 +165,7 @@ class MemoryPlan:
     def _features_fit(self, num_frames: int, resolution: tuple[int, int], precision: Precision) -> bool:
         """Whether features that live off the device have room there."""
         if self.features == "host":
-            return self.feature_bytes(num_frames, resolution, precision) <= USABLE_SHARE * free_bytes("cpu")
+            return self.feature_bytes(num_frames, resolution, precision) <= USABLE_SHARE * host_room_bytes()
         if self.features == "file":
             return self.feature_bytes(num_frames, resolution, precision) <= self._free_on_disk()
         return True
@@ -180,53 +181,3 @@ class MemoryPlan:
             f"; its features take {size / 1e9:.2f} GB in {self.folder or tempfile.gettempdir()}, where "
             f"{self._free_on_disk() / 1e9:.2f} GB are free"
         )
-
-
-def free_bytes(device: str) -> int:
-    """Memory that can still be had: of a GPU, or of this machine within the limits of our control group."""
-    if device.startswith("cuda"):
-        import torch
-
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + unused
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
-    return min([free, *_control_group_room()])
-
-
-def _control_group_room() -> list[int]:
-    """What is left below the memory limit of each control group that we are in."""
-    rooms = []
-    for line in _text("/proc/self/cgroup").splitlines():
-        number, controllers, name = line.split(":", 2)
-        version_2 = number == "0" and not controllers
-        if not version_2 and "memory" not in controllers.split(","):
-            continue
-        root = Path("/sys/fs/cgroup") if version_2 else Path("/sys/fs/cgroup/memory")
-        limit_name, usage_name = (
-            ("memory.max", "memory.current") if version_2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        )
-        folder = root / name.lstrip("/")
-        for group in (folder, *folder.parents):
-            limit, usage = _text(group / limit_name), _text(group / usage_name)
-            if limit.isdigit() and usage.isdigit():
-                rooms.append(max(0, int(limit) - int(usage) + _evictable(group)))
-            if group == root:
-                break
-    return rooms
-
-
-def _evictable(group: Path) -> int:
-    """Bytes of cached files that count as used but are given back on demand."""
-    for line in _text(group / "memory.stat").splitlines():
-        name, _, value = line.partition(" ")
-        if name in ("inactive_file", "total_inactive_file"):
-            return int(value)
-    return 0
-
-
-def _text(path: Path | str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
