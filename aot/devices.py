@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from aot.errors import ConfigError
+from aot.errors import ConfigError, OutOfMemory
 
 if TYPE_CHECKING:
     import torch
 
 DeviceOption = Literal["auto", "cpu", "cuda", "mps"]
 """auto takes CUDA, then MPS, then the CPU."""
+
+# The CPU's allocator and Metal's have no exception of their own.
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 
 
 def choose_device(chosen: DeviceOption, *, option: str) -> torch.device:
@@ -56,3 +60,23 @@ def devices_of(parts: Mapping[str, object]) -> str:
     if len(set(names.values())) == 1:
         return next(iter(names.values()))
     return ", ".join(f"{role} {name}" for role, name in names.items())
+
+
+@contextmanager
+def torch_memory_errors(model: str, advice: str) -> Iterator[None]:
+    """Map what torch raises where memory ends.
+
+    Args:
+        model: what ran out of memory, as a message names it.
+        advice: what to do next.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        raise OutOfMemory(f"out of device memory in {model}: {exc}; {advice}") from exc
+    except RuntimeError as exc:
+        if not any(text in str(exc) for text in _OUT_OF_MEMORY):
+            raise
+        raise OutOfMemory(f"out of memory in {model}: {exc}; {advice}") from exc

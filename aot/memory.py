@@ -9,7 +9,12 @@ from pathlib import Path
 
 def room_bytes(part: object) -> int:
     """Memory that a part can still get on the device it runs on; see `aot.devices` for how it says which."""
-    if str(getattr(part, "device_name", "cpu")).startswith("cuda"):
+    return device_room_bytes(str(getattr(part, "device_name", "cpu")))
+
+
+def device_room_bytes(device: str) -> int:
+    """Memory that this process can still get on a device, named as torch or a result names it."""
+    if device.startswith("cuda"):
         import torch
 
         free, _ = torch.cuda.mem_get_info()

@@ -78,7 +78,8 @@ def compare(options: argparse.Namespace) -> None:
         options.checkpoint = save_random_weights(options.folder / "random.pt", options.size, options.image_size)
     print(f"{options.size} at {options.image_size} px, {options.objects} objects, source {WIDTH}x{HEIGHT}")
     print(
-        f"{'frames':>6}  {'':24}{'s/frame':>9}{'peak MB':>9}{'max |Δ|':>10}{'mean |Δ|':>10}{'flipped':>10}  seen or not"
+        f"{'frames':>6}  {'':24}{'s/frame':>9}{'peak MB':>9}{'max |Δ|':>10}{'mean |Δ|':>10}{'mean |x|':>10}"
+        f"{'flipped':>10}  seen or not"
     )
     peaks: dict[str, list[float]] = {run: [] for run in RUNS}
     for num_frames in sorted(options.frames):
@@ -190,7 +191,7 @@ def ours(
 
 
 def differences(folder: Path, one: tuple[str, list[Key]], other: tuple[str, list[Key]], chosen: list[Key]) -> str:
-    """How far the logits of two runs, each a name and its keys, lie apart on the chosen masks."""
+    """How far the logits x of two runs, each a name and its keys, lie apart on the chosen masks."""
     first, second = (
         np.memmap(logits_file(folder, run), np.float32, "r", shape=(len(keys), HEIGHT, WIDTH))
         for run, keys in (one, other)
@@ -198,7 +199,7 @@ def differences(folder: Path, one: tuple[str, list[Key]], other: tuple[str, list
     rows, other_rows = ({tuple(key): row for row, key in enumerate(keys)} for _, keys in (one, other))
     if set(rows) != set(other_rows):
         sys.exit(f"{one[0]} and {other[0]} gave masks of other frames or objects")
-    largest, means, flipped, seen_differs = 0.0, [], [], 0
+    largest, means, sizes, flipped, seen_differs = 0.0, [], [], [], 0
     for key in {tuple(key) for key in chosen}:
         a, b = first[rows[key]], second[other_rows[key]]
         flipped.append(float(((a > 0) != (b > 0)).mean()))
@@ -206,9 +207,10 @@ def differences(folder: Path, one: tuple[str, list[Key]], other: tuple[str, list
         if a.max() > NO_OBJECT and b.max() > NO_OBJECT:
             apart = np.abs(a - b)
             largest = max(largest, float(apart.max()))
-            means.append(float(apart.mean()))
-    mean = float(np.mean(means)) if means else 0.0
-    return f"{largest:10.2g}{mean:10.2g}{np.mean(flipped):10.3%}  {seen_differs} of {len(flipped)}"
+            means.append(apart.mean())
+            sizes.append(np.abs(b).mean())
+    mean, size = (float(np.mean(values)) if values else 0.0 for values in (means, sizes))
+    return f"{largest:10.2g}{mean:10.2g}{size:10.2g}{np.mean(flipped):10.3%}  {seen_differs} of {len(flipped)}"
 
 
 def logits_file(folder: Path, run: str) -> Path:

@@ -7,9 +7,9 @@
 Every run is a process of its own; the engines take turns within a round, so that a machine that slows down slows
 all of them. All get the same made-up weights, the same frames of 512x384 and the same queries. N counts the 36 points
 that both predictors add for support. Memory is the peak above what the process held when frames and model were ready,
-upstream's float copy of the frames included in what it held; `CPU s` is processor time of all threads: with
---threads 1 it tells more than the clock where others compute on the same machine. The upstream package (CC-BY-NC 4.0) is imported if it is installed, else unpacked from a wheel
-that carries a copy, into a temporary folder.
+upstream's float copy of the frames included. `CPU s` is processor time of all threads: with --threads 1 it tells more
+than the clock where others compute on the same machine. The upstream package (CC-BY-NC 4.0) is imported if it is
+installed, else unpacked from a wheel that carries a copy, into a temporary folder.
 
 Engines: upstream, and fp32, bf16, fp16 of ours, each with `-lean` for the plan of the OOM ladder's second rung and
 with `-compile` for torch.compile; `online-` in front takes the online predictor.
@@ -87,13 +87,13 @@ def print_comparison(options: argparse.Namespace, folder: Path) -> None:
     first = options.engines[0]
     expected = np.load(folder / f"{first}.npy")
     print(
-        f"T={options.frames} N={options.points} {WIDTH}x{HEIGHT}, {options.iters} refinements, {options.threads} threads"
+        f"T={options.frames} N={options.points} {WIDTH}x{HEIGHT}, {options.iters} refinements, "
+        f"{options.threads} threads; ratios and differences to {first}; medians of {options.rounds} rounds"
     )
-    print(f"ratios and differences to {first}; medians of {options.rounds} rounds")
     print(
         f"{'engine':16}{'s':>9}{'ratio':>8}{'CPU s':>9}{'ratio':>8}{'GB':>8}{'ratio':>8}{'max px':>10}{'median px':>11}"
     )
-    for engine, results in runs.items():
+    for engine in runs:
         columns = f"{engine:16}"
         for key, width in (("seconds", 9), ("cpu_seconds", 9), ("peak_bytes", 8)):
             value, base = (median(result[key] for result in runs[name]) for name in (engine, first))
@@ -178,9 +178,9 @@ def our_tracker(frames: np.ndarray, queries: np.ndarray, engine: str, num_iters:
     words = engine.split("-")
     precision: Any = next(word for word in words if word in ("fp32", "bf16", "fp16"))
     mode: Any = "online" if "online" in words else "offline"
-    model = load_model(golden_weights(mode=mode), mode=mode, device=device, precision=precision)
-    if "compile" in words:
-        model.compile_parts()
+    model = load_model(
+        golden_weights(mode=mode), mode=mode, device=device, precision=precision, compile="compile" in words
+    )
     predict: Any = track_online if mode == "online" else track_offline
     plan = model.choose_plan(
         len(frames) if mode == "offline" else model.window_len, len(queries) + NUM_SUPPORT, lean="lean" in words

@@ -1,9 +1,9 @@
-"""What holds for all tests: where everything is required, nothing skips unnoticed."""
+"""What holds for all tests: where everything is required, nothing skips unnoticed; small models take one thread."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -24,3 +24,14 @@ def pytest_runtest_makereport(
             report.outcome = "failed"
             report.longrepr = f"skipped although AOT_REQUIRE_ALL=1: {reason}"
     return report
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Pictures this small gain nothing from threads, and threads that wait for each other lose much."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

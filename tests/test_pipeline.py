@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_drawings_of_a_video_that_is_gone_name_their_stage(tmp_path: Path, video
     clip = Clip("square", video, (BOX,))
     paths = RunPaths(tmp_path).clip("square")
     process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
-    for draw, stage in ((draw_clip, "overlay"), (picture_clip, "pictures")):
+    for draw, stage in ((partial(draw_clip, look=OverlayLook()), "overlay"), (picture_clip, "pictures")):
         with pytest.raises(DecodeError, match=r"gone\.mp4") as caught:
             draw(replace(clip, source=tmp_path / "gone.mp4"), paths)
         assert (caught.value.clip_id, caught.value.stage) == ("square", stage)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+
 from aot.decoding.base import FrameSource
-from aot.types import QueryPoints, Tracks
+from aot.errors import TrackingError
+from aot.types import Int64Array, QueryPoints, Tracks
 
 
 class Tracker(Protocol):
@@ -38,3 +41,15 @@ class Tracker(Protocol):
             lean: as for `track`.
         """
         ...
+
+
+def query_rows(frames: FrameSource, queries: QueryPoints) -> Int64Array:
+    """Row of every query's frame among the kept ones.
+
+    Raises:
+        TrackingError: a query's frame is not among them.
+    """
+    try:
+        return frames.rows(queries.txy[:, 0].astype(np.int64))
+    except KeyError as exc:
+        raise TrackingError(f"a query's frame is not kept: {exc.args[0]}; keep the query frames") from exc

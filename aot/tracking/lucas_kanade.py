@@ -30,6 +30,7 @@ from annotated_types import Ge, Gt
 
 from aot.decoding.base import BACKWARD_BYTES, FrameSource
 from aot.errors import OutOfMemory, TrackingError
+from aot.tracking.base import query_rows
 from aot.types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, QueryPoints, Tracks, UInt8Array
 
 # A point is visible, and not lost, from this probability on.
@@ -108,7 +109,7 @@ class LucasKanadeTracker:
             TrackingError: a query's frame is not among the kept ones, or OpenCV refused.
             OutOfMemory: OpenCV got no memory.
         """
-        rows = _query_rows(frames, queries)
+        rows = query_rows(frames, queries)
         tracks = _empty_tracks(len(frames.index), len(queries))
         if len(queries):
             last = len(frames.index) - 1
@@ -248,14 +249,6 @@ def _lucas_kanade(old: UInt8Array, new: UInt8Array, start: Float32Array, options
         old, new, start, np.empty_like(start), winSize=window, maxLevel=options.pyramid_levels
     )
     return np.asarray(end, dtype=np.float32)
-
-
-def _query_rows(frames: FrameSource, queries: QueryPoints) -> Int64Array:
-    """Row of every query's frame."""
-    try:
-        return frames.rows(queries.txy[:, 0].astype(np.int64))
-    except KeyError as exc:
-        raise TrackingError(f"a query's frame is not kept: {exc.args[0]}; keep the query frames") from exc
 
 
 def _empty_tracks(num_rows: int, num_points: int) -> Tracks:

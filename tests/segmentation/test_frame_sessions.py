@@ -15,7 +15,6 @@ from aot.segmentation.none import NoSegmenter
 from aot.segmentation.sam2 import Sam2Segmenter
 from aot.types import MaskBlock, Prompt
 from tests.fakes import ArraySource
-from tests.segmentation.sam2_models import save_random_weights
 from tests.synthetic import moving_square
 
 RGB = moving_square(3)
@@ -26,10 +25,11 @@ GIVEN[10:30, 40:60] = True
 
 
 @pytest.fixture(scope="module", params=["grabcut", "sam2"])
-def segmenter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def segmenter(request: pytest.FixtureRequest) -> Any:
     if request.param == "grabcut":
         return GrabCutSegmenter(propagate=False)
-    weights = save_random_weights(tmp_path_factory.mktemp("weights") / "random.pt")
+    request.getfixturevalue("one_thread")
+    weights = request.getfixturevalue("weights")
     return Sam2Segmenter(size="tiny", checkpoint=weights, image_size=128, propagate=False)
 
 
@@ -64,8 +64,9 @@ def test_a_prompt_that_finds_nothing_is_an_empty_mask() -> None:
     assert (block.masks.any(), block.score[0, 0]) == (False, 0.0)
 
 
-def test_sam2_encodes_a_frame_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    segmenter = Sam2Segmenter(size="tiny", checkpoint=save_random_weights(tmp_path / "random.pt"), image_size=128)
+@pytest.mark.usefixtures("one_thread")
+def test_sam2_encodes_a_frame_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=128)
     session = segmenter.open_frame(RGB[1])
     encoded: list[int] = []
     model = segmenter._loaded()

@@ -35,9 +35,10 @@ _TF32_CAPABILITY = 8
 _MASK_SCALE, _MASK_BIAS = 20.0, -10.0
 # The image predictor takes mask logits at a quarter of the model's image size.
 _LOGITS_STRIDE = 4
-_OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 # The strides of the encoder's three feature maps.
 _FEATURE_STRIDES = (4, 8, 16)
+# How the CPU's and Metal's allocators tell that memory ran out; their errors have no type of their own.
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 
 
 class Sam2Segmenter:
@@ -85,10 +86,12 @@ class Sam2Segmenter:
 
     @property
     def weights(self) -> tuple[Weights, ...]:
+        """As results record them."""
         return (identify(self.checkpoint),)
 
     @property
     def device_name(self) -> str:
+        """As results record it."""
         return describe_device(choose_device(self.device, option="segmenter.device"))
 
     def segment(
@@ -301,7 +304,6 @@ def _memory_errors() -> Iterator[None]:
             f"out of device memory in SAM 2: {exc}; use a smaller segmenter.size, or fewer objects a clip"
         ) from exc
     except RuntimeError as exc:
-        # The CPU's allocator and Metal's have no type of their own.
         if not any(text in str(exc) for text in _OUT_OF_MEMORY):
             raise
         raise OutOfMemory(f"out of memory in SAM 2: {exc}; use a smaller segmenter.size") from exc

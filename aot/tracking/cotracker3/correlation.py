@@ -12,12 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aot.tracking.cotracker3.features import CHANNELS, Pyramid
-
-RADIUS = 3
-SIDE = 2 * RADIUS + 1
-PATCH = SIDE * SIDE
-TAPS = SIDE + 1
+from aot.tracking.cotracker3.features import Pyramid
+from aot.tracking.cotracker3.sizes import CHANNELS, PATCH, RADIUS, TAPS
 
 Support = tuple[Tensor, ...]
 """One tensor a level: (N, CHANNELS, PATCH), the patch around each query in its own frame; x outer, y inner."""
@@ -34,12 +30,11 @@ def gather(level: Tensor, size: tuple[int, int], xy: Tensor) -> tuple[Tensor, Te
         (N, F, TAPS, TAPS, C), x outer, y inner; and (N, F, 2) the fractions to blend with.
     """
     height, width = size
-    # Further out than this every tap is the border's, and integers might overflow.
-    last = xy.new_tensor([width - 1, height - 1])
-    xy = torch.minimum(xy.clamp_min(-(TAPS + 1.0)), last + (TAPS + 1.0))
+    # Further out than a patch every tap is the border's; without a bound the integers might overflow.
+    xy = torch.stack([xy[..., 0].clamp(-TAPS, width + TAPS), xy[..., 1].clamp(-TAPS, height + TAPS)], dim=-1)
     floor = xy.floor()
-    offsets = torch.arange(-RADIUS, RADIUS + 2, device=xy.device)
     whole = floor.long()
+    offsets = torch.arange(-RADIUS, RADIUS + 2, device=xy.device)
     x = (whole[..., 0, None] + offsets).clamp_(0, width - 1)
     y = (whole[..., 1, None] + offsets).clamp_(0, height - 1)
     y = y * width + torch.arange(level.shape[0], device=xy.device)[:, None] * (height * width)

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-NUM_FREQUENCIES = 10
-MOTION_SIZE = 4 * (1 + 2 * NUM_FREQUENCIES)
-TOKEN_SIZE = 2 + 1024 + MOTION_SIZE
+from aot.tracking.cotracker3.sizes import NUM_FREQUENCIES, TOKEN_SIZE
 
 
 def motion_embedding(xy: Tensor, size: Tensor) -> Tensor:

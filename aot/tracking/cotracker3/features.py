@@ -10,19 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aot.tracking.cotracker3.layers import linear
-
-STRIDE = 4
-CHANNELS = 128
-NUM_LEVELS = 4
+from aot.tracking.cotracker3.sizes import CHANNELS, NUM_LEVELS, STRIDE
 
 Pyramid = tuple[Tensor, ...]
 """One tensor a level, finest first: (F, h·w, CHANNELS) for F frames, rows of pixels."""
-
-
-def level_sizes(resolution: tuple[int, int]) -> list[tuple[int, int]]:
-    """(h, w) of every level for frames of `resolution` (H, W)."""
-    height, width = resolution[0] // STRIDE, resolution[1] // STRIDE
-    return [(height >> level, width >> level) for level in range(NUM_LEVELS)]
 
 
 def _instance_norm(x: Tensor) -> Tensor:
@@ -39,11 +30,15 @@ class _ResidualBlock(nn.Module):
         self.downsample = nn.Sequential(nn.Conv2d(num_in, num_out, 1, stride=stride)) if stride != 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _instance_norm(self.conv1(x)).relu_()
+        y: Tensor = _instance_norm(self.conv1(x)).relu_()
         y = _instance_norm(self.conv2(y)).relu_()
         if self.downsample is not None:
             x = _instance_norm(self.downsample(x))
         return y.add_(x).relu_()
+
+
+def _stage(num_in: int, num_out: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(_ResidualBlock(num_in, num_out, stride), _ResidualBlock(num_out, num_out, 1))
 
 
 class FeatureNet(nn.Module):
@@ -52,10 +47,10 @@ class FeatureNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
-        stages = [(64, 64, 1), (64, 96, 2), (96, 128, 2), (128, 128, 2)]
-        for number, (num_in, num_out, stride) in enumerate(stages, start=1):
-            blocks = (_ResidualBlock(num_in, num_out, stride), _ResidualBlock(num_out, num_out, 1))
-            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+        self.layer1 = _stage(64, 64, 1)
+        self.layer2 = _stage(64, 96, 2)
+        self.layer3 = _stage(96, 128, 2)
+        self.layer4 = _stage(128, 128, 2)
         self.conv2 = nn.Conv2d(64 + 96 + 128 + 128, 2 * CHANNELS, 3, padding=1)
         self.conv3 = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
 
@@ -63,7 +58,7 @@ class FeatureNet(nn.Module):
         """Features of one frame.
 
         Args:
-            frame: (1, 3, H, W), values 0..255.
+            frame: (1, 3, H, W), values 0..255; at least MIN_SIDE_PX a side.
         Returns:
             (H/4, W/4, CHANNELS) float32, each pixel's vector of length 1.
         """
@@ -79,7 +74,8 @@ class FeatureNet(nn.Module):
         x = _instance_norm(self.conv2(x)).relu_()
         pixels = x[0].permute(1, 2, 0)  # as they lie in memory; a 1x1 convolution is a linear layer of each
         pixels = linear(pixels, self.conv3.weight[:, :, 0, 0], self.conv3.bias).float()
-        return pixels / pixels.square().sum(dim=-1, keepdim=True).clamp_min(1e-12).sqrt()
+        length = pixels.square().sum(dim=-1, keepdim=True).clamp_min(1e-12).sqrt()
+        return pixels / length
 
     def pyramid(self, frame: Tensor, dtype: torch.dtype) -> Pyramid:
         """Features of one frame (1, 3, H, W) at every level, each level the mean of 2x2 of the one above."""

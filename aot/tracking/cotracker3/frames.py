@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from aot.types import BoolArray, UInt8Array
+from aot.decoding.base import FrameSource
+from aot.types import BoolArray, Int64Array, UInt8Array
 
-Frames = Any
+Frames = UInt8Array | Iterable[UInt8Array]
 """(T, H, W, 3) uint8, or blocks of that form: an iterator, read once, or an iterable, which can be read again."""
 
 # An array is read in blocks of this many frames, as a stream would come.
 ARRAY_BLOCK = 8
-SUPPORT_SIDE = 6
 # The grid keeps this share of the width from the border.
 MARGIN_SHARE = 64
 
@@ -34,7 +33,7 @@ class FrameReader:
 
     def __init__(self, frames: Frames, resolution: tuple[int, int], device: torch.device) -> None:
         self._resolution, self._device = resolution, device
-        self.num_frames = len(frames) if hasattr(frames, "shape") else None
+        self.num_frames = len(frames) if isinstance(frames, np.ndarray) else None
         blocks = _blocks_of(frames)
         self.can_be_read_again = iter(blocks) is not blocks
         first_pass = iter(blocks)
@@ -43,7 +42,8 @@ class FrameReader:
             raise ValueError("frames: got none, expected at least one")
         self._check(first)
         self.size = (first.shape[1], first.shape[2])
-        self._blocks, self._begun = blocks, chain([first], first_pass)
+        self._blocks: Iterable[UInt8Array] = blocks
+        self._begun: Iterator[UInt8Array] = chain([first], first_pass)
 
     def __call__(self) -> Iterator[Tensor]:
         """Every frame as (1, 3, h, w) float32 on the device, values 0..255."""
@@ -60,7 +60,17 @@ class FrameReader:
 
 
 def _blocks_of(frames: Frames) -> Iterable[UInt8Array]:
-    return _ArrayBlocks(frames) if hasattr(frames, "shape") else frames
+    return _ArrayBlocks(frames) if isinstance(frames, np.ndarray) else frames
+
+
+class SourceBlocks:
+    """Some of a source's frames as blocks of RGB that can be read as often as asked."""
+
+    def __init__(self, frames: FrameSource, index: Int64Array | None = None) -> None:
+        self._frames, self._index = frames, index
+
+    def __iter__(self) -> Iterator[UInt8Array]:
+        return (block.rgb for block in self._frames.blocks(self._index))
 
 
 class _ArrayBlocks:
@@ -86,8 +96,8 @@ def resized(frame: Tensor, resolution: tuple[int, int]) -> Tensor:
 def scale_between(source: tuple[int, int], target: tuple[int, int]) -> NDArray[np.float32]:
     """(2,) factors for (x, y) from one size (H, W) to another; corners fall on corners."""
     (height, width), (target_height, target_width) = source, target
-    factors = [(target_width - 1) / max(width - 1, 1), (target_height - 1) / max(height - 1, 1)]
-    return np.array([factor or 1.0 for factor in factors], dtype=np.float32)
+    factors = [max(target_width - 1, 1) / max(width - 1, 1), max(target_height - 1, 1) / max(height - 1, 1)]
+    return np.array(factors, dtype=np.float32)
 
 
 def grid_points(side: int, resolution: tuple[int, int], frame: int = 0) -> Tensor:

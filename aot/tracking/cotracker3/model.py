@@ -6,27 +6,44 @@ Source: CoTracker3 (arXiv:2410.11831). Keys and shapes are those of the released
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from pickle import UnpicklingError
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from aot.errors import ConfigError
-from aot.tracking.cotracker3.correlation import PATCH, Support, correlate, sample_support
-from aot.tracking.cotracker3.embeddings import MOTION_SIZE, motion_embedding, time_embedding, time_table
-from aot.tracking.cotracker3.features import CHANNELS, NUM_LEVELS, STRIDE, FeatureNet, Pyramid, level_sizes
+from aot.tracking.cotracker3.correlation import Support, correlate, sample_support
+from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
+from aot.tracking.cotracker3.features import FeatureNet, Pyramid
 from aot.tracking.cotracker3.layers import Linear, linear, linear_gelu
-from aot.tracking.cotracker3.plan import DTYPES, MemoryPlan, Precision
-from aot.tracking.cotracker3.store import Chunk, make_store
-from aot.tracking.cotracker3.transformer import HIDDEN, UpdateTransformer
+from aot.tracking.cotracker3.plan import MemoryPlan
+from aot.tracking.cotracker3.sizes import (
+    CHANNELS,
+    CORRELATION_SIZE,
+    HIDDEN,
+    MIN_SIDE_PX,
+    MOTION_SIZE,
+    NUM_LEVELS,
+    PATCH,
+    RESOLUTION,
+    STRIDE,
+    WINDOW_LEN,
+    Mode,
+    Precision,
+    level_sizes,
+)
+from aot.tracking.cotracker3.store import Chunk, FeatureStore, make_store
+from aot.tracking.cotracker3.transformer import UpdateTransformer
 
-Mode = Literal["offline", "online"]
-WINDOW_LEN: dict[str, int] = {"offline": 60, "online": 16}
-RESOLUTION = (384, 512)
-CORRELATION_SIZE = 256
+# Characters of what PyTorch says.
+MAX_MESSAGE = 600
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -57,10 +74,16 @@ class CoTracker3(nn.Module):
     def __init__(self, *, mode: Mode, window_len: int, resolution: tuple[int, int], precision: Precision) -> None:
         super().__init__()
         self.mode, self.window_len, self.resolution, self.precision = mode, window_len, resolution, precision
+        self.time_emb: Tensor
         self.register_buffer("time_emb", time_table(window_len))
         self.fnet = FeatureNet()
         self.updateformer = UpdateTransformer()
         self.corr_mlp = _CorrelationMLP()
+        # Filled in by `fold`.
+        self.correlation_weight: Tensor
+        self.state_weight: Tensor
+        self.time_weight: Tensor
+        self.token_bias: Tensor
 
     @property
     def device(self) -> torch.device:
@@ -82,34 +105,44 @@ class CoTracker3(nn.Module):
             coords (T, N, 2) px, visibility (T, N), confidence (T, N) in 0..1.
         """
         video, queries = torch.as_tensor(video), torch.as_tensor(queries, dtype=torch.float32)
-        clip = self.read_clip(
-            lambda: (frame[None].to(self.device, torch.float32) for frame in video),
-            queries,
-            resolution=(video.shape[2], video.shape[3]),
-            plan=plan or self.choose_plan(len(video), len(queries), resolution=(video.shape[2], video.shape[3])),
-        )
-        with clip:
+        resolution = (video.shape[2], video.shape[3])
+        _check_resolution(resolution)
+
+        def frames() -> Iterator[Tensor]:
+            return (frame[None].to(self.device, torch.float32) for frame in video)
+
+        plan = plan or self.choose_plan(len(video), len(queries), resolution=resolution)
+        with self.read_clip(frames, queries, resolution=resolution, plan=plan) as clip:
             estimates = clip.track(num_iters)
         visibility, confidence = estimates.logits.sigmoid().permute(2, 1, 0)
         return estimates.xy.transpose(0, 1) * STRIDE, visibility, confidence
 
     def choose_plan(
-        self, num_frames: int | None, num_points: int, *, resolution: tuple[int, int] | None = None, lean: bool = False
+        self,
+        num_frames: int | None,
+        num_points: int,
+        *,
+        resolution: tuple[int, int] | None = None,
+        lean: bool = False,
+        fixed: Mapping[str, Any] | None = None,
     ) -> MemoryPlan:
-        """The fastest plan that fits into the memory that is there.
+        """The fastest plan that fits into the memory that is there; see `MemoryPlan.choose`.
 
         Raises:
             OutOfMemory: none does.
         """
         return MemoryPlan.choose(
+            mode=self.mode,
             num_frames=num_frames,
             num_points=num_points,
             resolution=resolution or self.resolution,
             precision=self.precision,
-            device=self.device,
+            device=str(self.device),
             lean=lean,
+            fixed=fixed,
         )
 
+    @contextmanager
     def read_clip(
         self,
         frames: Callable[[], Iterator[Tensor]],
@@ -117,15 +150,33 @@ class CoTracker3(nn.Module):
         *,
         resolution: tuple[int, int],
         plan: MemoryPlan,
-    ) -> ClipFeatures:
-        """Compute the features of a clip, one frame at a time, and the queries' support.
+    ) -> Iterator[ClipFeatures]:
+        """Compute the features of a clip, one frame at a time, and the queries' support; let go of them at the end.
 
         Args:
             frames: gives an iterator of (1, 3, H, W) frames, values 0..255, on the device.
             queries: (N, 3): frame, x, y in model px.
             resolution: (H, W).
+            plan: what is held at once.
         """
-        return ClipFeatures(self, frames, queries, resolution, plan)
+        sizes = level_sizes(resolution)
+        query_frames = queries[:, 0].long().tolist()
+        query_xy = queries[:, 1:].to(self.device) / STRIDE
+        support = self.empty_support(len(queries), plan)
+        with closing(make_store(lambda: (self.pyramid(frame, plan) for frame in frames()), sizes, plan)) as store:
+            for start, pyramid in store.fill():
+                take_support(support, pyramid, sizes, start, query_frames, query_xy, plan.query_block)
+            beyond = [frame for frame in query_frames if not 0 <= frame < store.num_frames]
+            if beyond:
+                raise ValueError(f"query frames {beyond[:10]} are outside the clip, expected 0..{store.num_frames - 1}")
+            yield ClipFeatures(self, store, support, query_xy, resolution, plan)
+
+    def empty_support(self, num_points: int, plan: MemoryPlan) -> Support:
+        """Support of points that no frame has been seen of: all zero."""
+        dtype = DTYPES[plan.dtype or self.precision]
+        return tuple(
+            torch.zeros(num_points, CHANNELS, PATCH, dtype=dtype, device=self.device) for _ in range(NUM_LEVELS)
+        )
 
     def pyramid(self, frame: Tensor, plan: MemoryPlan) -> Pyramid:
         """Features of one frame (1, 3, H, W), values 0..255."""
@@ -154,9 +205,9 @@ class CoTracker3(nn.Module):
         num_points, num_frames = estimates.xy.shape[:2]
         tokens = estimates.xy.new_empty(num_points, num_frames, HIDDEN)
         time = time_embedding(self.time_emb, num_frames)[0]
-        time = linear(time, self.input_weight, self.token_bias)
+        time = linear(time, self.time_weight, self.token_bias)
         size = estimates.xy.new_tensor([resolution[1] / STRIDE, resolution[0] / STRIDE])
-        for _ in range(num_iters):
+        for _ in range(num_iters):  # without a wait for the GPU
             for start, pyramid in chunks():
                 stop = start + len(pyramid[0])
                 rows = slice(num_frames - stop, num_frames - start) if reverse else slice(start, stop)
@@ -193,6 +244,18 @@ class CoTracker3(nn.Module):
             state = torch.cat([estimates.logits[points], motion], dim=-1)
             tokens[points] += linear(state, self.state_weight).add_(time)
 
+    def compile_parts(self) -> None:
+        """Let torch.compile make kernels of the networks on first use."""
+        self.fnet.compile()
+        for blocks in (
+            self.updateformer.time_blocks,
+            self.updateformer.space_virtual2point_blocks,
+            self.updateformer.space_virtual_blocks,
+            self.updateformer.space_point2virtual_blocks,
+        ):
+            for block in blocks:
+                block.compile(dynamic=True)
+
     def fold(self) -> None:
         """Join layers that follow each other without anything in between, once, after the weights are loaded.
 
@@ -201,65 +264,45 @@ class CoTracker3(nn.Module):
         """
         first, second = self.updateformer.input_transform, self.corr_mlp.fc2
         weight = first.weight.double()
-        parts = weight.split([2, *[CORRELATION_SIZE] * NUM_LEVELS, MOTION_SIZE], dim=1)
+        parts = torch.split(weight, [2, *[CORRELATION_SIZE] * NUM_LEVELS, MOTION_SIZE], dim=1)
         estimate, correlations, motion = parts[0], parts[1:-1], parts[-1]
         correlation_weight = torch.cat([part @ second.weight.double() for part in correlations], dim=1)
         token_bias = first.bias.double() + sum(part @ second.bias.double() for part in correlations)
         self.register_buffer("correlation_weight", correlation_weight.to(DTYPES[self.precision]), persistent=False)
         self.register_buffer("state_weight", torch.cat([estimate, motion], dim=1).float(), persistent=False)
-        self.register_buffer("input_weight", weight.float(), persistent=False)
+        self.register_buffer("time_weight", weight.float(), persistent=False)
         self.register_buffer("token_bias", token_bias.float(), persistent=False)
 
 
+@dataclass(frozen=True)
 class ClipFeatures:
     """The features of one clip and the support of its queries: all that refining needs of the frames."""
 
-    def __init__(
-        self,
-        model: CoTracker3,
-        frames: Callable[[], Iterator[Tensor]],
-        queries: Tensor,
-        resolution: tuple[int, int],
-        plan: MemoryPlan,
-    ) -> None:
-        self._model, self._resolution, self._plan = model, resolution, plan
-        sizes = level_sizes(resolution)
-        self._store = make_store(lambda: (model.pyramid(frame, plan) for frame in frames()), sizes, plan)
-        query_frames = queries[:, 0].long().tolist()
-        self._query_xy = queries[:, 1:].to(model.device) / STRIDE
-        self.support = empty_support(len(queries), DTYPES[plan.dtype or model.precision], model.device)
-        for start, pyramid in self._store.fill():
-            take_support(self.support, pyramid, sizes, start, query_frames, self._query_xy)
-        self.num_frames = self._store.num_frames
-        beyond = [frame for frame in query_frames if not 0 <= frame < self.num_frames]
-        if beyond:
-            self._store.close()
-            raise ValueError(f"query frames {beyond[:10]} are outside the clip, expected 0..{self.num_frames - 1}")
+    model: CoTracker3
+    store: FeatureStore
+    support: Support
+    query_xy: Tensor
+    """(N, 2) in pixels of the finest features."""
+    resolution: tuple[int, int]
+    plan: MemoryPlan
+
+    @property
+    def num_frames(self) -> int:
+        return self.store.num_frames
 
     def track(self, num_iters: int, reverse: bool = False) -> Estimates:
         """Estimates of all points in all frames; `reverse`: as if the clip were played backwards, and in that order."""
-        estimates = Estimates.still(self._query_xy, self.num_frames)
-        self._model.refine(
+        estimates = Estimates.still(self.query_xy, self.num_frames)
+        self.model.refine(
             estimates,
-            self._store.chunks,
+            self.store.chunks,
             self.support,
-            resolution=self._resolution,
+            resolution=self.resolution,
             num_iters=num_iters,
-            plan=self._plan,
+            plan=self.plan,
             reverse=reverse,
         )
         return estimates
-
-    def __enter__(self) -> ClipFeatures:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._store.close()
-
-
-def empty_support(num_points: int, dtype: torch.dtype, device: torch.device) -> Support:
-    """Support of points that no frame has been seen of: all zero."""
-    return tuple(torch.zeros(num_points, CHANNELS, PATCH, dtype=dtype, device=device) for _ in range(NUM_LEVELS))
 
 
 def take_support(
@@ -269,12 +312,13 @@ def take_support(
     start: int,
     query_frames: list[int],
     query_xy: Tensor,
+    at_once: int,
 ) -> None:
-    """Fill in the support of the queries whose frames the pyramid shows, from frame `start` on."""
+    """Fill in the support of the queries whose frames the pyramid shows, from frame `start` on; `at_once` at a time."""
     for frame in range(len(pyramid[0])):
         here = [number for number, query_frame in enumerate(query_frames) if query_frame == start + frame]
-        if here:
-            own = torch.tensor(here, device=query_xy.device)
+        for first in range(0, len(here), at_once):
+            own = torch.tensor(here[first : first + at_once], device=query_xy.device)
             for kept, found in zip(support, sample_support(pyramid, sizes, frame, query_xy[own])):
                 kept[own] = found
 
@@ -287,6 +331,7 @@ def load_model(
     resolution: tuple[int, int] = RESOLUTION,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
+    compile: bool = False,
 ) -> CoTracker3:
     """Make the network and fill it with released weights.
 
@@ -295,20 +340,24 @@ def load_model(
         mode: which of the two released models it is.
         window_len: frames that the time embedding was made for; None: the released model's, 60 offline, 16 online.
         resolution: (H, W) that clips are resized to before they are tracked.
+        device: where it runs.
         precision: of weights and activations; fp32 is exact (TF32 is off).
+        compile: let torch.compile make kernels on first use, which takes minutes.
     Raises:
         ConfigError: the checkpoint cannot be read, or is not of this network.
     """
-    if mode not in WINDOW_LEN:
-        raise ConfigError(f"mode: got {mode!r}, expected one of {', '.join(WINDOW_LEN)}")
-    if precision not in DTYPES:
-        raise ConfigError(f"precision: got {precision!r}, expected one of {', '.join(DTYPES)}")
+    _check_choice("mode", mode, get_args(Mode))
+    _check_choice("precision", precision, get_args(Precision))
+    _check_resolution(resolution)
     state = _state_dict(checkpoint)
     model = CoTracker3(mode=mode, window_len=window_len or WINDOW_LEN[mode], resolution=resolution, precision=precision)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as exc:
-        raise ConfigError(f"{_named(checkpoint)} does not hold the weights of CoTracker3 {mode}: {exc}") from exc
+        raise ConfigError(
+            f"{_named(checkpoint)} does not hold the weights of CoTracker3 {mode}; expected the released "
+            f"scaled_{mode}.pth: {_shortened(str(exc))}"
+        ) from exc
     model.fold()
     for name, layer in model.named_modules():
         # What is normalized, and the updates that are summed up over the refinements, stay float32.
@@ -316,22 +365,42 @@ def load_model(
             layer.to(DTYPES[precision])
     model.to(device=device)
     model.fnet.to(memory_format=torch.channels_last)
+    if compile:
+        model.compile_parts()
     return model.eval().requires_grad_(False)
 
 
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
+
+
+def _check_resolution(resolution: tuple[int, int]) -> None:
+    if min(resolution) < MIN_SIDE_PX:
+        raise ConfigError(f"resolution: got {resolution} (H, W), expected at least {MIN_SIDE_PX} px a side")
+
+
 def _state_dict(checkpoint: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    held: Any = checkpoint
     if not isinstance(checkpoint, Mapping):
         try:
-            checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            held = torch.load(checkpoint, map_location="cpu", weights_only=True)
         except OSError as exc:
             raise ConfigError(f"{checkpoint} cannot be read: {exc}") from exc
-        except Exception as exc:
-            raise ConfigError(f"{checkpoint} is not a file of weights: {exc}") from exc
-    if not isinstance(checkpoint, Mapping):
-        raise ConfigError(f"the checkpoint holds a {type(checkpoint).__name__}, expected a state dict")
-    inner = checkpoint.get("model")
-    return inner if isinstance(inner, Mapping) else checkpoint
+        except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as exc:
+            raise ConfigError(
+                f"{checkpoint} is not a file of weights, or is damaged: {_shortened(str(exc))}; download it again"
+            ) from exc
+    if not isinstance(held, Mapping):
+        raise ConfigError(f"{_named(checkpoint)} holds a {type(held).__name__}, expected a state dict")
+    inner = held.get("model")
+    return inner if isinstance(inner, Mapping) else held
 
 
 def _named(checkpoint: str | Path | Mapping[str, Any]) -> str:
     return "the mapping" if isinstance(checkpoint, Mapping) else str(checkpoint)
+
+
+def _shortened(message: str) -> str:
+    """Of PyTorch's pages of missing keys the beginning."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"

@@ -7,31 +7,19 @@ a query are ours.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aot.tracking.cotracker3.correlation import Support
-from aot.tracking.cotracker3.features import STRIDE, Pyramid, level_sizes
-from aot.tracking.cotracker3.frames import (
-    SUPPORT_SIDE,
-    FrameReader,
-    Frames,
-    grid_points,
-    resized,
-    scale_between,
-    upload,
-)
-from aot.tracking.cotracker3.model import CoTracker3, Estimates, empty_support, take_support
-from aot.tracking.cotracker3.plan import DTYPES, MemoryPlan
+from aot.tracking.cotracker3.features import Pyramid
+from aot.tracking.cotracker3.frames import FrameReader, Frames, grid_points, resized, scale_between, upload
+from aot.tracking.cotracker3.model import CoTracker3, Estimates, take_support
+from aot.tracking.cotracker3.plan import MemoryPlan
+from aot.tracking.cotracker3.sizes import STRIDE, SUPPORT_SIDE, LateQueries, level_sizes
 from aot.tracking.cotracker3.store import Chunk
 from aot.types import Float32Array, Int64Array, Tracks, UInt8Array
-
-LateQueries = Literal["always", "join"]
-"""always: every query takes part from the first window on, as upstream's do, and so acts on the others before its
-frame has come; join: a query takes part from the first window on that holds its frame, as a stream needs."""
 
 
 class WindowResult(NamedTuple):
@@ -92,7 +80,7 @@ class OnlineSession:
         self._frames: list[Pyramid] = []  # features of single frames after them
         self._queries = grid_points(SUPPORT_SIDE, model.resolution) if support_grid else torch.zeros(0, 3)
         self._num_helpers = len(self._queries)
-        self._support = self._no_support(self._num_helpers)
+        self._support = model.empty_support(self._num_helpers, self._plan)
         self._has_support = torch.zeros(self._num_helpers, dtype=torch.bool)
         self._last: tuple[Tensor, Estimates] | None = None
 
@@ -120,7 +108,7 @@ class OnlineSession:
         # The helping grid stays in front, so that what the last window said keeps its numbers.
         self._queries = torch.cat([self._queries, points])
         self._has_support = torch.cat([self._has_support, torch.zeros(len(points), dtype=torch.bool)])
-        more = self._no_support(len(points))
+        more = self._model.empty_support(len(points), self._plan)
         self._support = tuple(torch.cat([old, new]) for old, new in zip(self._support, more))
 
     @torch.inference_mode()
@@ -194,7 +182,9 @@ class OnlineSession:
         query_xy = (self._queries[:, 1:] / STRIDE).to(self._model.device)
         for number, half in enumerate(halves):
             start = self._start + number * self._step
-            take_support(self._support, half, self._sizes, start, query_frames.tolist(), query_xy)
+            take_support(
+                self._support, half, self._sizes, start, query_frames.tolist(), query_xy, self._plan.query_block
+            )
         self._has_support |= query_frames >= 0
 
     def _carry_over(self, estimates: Estimates, members: Tensor) -> None:
@@ -211,10 +201,6 @@ class OnlineSession:
             overlap = before[source, self._step :]
             now[target, : self._step] = overlap
             now[target, self._step :] = overlap[:, -1:]
-
-    def _no_support(self, num_points: int) -> Support:
-        dtype = DTYPES[self._plan.dtype or self._model.precision]
-        return empty_support(num_points, dtype, self._model.device)
 
 
 def _joined(frames: list[Pyramid]) -> Pyramid:
@@ -270,7 +256,8 @@ def track_online(
     past = np.flatnonzero(query_rows)
     if backward_frames is not None and len(past):
         last = int(query_rows.max())
-        mirrored = points[past] * [-1, 1, 1] + [last, 0, 0]
+        mirrored = points[past].copy()
+        mirrored[:, 0] = last - mirrored[:, 0]
         reverse = _track_stream(model, backward_frames, mirrored, support_grid, late_queries, num_iters, plan)
         if len(reverse) != last + 1:
             raise ValueError(f"backward_frames: got {len(reverse)} frames, expected {last + 1}: from {last} back to 0")

@@ -6,14 +6,18 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from math import prod
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from aot.tracking.cotracker3.features import CHANNELS, Pyramid
-from aot.tracking.cotracker3.plan import MemoryPlan
+from aot.errors import WriteError
+from aot.paths import write_errors
+from aot.tracking.cotracker3.features import Pyramid
+from aot.tracking.cotracker3.plan import FeaturePlace, MemoryPlan
+from aot.tracking.cotracker3.sizes import CHANNELS
 
 PyramidStream = Callable[[], Iterator[Pyramid]]
 """Computes every frame's pyramid, one after another; may be asked again."""
@@ -21,17 +25,28 @@ Chunk = tuple[int, Pyramid]
 """Number of the first frame, and the pyramids of `frame_block` frames (the last chunk may have fewer)."""
 
 
-def chunked(pyramids: Iterator[Pyramid], sizes: list[tuple[int, int]], frame_block: int) -> Iterator[Tensor]:
-    """Join the pyramids of `frame_block` frames at a time into flat tensors, level after level."""
-    while group := list(islice(pyramids, frame_block)):
-        yield torch.cat([torch.cat(level).view(-1) for level in zip(*group)])
+def _joined(pyramids: Iterator[Pyramid], sizes: list[tuple[int, int]], frame_block: int) -> Iterator[Tensor]:
+    """Join the pyramids of `frame_block` frames at a time into flat tensors, level after level.
+
+    Each is put into its place as it comes: beside what is joined only one frame's is held.
+    """
+    for first in pyramids:
+        flat = first[0].new_empty(frame_block * sum(level.numel() for level in first))
+        levels = _levels_of(flat, sizes)
+        num_frames = 0
+        for pyramid in chain([first], islice(pyramids, frame_block - 1)):
+            for level, new in zip(levels, pyramid):
+                level[num_frames] = new[0]
+            num_frames += 1
+        is_full = num_frames == frame_block
+        yield flat if is_full else torch.cat([level[:num_frames].reshape(-1) for level in levels])
 
 
-def levels_of(flat: Tensor, sizes: list[tuple[int, int]]) -> Pyramid:
+def _levels_of(flat: Tensor, sizes: list[tuple[int, int]]) -> Pyramid:
     """The pyramid that a flat tensor holds."""
     lengths = [prod(size) * CHANNELS for size in sizes]
     num_frames = flat.numel() // sum(lengths)
-    parts = flat.split([num_frames * length for length in lengths])
+    parts = torch.split(flat, [num_frames * length for length in lengths])
     return tuple(part.view(num_frames, prod(size), CHANNELS) for part, size in zip(parts, sizes))
 
 
@@ -44,9 +59,9 @@ class FeatureStore(ABC):
 
     def fill(self) -> Iterator[Chunk]:
         """Compute all features and keep them; each chunk is handed out as it is made."""
-        for flat in chunked(self._stream(), self._sizes, self._plan.frame_block):
+        for flat in _joined(self._stream(), self._sizes, self._plan.frame_block):
             self._keep(flat)
-            pyramid = levels_of(flat, self._sizes)
+            pyramid = _levels_of(flat, self._sizes)
             yield self.num_frames, pyramid
             self.num_frames += len(pyramid[0])
 
@@ -54,7 +69,7 @@ class FeatureStore(ABC):
         """Read all features again."""
         start = 0
         for flat in self._kept():
-            pyramid = levels_of(flat, self._sizes)
+            pyramid = _levels_of(flat, self._sizes)
             yield start, pyramid
             start += len(pyramid[0])
 
@@ -64,6 +79,7 @@ class FeatureStore(ABC):
     @abstractmethod
     def _kept(self) -> Iterator[Tensor]: ...
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of what is kept."""
 
@@ -100,26 +116,30 @@ class _InFile(FeatureStore):
 
     def __init__(self, stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> None:
         super().__init__(stream, sizes, plan)
-        self._file = tempfile.TemporaryFile(dir=plan.folder, buffering=0)
+        folder = plan.folder or Path(tempfile.gettempdir())
+        self._path = folder / "features of a clip (nameless, temporary)"
+        with write_errors(self._path):
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (`close` closes it)
         self._lengths: list[int] = []
 
     def _keep(self, flat: Tensor) -> None:
         self._device, self._dtype = flat.device, flat.dtype
         self._lengths.append(flat.numel())
-        left = memoryview(flat.cpu().view(torch.uint8).numpy())
-        while len(left):
-            left = left[self._file.write(left) :]
+        left = flat.cpu().view(torch.uint8).numpy().data
+        with write_errors(self._path):
+            while len(left):
+                left = left[self._file.write(left) :]
 
     def _kept(self) -> Iterator[Tensor]:
         buffer = torch.empty(max(self._lengths, default=0), dtype=self._dtype)
         self._file.seek(0, os.SEEK_SET)
         for length in self._lengths:
             flat = buffer[:length]
-            left = memoryview(flat.view(torch.uint8).numpy())
+            left = flat.view(torch.uint8).numpy().data
             while len(left):
                 count = self._file.readinto(left)
                 if not count:
-                    raise OSError(f"the temporary file of features ended {len(left)} bytes early")
+                    raise WriteError(f"{self._path} has lost its end while it was in use")
                 left = left[count:]
             yield flat.to(self._device)
 
@@ -132,10 +152,18 @@ class _Recomputed(FeatureStore):
         pass
 
     def _kept(self) -> Iterator[Tensor]:
-        return chunked(self._stream(), self._sizes, self._plan.frame_block)
+        return _joined(self._stream(), self._sizes, self._plan.frame_block)
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
 
 def make_store(stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> FeatureStore:
     """The store that a plan asks for."""
-    kinds = {"memory": _OnDevice, "host": _InHostMemory, "file": _InFile, "recompute": _Recomputed}
+    kinds: dict[FeaturePlace, Callable[[PyramidStream, list[tuple[int, int]], MemoryPlan], FeatureStore]] = {
+        "memory": _OnDevice,
+        "host": _InHostMemory,
+        "file": _InFile,
+        "recompute": _Recomputed,
+    }
     return kinds[plan.features](stream, sizes, plan)

@@ -9,17 +9,15 @@ Source: CoTracker3 (arXiv:2410.11831), section 3.1; the virtual tracks are those
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aot.tracking.cotracker3.embeddings import TOKEN_SIZE
 from aot.tracking.cotracker3.layers import Linear, linear, linear_gelu, normalized
+from aot.tracking.cotracker3.sizes import HIDDEN, NUM_HEADS, NUM_ROUNDS, NUM_VIRTUAL, TOKEN_SIZE
 
-HIDDEN = 384
-NUM_HEADS = 8
-NUM_VIRTUAL = 64
-NUM_ROUNDS = 3
 CONTEXT_NORM_EPS = 1e-5
 
 
@@ -113,7 +111,8 @@ class UpdateTransformer(nn.Module):
         """
         num_points, num_frames = tokens.shape[:2]
         # The virtual tracks are the same in every frame and every iteration until they first meet the points.
-        virtual = self.time_blocks[0].of_equal_tokens(self.virual_tracks[0].transpose(0, 1).float())
+        first = cast(_SelfBlock, self.time_blocks[0])
+        virtual = first.of_equal_tokens(self.virual_tracks[0].transpose(0, 1))
         virtual = virtual.repeat(num_frames, 1, 1)
         points_at_once = max(1, max_tokens // num_frames)
         frames_at_once = max(1, max_tokens // (num_points + NUM_VIRTUAL))
@@ -143,6 +142,6 @@ class UpdateTransformer(nn.Module):
         return virtual
 
     def _propose(self, tokens: Tensor) -> Tensor:
-        weight = torch.cat([self.flow_head.weight, self.vis_conf_head.weight]).float()
-        bias = torch.cat([self.flow_head.bias, self.vis_conf_head.bias]).float()
+        weight = torch.cat([self.flow_head.weight, self.vis_conf_head.weight])
+        bias = torch.cat([self.flow_head.bias, self.vis_conf_head.bias])
         return linear(tokens, weight, bias)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
 from aot.tracking.cotracker3.embeddings import time_table
-from aot.tracking.cotracker3.model import CoTracker3, Mode
+from aot.tracking.cotracker3.model import CoTracker3
+from aot.tracking.cotracker3.sizes import WINDOW_LEN, Mode
 
 
-def golden_weights(seed: int = 0, *, mode: Mode = "offline", window_len: int | None = None) -> dict[str, torch.Tensor]:
+@lru_cache
+def golden_weights(
+    seed: int = 0, *, mode: Mode = "offline", window_len: int | None = None
+) -> Mapping[str, torch.Tensor]:
     """A whole state dict of CoTracker3 with made-up weights."""
-    window_len = window_len or {"offline": 60, "online": 16}[mode]
+    window_len = window_len or WINDOW_LEN[mode]
     empty = CoTracker3(mode=mode, window_len=window_len, resolution=(384, 512), precision="fp32").state_dict()
-    return {
+    weights = {
         key: time_table(window_len) if key == "time_emb" else torch.from_numpy(_drawn(key, tuple(value.shape), seed))
         for key, value in empty.items()
     }
+    return MappingProxyType(weights)
 
 
 def _drawn(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

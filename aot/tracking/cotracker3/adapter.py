@@ -1,0 +1,152 @@
+"""What the offline and the online tracker have in common: weights, device, memory plan, errors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from aot.checkpoints import Weights, identify, require_checkpoint
+from aot.decoding.base import BACKWARD_BYTES, BLOCK_BYTES, FrameSource
+from aot.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
+from aot.errors import ConfigError, TrackingError
+from aot.tracking.base import query_rows
+from aot.tracking.cotracker3.plan import MemoryPlan
+from aot.tracking.cotracker3.sizes import MIN_SIDE_PX, SUPPORT_SIDE, WINDOW_LEN, Mode, Precision
+from aot.types import Float32Array, QueryPoints, Tracks
+
+if TYPE_CHECKING:
+    from aot.tracking.cotracker3.model import CoTracker3
+
+# Blocks of frames that exist at once: in use, handed over, and decoded ahead.
+_BLOCKS = 3
+# Bytes a pixel of one source frame takes while it is resized: as it came, and as float32.
+_PICTURE_BYTES = 3 * (1 + 4)
+# Bytes a point and row while results are gathered: position and two probabilities, thrice.
+_RESULT_BYTES = 3 * 4 * 4
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which weights run where, and how."""
+
+    checkpoint: Path | None
+    resolution: tuple[int, int]
+    precision: Precision
+    device: DeviceOption
+    compile: bool
+
+
+class CoTracker3Adapter(ABC):
+    """Tracks by one of the two predictors; the model is loaded on first use and kept for all clips."""
+
+    mode: ClassVar[Mode]
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        num_iters: int,
+        visibility_threshold: float,
+        support_grid: bool,
+        backward: bool,
+        plan: dict[str, Any],
+    ) -> None:
+        """Keep the options.
+
+        Args:
+            plan: fields of the memory plan that the user has fixed; None stands for those that are chosen.
+        Raises:
+            ConfigError: the weights are not there, or an option contradicts another.
+        """
+        if min(network.resolution) < MIN_SIDE_PX:
+            raise ConfigError(
+                f"tracker.resolution: got {list(network.resolution)} (height, width), expected at least "
+                f"{MIN_SIDE_PX} px a side"
+            )
+        name = f"cotracker3_{self.mode}"
+        self.checkpoint = require_checkpoint(
+            name, network.checkpoint, option="tracker.checkpoint", without="tracker=lucas_kanade"
+        )
+        self.network = network
+        self.num_iters = num_iters
+        self.visibility_threshold = visibility_threshold
+        self.support_grid = support_grid
+        self.backward = backward
+        self.fixed_plan = {key: value for key, value in plan.items() if value is not None}
+        self._model: CoTracker3 | None = None
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        return (identify(self.checkpoint),)
+
+    @property
+    def device_name(self) -> str:
+        return describe_device(choose_device(self.network.device, option="tracker.device"))
+
+    def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
+        """Track every query point on every kept frame.
+
+        Args:
+            frames: the kept frames; every query's frame is among them.
+            queries: N points; t is a source frame, x and y source px.
+            lean: small blocks, and the features of a clip in a file (beside a GPU: in host memory).
+        Returns:
+            Tracks; at its own frame a track is its query and visible, whatever the model says of it. Visibility and
+            confidence are the model's everywhere.
+        Raises:
+            TrackingError: a query's frame is not among the kept ones, or the precision does not hold the numbers.
+            OutOfMemory: no plan fits, said before any work; or memory ran out.
+        """
+        rows = query_rows(frames, queries)
+        points = queries.txy.copy()
+        points[:, 0] = rows
+        with torch_memory_errors("CoTracker3", "use a larger frame_interval, fewer points, or a smaller plan"):
+            model = self._loaded()
+            plan = model.choose_plan(
+                len(frames.index), self._num_tracked(len(queries)), lean=lean, fixed=self.fixed_plan
+            )
+            tracks = self._predict(model, frames, points, plan)
+        if not np.isfinite(tracks.xy).all():
+            raise TrackingError(
+                f"CoTracker3 gave positions that are no numbers with precision={self.network.precision}; "
+                f"use tracker.precision=fp32"
+            )
+        own = np.arange(len(rows))
+        tracks.xy[rows, own] = queries.txy[:, 1:]
+        tracks.visible[rows, own] = True
+        return tracks
+
+    def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
+        """Peak memory of `track` beside the model itself, estimated from above."""
+        plan = replace(MemoryPlan.candidates(mode=self.mode, lean=lean)[0], **self.fixed_plan)
+        length = WINDOW_LEN["online"] if self.mode == "online" else num_frames
+        tracked = self._num_tracked(num_points)
+        network = plan.peak_bytes(length, tracked, self.network.resolution, self.network.precision)
+        is_read_backwards = self.mode == "online" and self.backward
+        block = max(BACKWARD_BYTES if is_read_backwards else BLOCK_BYTES, 3 * width * height)
+        return network + _BLOCKS * block + _PICTURE_BYTES * width * height + _RESULT_BYTES * num_frames * tracked
+
+    @abstractmethod
+    def _predict(self, model: CoTracker3, frames: FrameSource, points: Float32Array, plan: MemoryPlan) -> Tracks:
+        """Track points (N, 3): row, x, y in source px."""
+
+    def _num_tracked(self, num_points: int) -> int:
+        return num_points + (SUPPORT_SIDE**2 if self.support_grid else 0)
+
+    def _loaded(self) -> CoTracker3:
+        if self._model is None:
+            from aot.tracking.cotracker3.model import load_model
+
+            self._model = load_model(
+                self.checkpoint,
+                mode=self.mode,
+                resolution=self.network.resolution,
+                device=choose_device(self.network.device, option="tracker.device"),
+                precision=self.network.precision,
+                compile=self.network.compile,
+            )
+        return self._model

@@ -1,0 +1,145 @@
+"""The `cotracker` package of CoTracker's authors, for those who have it: its own predictor, as it is.
+
+It is on no registry; code and weights are CC-BY-NC 4.0 (no commercial use). It holds every activation of every frame
+and gives decisions alone: both probabilities are 1 where it calls a point visible, else 0. `query_points=grid` gives
+the points that its `segm_mask` and `grid_size` would choose.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Gt
+
+from aot.checkpoints import Weights, identify, require_checkpoint
+from aot.decoding.base import FrameSource
+from aot.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
+from aot.errors import ConfigError
+from aot.tracking.base import query_rows
+from aot.types import QueryPoints, Tracks
+
+_INSTALL = "pip install git+https://github.com/facebookresearch/co-tracker"
+_V2_WINDOW_LEN = 8
+
+# Measured at 512x384 (benchmarks/tracker.py): the feature network holds 91 MB a frame of the 200 that it takes at once;
+# afterwards a frame keeps itself, its pyramid and copies of both, and every point the products of its patches.
+_FEATURE_BYTES, _FEATURE_FRAMES = 100e6, 200
+_FRAME_BYTES = 25e6
+_POINT_BYTES = 2 * 4 * 4 * 49 * 49
+_LEAST_BYTES = 0.5e9
+
+
+class CoTrackerUpstreamTracker:
+    """Tracks by `cotracker.predictor.CoTrackerPredictor`."""
+
+    def __init__(
+        self,
+        checkpoint: Path | None = None,
+        mode: Literal["offline", "online"] = "offline",
+        v2: bool = False,
+        window_len: Annotated[int, Gt(0)] | None = None,
+        device: DeviceOption = "auto",
+        backward: bool = False,
+    ) -> None:
+        """Keep the options; they are explained in conf/tracker/cotracker_upstream.yaml.
+
+        Raises:
+            ConfigError: the package or the weights are not there.
+        """
+        if find_spec("cotracker") is None:
+            raise ConfigError(
+                f"tracker=cotracker_upstream: the package `cotracker` is not installed; install it with `{_INSTALL}` "
+                f"(CC-BY-NC 4.0), or say tracker=cotracker3, which takes the same weights and gives the same tracks"
+            )
+        if v2 and checkpoint is None:
+            raise ConfigError(
+                "tracker.v2=true: no weights given; name the file of CoTracker2 with tracker.checkpoint=FILE"
+            )
+        self.checkpoint = require_checkpoint(
+            f"cotracker3_{mode}", checkpoint, option="tracker.checkpoint", without="tracker=lucas_kanade"
+        )
+        self.mode = mode
+        self.v2 = v2
+        self.window_len = window_len
+        self.device = device
+        self.backward = backward
+        self._predictor: Any = None
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        return (identify(self.checkpoint),)
+
+    @property
+    def device_name(self) -> str:
+        return describe_device(choose_device(self.device, option="tracker.device"))
+
+    def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
+        """Track every query point on every kept frame.
+
+        Args:
+            frames: the kept frames; every query's frame is among them.
+            queries: N ≥ 1 points; t is a source frame, x and y source px.
+            lean: changes nothing; the package knows no lean way.
+        Returns:
+            Tracks; at its own frame a track is its query and visible.
+        Raises:
+            TrackingError: a query's frame is not among the kept ones.
+            OutOfMemory: memory ran out.
+        """
+        import torch
+
+        from aot.tracking.cotracker3.frames import FrameReader, SourceBlocks, scale_between
+
+        rows = query_rows(frames, queries)
+        with torch_memory_errors("the cotracker package", "use tracker=cotracker3, or a larger frame_interval"):
+            predictor = self._loaded()
+            resolution = predictor.interp_shape
+            device = next(predictor.parameters()).device
+            # Resized frame by frame, as the predictor resizes them all at once; it then finds nothing to resize.
+            reader = FrameReader(SourceBlocks(frames), resolution, device)
+            video = torch.empty((1, len(frames.index), 3, *resolution), device=device)
+            for row, frame in enumerate(reader()):
+                video[:, row] = frame
+            points = np.column_stack([rows, queries.txy[:, 1:] * scale_between(reader.size, resolution)])
+            with torch.inference_mode():
+                found, seen = predictor(
+                    video,
+                    queries=torch.from_numpy(points.astype(np.float32))[None].to(device),
+                    backward_tracking=self.backward,
+                )
+        xy = found[0].cpu().numpy() * scale_between(resolution, reader.size)
+        visible = seen[0].cpu().numpy().astype(np.bool_)
+        own = np.arange(len(rows))
+        xy[rows, own] = queries.txy[:, 1:]
+        visible[rows, own] = True
+        probability = visible.astype(np.float32)
+        return Tracks(xy=xy, visible=visible, visibility=probability, confidence=probability.copy())
+
+    def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
+        """Peak memory of `track` beside the model itself, estimated from above."""
+        features = _FEATURE_BYTES * min(num_frames, _FEATURE_FRAMES)
+        kept = num_frames * (_FRAME_BYTES + _POINT_BYTES * num_points)
+        return int(_LEAST_BYTES + features + kept + 60 * width * height)
+
+    def _loaded(self) -> Any:
+        if self._predictor is None:
+            from cotracker.predictor import CoTrackerPredictor
+
+            window_len = _V2_WINDOW_LEN if self.v2 else {"offline": 60, "online": 16}[self.mode]
+            try:
+                predictor = CoTrackerPredictor(
+                    checkpoint=str(self.checkpoint),
+                    offline=self.mode == "offline",
+                    v2=self.v2,
+                    window_len=self.window_len or window_len,
+                )
+            except (RuntimeError, OSError) as exc:
+                raise ConfigError(
+                    f"{self.checkpoint} does not hold the weights of the cotracker package's {self.mode} model: "
+                    f"{str(exc)[:600]}"
+                ) from exc
+            self._predictor = predictor.to(choose_device(self.device, option="tracker.device")).eval()
+        return self._predictor

@@ -1,0 +1,29 @@
+"""What the tests of CoTracker3 share: made-up weights, and models small enough for a processor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from aot.tracking.cotracker3 import CoTracker3
+
+# (H, W) of the models; frames are brought to it whatever their size.
+RESOLUTION = (48, 64)
+
+
+@pytest.fixture(scope="session")
+def offline() -> CoTracker3:
+    from aot.tracking.cotracker3 import load_model
+    from tests.tracking.cotracker3.weights import golden_weights
+
+    return load_model(golden_weights(), resolution=RESOLUTION)
+
+
+@pytest.fixture(scope="session")
+def online() -> CoTracker3:
+    from aot.tracking.cotracker3 import load_model
+    from tests.tracking.cotracker3.weights import golden_weights
+
+    return load_model(golden_weights(mode="online"), mode="online", resolution=RESOLUTION)

@@ -1,0 +1,212 @@
+"""The network's parts against plain formulas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from aot.tracking.cotracker3 import CoTracker3, load_model
+from aot.tracking.cotracker3.correlation import correlate, sample_support
+from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
+from aot.tracking.cotracker3.frames import grid_points, points_in_mask, resized, scale_between
+from aot.tracking.cotracker3.layers import linear, linear_gelu
+from aot.tracking.cotracker3.sizes import CHANNELS, PATCH, RADIUS, TOKEN_SIZE, level_sizes
+from tests.tracking.cotracker3.weights import golden_weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROUNDING = 1e-4
+# Height and width of one level's features.
+SIZE = (9, 13)
+
+INSIDE = [(6.0, 4.0), (6.3, 4.7), (5.999, 3.001)]
+ON_THE_BORDER = [(0.0, 0.0), (12.0, 8.0), (0.4, 7.9), (12.0, 0.2)]
+OUTSIDE = [(-0.5, 4.0), (-30.25, 2.5), (500.0, -500.0), (12.7, 8.9), (1e9, -1e9)]
+
+
+def features(num_frames: int, seed: int = 0) -> Tensor:
+    """(F, h·w, C) of one level."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(num_frames, SIZE[0] * SIZE[1], CHANNELS, generator=generator)
+
+
+def patches(level: Tensor, xy: Tensor) -> Tensor:
+    """(N, F, 7, 7, C) by grid_sample; the first index moves x."""
+    picture = level.view(-1, *SIZE, CHANNELS).permute(0, 3, 1, 2)
+    steps = torch.arange(-RADIUS, RADIUS + 1.0)
+    offsets = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
+    at = xy.transpose(0, 1)[:, :, None, None] + offsets  # (F, N, 7, 7, 2)
+    scaled = 2 * at / torch.tensor([SIZE[1] - 1, SIZE[0] - 1]) - 1
+    found = functional.grid_sample(picture, scaled.flatten(2, 3), padding_mode="border", align_corners=True)
+    return found.unflatten(3, (7, 7)).permute(2, 0, 3, 4, 1)
+
+
+@pytest.mark.parametrize("points", [INSIDE, ON_THE_BORDER, OUTSIDE], ids=["inside", "border", "outside"])
+def test_correlation_is_that_of_sampled_patches(points: list[tuple[float, float]]) -> None:
+    level = features(3)
+    estimates = torch.tensor(points)[:, None] + torch.tensor([[0.0, 0.0], [0.25, -0.5], [1.75, 0.125]])
+    own = torch.tensor(INSIDE[:1] * len(points))
+    (support,) = sample_support((level,), [SIZE], 1, own)
+    found = correlate(level, SIZE, estimates, support).view(len(points), 3, PATCH, PATCH)
+
+    expected_support = patches(level[1:2], own[:, None])[:, 0].flatten(1, 2)
+    torch.testing.assert_close(support.transpose(1, 2), expected_support, atol=ROUNDING, rtol=0)
+    samples = patches(level, estimates.double().clamp(-100, 100).float()).flatten(2, 3)
+    expected = torch.einsum("nfpc,nqc->nfpq", samples, expected_support)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("point", [*ON_THE_BORDER, *OUTSIDE])
+def test_support_at_and_beyond_the_border_repeats_it(point: tuple[float, float]) -> None:
+    level = features(1)
+    (support,) = sample_support((level,), [SIZE], 0, torch.tensor([point]))
+    inside = torch.tensor([[point]]).clamp(-20, 40)  # beyond a patch's reach nothing changes
+    expected = patches(level, inside)[0, 0].flatten(0, 1)
+    torch.testing.assert_close(support[0].T, expected, atol=ROUNDING, rtol=0)
+
+
+def test_supports_of_several_levels_are_scaled() -> None:
+    levels = (features(1), torch.randn(1, 4 * 6, CHANNELS))
+    support = sample_support(levels, [SIZE, (4, 6)], 0, torch.tensor([[6.0, 4.0]]))
+    middle = PATCH // 2
+    torch.testing.assert_close(support[0][0, :, middle], levels[0][0, 4 * SIZE[1] + 6])
+    torch.testing.assert_close(support[1][0, :, middle], levels[1][0, 2 * 6 + 3])
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 7, 16, 23, 61])
+def test_time_embedding_below_at_and_above_the_window(num_frames: int) -> None:
+    """A sample at the middle of its share of the window, between the two nearest entries."""
+    table = time_table(16)
+    found = time_embedding(table, num_frames)[0]
+    at = np.clip((np.arange(num_frames) + 0.5) * 16 / num_frames - 0.5, 0, 15)
+    low = np.floor(at).astype(int)
+    high = np.minimum(low + 1, 15)
+    share = torch.tensor(at - low, dtype=torch.float32)[:, None]
+    expected = (1 - share) * table[0, low] + share * table[0, high]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_time_table_is_sines_then_cosines() -> None:
+    table = time_table(60)
+    assert table.shape == (1, 60, TOKEN_SIZE)
+    for t, i in [(0, 0), (1, 0), (59, 554), (30, 100)]:
+        angle = t / 10000 ** (i / 555)
+        assert table[0, t, i].item() == pytest.approx(math.sin(angle), abs=1e-6)
+        assert table[0, t, 555 + i].item() == pytest.approx(math.cos(angle), abs=1e-6)
+
+
+def test_motion_embedding() -> None:
+    xy = torch.tensor([[[2.0, 1.0], [6.0, 2.0], [5.0, 8.0]]])
+    found = motion_embedding(xy, torch.tensor([16.0, 8.0]))[0]
+    steps = {0: (-0.25, -0.125, 0, 0), 1: (0.0625, -0.75, 0.25, 0.125), 2: (0, 0, -0.0625, 0.75)}
+    for t, v in steps.items():
+        angles = [component * 2**j for j in range(10) for component in v]
+        expected = [*v, *map(math.sin, angles), *(math.sin(angle + math.pi / 2) for angle in angles)]
+        np.testing.assert_allclose(found[t], expected, atol=1e-4)
+
+
+def test_motion_of_one_frame_is_none() -> None:
+    found = motion_embedding(torch.tensor([[[2.0, 1.0]]]), torch.tensor([16.0, 8.0]))
+    np.testing.assert_allclose(found[0, 0, :44], 0)
+    np.testing.assert_allclose(found[0, 0, 44:], 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("resolution", [(32, 32), (37, 53), (64, 41)])
+def test_features_are_those_of_plain_layers(offline: CoTracker3, resolution: tuple[int, int]) -> None:
+    frame = torch.rand(1, 3, *resolution, generator=torch.Generator().manual_seed(1)) * 255
+    with torch.inference_mode():
+        pyramid = offline.fnet.pyramid(frame, torch.float32)
+    expected = plain_features(frame)
+    for number, (level, size) in enumerate(zip(pyramid, level_sizes(resolution))):
+        expected = functional.avg_pool2d(expected, 2) if number else expected
+        assert expected.shape[2:] == size
+        rows = expected[0].permute(1, 2, 0).reshape(1, -1, CHANNELS)
+        torch.testing.assert_close(level, rows, atol=ROUNDING, rtol=0)
+
+
+def plain_features(frame: Tensor) -> Tensor:
+    """(1, C, H/4, W/4) by layers as a textbook writes them."""
+    weights = golden_weights()
+
+    def conv(x: Tensor, name: str, stride: int = 1, padding: int = 1) -> Tensor:
+        return functional.conv2d(x, weights[f"fnet.{name}.weight"], weights[f"fnet.{name}.bias"], stride, padding)
+
+    def norm_relu(x: Tensor) -> Tensor:
+        return functional.instance_norm(x, eps=1e-5).relu()
+
+    x = norm_relu(conv(2 * (frame / 255) - 1, "conv1", 2, 3))
+    stages = []
+    for number in range(1, 5):
+        for block, stride in ((0, 1 if number == 1 else 2), (1, 1)):
+            name = f"layer{number}.{block}"
+            y = norm_relu(conv(norm_relu(conv(x, f"{name}.conv1", stride)), f"{name}.conv2"))
+            if stride != 1:
+                x = functional.instance_norm(conv(x, f"{name}.downsample.0", stride, 0), eps=1e-5)
+            x = (x + y).relu()
+        size = (frame.shape[2] // 4, frame.shape[3] // 4)
+        stages.append(functional.interpolate(x, size, mode="bilinear", align_corners=True))
+    x = conv(norm_relu(conv(torch.cat(stages, 1), "conv2")), "conv3", padding=0)
+    return x / x.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_fused_layers_are_the_plain_ones(approximate: str) -> None:
+    x, layer = torch.randn(2, 5, 24), torch.nn.Linear(24, 7)
+    with torch.inference_mode():
+        plain = functional.linear(x, layer.weight, layer.bias)
+        torch.testing.assert_close(linear(x, layer.weight, layer.bias), plain, atol=1e-5, rtol=0)
+        activated = functional.gelu(plain, approximate=approximate)
+        torch.testing.assert_close(linear_gelu(x, layer, approximate), activated, atol=1e-5, rtol=0)
+        assert linear(x[:0], layer.weight, layer.bias).shape == (0, 5, 7)
+
+
+def test_the_networks_of_both_released_models_are_one() -> None:
+    offline, online = golden_weights(), golden_weights(mode="online")
+    differing = {key for key in offline if offline[key].shape != online[key].shape}
+    assert set(offline) == set(online)
+    assert differing == {"time_emb"}
+
+
+def test_a_grid_keeps_a_share_of_the_width_from_all_borders() -> None:
+    points = grid_points(3, (384, 512), frame=4)
+    assert points[:, 0].tolist() == [4] * 9
+    assert points[:3, 1:].tolist() == [[8, 8], [256, 8], [504, 8]]
+    assert points[-1].tolist() == [4, 504, 376]
+    assert grid_points(1, (384, 512)).tolist() == [[0, 256, 192]]
+
+
+def test_points_in_a_mask_are_rounded_half_to_even() -> None:
+    mask = np.zeros((6, 8), np.bool_)
+    mask[2, 4] = True
+    points = torch.tensor([[0, 4.5, 2.5], [0, 3.5, 1.5], [0, 4.51, 2], [0, 5.5, 2], [0, 4, 2.4]])
+    assert points_in_mask(points, mask, (6, 8)).tolist() == [[0, 4.5, 2.5], [0, 3.5, 1.5], [0, 4, pytest.approx(2.4)]]
+
+
+def test_a_larger_mask_is_read_at_the_nearest_pixel() -> None:
+    mask = np.zeros((12, 16), np.uint8)
+    mask[4:6, 8:10] = 255
+    assert points_in_mask(torch.tensor([[0, 4.0, 2.0], [0, 5.0, 2.0]]), mask, (6, 8)).tolist() == [[0, 4, 2]]
+
+
+def test_corners_fall_on_corners() -> None:
+    frame = torch.arange(5 * 7 * 3, dtype=torch.uint8).view(5, 7, 3)
+    small = resized(frame, (3, 4))
+    assert small[0, :, -1, -1].tolist() == frame[-1, -1].tolist()
+    assert (scale_between((5, 7), (3, 4)) * [6, 4]).tolist() == pytest.approx([3, 2])
+    assert scale_between((1, 1), (48, 64)).tolist() == [63, 47]
+
+
+def test_attention_over_many_tokens_holds_no_matrix_of_scores() -> None:
+    """A track of 6000 frames: all scores of one head alone would take 144 MB."""
+    from torch.profiler import ProfilerActivity, profile
+
+    model = load_model(golden_weights(), resolution=(32, 32))
+    tokens = torch.randn(1, 6000, 384)
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        model.updateformer.time_blocks[0](tokens)
+    assert max(event.cpu_memory_usage for event in seen.events()) < 100e6

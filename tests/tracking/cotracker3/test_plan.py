@@ -1,0 +1,264 @@
+"""Memory plans: none changes the results, and the chosen one fits or is refused before any work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aot.errors import OutOfMemory, WriteError
+from aot.tracking.cotracker3 import CoTracker3, MemoryPlan, load_model, track_offline, track_online
+from aot.tracking.cotracker3 import plan as plan_module
+from aot.tracking.cotracker3.sizes import RESOLUTION
+from tests.synthetic import moving_square
+from tests.tracking.cotracker3.weights import golden_weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Results of different plans differ by rounding alone.
+MAX_PX = 1e-3
+REPOSITORY = Path(__file__).parents[3]
+
+plans = st.builds(
+    MemoryPlan,
+    query_block=st.integers(1, 12),
+    frame_block=st.integers(1, 12),
+    max_tokens=st.integers(10, 300),
+    features=st.sampled_from(["memory", "host", "file", "recompute"]),
+)
+
+
+@st.composite
+def queries(draw: st.DrawFn, num_frames: int) -> np.ndarray:
+    num_points = draw(st.integers(1, 7))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    t = rng.integers(0, num_frames, num_points)
+    return np.column_stack([t, rng.uniform(-5, [100, 70], (num_points, 2))]).astype(np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_models() -> None:
+    """Hypothesis wants no fixtures."""
+    _MODELS["offline"] = load_model(golden_weights(), resolution=(32, 40))
+    _MODELS["online"] = load_model(golden_weights(mode="online"), mode="online", resolution=(32, 40))
+
+
+_MODELS: dict[str, CoTracker3] = {}
+
+
+@settings(max_examples=15, deadline=None)
+@given(plan=plans, num_frames=st.integers(1, 7), backward=st.booleans(), data=st.data())
+def test_no_plan_changes_offline_results(plan: MemoryPlan, num_frames: int, backward: bool, data: Any) -> None:
+    frames, points = moving_square(num_frames), data.draw(queries(num_frames))
+    options = {"query_points": points, "backward": backward, "num_iters": 2, "support_grid": False}
+    expected = track_offline(_MODELS["offline"], frames, plan=MemoryPlan(), **options)
+    found = track_offline(_MODELS["offline"], frames, plan=plan, **options)
+    assert np.abs(found.xy - expected.xy).max() < MAX_PX
+    assert np.abs(found.visibility - expected.visibility).max() < MAX_PX
+    assert np.abs(found.confidence - expected.confidence).max() < MAX_PX
+
+
+@settings(max_examples=10, deadline=None)
+@given(plan=plans, num_frames=st.integers(1, 19), late=st.sampled_from(["always", "join"]), data=st.data())
+def test_no_plan_changes_online_results(plan: MemoryPlan, num_frames: int, late: Any, data: Any) -> None:
+    frames, points = moving_square(num_frames), data.draw(queries(num_frames))
+    options = {"query_points": points, "late_queries": late, "num_iters": 1}
+    expected = track_online(_MODELS["online"], frames, plan=MemoryPlan(), **options)
+    found = track_online(_MODELS["online"], frames, plan=plan, **options)
+    assert np.abs(found.xy - expected.xy).max() < MAX_PX
+    assert np.abs(found.visibility - expected.visibility).max() < MAX_PX
+
+
+def choose(num_frames: int | None = 100, available_bytes: float = 1e12, **options: Any) -> MemoryPlan:
+    arguments = {"mode": "offline", "num_points": 66, "resolution": RESOLUTION} | options
+    return MemoryPlan.choose(num_frames=num_frames, available_bytes=int(available_bytes), **arguments)
+
+
+def test_features_go_where_there_is_room() -> None:
+    in_memory, in_file = (MemoryPlan(features=place).peak_bytes(100, 66, RESOLUTION) for place in ("memory", "file"))
+    assert choose(available_bytes=1.2 * in_memory) == MemoryPlan()
+    assert choose(available_bytes=1.1 * in_memory) == MemoryPlan(features="file")
+    assert choose(available_bytes=1.2 * in_file) == MemoryPlan(features="file")
+    assert choose(available_bytes=1.1 * in_file) == MemoryPlan.lean("file")
+
+
+def test_a_clip_of_unknown_length_goes_into_a_file() -> None:
+    assert choose(None) == MemoryPlan(features="file")
+
+
+def test_lean_keeps_features_off_the_device() -> None:
+    assert choose(lean=True) == MemoryPlan.lean("file")
+    assert MemoryPlan.candidates(mode="offline", device="cuda:0", lean=True)[0] == MemoryPlan.lean("host")
+    assert choose(lean=True, mode="online") == MemoryPlan.lean("memory")
+
+
+def test_what_the_user_fixes_stays() -> None:
+    fixed = {"features": "recompute", "query_block": 5, "dtype": "bf16"}
+    assert choose(fixed=fixed) == MemoryPlan(features="recompute", query_block=5, dtype="bf16")
+    assert choose(fixed={"frame_block": 2}, lean=True).frame_block == 2
+
+
+def test_online_memory_does_not_depend_on_the_clip() -> None:
+    needed = MemoryPlan().peak_bytes(16, 66, RESOLUTION)
+    assert choose(100_000, 1.2 * needed, mode="online") == MemoryPlan()
+
+
+def test_the_features_precision_counts() -> None:
+    full, half = (MemoryPlan(dtype=dtype).feature_bytes(100, RESOLUTION, "fp32") for dtype in (None, "bf16"))
+    assert full == 2 * half == 100 * 128 * 4 * (96 * 128 + 48 * 64 + 24 * 32 + 12 * 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_points": 10_000}, r"10000 points through 100 frames at 512x384 px takes .* GB .* 0\.40 GB are free"),
+        ({"num_points": 10_000}, "use a larger frame_interval, fewer points, or tracker=cotracker3_online"),
+        ({"num_points": 10_000, "mode": "online"}, "are free; use fewer points"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OutOfMemory, match=message):
+        choose(available_bytes=0.4e9, **options)
+
+
+def test_a_full_disk_is_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module.MemoryPlan, "_free_on_disk", lambda self: 10**6)
+    with pytest.raises(OutOfMemory, match=r"its features take 0\.84 GB in .*, where 0\.00 GB are free"):
+        choose(lean=True)
+
+
+def test_refused_before_the_frames_are_read(offline: CoTracker3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "device_room_bytes", lambda device: 10**6)
+    frames = iter([moving_square(3)] * 5)
+    with pytest.raises(OutOfMemory, match="takes"):
+        track_offline(offline, frames, query_points=np.array([[0, 20, 30]], np.float32), num_frames=15)
+    assert len(list(frames)) == 4, "the first block alone was looked at, for the size of the pictures"
+
+
+def test_a_file_that_cannot_be_made(offline: CoTracker3, tmp_path: Path) -> None:
+    plan = MemoryPlan(features="file", folder=tmp_path / "missing")
+    with pytest.raises(WriteError, match=r"missing.*could not be written.*No such file"):
+        track_offline(offline, moving_square(2), query_points=np.array([[0, 20, 30]], np.float32), plan=plan)
+
+
+@pytest.mark.parametrize("field", ["query_block", "frame_block", "max_tokens"])
+def test_blocks_hold_something(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field}: got 0, expected an integer ≥ 1"):
+        MemoryPlan(**{field: 0})
+
+
+def test_nothing_is_left_of_a_failed_clip(offline: CoTracker3, tmp_path: Path) -> None:
+    """Neither a file nor an open handle: the latter would be a warning, and warnings are errors."""
+
+    def broken() -> Any:
+        yield moving_square(3)
+        raise RuntimeError("the decoder broke")
+
+    plan = MemoryPlan(features="file", folder=tmp_path)
+    with pytest.raises(RuntimeError, match="the decoder broke"):
+        track_offline(offline, broken(), query_points=np.array([[0, 20, 30]], np.float32), plan=plan)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kept_features_may_be_less_precise(offline: CoTracker3) -> None:
+    points = np.array([[0, 20, 30], [2, 60, 20]], np.float32)
+    exact, halved = (
+        track_offline(offline, moving_square(5), query_points=points, plan=MemoryPlan(dtype=dtype))
+        for dtype in (None, "bf16")
+    )
+    assert 0 < np.abs(exact.xy - halved.xy).max() < 0.2
+
+
+# Each in a process of its own, whose memory tells of it alone.
+MEASURE = """
+import json, sys
+from pathlib import Path
+import numpy as np, torch
+from aot.tracking.cotracker3 import MemoryPlan, load_model, track_offline
+from tests.tracking.cotracker3.weights import golden_weights
+
+task = json.loads(sys.argv[1])
+torch.set_num_threads(1)
+resolution = tuple(task["resolution"])
+model = load_model(golden_weights(), resolution=resolution, precision=task["precision"])
+frames = np.random.default_rng(0).integers(0, 255, (task["frames"], *resolution, 3), dtype=np.uint8)
+points = np.random.default_rng(1).uniform(0, min(resolution), (task["points"], 3)).astype(np.float32)
+points[:, 0] = 0
+plan = MemoryPlan(**task["plan"])
+
+def status(name):
+    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
+# The libraries' own memory comes with first use; it is the model's.
+track_offline(model, frames[:2], query_points=points[:1], num_iters=1)
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+track_offline(model, frames, query_points=points, num_iters=1, plan=plan)
+estimate = plan.peak_bytes(len(frames), len(points) + 36, resolution, task["precision"])
+print(json.dumps([status("VmHWM") - before, estimate]))
+"""
+
+
+def measure(task: dict[str, Any]) -> tuple[int, int]:
+    """Bytes taken, bytes estimated."""
+    command = [sys.executable, "-c", MEASURE, json.dumps(task)]
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    taken, estimate = json.loads(process.stdout)
+    return taken, estimate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("frames", "points", "resolution", "precision", "plan"),
+    [
+        (40, 30, (192, 256), "fp32", {}),
+        (40, 30, (192, 256), "bf16", {}),
+        (40, 30, (192, 256), "fp32", {"features": "file", "query_block": 16, "frame_block": 4, "max_tokens": 1024}),
+        (12, 1500, (96, 128), "fp32", {}),
+        (12, 1500, (96, 128), "fp32", {"features": "recompute", "query_block": 8, "max_tokens": 256}),
+        (6, 30, (384, 512), "fp32", {}),
+    ],
+)
+def test_the_estimate_is_above_what_is_taken_and_not_far(
+    frames: int, points: int, resolution: tuple[int, int], precision: str, plan: dict[str, Any]
+) -> None:
+    task = {"frames": frames, "points": points, "resolution": resolution, "precision": precision, "plan": plan}
+    taken, estimate = measure(task)
+    print(f"{task}: {taken / 1e6:.0f} MB taken, {estimate / 1e6:.0f} MB estimated")
+    assert taken < estimate < 2.5 * taken + 200e6
+
+
+LEAN = {"features": "file", "query_block": 16, "frame_block": 4, "max_tokens": 1024}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "plan", "lengths", "limit"),
+    [("fp32", {}, (48, 96), 9e6), ("bf16", {}, (48, 144), 4.5e6), ("fp32", LEAN, (24, 56), 1e6)],
+    ids=["fp32", "bf16", "lean"],
+)
+def test_memory_of_66_points_grows_by_the_features_alone(
+    precision: str, plan: dict[str, Any], lengths: tuple[int, int], limit: float
+) -> None:
+    tasks = [
+        {"frames": length, "points": 30, "resolution": RESOLUTION, "precision": precision, "plan": plan}
+        for length in lengths
+    ]
+    (short, _), (long, _) = map(measure, tasks)
+    assert (long - short) / (lengths[1] - lengths[0]) <= limit
+
+
+def test_planning_needs_no_torch() -> None:
+    code = (
+        "import sys; from aot.tracking.cotracker3 import MemoryPlan\n"
+        "MemoryPlan.choose(mode='offline', num_frames=9, num_points=9, resolution=(384, 512))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
