@@ -206,7 +206,7 @@ class CoTracker3(nn.Module):
         tokens = estimates.xy.new_empty(num_points, num_frames, HIDDEN)
         time = time_embedding(self.time_emb, num_frames)[0]
         time = linear(time, self.time_weight, self.token_bias)
-        size = estimates.xy.new_tensor([resolution[1] / STRIDE, resolution[0] / STRIDE])
+        size = (resolution[1] / STRIDE, resolution[0] / STRIDE)
         for _ in range(num_iters):  # without a wait for the GPU
             for start, pyramid in chunks():
                 stop = start + len(pyramid[0])
@@ -235,7 +235,9 @@ class CoTracker3(nn.Module):
         tokens = linear(torch.cat(hidden, dim=1), self.correlation_weight)
         return tokens.view(*xy.shape[:2], HIDDEN)
 
-    def _add_state(self, tokens: Tensor, estimates: Estimates, time: Tensor, size: Tensor, plan: MemoryPlan) -> None:
+    def _add_state(
+        self, tokens: Tensor, estimates: Estimates, time: Tensor, size: tuple[float, float], plan: MemoryPlan
+    ) -> None:
         """Add to every token its point's present estimate and motion, and the time."""
         at_once = max(1, plan.max_tokens // tokens.shape[1])
         for first in range(0, len(tokens), at_once):
