@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := aot tests benchmarks
 
-.PHONY: setup demo check format test test-fast system system-slurm system-browser clean
+.PHONY: setup demo check format test test-fast system system-slurm system-browser screenshots clean
 
 setup: $(READY)
 
@@ -36,6 +36,11 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/pytest -m 'not slow'
 
+# The documentation as a site, in site/.
+docs: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # What the tests need of the system beside $(VENV), installed and started; as root on Debian.
 system: system-slurm system-browser
 
@@ -44,6 +49,9 @@ system-slurm:
 
 system-browser:
 	tests/browser/setup.sh
+
+screenshots: $(READY)
+	$(BIN)/python -m tests.browser.screenshots docs/images
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

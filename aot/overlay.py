@@ -43,6 +43,12 @@ OBJECT_COLOURS = (
 
 # Of the picture's height, and never less than that many px: what is smaller cannot be read.
 _LABEL_HEIGHT, _LEAST_LABEL_HEIGHT = 1 / 32, 10
+# Of the picture's diagonal.
+_RADIUS, _OUTLINE = 1 / 250, 1 / 500
+# A dark rim sets discs off from whatever lies beneath; rings are to recede.
+_RIM, _RIM_COLOUR = 1.3, (24, 24, 24)
+# Of 255, where a trail begins: what many trails cover is still to be seen.
+_TRAIL_ALPHA = 190
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Height in px of that font's capitals at scale 1.
 _FONT_HEIGHT = 21
@@ -131,7 +137,8 @@ def _paint_masks(picture: UInt8Array, masks: BoolArray | None, object_ids: Seque
             cv2.copyTo(cv2.LUT(part, _tint_table(colour, look.tint)), inside, part)
         if look.outline:
             outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(x, y))
-            cv2.drawContours(picture, outlines, -1, colour, 1)
+            thickness = max(1, round(math.hypot(*picture.shape[:2]) * _OUTLINE))
+            cv2.drawContours(picture, outlines, -1, colour, thickness, cv2.LINE_AA)
 
 
 @cache
@@ -162,12 +169,12 @@ class _PointPainter:
     """Draws the points of row after row, and remembers the fading trails between them."""
 
     def __init__(self, width: int, height: int, tracks: Tracks, queries: QueryPoints, look: OverlayLook) -> None:
-        self._radius = max(1.5, float(np.hypot(width, height)) / 250)
+        self._radius = max(1.5, float(np.hypot(width, height)) * _RADIUS)
         self._tracks = tracks
         by_object = look.colour == "object"
         self._colours = [object_colour(i) for i in queries.object_id.tolist()] if by_object else _rainbow(queries)
         self._has_trails = look.trail > 0
-        self._fade = np.array([math.ceil(255 / max(1, look.trail))], np.float64)
+        self._fade = np.array([math.ceil(_TRAIL_ALPHA / max(1, look.trail))], np.float64)
         # Far outside nothing is seen, and OpenCV's integers would overflow.
         margin = math.ceil(4 * self._radius)
         low, high = np.array([-margin, -margin]), np.array([width + margin, height + margin])
@@ -191,12 +198,12 @@ class _PointPainter:
         usable = self._drawable[row - 1 : row + 1] & self._tracks.visible[row - 1 : row + 1]
         chosen = np.flatnonzero(usable.all(axis=0))
         steps = self._fixed[row - 1 : row + 1, chosen].transpose(1, 0, 2)
-        thickness = max(1, int(self._radius / 2))
+        thickness = max(1, round(self._radius / 2))
         # The colour wider than the alpha: no dark fringe where the line is smoothed.
         for (start, end), number in zip(steps.tolist(), chosen.tolist()):
             cv2.line(self._trail, start, end, self._colours[number], thickness + 2, cv2.LINE_8, _SHIFT)
         if len(steps):
-            cv2.polylines(self._trail_alpha, list(steps), False, 255, thickness, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(self._trail_alpha, list(steps), False, _TRAIL_ALPHA, thickness, cv2.LINE_AA, _SHIFT)
 
     def _blend_trails(self, picture: UInt8Array) -> None:
         # Only the pixels under a trail: they are few, and whole frames would be slow.
@@ -206,11 +213,13 @@ class _PointPainter:
         below[under] = (below[under] * (255 - alpha) + above * alpha + 127) // 255
 
     def _draw_points(self, picture: UInt8Array, row: int) -> None:
-        radius = round(self._radius * 2**_SHIFT)
+        radius, rim = round(self._radius * 2**_SHIFT), round(self._radius * _RIM * 2**_SHIFT)
         ring = max(1, int(self._radius / 3))
         chosen = np.flatnonzero(self._drawable[row])
         visible = self._tracks.visible[row, chosen].tolist()
         for number, centre, seen in zip(chosen.tolist(), self._fixed[row, chosen].tolist(), visible):
+            if seen:
+                cv2.circle(picture, centre, rim, _RIM_COLOUR, cv2.FILLED, cv2.LINE_AA, _SHIFT)
             thickness = cv2.FILLED if seen else ring
             cv2.circle(picture, centre, radius, self._colours[number], thickness, cv2.LINE_AA, _SHIFT)
 

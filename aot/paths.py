@@ -42,6 +42,31 @@ class ClipPaths:
         """The folder of the clip's PNG files; clips in a folder of the same name have theirs in folders below."""
         return self.root / "pictures" / self.clip_id
 
+    @property
+    def report(self) -> ClipReportPaths:
+        """The clip's part of the report."""
+        return ClipReportPaths(self.root / "report", self.clip_id)
+
+
+@dataclass(frozen=True)
+class ClipReportPaths:
+    """What the report holds of one clip."""
+
+    root: Path
+    clip_id: str
+
+    @property
+    def data(self) -> Path:
+        """What its page shows; a script, because a page on the disk may read no other file."""
+        return self.root / "data" / "clips" / f"{self.clip_id}.js"
+
+    @property
+    def video(self) -> Path:
+        return self.root / "videos" / f"{self.clip_id}.mp4"
+
+    def picture(self, frame: int) -> Path:
+        return self.root / "pictures" / self.clip_id / f"frame_{frame:06d}.jpg"
+
 
 @dataclass(frozen=True)
 class RunPaths:
@@ -68,6 +93,11 @@ class RunPaths:
     @property
     def summary(self) -> Path:
         return self.root / "summary.csv"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report; its first page is index.html."""
+        return self.root / "report"
 
     @property
     def index(self) -> Path:

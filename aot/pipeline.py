@@ -150,7 +150,7 @@ def process_clip(
     return summary
 
 
-def draw_clip(clip: Clip, paths: ClipPaths, look: OverlayLook) -> None:
+def draw_clip(clip: Clip, paths: ClipPaths, look: OverlayLook | None = None) -> None:
     """Draw the overlay video of a clip whose file is whole.
 
     Raises:

@@ -10,7 +10,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = _composed(command)
         _serve(config, _mask_maker(command, config), command.overrides, options.host, options.port)
+    except KeyboardInterrupt:  # the way in which a server ends; everything is saved
+        return EXIT_DONE
     except AotError as error:
         print(f"{error}\nNothing was started. `python -m aot.prompt --help` shows what can be said.", file=sys.stderr)
         return EXIT_WRONG
@@ -141,8 +143,7 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host:
             ws="none",
             timeout_graceful_shutdown=1,
         )
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(settings).run(sockets=[listener])
+        uvicorn.Server(settings).run(sockets=[listener])
 
 
 def _listener(host: str, port: int | None) -> socket.socket:

@@ -139,11 +139,10 @@ def check_entry(clip_id: str, objects: Any) -> ClipEntry:
     Raises:
         PromptError: with all mistakes at once.
     """
-    content = {"clips": {clip_id: {"objects": objects}}}
-    try:
-        return Manifest.model_validate(content).clips[clip_id]
-    except ValidationError as exc:
-        raise PromptError("; ".join(_describe(error, content) for error in exc.errors())) from exc
+    entries, mistakes = _checked({"clips": {clip_id: {"objects": objects}}})
+    if mistakes:
+        raise PromptError("; ".join(mistakes))
+    return entries[clip_id]
 
 
 def assign_prompts(clips: Sequence[Clip], manifest_path: Path) -> list[Clip]:
@@ -420,6 +419,11 @@ def _entries(text: str, path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
         kind = "JSON" if path.suffix == ".json" else "YAML"
         raise ConfigError(f"prompt manifest {path}: not valid {kind}: {exc}") from exc
+    return _checked(content)
+
+
+def _checked(content: Any) -> tuple[dict[str, ClipEntry], list[str]]:
+    """As `_entries`, of what the text says."""
     try:
         return dict(Manifest.model_validate(content).clips), []
     except ValidationError as exc:

@@ -29,6 +29,7 @@ from aot.launching.plan import Plan, make_plan
 from aot.launching.summary import print_summary, summary_rows, write_summary
 from aot.launching.todo import Todo, Work
 from aot.paths import remove_abandoned_parts
+from aot.reporting.index import write_report
 
 # Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.
 _FILE_WIDTH = 120
@@ -105,7 +106,10 @@ class _Run:
         with self._stopping():
             self._wait()
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.own])
-            write_summary(plan.paths, summary_rows(plan.paths, sorted(plan.listed)))
+            all_rows = summary_rows(plan.paths, sorted(plan.listed))
+            write_summary(plan.paths, all_rows)
+            if plan.config.output.report:
+                write_report(plan.paths, all_rows)
             print_summary(plan, rows, self._console)
             self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
         return self._exit_code

@@ -17,6 +17,7 @@ import numpy as np
 
 from aot import overlay
 from aot.overlay import write_overlay
+from aot.overlay_look import OverlayLook
 from aot.types import QueryPoints, Tracks
 from tests.fakes import ArraySource
 
@@ -46,6 +47,7 @@ def scene() -> tuple[ArraySource, Tracks, QueryPoints, np.ndarray]:
 
 
 def main() -> None:
+    look = OverlayLook.model_validate(dict(argument.split("=", 1) for argument in sys.argv[1:]))
     frames, tracks, queries, masks = scene()
     with tempfile.TemporaryDirectory() as folder:
         encode = overlay._VideoWriter.write
@@ -58,7 +60,15 @@ def main() -> None:
 
         overlay._VideoWriter.write = timed  # type: ignore[method-assign]
         started = time.process_time()
-        write_overlay(Path(folder) / "o.mp4", frames, tracks=tracks, queries=queries, masks=lambda row: masks[row])
+        write_overlay(
+            Path(folder) / "o.mp4",
+            frames,
+            tracks=tracks,
+            queries=queries,
+            masks=lambda row: masks[row],
+            object_ids=(1, 2),
+            look=look,
+        )
         total = time.process_time() - started
         size = (Path(folder) / "o.mp4").stat().st_size
     draw = (total - spent["encode"]) / FRAMES * 1000

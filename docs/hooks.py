@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import yaml
 
 from aot.compose import config_folder
-from aot.config import GROUPS, Output, RunConfig, Selection
+from aot.config import GROUPS, Ladder, Output, RunConfig, Selection, Shard
+from aot.overlay_look import OverlayLook
 
 MARKER = "<!-- configuration reference -->"
 
@@ -55,7 +56,7 @@ def _rows(path: Path, hints: dict[str, Any], above: str = "") -> list[tuple[str,
 
 
 def _run_level_hints() -> dict[str, Any]:
-    models = {"": RunConfig, "dataset.": Selection, "output.": Output}
+    models = {"": RunConfig, "dataset.": Selection, "output.": Output, "ladder.": Ladder, "overlay.": OverlayLook}
     return {
         f"{above}{name}": Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         for above, model in models.items()
@@ -84,8 +85,8 @@ def _type_name(hint: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join("null" if item is NoneType else _type_name(item) for item in inner)
     if origin is not None:
-        return "list"
-    names = {Path: "path", str: "text", int: "integer", float: "number", bool: "true, false"}
+        return "keys and values" if origin is dict else "list"
+    names = {Shard: "NUMBER/COUNT", Path: "path", str: "text", int: "integer", float: "number", bool: "true, false"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 

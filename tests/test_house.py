@@ -14,6 +14,7 @@ import yaml
 
 import aot
 from aot.compose import config_folder
+from tests.options import EMBEDDED
 
 PACKAGE = Path(aot.__file__).parent
 TESTS = Path(__file__).parent
@@ -35,15 +36,15 @@ ORDER = [
     ["aot.memory", "aot.retry", "aot.overlay_look", "aot.pages"],
     ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
-    ["aot.overlay", "aot.pictures"],
+    ["aot.overlay", "aot.pictures", "aot.clip_report"],
     ["aot.pipeline"],
     ["aot.evaluation"],
     ["aot.exporting", "aot.results", "aot.torch_dataset"],
     ["aot.config"],
     ["aot.compose"],
     ["aot.launching"],
-    ["aot.prompting"],
-    ["aot.run", "aot.evaluate", "aot.export", "aot.prompt", "aot.sweep", "aot.verify", "aot.status", "aot.cancel"],
+    ["aot.reporting", "aot.prompting"],
+    [f"aot.{name}" for name in "run evaluate export prompt report sweep verify status cancel".split()],
 ]
 
 
@@ -85,7 +86,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("role", "part"), sorted(set(OPTIONS)), ids="/".join)
+@pytest.mark.parametrize(("role", "part"), sorted(set(OPTIONS)), ids=str)
 def test_every_part_inherits_its_roles_contract_test(role: str, part: str) -> None:
     """A test class in tests/<role>/ that inherits a contract makes the part."""
     tested = [
@@ -110,7 +111,7 @@ def test_an_installed_wheel_is_whole(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             *(sys.executable, "-m", "aot.run", "dataset=demo", "dataset.include=[late]", "frame_interval=8"),
-            *("segmenter=grabcut", "tracker=lucas_kanade"),
+            *EMBEDDED,
         ],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": str(tmp_path / "site")},

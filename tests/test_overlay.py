@@ -7,10 +7,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from aot import overlay
 from aot.errors import DecodeError, OutOfMemory, WriteError
-from aot.overlay import OBJECT_COLOURS, write_overlay
+from aot.overlay import OBJECT_COLOURS, object_colour, write_overlay
+from aot.overlay_look import OverlayLook
 from aot.types import QueryPoints, Tracks
 from tests.fakes import ArraySource
 
@@ -45,9 +47,17 @@ def no_masks(row: int) -> None:
     return None
 
 
-def write(path: Path, clip: ArraySource, drawn: tuple[Tracks, QueryPoints], masks: Callable = no_masks) -> np.ndarray:
+def write(
+    path: Path,
+    clip: ArraySource,
+    drawn: tuple[Tracks, QueryPoints],
+    masks: Callable = no_masks,
+    object_ids: tuple[int, ...] = (1, 2),
+    **look: object,
+) -> np.ndarray:
     """Write an overlay and decode it again: (T, H, W, 3) RGB."""
-    write_overlay(path, clip, masks=masks, tracks=drawn[0], queries=drawn[1])
+    chosen = OverlayLook.model_validate(look)
+    write_overlay(path, clip, masks=masks, tracks=drawn[0], queries=drawn[1], object_ids=object_ids, look=chosen)
     with av.open(path) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
@@ -113,6 +123,78 @@ class TestPicture:
         tracks.xy[:, 0], tracks.xy[:, 1], tracks.xy[1, 2] = np.nan, 3e38, -1e9
         video = write(tmp_path / "o.mp4", grey_clip(3), (tracks, queries)).astype(int)
         assert [int(np.abs(frame - GREY).max() > 40) for frame in video] == [1, 0, 1]
+
+
+class TestLook:
+    def test_an_object_has_its_colour_whatever_its_place(self, tmp_path: Path) -> None:
+        masks = np.zeros((2, 48, 64), dtype=bool)
+        masks[0, 8:24, 8:24] = masks[1, 24:40, 40:56] = True
+        video = write(tmp_path / "o.mp4", grey_clip(), points(6), lambda row: masks, object_ids=(3, 5))
+        for mask, object_id in zip(masks, (3, 5)):
+            inner = video[2][mask].reshape(16, 16, 3)[4:-4, 4:-4].mean(axis=(0, 1))
+            np.testing.assert_allclose(inner, GREY * 0.55 + np.array(object_colour(object_id)) * 0.45, atol=12)
+        assert object_colour(1) == object_colour(1 + len(OBJECT_COLOURS))
+
+    def test_points_in_the_colour_of_their_object(self, tmp_path: Path) -> None:
+        tracks, queries = points(1, (320, 100), (320, 240), (320, 380))
+        queries.object_id[:] = [1, 2, 2]
+        frame = write(tmp_path / "o.mp4", grey_clip(1, 640, 480), (tracks, queries), colour="object")[0]
+        for y, object_id in [(100, 1), (240, 2), (380, 2)]:
+            np.testing.assert_allclose(frame[y, 320], object_colour(object_id), atol=30)
+
+    def test_trails_as_long_as_wanted(self, tmp_path: Path) -> None:
+        lengths = {}
+        for trail in (0, 4, 25):
+            clip = grey_clip(30, 640, 480)
+            video = write(tmp_path / "o.mp4", clip, points(30, (40, 240), step=16), trail=trail).astype(int)
+            lengths[trail] = int((np.abs(video[29, 240, : 40 + 29 * 16 - 10] - GREY).max(axis=1) > 12).sum()) / 16
+        assert lengths[0] == 0
+        assert 2 <= lengths[4] <= 4
+        assert 17 <= lengths[25] <= 25
+
+    def test_tint_and_outline_alone(self, tmp_path: Path) -> None:
+        masks = np.zeros((1, 480, 640), dtype=bool)
+        masks[0, 200:300, 200:300] = True
+        line = write(tmp_path / "o.mp4", grey_clip(1, 640, 480), points(1), lambda row: masks, tint=0.0)[0].astype(int)
+        tint = write(tmp_path / "o.mp4", grey_clip(1, 640, 480), points(1), lambda row: masks, outline=False)[0].astype(
+            int
+        )
+        assert np.abs(line[220:280, 220:280] - GREY).max() < 12
+        assert np.abs(line[250, 199:202] - GREY).max() > 25
+        assert np.abs(tint[250, 200] - tint[250, 250]).max() < 20
+
+    def test_frame_number_and_time_in_the_corner(self, tmp_path: Path) -> None:
+        clip = grey_clip(10, 640, 480)
+        clip.keep(np.array([0, 9]))
+        labelled = write(tmp_path / "o.mp4", clip, points(2)).astype(int)
+        plain = write(tmp_path / "p.mp4", clip, points(2), label=False).astype(int)
+        corner = labelled[:, 440:, :220]
+        assert np.abs(plain - GREY).max() < 12
+        assert corner.max() > 200, "letters"
+        assert np.abs(labelled[:, :430] - GREY).max() < 12
+        assert np.abs(corner[0] - corner[1]).max() > 100, "another frame has another number"
+
+    def test_side_by_side(self, tmp_path: Path) -> None:
+        masks = np.ones((1, 48, 64), dtype=bool)
+        video = write(tmp_path / "o.mp4", grey_clip(2), points(2), lambda row: masks, side_by_side=True).astype(int)
+        assert video.shape == (2, 48, 128, 3)
+        assert np.abs(video[:, :, 2:60] - GREY).max() < 12
+        assert np.abs(video[:, 20:30, 80:110] - GREY).max() > 25
+
+    def test_a_video_tells_its_look(self, tmp_path: Path) -> None:
+        usual, other = OverlayLook(), OverlayLook(trail=3)
+        for num_frames in (1, 3000):
+            write(tmp_path / "o.mp4", grey_clip(num_frames, 16, 16), points(num_frames))
+            assert usual.is_that_of(tmp_path / "o.mp4")
+            assert not other.is_that_of(tmp_path / "o.mp4")
+        assert not usual.is_that_of(tmp_path / "nowhere.mp4")
+        (tmp_path / "o.mp4").write_bytes(b"\0" * 40)
+        assert not usual.is_that_of(tmp_path / "o.mp4")
+
+    @pytest.mark.parametrize("wrong", [{"trail": 256}, {"tint": 1.5}, {"colour": "red"}, {"colours": "start"}])
+    def test_looks_that_are_not(self, wrong: dict[str, object]) -> None:
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            OverlayLook.model_validate(wrong)
 
 
 class TestFile:
@@ -187,7 +269,7 @@ class TestErrors:
         real = av.open
         monkeypatch.setattr(av, "open", lambda path, *rest, **options: real("/dev/full", *rest, **options))
         with pytest.raises(WriteError, match="cannot write the overlay"):
-            write_overlay(tmp_path / "o.mp4", grey_clip(), masks=no_masks, tracks=points(6)[0], queries=points(6)[1])
+            write(tmp_path / "o.mp4", grey_clip(), points(6))
 
     def test_an_error_of_the_source_passes_and_leaves_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "o.mp4").write_text("old")

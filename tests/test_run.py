@@ -144,6 +144,36 @@ def test_a_broken_clip_fails_alone_and_is_not_tried_again(folder: Path, capsys: 
     assert not (path / "failures" / "a.json").exists()
 
 
+def test_bad_input_loses_no_finished_work(folder: Path) -> None:
+    assert run() == 0
+    path = run_folder(folder)
+    finished = {file: file.read_bytes() for name in ("clips/a.h5", "overlays/a.mp4") for file in [path / name]}
+    (folder / "my clips" / "a.mp4").write_text("not a video")
+    assert run() == 1
+    assert {file: file.read_bytes() for file in finished} == finished
+
+
+# The limit on a file's size stands for a full disk; of all files the log meets it too.
+FULL_DISK = """
+import resource, sys
+from aot.run import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_is_said_in_a_line_a_clip(folder: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
+    arguments = ["dataset=videos", "dataset.root='my clips'", "launcher=inline", *FAST]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 3, done.stderr
+    assert all("could not be written: [Errno 27]" in line for line in done.stderr.splitlines())
+    assert list(run_folder(folder).rglob("*.h5")) == []
+
+
 def test_one_object_fails_alone(folder: Path) -> None:
     (folder / "my clips" / "prompts.yaml").write_text(
         "clips: {a: {objects: [{id: 1, box: [8, 20, 28, 40]}, {id: 2, box: [500, 20, 510, 40]}]}}"

@@ -14,6 +14,7 @@ import aot
 from aot.run import main
 from aot.self_checks import MaskStability, check_objects, return_errors, worst
 from aot.types import BoolArray, QueryPoints, Tracks
+from tests.options import EMBEDDED
 from tests.synthetic import moving_square, write_video
 
 
@@ -86,7 +87,8 @@ def test_checks_reach_the_file_and_the_summary(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "clips" / "a.mp4", moving_square(8))
     (tmp_path / "clips" / "prompts.yaml").write_text("clips: {a: {objects: [{id: 3, box: [8, 20, 28, 40]}]}}")
-    options = ["dataset=videos", "dataset.root=clips", "output.overlay=false", "query_points.num_points=20"]
+    options = ["dataset=videos", "dataset.root=clips", "output.overlay=false", *EMBEDDED]
+    options += ["query_points.num_points=20"]
 
     def checked(*more: str) -> tuple[dict[str, float | None], dict[str, str]]:
         assert main([*options, *more]) == 0

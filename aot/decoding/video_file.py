@@ -164,7 +164,8 @@ def first_shown(path: Path) -> UInt8Array:
     """
     try:
         with open_container(path) as container:
-            picture = next(container.decode(container.streams.best("video")), None) if container.streams.video else None
+            stream = container.streams.best("video")
+            picture = None if stream is None else next(container.decode(stream), None)
     except av.FFmpegError as exc:
         raise DecodeError(f"{path}: its first picture cannot be decoded: {exc.strerror}") from exc
     if picture is None:

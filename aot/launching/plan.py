@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from aot.clip_report import is_reported
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
@@ -191,7 +192,8 @@ def to_draw(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[str]:
     missing = ["overlay"] if output.overlay and not config.overlay.is_that_of(paths.overlay) else []
     if output.pictures and any(prompt.is_visual for prompt in clip.prompts):
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
-    return missing
+    # Last: the report takes in the overlay.
+    return missing + (["report"] if output.report and (missing or not is_reported(paths)) else [])
 
 
 def read_run_json(paths: RunPaths) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from aot.paths import RunPaths, write_text
 from aot.self_checks import CHECKS, worst
 
 COLUMNS = (
-    "clip_id state objects points frames source_frames frame_interval rung visible in_mask mask_stability "
+    "clip_id state objects points frames source_frames frame_interval rung attempts visible in_mask mask_stability "
     "return_error_px seconds frames_per_second peak_memory_mb J F AJ OA PCK error"
 ).split()
 
@@ -75,7 +75,9 @@ def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) 
     if any(row["J"] != "" or row["PCK"] != "" for row in rows):
         lines.append(f"against the known truth: mean J {_mean(rows, 'J')}, mean PCK {_mean(rows, 'PCK')}")
     looks = ["clips/*.h5 (aot.load)", *(["overlays/*.mp4"] if plan.config.output.overlay else []), "summary.csv"]
+    looks += ["pictures/*/*.png"] if plan.config.output.pictures else []
     looks += ["failures/*.json"] if counts["failed"] + counts["partial"] else []
+    looks += ["report/index.html"] if plan.config.output.report else []
     lines.append(f"look at {plan.paths.root}: {', '.join(looks)}")
     console.print("\n".join(lines), markup=False, highlight=False)
 
@@ -97,6 +99,7 @@ def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str
             "source_frames": summary["num_source_frames"],
             "frame_interval": summary["frame_interval"],
             "rung": summary.get("rung", 1),
+            "attempts": summary.get("num_attempts", 1),
             "visible": summary["visible_share"],
             "in_mask": summary["in_mask_share"],
             **{name: _blank_nan(worst(summary.get("checks", {}), name)) for name in CHECKS[2:]},

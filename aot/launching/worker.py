@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from aot.clip_report import report_clip
 from aot.config import RunConfig
 from aot.datasets.base import Dataset
 from aot.errors import AotError, DecodeError
@@ -46,6 +48,17 @@ class _BadEnd:
     attempt: Attempt
     stage: str | None
     traceback: str
+
+
+class _LogFile(logging.FileHandler):
+    """Where the disk is full, what needs a file says so; the log goes without."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 class Worker:
@@ -79,7 +92,7 @@ class Worker:
         }
         run.paths.logs.mkdir(parents=True, exist_ok=True)
         self._log_path = run.paths.log(name)
-        self._handler = logging.FileHandler(self._log_path, delay=True)
+        self._handler = _LogFile(self._log_path, delay=True)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger("aot").addHandler(self._handler)
         logging.getLogger("aot").setLevel(logging.INFO)
@@ -110,12 +123,12 @@ class Worker:
             if isinstance(came_of_it, ClipSummary):
                 self._finish(todo, paths, came_of_it.object_errors, on_progress)
                 return
+            if _time_of(paths.result) != earlier_result:  # a twin of this worker has finished it meanwhile
+                self._ledger.append("ended", clip_id=todo.clip.clip_id, state="done")
+                return
             end = came_of_it
             attempts.append(end.attempt)
-        if _time_of(paths.result) != earlier_result:  # a twin of this worker has finished it meanwhile
-            self._ledger.append("ended", clip_id=todo.clip.clip_id, state="done")
-        else:
-            self._failed(todo, paths, attempts, end)
+        self._failed(todo, paths, attempts, end)
 
     def interrupted(self, todo: Todo) -> None:
         """Note that the user gave a clip up; it counts for nothing."""
@@ -165,11 +178,11 @@ class Worker:
             # The estimate is from above: what it says of the last rung is not believed before it was tried.
             room_bytes=None if rung == self._ladder[-1] else partial(room_bytes, self._parts.tracker),
         )
+        summary = process_clip(clip, self._parts, settings, paths, on_progress)
         # What was drawn of an earlier result must not stand beside a new one.
         paths.overlay.unlink(missing_ok=True)
         for picture in paths.pictures.glob("*.png"):
             picture.unlink(missing_ok=True)
-        summary = process_clip(clip, self._parts, settings, paths, on_progress)
         scores = self._score(todo, paths) if config.output.evaluate else {}
         self._ledger.append(
             "done",
@@ -251,8 +264,10 @@ class Worker:
 def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None:
     if drawing == "overlay":
         draw_clip(clip, paths, config.overlay)
-    else:
+    elif drawing == "pictures":
         picture_clip(clip, paths)
+    else:
+        report_clip(paths)
 
 
 def _bad_end(error: Exception, rung: Rung) -> _BadEnd:

@@ -61,7 +61,7 @@ class ClipList:
         ledgers = [path.stat() for path in sorted(self._run.ledgers.glob("*.jsonl"))]
         written = tuple((stat.st_size, stat.st_mtime_ns) for stat in ledgers)
         if written != self._written:
-            self._done, self._written, self._known = last_done(self._run), written, {}
+            self._done, self._written, self._known = last_done(self._run, "content"), written, {}
         patterns = self._patterns()
         revision = hashlib.sha256(repr((self.manifest.revision, written)).encode()).hexdigest()[:16]
         return revision, [self._state(clip_id, patterns) for clip_id in sorted(self.clips)]

@@ -21,7 +21,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,7 +34,8 @@ from aot.prompting.manifest_text import plain_entry
 from aot.prompting.masks import LiveMasks
 from aot.prompts import ObjectEntry, check_entry
 
-MOST_BODY_BYTES = 2**20
+# A clip's entry may hold masks as run lengths.
+MOST_BODY_BYTES = 8 * 2**20
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -199,7 +200,7 @@ class PromptServer:
         """Mask files are read and shown: only those that the manifest on the disk names."""
         entry, _ = self._clips.entry(clip_id)
         known = {item.mask for item in entry.objects} if entry else set()
-        if any(item.mask is not None and item.mask not in known for item in objects):
+        if any(isinstance(item.mask, str) and item.mask not in known for item in objects):
             raise HTTPException(403, "a mask file can only be named in the manifest itself")
 
 
@@ -229,8 +230,10 @@ class Guard:
         if _is_from_elsewhere(request, host):
             return PlainTextResponse("asked by another page", status_code=403)
         given, slash, _ = scope["path"].lstrip("/").partition("/")
-        if not slash or not secrets.compare_digest(given.encode(), self._token.encode()):
+        if not secrets.compare_digest(given.encode(), self._token.encode()):
             return PlainTextResponse("the address lacks the token that the terminal shows", status_code=403)
+        if not slash:
+            return RedirectResponse(f"/{self._token}/")
         size = request.headers.get("content-length", "0")
         if not size.isdecimal() or int(size) > MOST_BODY_BYTES:
             return PlainTextResponse("too large", status_code=413, headers={"Connection": "close"})

@@ -36,7 +36,7 @@ _UNREADABLE = (OSError, KeyError, TypeError, ValueError, AttributeError, Runtime
 
 _ATTRIBUTES = frozenset(
     "schema clip_id source source_sha256 width height fps num_source_frames frame_interval_requested frame_interval "
-    "config_yaml config_hash versions device weights attempts seconds peak_memory_bytes created".split()
+    "config_yaml config_hash versions device attempts seconds peak_memory_bytes created".split()
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from aot.prompts import load_manifest
 from aot.run import main as run_main
 from tests.prompting.prompt_server import prompt_server
+from tests.shared_data import DAVIS_CLIPS, SHARED_DATA, needs_shared_data
 from tests.synthetic import moving_square, write_video
 
 WIDTH, HEIGHT, FRAMES = 320, 240, 12
@@ -44,17 +46,19 @@ def address(folder: Path) -> Iterator[str]:
 class Page:
     """The page in the words of somebody who uses it; places are source pixels."""
 
-    def __init__(self, page: Any, url: str) -> None:
+    def __init__(self, page: Any, url: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
         self.page = page
+        self.size = size
         page.goto(url)
         page.wait_for_selector("#saved.good")
         page.wait_for_selector(".clip-row[aria-selected=true]")
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         box = self.page.locator("#stage").bounding_box()
-        scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
-        left = box["x"] + (box["width"] - WIDTH * scale) / 2
-        top = box["y"] + (box["height"] - HEIGHT * scale) / 2
+        width, height = self.size
+        scale = min(box["width"] / width, box["height"] / height)
+        left = box["x"] + (box["width"] - width * scale) / 2
+        top = box["y"] + (box["height"] - height * scale) / 2
         return left + (x + 0.5) * scale, top + (y + 0.5) * scale
 
     def click(self, x: float, y: float, **options: Any) -> None:
@@ -160,6 +164,12 @@ def test_from_the_first_click_to_the_run(address: str, folder: Path, new_page: C
 
     assert run(folder, "dataset.include=[a]") == 0
     page.page.locator(".clip-row", has_text="done").wait_for()
+    (report,) = (folder / "outputs").rglob("report/index.html")
+    page.page.goto(report.as_uri())
+    page.page.get_by_role("button", name="done 1").click()
+    page.page.locator("#table a").click()
+    page.page.get_by_role("button", name="Play").click()
+    page.page.locator("#where", has_text=f"frame {FRAMES - 1}").wait_for()
 
 
 def run(folder: Path, *arguments: str) -> int:
@@ -206,6 +216,19 @@ def test_everything_without_a_mouse(address: str, folder: Path, new_page: Callab
     assert not page.page.locator("#help").is_visible()
 
 
+def test_what_is_being_typed_stays(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    """Masks and saves arrive meanwhile."""
+    page = Page(new_page(), address)
+    page.open("a")
+    page.click(18, 30)
+    page.press("r")
+    page.page.keyboard.type("a name of some length", delay=40)
+    page.area()
+    page.press("Enter")
+    page.wait_saved()
+    assert entry(folder, "a")[0].name == "a name of some length"
+
+
 def test_points_are_moved_and_boxes_resized(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.open("b")
@@ -236,7 +259,9 @@ def test_zooming_in_clicks_finer(address: str, folder: Path, new_page: Callable[
     assert entry(folder, "b")[0].points[0] == pytest.approx((18, 30), abs=0.11)
 
 
-def test_what_somebody_else_changed_is_asked_about(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_what_somebody_else_changed_is_asked_about(
+    address: str, folder: Path, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]
+) -> None:
     page = Page(new_page(expected=("409",)), address)
     page.open("a")
     page.click(18, 30)
@@ -248,6 +273,7 @@ def test_what_somebody_else_changed_is_asked_about(address: str, folder: Path, n
     page.page.locator("#conflict").wait_for()
     assert "theirs" in page.page.locator("#conflict-theirs").inner_text()
     assert "60, 100" in page.page.locator("#conflict-yours").inner_text()
+    assert_accessible(page.page)
     assert manifest.read_text() == theirs
     page.page.get_by_text("Take what is on the disk").click()
     page.wait_named("theirs")
@@ -271,7 +297,7 @@ def test_a_change_on_the_disk_is_shown_by_itself(address: str, folder: Path, new
     assert "From the entry" in page.page.locator("#pattern-note").inner_text()
     page.page.locator("#clips-count", has_text="3 of 3").wait_for()
     manifest.write_text("clips: {a: {objects: [{id: 0}]}}")
-    page.page.locator("#notice-text", has_text="greater than or equal to 1").wait_for()
+    page.page.locator("#notice-text", has_text="a whole number from 1").wait_for()
 
 
 def test_mistakes_are_told_and_not_saved(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
@@ -321,6 +347,7 @@ def test_thousands_of_clips(video: Path, tmp_path: Path, new_page: Callable[...,
         assert raw.locator(".clip-row").count() == 1
         raw.locator("#clip-search").fill("nothing")
         assert raw.locator("#clips-empty").is_visible()
+        raw.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -339,6 +366,35 @@ def test_axe_and_the_layout(
     assert_accessible(page.page)
 
 
+@needs_shared_data
+def test_on_a_real_clip(new_page: Callable[..., Any], tmp_path: Path) -> None:
+    """Its prompts are those that were checked against the true mask of the first frame."""
+    video = DAVIS_CLIPS / "car-shadow" / "clip.mp4"
+    known = next(
+        e for e in json.loads((SHARED_DATA / "INDEX.json").read_text())["entries"] if e["name"] == "car-shadow"
+    )
+    (prompt,) = known["prompt"]["objects"]
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "car.mp4").symlink_to(video)
+    with prompt_server(tmp_path, *DATASET, *FAST) as url:
+        page = Page(new_page(), url, size=(854, 480))
+        page.wait_open("car")
+        x0, y0, x1, y1 = prompt["box"]
+        page.drag((x0, y0), (x1, y1))
+        by_box = page.area()
+        for point in prompt["points"]:
+            page.click(*point)
+        page.page.locator("#parts .what", has_text="point on").nth(1).wait_for()
+        page.wait_saved()
+        share = known["mask_area_frac"][0]
+        assert 0.5 * share < by_box / (854 * 480) < 2 * share
+        (item,) = entry(tmp_path, "car")
+        assert item.box == pytest.approx(prompt["box"], abs=2)
+        page.press("End")
+        assert page.frame() == known["frames"] - 1
+        page.page.close()
+
+
 def test_a_clip_that_cannot_be_read_says_why(folder: Path, new_page: Callable[..., Any]) -> None:
     (folder / "clips" / "broken.mp4").write_text("not a video")
     with prompt_server(folder, *DATASET, *FAST) as url:
@@ -348,3 +404,4 @@ def test_a_clip_that_cannot_be_read_says_why(folder: Path, new_page: Callable[..
         page.open("a")
         page.click(18, 30)
         assert page.area() > 0
+        page.page.close()

@@ -8,6 +8,7 @@ import pytest
 from aot.datasets.base import Dataset, check_clip_ids
 from aot.decoding import open_source
 from aot.prompts import check_prompts, prompts_as_json
+from aot.types import QueryPoints
 
 
 class DatasetContract:
@@ -48,9 +49,19 @@ class DatasetContract:
             if truth is None:
                 continue
             with open_source(clip) as frames:
-                annotated = {frame: truth.mask(frame) for frame in frames.index.tolist()}
-                size = frames.height, frames.width
-            assert any(annotated.values()), clip.clip_id
-            for masks in filter(None, annotated.values()):
-                assert tuple(sorted(masks)) == truth.object_ids
+                index, size = frames.index, (frames.height, frames.width)
+            queries = [(query, prompt.object_id) for prompt in clip.prompts for query in prompt.query_points]
+            known = truth.tracks(
+                QueryPoints(
+                    np.array([query for query, _ in queries], np.float32).reshape(-1, 3),
+                    np.array([object_id for _, object_id in queries], np.int32),
+                ),
+                index,
+            )
+            assert len(truth.mask_frames) or (known is not None and known.annotated.any()), "something is known"
+            assert list(truth.object_ids) == sorted(truth.object_ids)
+            assert truth.mask_frames.tolist() == [frame for frame in index.tolist() if truth.mask(frame)]
+            for frame in truth.mask_frames.tolist():
+                masks = truth.mask(frame) or {}
+                assert set(masks) <= set(truth.object_ids)
                 assert all(mask.shape == size and mask.dtype == np.bool_ for mask in masks.values())

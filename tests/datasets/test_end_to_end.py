@@ -13,6 +13,7 @@ import aot
 from aot import evaluate, run
 from tests.datasets.test_lerobot import TOP, v3  # noqa: F401 (a fixture)
 from tests.datasets.test_tap_vid import example, write
+from tests.options import EMBEDDED
 from tests.synthetic import moving_square
 
 pytestmark = pytest.mark.slow
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 def finished(folder: Path, *arguments: str) -> Path:
     """Run a command; the run folder."""
     options = [f"output.root='{folder}/out'", "output.overlay=false", "query_points.num_points=20"]
-    assert run.main([*arguments, *options]) == 0
+    assert run.main([*arguments, *EMBEDDED, *options]) == 0
     (found,) = (folder / "out").glob("*/*")
     return found
 

@@ -11,9 +11,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from aot.datasets.base import Dataset
 from aot.datasets.lerobot import LeRobot
 from aot.decoding import open_source
 from aot.errors import ConfigError, DatasetError
+from tests.datasets.contract import DatasetContract
 from tests.synthetic import moving_square, write_video
 
 FPS = 30
@@ -71,6 +73,13 @@ def v3(tmp_path: Path) -> Path:
 
 def dataset(root: Path, *cameras: str) -> LeRobot:
     return LeRobot(root, root / "prompts.yaml", cameras)
+
+
+class TestContract(DatasetContract):
+    @pytest.fixture(params=["v2", "v3"])
+    def dataset(self, request: pytest.FixtureRequest) -> Dataset:
+        root = request.getfixturevalue(request.param)
+        return LeRobot(root, root / "prompts.yaml")
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])

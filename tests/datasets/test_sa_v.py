@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aot.datasets.base import Dataset
 from aot.datasets.sa_v import SaVideos
 from aot.errors import DatasetError
 from aot.mask_images import decode_rle, encode_rle
 from aot.types import BoolArray, RleMask
+from tests.datasets.contract import DatasetContract
 from tests.synthetic import moving_square, write_video
 
 SHAPE = (64, 96)
@@ -41,6 +43,12 @@ def root(tmp_path: Path) -> Path:
     }  # fmt: skip
     (tmp_path / "sav_000" / "sav_000001_manual.json").write_text(json.dumps(content))
     return tmp_path
+
+
+class TestContract(DatasetContract):
+    @pytest.fixture(params=["mask", "box", "points"])
+    def dataset(self, root: Path, request: pytest.FixtureRequest) -> Dataset:
+        return SaVideos(root, prompt_from=request.param)
 
 
 def test_each_masklet_is_prompted_where_it_is_first_seen(root: Path) -> None:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aot.datasets.base import Dataset
 from aot.datasets.tap_vid import TapVid
 from aot.decoding import open_source
 from aot.errors import DatasetError
 from aot.types import QueryPoints, UInt8Array
+from tests.datasets.contract import DatasetContract
 from tests.synthetic import moving_square
 
 WIDTH, HEIGHT, NUM_FRAMES = 96, 64, 12
@@ -45,6 +47,13 @@ def write(path: Path, content: Any, protocol: int | None = None) -> Path:
 
 def tapvid(path: Path, **options: Any) -> TapVid:
     return TapVid(path, path.parent / "unpacked", **options)
+
+
+class TestContract(DatasetContract):
+    @pytest.fixture(params=["first", "strided"])
+    def dataset(self, tmp_path: Path, request: pytest.FixtureRequest) -> Dataset:
+        path = write(tmp_path / "davis.pkl", {"goat": example(), "sheep": example(coded=True)})
+        return TapVid(path, tmp_path / "unpacked", queries=request.param)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -14,6 +14,7 @@ from aot.evaluation.clip import ClipScore
 from aot.evaluation.masks import MaskScore, Series
 from aot.evaluation.run import format_scores, score_rows, scores_as_csv
 from aot.evaluation.tracks import PointScore
+from tests.options import EMBEDDED
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("run")
     options = [
         "dataset=demo",
+        *EMBEDDED,
         f"dataset.root='{root}/demo'",
         "dataset.include=[late,zoom]",
         f"output.root='{root}/out'",

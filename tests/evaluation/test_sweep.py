@@ -15,6 +15,7 @@ from aot.evaluation.agreement import ResultTruth
 from aot.evaluation.clip import evaluate_clip
 from aot.evaluation.sweep import SweptClip, intervals_of, largest_within
 from aot.evaluation.sweep_picture import draw_sweep
+from tests.options import EMBEDDED
 from tests.results import write_result
 from tests.synthetic import moving_square, write_video
 
@@ -107,7 +108,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sweep")
     options = [f"dataset.root='{root}/demo'", "dataset.include=[zoom]", f"output.root='{root}/out'"]
     options += ["output.overlay=false", "output.evaluate=false", "query_points.num_points=30"]
-    assert run.main(["-m", "dataset=demo", *options, "frame_interval=1,8"]) == 0
+    assert run.main(["-m", "dataset=demo", *EMBEDDED, *options, "frame_interval=1,8"]) == 0
     (found,) = (root / "out" / "demo").iterdir()
     return found
 
@@ -138,10 +139,9 @@ def test_without_truth_runs_are_held_against_the_finest(tmp_path: Path) -> None:
     write_video(tmp_path / "clips" / "a.mp4", moving_square(12))
     (tmp_path / "clips" / "prompts.yaml").write_text("clips: {a: {objects: [{id: 1, box: [8, 20, 28, 40]}]}}")
     options = [f"dataset.root='{tmp_path}/clips'", f"output.root='{tmp_path}/out'", "output.overlay=false"]
+    options += ["frame_interval=1,4", "query_points.num_points=9"]
     trackers = "tracker.window_px=9,11"
-    assert (
-        run.main(["-m", "dataset=videos", *options, "frame_interval=1,4", trackers, "query_points.num_points=9"]) == 0
-    )
+    assert run.main(["-m", "dataset=videos", *EMBEDDED, *options, trackers]) == 0
     (found,) = (tmp_path / "out" / "videos").iterdir()
     report = sweep.write_sweep_report(found, workers=1)
     finest = [clip for clip in report.clips if clip.frame_interval == 1]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aot import export, run
+from tests.options import EMBEDDED
 from tests.synthetic import moving_square, write_video
 
 
@@ -21,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "clips: {'*': {objects: [{id: 1, name: square, box: [8, 20, 28, 40]}]}}"
     )
     options = [f"dataset.root='{root}/clips'", f"output.root='{root}/out'", "output.overlay=false"]
-    assert run.main(["dataset=videos", *options, "query_points.num_points=20"]) == 0
+    assert run.main(["dataset=videos", *EMBEDDED, *options, "query_points.num_points=20"]) == 0
     (found,) = (root / "out" / "videos").iterdir()
     return found
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from aot.errors import DecodeError
+from aot.mask_images import encode_rle
 from aot.overlay import object_colour
 from aot.prompting.frames import ClipFrames
 from aot.prompting.masks import LiveMasks
@@ -74,6 +75,15 @@ def test_what_is_wrong_with_one_object_is_told_beside_the_others(frames: ClipFra
     assert "outside the frame" in found[1].note
     assert "background points alone" in found[2].note
     assert "nowhere.png" in found[3].note
+
+
+def test_a_mask_that_was_given_is_shown_as_it_is(frames: ClipFrames) -> None:
+    given = np.zeros((HEIGHT, WIDTH), np.bool_)
+    given[100:120, 300:340] = True
+    rle = encode_rle(given)
+    mask = {"size": [rle.height, rle.width], "counts": rle.counts}
+    (found,) = LiveMasks(GrabCutSegmenter(), frames, Path()).masks("a", 0, [entry(mask=mask)])
+    assert (found.x, found.y, found.area, found.score) == (300, 100, 800, 1.0)
 
 
 def test_without_a_segmenter_there_are_none(frames: ClipFrames) -> None:

@@ -143,6 +143,13 @@ class TestText:
         saved(people(tmp_path), "pan", entry({"id": 1, "name": name, "box": [1, 2, 3, 4]}))
         saved(people(tmp_path), f"{name}/x", NEW)
 
+    def test_masks_as_run_lengths_survive(self, tmp_path: Path) -> None:
+        rle = {"size": [4, 6], "counts": "52203"}
+        path = people(tmp_path)
+        saved(path, "pan", entry({"id": 1, "mask": rle}))
+        assert 'mask: {size: [4, 6], counts: "52203"}' in saved(path, "pot", entry({"id": 1, "mask": rle}))
+        saved(path, "pan", entry({"id": 1, "mask": rle}, {"id": 2, "box": [1, 2, 3, 4]}))
+
     def test_json_stays_json(self, tmp_path: Path) -> None:
         path = tmp_path / "prompts.json"
         path.write_text(
@@ -231,7 +238,7 @@ class TestFile:
         path = people(tmp_path)
         file = ManifestFile(path)
         path.write_text("clips: {teapot: {objects: [{id: 0}]}}")
-        with pytest.raises(ConfigError, match="greater than or equal to 1"):
+        with pytest.raises(ConfigError, match="a whole number from 1"):
             file.save("pan", NEW, version_of(None))
         assert path.read_text() == "clips: {teapot: {objects: [{id: 0}]}}"
         assert "gone" in file.entries, "what was known stays known"

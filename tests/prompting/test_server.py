@@ -5,7 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import aot
 from aot.prompt import main
 from aot.prompting.manifest_file import version_of
 from aot.prompts import load_manifest
@@ -224,12 +228,12 @@ class TestWhatMayBeSent:
     @pytest.mark.parametrize(
         ("objects", "reason"),
         [
-            ([{"id": 0, "box": [1, 2, 3, 4]}], "greater than or equal to 1"),
+            ([{"id": 0, "box": [1, 2, 3, 4]}], "a whole number from 1"),
             ([{"id": 1, "box": [3, 2, 1, 4]}], "x0 < x1"),
-            ([{"id": 1}], "nothing says where the object is"),
+            ([{"id": 1}], "what says where the object is"),
             ([{"id": 1, "points": [[1, 2]], "labels": [0]}], "begins with background points alone"),
             ([{**SQUARE, "nam": "x"}], "did you mean name"),
-            ([{"id": 1, "points": [[float("nan"), 2]]}], "finite number"),
+            ([{"id": 1, "points": [[float("nan"), 2]]}], "expected [[x, y]"),
         ],
     )
     def test_mistakes_in_prompts(self, address: str, objects: list[Any], reason: str, folder: Path) -> None:
@@ -243,6 +247,48 @@ class TestWhatMayBeSent:
         answer = ask(address, "api/entry", "PUT", {"clip": "mask", "version": version_of(None), "objects": [SQUARE]})
         assert answer.status == 409
         assert answer.json()["objects"] == [{"id": 2, "frame": 0, "mask": "mask.png"}]
+
+
+class TestMaskMaker:
+    """Which segmenter makes the masks; models are loaded on the first click, so any file passes for weights here."""
+
+    def say(self, folder: Path, *arguments: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
+        command = [
+            sys.executable,
+            "-m",
+            "aot.prompt",
+            "dataset=videos",
+            "dataset.root=clips",
+            "--port",
+            "0",
+            *arguments,
+        ]
+        with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(3)]
+            process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert lines[2].startswith("open http://127.0.0.1:")
+        return lines[1]
+
+    def test_grabcut_where_sam2_has_no_weights_and_why(self, folder: Path) -> None:
+        said = self.say(folder)
+        assert said.startswith("masks by grabcut (not sam2: ")
+        assert "aot.checkpoints download" in said
+
+    def test_sam2_where_its_weights_are(self, folder: Path) -> None:
+        weights = folder / "checkpoints" / "sam2.1_hiera_large.pt"
+        weights.parent.mkdir()
+        weights.write_bytes(b"weights")
+        try:
+            assert self.say(folder) == "masks by sam2\n"
+            assert self.say(folder, "segmenter=grabcut") == "masks by grabcut\n"
+        finally:
+            weights.unlink()
+
+    def test_what_cannot_be_asked_shows_none(self, folder: Path) -> None:
+        assert "no masks are shown" in self.say(folder, "segmenter=none")
 
 
 class TestCommand:

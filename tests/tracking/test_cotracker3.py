@@ -41,9 +41,10 @@ class TestOffline(TrackerContract):
 
 
 class TestOnline(TrackerContract):
-    @pytest.fixture(params=[False, True], ids=["forwards", "backward"])
+    @pytest.fixture(params=["always", "join"])
     def tracker(self, checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
-        return CoTracker3OnlineTracker(checkpoints["online"], backward=request.param, **SMALL)
+        backward = request.param == "join"
+        return CoTracker3OnlineTracker(checkpoints["online"], late_queries=request.param, backward=backward, **SMALL)
 
 
 @pytest.fixture
@@ -123,6 +124,13 @@ def test_missing_weights_name_both_ways_on(monkeypatch: pytest.MonkeyPatch, tmp_
     for kind, name in ((CoTracker3OfflineTracker, "offline"), (CoTracker3OnlineTracker, "online")):
         with pytest.raises(ConfigError, match=rf"scaled_{name}\.pth.*download cotracker3_{name}.*tracker=lucas_kanade"):
             kind()
+
+
+@pytest.mark.parametrize("content", [b"no weights", b""])
+def test_weights_that_are_none_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.pth").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"broken\.pth is not a file of weights"):
+        CoTracker3OfflineTracker(tmp_path / "broken.pth", **SMALL).track(clip(), query((0, 20, 20)))
 
 
 def test_too_small_a_model_is_refused_at_once(checkpoints: dict[str, Path]) -> None:

@@ -33,7 +33,7 @@ CLIP = Clip(
 )
 INDEX = np.array(FRAMES, dtype=np.int64)
 TIMES = np.array([0.2, 0.35, 0.5, 0.75])
-TEXTS = "clip_id source source_sha256 config_yaml config_hash versions device weights attempts seconds created".split()
+TEXTS = "clip_id source source_sha256 config_yaml config_hash versions device attempts seconds created".split()
 ATTRIBUTES: dict[str, Any] = dict.fromkeys(TEXTS, "") | {
     "width": WIDTH, "height": HEIGHT, "fps": 20.0, "num_source_frames": 10, "frame_interval_requested": 3,
     "frame_interval": 3, "peak_memory_bytes": 1,

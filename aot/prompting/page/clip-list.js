@@ -110,8 +110,9 @@ export class ClipListView {
     text.append(name, state);
     if (clip.num_objects > 1) {
       const count = document.createElement("span");
-      count.className = "count muted";
-      count.textContent = ` ${clip.num_objects} objects`;
+      count.className = "count muted numbers";
+      count.textContent = ` ×${clip.num_objects}`;
+      count.title = `${clip.num_objects} objects`;
       text.append(count);
     }
     row.append(picture, text);

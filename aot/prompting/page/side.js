@@ -8,52 +8,65 @@ export class Side {
   /** handlers: choose(id), rename(id, name), removeObject(id), select(part), remove(part), go(frame) */
   constructor(handlers) {
     this.handlers = handlers;
+    this.rows = new Map();
   }
 
-  /** Draw everything anew; what has the keyboard keeps it. */
+  /** Show everything as it is now; what has the keyboard keeps it, and what is being typed. */
   show({ prompts, frame, masks, size, selected, colour, pattern }) {
     const focused = document.activeElement?.dataset?.focus;
-    const caret = document.activeElement?.selectionStart;
     $("pattern-note").hidden = !pattern;
     $("pattern-note").textContent = pattern
       ? `From the entry "${pattern}". A change gives this clip an entry of its own.`
       : "";
+    this.#showObjects(prompts, frame, masks, size, colour);
     const parts = partsOf(prompts.at(prompts.active, frame));
-    $("objects").replaceChildren(...prompts.ids.map((id) => this.#object(id, prompts, frame, masks, size, colour(id))));
     $("parts").replaceChildren(
       ...parts.map((part) => this.#part(part, prompts.active, selected, colour(prompts.active))),
     );
     $("parts-empty").hidden = parts.length > 0;
     $("prompted-frames").replaceChildren(...prompts.frames.map((number) => this.#frame(number, prompts, frame, colour)));
-    if (!focused) return;
-    const again = document.querySelector(`[data-focus="${CSS.escape(focused)}"]`);
-    if (again && again !== document.activeElement) {
-      again.focus({ preventScroll: true });
-      if (caret != null && again.setSelectionRange) again.setSelectionRange(caret, caret);
+    if (focused && !document.activeElement?.dataset?.focus) {
+      document.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
     }
   }
 
-  #object(id, prompts, frame, masks, size, colour) {
-    const row = make("li", { className: `object${id === prompts.active ? " active" : ""}` });
+  #showObjects(prompts, frame, masks, size, colour) {
+    for (const [id, { row }] of this.rows) {
+      if (prompts.ids.includes(id)) continue;
+      row.remove();
+      this.rows.delete(id);
+    }
+    prompts.ids.forEach((id, place) => {
+      if (!this.rows.has(id)) this.rows.set(id, this.#object(id, colour(id)));
+      const { row, swatch, name, facts } = this.rows.get(id);
+      if ($("objects").children[place] !== row) $("objects").insertBefore(row, $("objects").children[place] ?? null);
+      row.classList.toggle("active", id === prompts.active);
+      swatch.ariaPressed = String(id === prompts.active);
+      swatch.ariaLabel = `Object ${id}${prompts.name(id) ? `, ${prompts.name(id)}` : ""}`;
+      if (document.activeElement !== name) name.value = prompts.name(id);
+      facts.textContent = factsOf(id, prompts, frame, masks, size);
+    });
+  }
+
+  #object(id, colour) {
+    const row = make("li", { className: "object" });
     row.style.setProperty("--swatch", colour);
     const swatch = make("button", { type: "button", className: "swatch", textContent: String(id) });
-    swatch.ariaPressed = String(id === prompts.active);
-    swatch.ariaLabel = `Object ${id}${prompts.name(id) ? `, ${prompts.name(id)}` : ""}`;
     swatch.title = id < 10 ? `Object ${id} (${id})` : `Object ${id}`;
     swatch.dataset.focus = `object-${id}`;
     swatch.addEventListener("click", () => this.handlers.choose(id));
-    const name = make("input", { type: "text", value: prompts.name(id), placeholder: "name", autocomplete: "off" });
+    const name = make("input", { type: "text", placeholder: "name", autocomplete: "off" });
     name.ariaLabel = `Name of object ${id}`;
     name.dataset.focus = `name-${id}`;
-    name.dataset.object = String(id);
     name.addEventListener("change", () => this.handlers.rename(id, name.value.trim()));
     const remove = make("button", { type: "button", className: "plain", title: `Delete object ${id}` });
     remove.ariaLabel = `Delete object ${id} with all its prompts`;
     remove.dataset.focus = `delete-${id}`;
     remove.append(cross());
     remove.addEventListener("click", () => this.handlers.removeObject(id));
-    row.append(swatch, name, remove, facts(id, prompts, frame, masks, size));
-    return row;
+    const facts = make("span", { className: "facts muted numbers", id: `facts-${id}` });
+    row.append(swatch, name, remove, facts);
+    return { row, swatch, name, facts };
   }
 
   #part(part, id, selected, colour) {
@@ -112,7 +125,7 @@ export function partsOf(entry) {
     const meaning = labels[index] ? "point on the object" : "point beside the object";
     parts.push({ kind: "point", index, sign: labels[index] ? "+" : "−", meaning, text: `${x}, ${y}` });
   });
-  if (entry.mask) parts.push({ kind: "mask", sign: "▦", meaning: "mask file", text: entry.mask });
+  if (entry.mask) parts.push({ kind: "mask", sign: "▦", meaning: "mask", text: typeof entry.mask === "string" ? entry.mask : "run lengths" });
   if (entry.query_points?.length) {
     const text = `${entry.query_points.length} to track`;
     parts.push({ kind: "query_points", sign: "◆", meaning: "query points", text });
@@ -120,18 +133,12 @@ export function partsOf(entry) {
   return parts;
 }
 
-function facts(id, prompts, frame, masks, size) {
+function factsOf(id, prompts, frame, masks, size) {
   const mask = masks.find((other) => other.object_id === id);
-  const line = make("span", { className: "facts muted numbers" });
-  line.id = `facts-${id}`;
-  if (mask?.note) line.textContent = mask.note;
-  else if (mask) line.textContent = maskFacts(mask, size);
-  else if (prompts.at(id, frame)) line.textContent = "…";
-  else {
-    const frames = prompts.entries.filter((entry) => entry.id === id).map((entry) => entry.frame);
-    line.textContent = frames.length ? `prompted on frame ${frames.sort((a, b) => a - b).join(", ")}` : "no prompt yet";
-  }
-  return line;
+  if (mask) return mask.note || maskFacts(mask, size);
+  if (prompts.at(id, frame)) return "…";
+  const frames = prompts.entries.filter((entry) => entry.id === id).map((entry) => entry.frame);
+  return frames.length ? `prompted on frame ${frames.sort((a, b) => a - b).join(", ")}` : "no prompt yet";
 }
 
 export function maskFacts(mask, size) {

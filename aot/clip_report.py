@@ -1,0 +1,277 @@
+"""One clip's part of the report: what its page shows, thinned out so that it loads at once whatever the clip's length.
+
+It is made where the clip was made, by its worker; the report as a whole then only has to list the clips.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aot.errors import AotError, error_context
+from aot.paths import ClipPaths, ClipReportPaths, replacing, write_errors, write_text
+from aot.types import BoolArray, ClipResult, Float64Array, Int64Array
+
+# What charts show: so many points over so many rows, 130 KB at most.
+_MOST_POINTS = 36
+_MOST_ROWS = 600
+_MOST_PICTURES = 6
+_PICTURE_WIDTH = 640
+_PICTURE_QUALITY = 82
+# Positions are written in quarters of a px; this number stands for none.
+_POSITION_STEPS = 4
+_NO_POSITION = -32768
+_TIME_DECIMALS = 4
+
+_FACTS = (
+    "source source_sha256 width height fps num_source_frames frame_interval frame_interval_requested config_hash "
+    "device peak_memory_bytes created"
+).split()
+_JSON_FACTS = "versions attempts seconds weights".split()
+
+
+def is_reported(paths: ClipPaths) -> bool:
+    """Whether the clip's part is there, and not older than what it shows."""
+    try:
+        made = paths.report.data.stat().st_mtime_ns
+        shown = [paths.result.stat().st_mtime_ns]
+    except OSError:
+        return False
+    with suppress(OSError):
+        shown.append(paths.overlay.stat().st_mtime_ns)
+    return made >= max(shown)
+
+
+def report_clip(paths: ClipPaths) -> None:
+    """Write a clip's part of the report, of a clip whose file is whole.
+
+    Raises:
+        AotError: the clip's file cannot be read, or the report cannot be written.
+    """
+    from aot.writing.hdf5 import load  # brings h5py, which the command line does without
+
+    with error_context(clip_id=paths.clip_id, stage="report"):
+        result = load(paths.result, masks=False)
+        rows = _chosen_rows(len(result.index))
+        area, pictures, note = _look_at(paths, result, rows)
+        write_report_data(
+            paths.report,
+            {
+                **_facts(result),
+                "objects": _objects(result),
+                "frames": result.index.tolist(),
+                "times": np.round(result.time - result.time[0], _TIME_DECIMALS).tolist(),
+                "start": float(result.time[0]),
+                "charts": _charts(result, rows, area),
+                "pictures": pictures,
+                "pictures_note": note,
+                "video": _take_in_video(paths),
+            },
+        )
+
+
+def write_report_data(paths: ClipReportPaths, data: dict[str, Any]) -> None:
+    """Write what a clip's page shows.
+
+    Raises:
+        WriteError: the folder cannot be written.
+    """
+    write_text(paths.data, f"aot.showClip({json.dumps({'clip_id': paths.clip_id, **data}, allow_nan=False)});\n")
+
+
+def _facts(result: ClipResult) -> dict[str, Any]:
+    attributes = result.attributes
+    facts = {name: attributes[name] for name in _FACTS}
+    facts |= {name: json.loads(attributes[name]) for name in _JSON_FACTS if name in attributes}
+    return {"facts": facts, "config": attributes["config_yaml"]}
+
+
+def _objects(result: ClipResult) -> list[dict[str, Any]]:
+    """What is to be said of every object."""
+    from aot.overlay import object_colour
+
+    found = []
+    for column, object_id in enumerate(result.object_id.tolist()):
+        own = result.track_object_id == object_id
+        visible, inside = result.tracks.visible[:, own], result.in_mask[:, own]
+        has_masks = np.isfinite(result.mask_score[:, column]).any()
+        found.append(
+            {
+                "id": object_id,
+                "name": result.object_name[column],
+                "error": result.object_error[column],
+                "colour": list(object_colour(object_id)),
+                "prompts": [_shown_prompt(prompt) for prompt in result.object_prompts[column]],
+                "points": int(own.sum()),
+                "visible": _share(visible),
+                "in_mask": _share(inside[visible]) if has_masks else None,
+                "score": _mean(result.mask_score[:, column]),
+            }
+        )
+    return found
+
+
+def _shown_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
+    """A prompt without the folders of this machine, and without a mask's run lengths."""
+    mask = prompt.get("mask")
+    if mask is None:
+        return prompt
+    return {**prompt, "mask": Path(mask).name if isinstance(mask, str) else "as run lengths"}
+
+
+def _chosen_rows(num_rows: int) -> Int64Array:
+    return np.unique(np.linspace(0, num_rows - 1, min(num_rows, _MOST_ROWS)).round().astype(np.int64))
+
+
+def _charts(result: ClipResult, rows: Int64Array, area: Float64Array) -> dict[str, Any]:
+    """The curves: areas and scores of masks, the share of points seen, and some points one by one."""
+    tracks, chosen = result.tracks, _chosen_points(result.track_object_id)
+    position = {int(row): place for place, row in enumerate(result.mask_row)}
+    places = [position.get(int(row)) for row in rows]
+    score = np.full((len(rows), len(result.object_id)), np.nan)
+    for place, found in enumerate(places):
+        if found is not None:
+            score[place] = result.mask_score[found]
+    seen = [tracks.visible[rows][:, result.track_object_id == object_id] for object_id in result.object_id.tolist()]
+    xy = tracks.xy[np.ix_(rows, chosen)]
+    return {
+        "rows": rows.tolist(),
+        "area": [_numbers(column, 0) for column in area.T],
+        "score": [_numbers(column, 3) for column in score.T],
+        "visible_share": [_numbers(points.mean(axis=1) if points.size else [], 3) for points in seen],
+        "points": {
+            "number": chosen.tolist(),
+            "object_id": result.track_object_id[chosen].tolist(),
+            "query_frame": result.query[chosen, 0].astype(int).tolist(),
+            "num_points": len(result.track_object_id),
+            "steps": _POSITION_STEPS,
+            "none": _NO_POSITION,
+            "x": _packed_positions(xy[..., 0]),
+            "y": _packed_positions(xy[..., 1]),
+            "visible": _packed((tracks.visible[np.ix_(rows, chosen)]).T.astype(np.uint8)),
+            "visibility": _packed((tracks.visibility[np.ix_(rows, chosen)].T * 255).round().astype(np.uint8)),
+        },
+    }
+
+
+def _chosen_points(object_id: np.ndarray) -> Int64Array:
+    """Points to show, spread evenly over the objects and over the points of each."""
+    objects = np.unique(object_id)
+    chosen = [np.zeros(0, np.int64)]
+    for one in objects:
+        own = np.flatnonzero(object_id == one)
+        count = min(len(own), max(1, _MOST_POINTS // len(objects)))
+        chosen.append(own[np.linspace(0, len(own) - 1, count).round().astype(np.int64)])
+    return np.concatenate(chosen)[:_MOST_POINTS]
+
+
+def _packed_positions(values: np.ndarray) -> str:
+    """(R, N) px as 16-bit numbers, point by point."""
+    limit = -_NO_POSITION - 1
+    with np.errstate(invalid="ignore"):
+        steps = np.clip(values.astype(np.float64) * _POSITION_STEPS, -limit, limit).round()
+        steps = np.where(np.isfinite(values), steps, _NO_POSITION)
+    return _packed(steps.T.astype("<i2"))
+
+
+def _packed(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _look_at(paths: ClipPaths, result: ClipResult, rows: Int64Array) -> tuple[Float64Array, list[dict[str, Any]], str]:
+    """Masks' areas on the chosen rows, and pictures of the prompt frames with the masks on them."""
+    from aot.writing.hdf5 import MaskReader
+
+    area = np.full((len(rows), len(result.object_id)), np.nan)
+    with MaskReader(paths.result) as masks:
+        has_mask = set(result.mask_row.tolist())
+        scored = dict(zip(result.mask_row.tolist(), np.isfinite(result.mask_score)))
+        for place, row in enumerate(rows.tolist()):
+            found = masks.row(row) if row in has_mask else None
+            if found is not None:
+                sizes = found.sum(axis=(1, 2)).astype(np.float64)
+                area[place] = np.where(scored[row], sizes, np.nan)
+        wanted = _prompt_frames(result)[:_MOST_PICTURES]
+        try:
+            pictures = _take_pictures(paths, result, masks, wanted)
+        except AotError as error:  # the video may have gone since; the results are worth showing without it
+            return area, [], str(error)
+    return area, pictures, ""
+
+
+def _prompt_frames(result: ClipResult) -> list[int]:
+    """Frames that somebody prompted, in order; those of query points where an object has nothing else."""
+    frames: set[int] = set()
+    for prompts in result.object_prompts:
+        visual = [prompt["frame"] for prompt in prompts if {"box", "points", "mask"} & set(prompt)]
+        queried = [int(query[0]) for prompt in prompts for query in prompt.get("query_points", [])]
+        frames |= set(visual or queried[:1])
+    return sorted(frames & set(result.index.tolist()))
+
+
+def _take_pictures(paths: ClipPaths, result: ClipResult, masks: Any, frames: list[int]) -> list[dict[str, Any]]:
+    import cv2
+
+    from aot.decoding import open_source
+    from aot.overlay import tint
+    from aot.types import Clip
+
+    attributes = result.attributes
+    taken = []
+    with open_source(Clip(paths.clip_id, Path(attributes["source"]), fps=float(attributes["fps"]))) as source:
+        for frame in frames:
+            picture = source.read([frame]).rgb[0].copy()
+            found: BoolArray | None = masks.row(int(np.searchsorted(result.index, frame)))
+            if found is not None:
+                tint(picture, found, result.object_id.tolist())
+            scale = min(1.0, _PICTURE_WIDTH / source.width)
+            small = (
+                cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+            )
+            path = paths.report.picture(frame)
+            _, jpeg = cv2.imencode(
+                ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY]
+            )
+            with replacing(path) as part, write_errors(path):
+                part.write_bytes(bytes(jpeg))
+            taken.append({"frame": frame, "file": path.relative_to(paths.report.root).as_posix()})
+    return taken
+
+
+def _take_in_video(paths: ClipPaths) -> str | None:
+    """Give the report the overlay under a second name, which costs no room; so the report can be moved alone.
+
+    Returns:
+        Where the video is, seen from the report; None where there is none.
+    """
+    if not paths.overlay.exists():
+        return None
+    video = paths.report.video
+    try:
+        with replacing(video) as part:
+            part.unlink()
+            os.link(paths.overlay, part)
+    except (OSError, AotError):  # a file system without second names
+        return os.path.relpath(paths.overlay, paths.report.root).replace(os.sep, "/")
+    return video.relative_to(paths.report.root).as_posix()
+
+
+def _numbers(values: Any, decimals: int) -> list[float | None]:
+    """Numbers as JSON has them, which knows no NaN."""
+    rounded = np.round(np.asarray(values, np.float64), decimals)
+    return [None if not np.isfinite(value) else (int(value) if decimals == 0 else value) for value in rounded.tolist()]
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values)]
+    return round(float(known.mean()), 4) if known.size else None
+
+
+def _share(values: np.ndarray) -> float | None:
+    return round(float(values.mean()), 4) if values.size else None

@@ -1,0 +1,451 @@
+// A clip's page: the overlay, curves beneath it that share its time, and what the clip is made of.
+
+"use strict";
+
+const clipId = new URLSearchParams(location.search).get("clip") ?? "";
+const AREA_HEIGHT = 84;
+const STRIP_PX = 5;
+
+/** Data come as a script; its name may hold anything but a way out of its folder. */
+function begin() {
+  const parts = clipId.split("/");
+  aot.byId("name").textContent = clipId || "No clip";
+  document.title = `${clipId} · aot`;
+  if (!clipId || parts.some((part) => ["", ".", ".."].includes(part))) {
+    complain("There is no such clip: choose one in the table.");
+    return;
+  }
+  load(aot.fileAddress(`data/clips/${clipId}.js`), () =>
+    complain("Nothing is known of this clip yet. python -m aot.report RUN takes in what was finished since."),
+  );
+  load("data/pages.js", () => {});
+}
+
+function load(address, onError) {
+  const script = aot.make("script", { src: address });
+  script.addEventListener("error", onError);
+  document.head.append(script);
+}
+
+function complain(text) {
+  const failure = aot.byId("failure");
+  failure.hidden = false;
+  failure.replaceChildren(aot.make("p", {}, text));
+}
+
+aot.showPages = (pages) => {
+  const place = pages.indexOf(clipId);
+  for (const [id, other] of [["before", pages[place - 1]], ["after", pages[place + 1]]]) {
+    const link = aot.byId(id);
+    link.hidden = place < 0 || other === undefined;
+    if (link.hidden) continue;
+    link.href = aot.clipPage(other);
+    link.title = other;
+  }
+};
+
+aot.showClip = (clip) => {
+  if (clip.failure) {
+    showFailure(clip.failure);
+    return;
+  }
+  aot.byId("clip").hidden = false;
+  const { facts } = clip;
+  const isThinned = facts.frame_interval > facts.frame_interval_requested;
+  aot.byId("facts").replaceChildren(
+    ...aot.facts([
+      ["size", `${facts.width} × ${facts.height}`],
+      ["frames", `${aot.shown(clip.frames.length)} of ${aot.shown(facts.num_source_frames)}`],
+      ["interval", isThinned ? aot.make("span", { className: "state warn" }, `${facts.frame_interval}, asked for ${facts.frame_interval_requested}`) : aot.shown(facts.frame_interval)],
+      ["attempts", aot.shown(facts.attempts?.length ?? 1)],
+      ["device", facts.device],
+      ["time", `${aot.shown(Object.values(facts.seconds ?? {}).reduce((sum, value) => sum + value, 0))} s`],
+      ["peak memory", `${aot.shown(facts.peak_memory_bytes / 2 ** 20)} MB`],
+    ]),
+  );
+  showObjects(clip);
+  showPictures(clip);
+  showClipOrigin(clip);
+  const charts = showCharts(clip, (time) => player.goToTime(time));
+  const player = new Player(clip, (row) => charts.point(clip.times[row], row));
+};
+
+// Video -----------------------------------------------------------------------------------------------------------
+
+class Player {
+  constructor(clip, onRow) {
+    this.clip = clip;
+    this.onRow = onRow;
+    this.row = 0;
+    this.video = aot.byId("video");
+    this.hasVideo = false;
+    this.place = aot.byId("place");
+    this.place.max = clip.times.length - 1;
+    this.#openVideo();
+    this.place.addEventListener("input", () => this.goTo(Number(this.place.value)));
+    aot.byId("play").addEventListener("click", () => this.toggle());
+    aot.byId("step-back").addEventListener("click", () => this.step(-1));
+    aot.byId("step-on").addEventListener("click", () => this.step(1));
+    aot.byId("speed").addEventListener("change", (event) => (this.video.playbackRate = Number(event.target.value)));
+    aot.byId("screen").addEventListener("click", () => this.toggle());
+    document.addEventListener("keydown", (event) => this.#onKey(event));
+    this.goTo(0);
+  }
+
+  #openVideo() {
+    const { video } = this;
+    const missing = (text) => {
+      this.hasVideo = false;
+      video.hidden = true;
+      aot.byId("play").disabled = true;
+      aot.byId("speed").disabled = true;
+      aot.byId("no-video").hidden = false;
+      aot.byId("no-video").textContent = text;
+    };
+    if (!this.clip.video) {
+      missing("No overlay was drawn (output.overlay=false).");
+      return;
+    }
+    this.hasVideo = true;
+    video.addEventListener("error", () => missing(`The video cannot be played: ${this.clip.video}`));
+    for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => this.#showPlaying());
+    const address = aot.fileAddress(this.clip.video);
+    seekable(address).then((found) => {
+      video.src = found;
+      this.goTo(this.row);
+    }, () => missing(`The video is not there: ${this.clip.video}`));
+    const watch = (_, { mediaTime }) => {
+      this.#follow(mediaTime);
+      video.requestVideoFrameCallback(watch);
+    };
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(watch);
+    else video.addEventListener("timeupdate", () => video.paused || this.#follow(video.currentTime));
+  }
+
+  toggle() {
+    if (!this.hasVideo) return;
+    const { video } = this;
+    if (!video.paused) {
+      video.pause();
+      return;
+    }
+    if (this.row === this.clip.times.length - 1) this.goTo(0);
+    video.playbackRate = Number(aot.byId("speed").value);
+    video.play();
+  }
+
+  step(count) {
+    if (this.hasVideo) this.video.pause();
+    this.goTo(this.row + count);
+  }
+
+  goToTime(time) {
+    this.goTo(nearest(this.clip.times, time));
+  }
+
+  /** Show a row; a little behind its beginning, where rounding cannot lead to the frame before. */
+  goTo(row) {
+    const { times } = this.clip;
+    this.row = Math.min(Math.max(row, 0), times.length - 1);
+    if (this.hasVideo && this.video.src) {
+      const step = (times[this.row + 1] ?? 2 * times[this.row] - (times[this.row - 1] ?? 0)) - times[this.row];
+      this.video.currentTime = times[this.row] + Math.min(0.4 * step, 0.02);
+    }
+    this.#show();
+  }
+
+  /** Note which frame the video shows; on its way to another one it may still show one from before. */
+  #follow(time) {
+    if (this.video.seeking) return;
+    this.row = nearest(this.clip.times, time);
+    this.#show();
+  }
+
+  #show() {
+    const { clip, row } = this;
+    const time = clip.start + clip.times[row];
+    this.place.value = row;
+    this.place.setAttribute("aria-valuetext", `frame ${clip.frames[row]}, ${time.toFixed(2)} seconds`);
+    aot.byId("where").textContent = `frame ${clip.frames[row]} · ${time.toFixed(2)} s`;
+    aot.byId("step-back").disabled = row === 0;
+    aot.byId("step-on").disabled = row === clip.times.length - 1;
+    this.onRow(row);
+  }
+
+  #showPlaying() {
+    const isPlaying = !this.video.paused && !this.video.ended;
+    const button = aot.byId("play");
+    button.ariaLabel = isPlaying ? "Pause" : "Play";
+    button.title = `${button.ariaLabel} (Space)`;
+    button.querySelector("path").setAttribute("d", isPlaying ? "M4.5 3v10M11.5 3v10" : "M4.5 2.5v11l9-5.5z");
+    if (!isPlaying) this.#show();
+  }
+
+  #onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input, button, a, summary")) return;
+    const keys = {
+      " ": () => this.toggle(),
+      ArrowLeft: () => this.step(event.shiftKey ? -10 : -1),
+      ArrowRight: () => this.step(event.shiftKey ? 10 : 1),
+      Home: () => this.step(-Infinity),
+      End: () => this.step(Infinity),
+    };
+    if (!(event.key in keys)) return;
+    event.preventDefault();
+    keys[event.key]();
+  }
+}
+
+/**
+ * An address whose video can be stepped through. Plain static servers send whole files only (python -m http.server is
+ * one): there a browser cannot jump in a video that it has not got whole.
+ */
+async function seekable(address) {
+  if (location.protocol === "file:") return address;
+  const part = await fetch(address, { headers: { Range: "bytes=0-0" } });
+  if (!part.ok) throw new Error(part.statusText);
+  if (part.status === 206) {
+    await part.body?.cancel();
+    return address;
+  }
+  return URL.createObjectURL(await part.blob());
+}
+
+/** The place of the value next to `value` in an ascending list. */
+function nearest(list, value) {
+  let [low, high] = [0, list.length - 1];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (list[middle] <= value) low = middle;
+    else high = middle;
+  }
+  return Math.abs(list[high] - value) < Math.abs(list[low] - value) ? high : low;
+}
+
+// Curves ----------------------------------------------------------------------------------------------------------
+
+function showCharts(clip, onSeek) {
+  const { charts, objects } = clip;
+  const times = charts.rows.map((row) => clip.times[row]);
+  const points = unpackedPoints(charts);
+  const view = new aot.Charts(aot.byId("charts"), times, onSeek);
+  const choice = aot.byId("chart-object");
+  choice.append(
+    aot.make("option", { value: "" }, "all"),
+    ...objects.map(({ id, name }) => aot.make("option", { value: String(id) }, name ? `${id} ${name}` : String(id))),
+  );
+  const thinned = [];
+  if (points.length < charts.points.num_points) thinned.push(`${points.length} of ${charts.points.num_points} points`);
+  if (times.length < clip.times.length) thinned.push(`${times.length} of ${clip.times.length} frames`);
+  aot.byId("thinned").textContent = thinned.length ? `shown: ${thinned.join(", ")}` : "";
+  const rowOf = (row) => nearest(charts.rows, row);
+
+  const fill = () => {
+    view.clear();
+    const chosen = objects.map((object, place) => ({ ...object, place })).filter(({ id }) => !choice.value || String(id) === choice.value);
+    const own = points.filter(({ objectId }) => chosen.some(({ id }) => id === objectId));
+    const colour = ({ colour: rgb }) => `rgb(${rgb.join(" ")})`;
+    const colourOf = (id) => colour(objects.find((object) => object.id === id));
+    const perObject = (values, unit = "") => (row) =>
+      chosen.map(({ id, place }) => `${objects.length > 1 ? `${id}: ` : ""}${aot.shown(values[place][rowOf(row)])}${unit}`).join("   ");
+
+    if (charts.area.some((values) => values.some((value) => value !== null))) {
+      const areas = chosen.map((object) => ({ values: charts.area[object.place], colour: colour(object), width: 2 }));
+      const range = [0, aot.rangeOf(areas.map(({ values }) => values))[1]];
+      view.add({
+        title: "Mask area", height: AREA_HEIGHT, tell: perObject(charts.area, " px"),
+        alt: `Mask areas from ${range[0]} to ${aot.shown(range[1])} px over ${times.length} frames`,
+        paint: (context, plot) => aot.paintLines(context, plot, areas, range, " px"),
+      });
+      const scores = chosen.map((object) => ({ values: charts.score[object.place], colour: colour(object), width: 2 }));
+      view.add({
+        title: "Mask score", height: 56, tell: perObject(charts.score),
+        alt: `Scores of the masks, 0 to 1, over ${times.length} frames`,
+        paint: (context, plot) => aot.paintLines(context, plot, scores, [0, 1], ""),
+      });
+    }
+    if (!own.length) return;
+    const shares = chosen.map((object) => ({ values: charts.visible_share[object.place], colour: colour(object), width: 2 }));
+    view.add({
+      title: "Points seen", height: 56, tell: perObject(charts.visible_share),
+      alt: `Share of points that are seen, 0 to 1, over ${times.length} frames`,
+      paint: (context, plot) => aot.paintLines(context, plot, shares, [0, 1], ""),
+    });
+    view.add({
+      title: "Visibility, a strip a point", height: Math.max(24, Math.min(160, STRIP_PX * own.length)),
+      alt: `Visibility of ${own.length} points over ${times.length} frames; the fuller the colour, the surer`,
+      tell: (row) => `${own.filter((point) => point.visible[rowOf(row)]).length} of ${own.length} seen`,
+      paint: (context, plot) =>
+        aot.paintStrips(context, plot, own.map(({ visibility, objectId }) => ({ values: visibility, colour: colourOf(objectId) }))),
+    });
+    for (const axis of ["x", "y"]) {
+      const lines = own.map((point) => ({
+        values: point[axis], colour: colourOf(point.objectId), alpha: 0.75, width: 1.25, isFaint: (row) => !point.visible[row],
+      }));
+      const range = aot.rangeOf(lines.map(({ values }) => values));
+      view.add({
+        title: `Points' ${axis}`, height: 110, tell: () => "faint where not seen",
+        alt: `${axis} of ${own.length} points from ${aot.shown(range[0])} to ${aot.shown(range[1])} px over ${times.length} frames`,
+        paint: (context, plot) => aot.paintLines(context, plot, lines, range, " px"),
+      });
+    }
+  };
+  const again = () => {
+    fill();
+    view.draw();
+    const row = Number(aot.byId("place").value);
+    view.point(clip.times[row], row);
+  };
+  choice.addEventListener("change", again);
+  again();
+  return view;
+}
+
+function unpackedPoints({ points, rows }) {
+  const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const [visible, visibility] = [bytes(points.visible), bytes(points.visibility)];
+  const [x, y] = [points.x, points.y].map((text) => new DataView(bytes(text).buffer));
+  const count = rows.length;
+  const position = (values, place) => {
+    const value = values.getInt16(2 * place, true);
+    return value === points.none ? null : value / points.steps;
+  };
+  return points.number.map((number, place) => {
+    const own = Array.from({ length: count }, (_, row) => place * count + row);
+    return {
+      number,
+      objectId: points.object_id[place],
+      x: own.map((at) => position(x, at)),
+      y: own.map((at) => position(y, at)),
+      visible: own.map((at) => visible[at] === 1),
+      visibility: own.map((at) => visibility[at] / 255),
+    };
+  });
+}
+
+// What it is made of ----------------------------------------------------------------------------------------------
+
+function showObjects(clip) {
+  aot.byId("objects").replaceChildren(
+    ...clip.objects.map((object) => {
+      const swatch = aot.make("span", { className: "swatch" }, String(object.id));
+      swatch.style.setProperty("--swatch", `rgb(${object.colour.join(" ")})`);
+      const facts = aot.facts([
+        ["points", aot.shown(object.points)],
+        ["seen", object.visible === null ? null : aot.shown(object.visible)],
+        ["in mask", object.in_mask === null ? null : aot.shown(object.in_mask)],
+        ["score", object.score === null ? null : aot.shown(object.score)],
+      ]);
+      return aot.make(
+        "li", {},
+        aot.make("p", { className: "object-name" }, swatch, aot.make("bdi", {}, object.name || `object ${object.id}`)),
+        object.error ? aot.make("p", { className: "object-error" }, object.error) : null,
+        aot.make("dl", { className: "facts" }, ...facts),
+      );
+    }),
+  );
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function drawn(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
+function showPictures(clip) {
+  const { facts, objects } = clip;
+  const figures = clip.pictures.map(({ frame, file }) => {
+    const prompts = objects.flatMap((object) =>
+      object.prompts.filter((prompt) => prompt.frame === frame).map((prompt) => ({ ...prompt, object })),
+    );
+    const words = prompts.map((prompt) => inWords(prompt)).join("; ");
+    const overlay = drawn("svg", { viewBox: `0 0 ${facts.width} ${facts.height}`, "aria-hidden": "true" });
+    overlay.append(...prompts.flatMap((prompt) => promptShapes(prompt, facts.width)));
+    const image = aot.make("img", { src: aot.fileAddress(file), alt: `Frame ${frame} with its masks. Prompts: ${words}`, loading: "lazy" });
+    image.width = facts.width;
+    image.height = facts.height;
+    return aot.make(
+      "figure", {},
+      aot.make("div", { className: "picture" }, image, overlay),
+      aot.make("figcaption", {}, aot.make("strong", {}, `frame ${frame}`), ` ${words}`),
+    );
+  });
+  if (clip.pictures_note) figures.push(aot.make("p", { className: "muted" }, `No pictures: ${clip.pictures_note}`));
+  aot.byId("pictures").replaceChildren(...figures);
+}
+
+function inWords({ object, box, points = [], labels = [], mask, query_points: queries = [] }) {
+  const parts = [];
+  if (box) parts.push(`box ${box.map((value) => aot.shown(value)).join(", ")}`);
+  const positive = labels.filter((label) => label === 1).length;
+  if (points.length) parts.push(`${positive} points on it, ${points.length - positive} beside it`);
+  if (mask) parts.push(`mask ${mask}`);
+  if (queries.length) parts.push(`${queries.length} points to track`);
+  return `object ${object.id}: ${parts.join(", ")}`;
+}
+
+function promptShapes({ object, box, points = [], labels = [], query_points: queries = [], frame }, width) {
+  const colour = `rgb(${object.colour.join(" ")})`;
+  const unit = width / 400;
+  const shapes = [];
+  if (box) {
+    const [x0, y0, x1, y1] = box.map((value) => value + 0.5);
+    const rectangle = { x: x0, y: y0, width: x1 - x0, height: y1 - y0, fill: "none" };
+    shapes.push(drawn("rect", { ...rectangle, stroke: "#000", "stroke-opacity": 0.6, "stroke-width": 2.6 * unit }));
+    shapes.push(drawn("rect", { ...rectangle, stroke: colour, "stroke-width": 1.4 * unit }));
+  }
+  points.forEach(([x, y], number) => {
+    const isOn = labels[number] !== 0;
+    const at = { cx: x + 0.5, cy: y + 0.5, r: 5 * unit, fill: isOn ? colour : "#fff", stroke: isOn ? "#fff" : colour };
+    shapes.push(drawn("circle", { ...at, "stroke-width": 1.6 * unit }));
+    const arm = 2.6 * unit;
+    const cross = isOn ? `M${x + 0.5 - arm} ${y + 0.5}h${2 * arm}M${x + 0.5} ${y + 0.5 - arm}v${2 * arm}` : `M${x + 0.5 - arm} ${y + 0.5}h${2 * arm}`;
+    shapes.push(drawn("path", { d: cross, stroke: "#10141a", "stroke-width": 1.4 * unit }));
+  });
+  for (const [at, x, y] of queries) {
+    if (at !== frame) continue;
+    const arm = 4 * unit;
+    shapes.push(drawn("path", { d: `M${x + 0.5} ${y + 0.5 - arm}l${arm} ${arm}l${-arm} ${arm}l${-arm} ${-arm}z`, fill: colour, stroke: "#fff", "stroke-width": unit }));
+  }
+  return shapes;
+}
+
+function showClipOrigin(clip) {
+  const { facts } = clip;
+  const seconds = Object.entries(facts.seconds ?? {}).map(([stage, value]) => ({ stage, seconds: value }));
+  const versions = Object.entries(facts.versions ?? {}).map(([name, version]) => ({ package: name, version }));
+  aot.byId("origin").replaceChildren(
+    aot.make(
+      "dl", { className: "facts" },
+      ...aot.facts([
+        ["source", facts.source],
+        ["SHA-256", facts.source_sha256],
+        ["configuration", facts.config_hash?.slice(0, 16)],
+        ["created", facts.created],
+      ]),
+    ),
+    ...(facts.weights?.length ? [aot.make("h3", {}, "Checkpoints and their licences"), aot.records(facts.weights)] : []),
+    aot.details("Attempts", aot.records((facts.attempts ?? []).map((attempt) => ({ ...attempt, error: attempt.error ?? "" })))),
+    aot.details("Seconds", aot.records(seconds)),
+    aot.details("Versions", aot.records(versions)),
+    aot.details("Configuration", aot.make("pre", { tabIndex: 0 }, clip.config)),
+  );
+}
+
+function showFailure(failure) {
+  const box = aot.byId("failure");
+  box.hidden = false;
+  const log = failure.log?.href ? aot.make("a", { href: failure.log.href }, failure.log.name) : failure.log?.name;
+  box.replaceChildren(
+    aot.make("p", {}, aot.make("span", { className: "state bad" }, failure.class), ` in stage ${failure.stage ?? "unknown"}`),
+    aot.make("p", { className: "message" }, failure.message),
+    aot.make("dl", { className: "facts" }, ...aot.facts([["source", failure.source], ["at", failure.at], ["log", log]])),
+    ...(failure.attempts?.length ? [aot.make("h2", {}, "Attempts"), aot.records(failure.attempts)] : []),
+    ...(failure.log_lines?.length ? [aot.make("h2", {}, "From the log"), aot.make("pre", { tabIndex: 0 }, failure.log_lines.join("\n"))] : []),
+    ...(failure.traceback ? [aot.details("Traceback", aot.make("pre", { tabIndex: 0 }, failure.traceback))] : []),
+  );
+}
+
+begin();

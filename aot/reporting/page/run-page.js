@@ -1,0 +1,221 @@
+// The report's first page.
+
+"use strict";
+
+const STATES = ["done", "partial", "failed", "pending"];
+const LABELS = {
+  clip_id: ["clip", "", 220],
+  state: ["state", "", 96],
+  objects: ["objects", "", 76],
+  points: ["points", "Points tracked", 72],
+  frames: ["frames", "Frames kept", 74],
+  source_frames: ["of", "Frames of the source", 66],
+  frame_interval: ["interval", "Every how many-th frame was used", 80],
+  attempts: ["attempts", "", 84],
+  visible: ["visible", "Share of points that are seen", 76],
+  in_mask: ["in mask", "Share of seen points inside their object's mask", 82],
+  mask_stability: ["stability", "How little masks change from frame to frame", 88],
+  return_error_px: ["return px", "How far points end from their start when tracked back", 92],
+  seconds: ["seconds", "", 80],
+  frames_per_second: ["frames/s", "", 86],
+  peak_memory_mb: ["peak MB", "Peak memory", 86],
+  error: ["error", "", 360],
+};
+const TEXT_COLUMNS = new Set(["clip_id", "state", "error"]);
+const STATE_KEY = "aot-report";
+
+aot.showRun = (run) => {
+  const columns = run.columns
+    .map((key, place) => ({ key, place, isText: TEXT_COLUMNS.has(key), ...labelled(key) }))
+    .filter(({ key, place }) => TEXT_COLUMNS.has(key) || run.rows.some((row) => row[place] !== null))
+    .filter(({ key, place }) => key !== "error" || run.rows.some((row) => row[place] !== null));
+  const placeOf = Object.fromEntries(run.columns.map((key, place) => [key, place]));
+  const pages = new Set(run.pages);
+  const view = { ...{ sort: { key: "clip_id", isDown: false }, state: "", text: "" }, ...remembered(run.folder) };
+  if (!(view.sort.key in placeOf)) view.sort = { key: "clip_id", isDown: false };
+
+  showHead(run, placeOf);
+  showFailures(run, pages);
+  showOrigin(run);
+
+  const cell = (row, column) => {
+    const value = row[column.place];
+    if (column.key === "clip_id") {
+      const name = aot.make("bdi", {}, value);
+      return pages.has(value) ? aot.make("a", { href: aot.clipPage(value), title: value }, name) : name;
+    }
+    if (column.key === "state") return aot.state(value);
+    if (column.key === "error") return value ? aot.make("span", { title: value }, value) : "";
+    const isRaised =
+      (column.key === "attempts" && value > 1) || (column.key === "frame_interval" && value > run.frame_interval);
+    if (isRaised) return aot.make("span", { className: "state warn" }, aot.shown(value));
+    return value === null ? "" : aot.shown(value);
+  };
+  const table = new aot.Table(aot.byId("table-frame"), aot.byId("table"), columns, cell, (column) => {
+    const isSame = view.sort.key === column.key;
+    view.sort = { key: column.key, isDown: isSame ? !view.sort.isDown : !column.isText };
+    refresh();
+  });
+
+  const texts = run.rows.map((row) => row.filter((value) => value !== null).join(" ").toLowerCase());
+  const buttons = stateButtons(run, placeOf, view, () => refresh());
+
+  function refresh() {
+    const words = view.text.toLowerCase().split(/\s+/).filter(Boolean);
+    const shown = run.rows.filter(
+      (row, number) =>
+        (!view.state || row[placeOf.state] === view.state) && words.every((word) => texts[number].includes(word)),
+    );
+    shown.sort(comparison(placeOf[view.sort.key], view.sort.isDown, placeOf.clip_id));
+    table.show(shown, view.sort);
+    aot.byId("count").textContent =
+      shown.length === run.rows.length ? `${aot.shown(shown.length)} clips` : `${aot.shown(shown.length)} of ${aot.shown(run.rows.length)} clips`;
+    aot.byId("empty").hidden = shown.length > 0;
+    for (const [state, button] of buttons) button.ariaPressed = String(view.state === state);
+    remember(run.folder, view);
+  }
+
+  const search = aot.byId("search");
+  search.value = view.text;
+  search.addEventListener("input", () => {
+    view.text = search.value;
+    aot.byId("table-frame").scrollTop = 0;
+    refresh();
+  });
+  refresh();
+};
+
+function labelled(key) {
+  const [label, title, width] = LABELS[key] ?? [key.replaceAll("_", " "), "", Math.max(64, 9 * key.length + 28)];
+  return { label, title, width };
+}
+
+/** Rows without a value come last whichever way is sorted; equal ones by their clip. */
+function comparison(place, isDown, namePlace) {
+  const collator = new Intl.Collator("en", { numeric: true });
+  const plain = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(String(a), String(b)));
+  return (one, other) => {
+    const [a, b] = [one[place], other[place]];
+    if (a === null || b === null) return (a === null) - (b === null) || plain(one[namePlace], other[namePlace]);
+    return (isDown ? plain(b, a) : plain(a, b)) || plain(one[namePlace], other[namePlace]);
+  };
+}
+
+function stateButtons(run, placeOf, view, onChange) {
+  const counts = new Map(STATES.map((state) => [state, 0]));
+  for (const row of run.rows) counts.set(row[placeOf.state], (counts.get(row[placeOf.state]) ?? 0) + 1);
+  const shown = [...counts].filter(([, count]) => count > 0);
+  const buttons = new Map();
+  for (const [state, count] of shown) {
+    const button = aot.make("button", { type: "button" }, aot.state(state), aot.make("span", { className: "numbers" }, aot.shown(count)));
+    button.addEventListener("click", () => {
+      view.state = view.state === state ? "" : state;
+      aot.byId("table-frame").scrollTop = 0;
+      onChange();
+    });
+    buttons.set(state, button);
+  }
+  if (view.state && !buttons.has(view.state)) view.state = "";
+  aot.byId("states").replaceChildren(...buttons.values());
+  return buttons;
+}
+
+function showHead(run, placeOf) {
+  const sum = (key) => (key in placeOf ? run.rows.reduce((total, row) => total + (row[placeOf[key]] ?? 0), 0) : 0);
+  const choices = run.choices ?? {};
+  document.title = `${run.name} · aot`;
+  aot.byId("dataset").textContent = `Report · ${choices.dataset ?? ""}`;
+  aot.byId("name").textContent = run.name;
+  aot.byId("facts").replaceChildren(
+    ...aot.facts([
+      ["masks", choices.segmenter],
+      ["tracks", choices.tracker],
+      ["frame interval", aot.shown(run.frame_interval)],
+      ["clips", aot.shown(run.rows.length)],
+      ["frames", aot.shown(sum("frames"))],
+      ["points", aot.shown(sum("points"))],
+      ["time", duration(sum("seconds"))],
+    ]),
+  );
+}
+
+function duration(seconds) {
+  if (seconds < 90) return `${aot.shown(seconds)} s`;
+  if (seconds < 5400) return `${aot.shown(seconds / 60)} min`;
+  return `${aot.shown(seconds / 3600)} h`;
+}
+
+function showFailures(run, pages) {
+  aot.byId("failures").hidden = !run.failures.length;
+  const most = 50;
+  aot.byId("failure-groups").replaceChildren(
+    ...run.failures.map((group) => {
+      const entries = group.clips.slice(0, most).map((failure) => {
+        const name = aot.make("bdi", {}, failure.clip_id);
+        const clip = pages.has(failure.clip_id) ? aot.make("a", { href: aot.clipPage(failure.clip_id) }, name) : name;
+        const log = failure.log?.href
+          ? aot.make("a", { href: failure.log.href, className: "log" }, "log")
+          : failure.log && aot.make("span", { className: "log muted" }, failure.log.name);
+        const message = aot.make("span", { className: "message" }, failure.message);
+        return aot.make("li", {}, clip, message, log);
+      });
+      if (group.clips.length > most) {
+        entries.push(aot.make("li", { className: "muted" }, `and ${aot.shown(group.clips.length - most)} more: choose "failed" below`));
+      }
+      const title = group.class === "objects" ? "some objects failed" : group.class;
+      const details = aot.details(
+        aot.make("span", {}, aot.make("span", { className: "state bad" }, title), ` ${aot.shown(group.clips.length)} ${group.clips.length === 1 ? "clip" : "clips"}`),
+        group.retry && aot.make("p", { className: "muted" }, "Take them again:"),
+        group.retry && aot.command(group.retry),
+        aot.make("ul", { className: "failed" }, ...entries),
+      );
+      details.open = run.failures.length <= 3;
+      return details;
+    }),
+  );
+}
+
+function showOrigin(run) {
+  const parts = [
+    aot.make(
+      "dl",
+      { className: "facts" },
+      ...aot.facts([
+        ["folder", run.folder],
+        ["created", run.created],
+        ["updated", run.updated],
+        ["configuration", run.config_hash?.slice(0, 16)],
+        ["report by aot", run.aot],
+      ]),
+    ),
+    aot.command(run.command),
+  ];
+  if (run.weights.length) parts.push(aot.make("h3", {}, "Checkpoints and their licences"), aot.records(run.weights));
+  const versions = Object.entries(run.versions ?? {}).map(([name, version]) => ({ package: name, version }));
+  parts.push(aot.details("Versions", aot.records(versions)));
+  parts.push(aot.details("Configuration", aot.make("pre", { tabIndex: 0 }, JSON.stringify(run.config, null, 2))));
+  aot.byId("origin").replaceChildren(...parts);
+}
+
+/** How the table was last looked at: on the way back from a clip's page it is found as it was left. */
+function remembered(folder) {
+  try {
+    return JSON.parse(sessionStorage.getItem(`${STATE_KEY} ${folder}`)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+function remember(folder, view) {
+  try {
+    sessionStorage.setItem(`${STATE_KEY} ${folder}`, JSON.stringify(view));
+  } catch {
+    // without storage the table begins anew
+  }
+}
+
+window.addEventListener("load", () => {
+  if (aot.byId("name").textContent === "…") {
+    aot.byId("name").textContent = "data/run.js is missing: make the report anew with python -m aot.report RUN";
+  }
+});

@@ -1,0 +1,78 @@
+// A table of thousands of rows, of which only those in sight exist.
+
+"use strict";
+
+aot.Table = class {
+  /**
+   * frame: the element that scrolls; table: inside it.
+   * columns: [{key, label, title, isText, width}]; cell(row, column): what a cell holds.
+   */
+  constructor(frame, table, columns, cell, onSort) {
+    this.frame = frame;
+    this.table = table;
+    this.columns = columns;
+    this.cell = cell;
+    this.onSort = onSort;
+    this.rows = [];
+    this.rowHeight = 32;
+    this.beyond = 10;
+    this.head = table.tHead;
+    this.body = table.tBodies[0];
+    this.above = aot.make("tr", { ariaHidden: "true", className: "spacer" }, aot.make("td", { colSpan: columns.length }));
+    this.below = this.above.cloneNode(true);
+    const widths = aot.make("colgroup");
+    for (const column of columns) {
+      const col = aot.make("col");
+      col.style.width = `${column.width}px`;
+      widths.append(col);
+    }
+    table.prepend(widths);
+    table.style.minWidth = `${columns.reduce((sum, column) => sum + column.width, 0)}px`;
+    this.head.append(aot.make("tr", {}, ...columns.map((column) => this.#heading(column))));
+    frame.addEventListener("scroll", () => this.#render(), { passive: true });
+    new ResizeObserver(() => this.#render()).observe(frame);
+  }
+
+  /** Show rows, in this order, which is that of `sort`: {key, isDown}. */
+  show(rows, sort) {
+    this.rows = rows;
+    this.range = null;
+    this.table.ariaRowCount = String(rows.length + 1);
+    for (const heading of this.head.rows[0].cells) {
+      const isSorted = heading.dataset.key === sort.key;
+      heading.ariaSort = isSorted ? (sort.isDown ? "descending" : "ascending") : "none";
+    }
+    this.#render();
+  }
+
+  #heading(column) {
+    const button = aot.make("button", { type: "button", className: "plain", title: column.title ?? "" }, column.label);
+    button.addEventListener("click", () => this.onSort(column));
+    const className = column.isText ? "text" : "number";
+    return aot.make("th", { scope: "col", className, dataset: { key: column.key } }, button);
+  }
+
+  #render() {
+    const first = Math.max(0, Math.floor(this.frame.scrollTop / this.rowHeight) - this.beyond);
+    const count = Math.ceil(this.frame.clientHeight / this.rowHeight) + 2 * this.beyond;
+    const last = Math.min(this.rows.length, first + count);
+    const range = `${first}-${last}`;
+    if (this.range === range) return;
+    this.range = range;
+    const focused = document.activeElement?.closest?.("tr")?.dataset.row;
+    this.above.firstChild.style.height = `${first * this.rowHeight}px`;
+    this.below.firstChild.style.height = `${(this.rows.length - last) * this.rowHeight}px`;
+    const rows = this.rows.slice(first, last).map((row, place) => this.#row(row, first + place));
+    this.body.replaceChildren(this.above, ...rows, this.below);
+    if (focused !== undefined) this.body.querySelector(`[data-row="${focused}"] a`)?.focus({ preventScroll: true });
+  }
+
+  #row(row, place) {
+    const line = aot.make("tr", { dataset: { row: place } });
+    line.ariaRowIndex = String(place + 2);
+    for (const column of this.columns) {
+      line.append(aot.make("td", { className: column.isText ? "text" : "number" }, this.cell(row, column)));
+    }
+    return line;
+  }
+};

@@ -1,0 +1,136 @@
+"""Pictures of both pages for the documentation, of clips that the program draws itself.
+
+python -m tests.browser.screenshots docs/images
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from aot.datasets.demo_scenes import ensure_demo
+from aot.run import main as run_main
+from tests.browser.chromium import EXECUTABLE, VIEWPORT, chromium
+from tests.prompting.prompt_server import prompt_server
+
+WIDTH, HEIGHT = 320, 240
+DATASET = ["dataset=videos", "dataset.root=demo"]
+MODELS = ["segmenter=grabcut", "tracker=lucas_kanade"]
+COLOURS = 256
+"""Of a picture: enough for pages and a frame, and a third of the bytes."""
+
+
+def main() -> int:
+    if EXECUTABLE is None:
+        print("no Chromium here: `make system` installs it (as root on Debian)", file=sys.stderr)
+        return 2
+    target = Path(sys.argv[1]).absolute()
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        ensure_demo(Path("demo"))
+        prompts = yaml.safe_load(Path("demo/prompts.yaml").read_text())
+        with chromium() as browser:
+            picture_prompts(browser, prompts, target)
+            picture_report(browser, prompts, target)
+    return 0
+
+
+def picture_prompts(browser: Any, prompts: Any, target: Path) -> None:
+    """Two objects clicked in one clip; others are prompted, one is done."""
+    known = {name: entry for name, entry in prompts["clips"].items() if name in ("hide", "spin")}
+    Path("demo/mine.yaml").write_text(yaml.safe_dump({"clips": known}))
+    command = [*DATASET, "dataset.prompts=demo/mine.yaml", *MODELS]
+    run_main([*command, "dataset.include=[hide]", "output.overlay=false"])
+    y, x = (axis.mean() for axis in np.nonzero(np.asarray(Image.open("demo/masks/pair_1.png"))))
+    for scheme in ("light", "dark"):
+        with prompt_server(Path(), *command) as url:
+            page = new_page(browser, scheme)
+            page.goto(url)
+            page.locator(".clip-row", has_text="pair").click()
+            page.locator("#stage[aria-label*='of pair']").wait_for()
+            page.wait_for_timeout(500)
+            page.mouse.click(*at(page, x - 9, y - 6))
+            page.mouse.click(*at(page, x + 10, y + 5))
+            page.mouse.click(*at(page, x + 34, y - 16), button="right")
+            name(page, 1, "pink leaf")
+            page.keyboard.press("2")
+            x0, y0, x1, y1 = prompts["clips"]["pair"]["objects"][1]["box"]
+            drag(page, (x0, y0), (x1, y1))
+            page.mouse.click(*at(page, (x0 + x1) / 2, (y0 + y1) / 2))
+            name(page, 2, "yellow flower")
+            for object_id in (1, 2):
+                page.locator(f"#facts-{object_id}", has_text="score").wait_for()
+            page.locator("#saved", has_text="saved").wait_for()
+            page.mouse.move(2, 2)
+            save(page, target / f"prompts-{scheme}.png")
+            page.context.close()
+            Path("demo/mine.yaml").write_text(yaml.safe_dump({"clips": known}))
+
+
+def picture_report(browser: Any, prompts: Any, target: Path) -> None:
+    """The demo with a clip that was cut short on its way."""
+    shutil.copytree("demo", "filmed")
+    whole = Path("filmed/spin.mp4").read_bytes()
+    Path("filmed/cut_short.mp4").write_bytes(whole[: len(whole) // 3])
+    clips = prompts["clips"] | {"cut_short": {"objects": [{"id": 1, "box": [10, 10, 60, 60]}]}}
+    Path("filmed/prompts.yaml").write_text(yaml.safe_dump({"clips": clips}))
+    run_main(["dataset=videos", "dataset.root=filmed", *MODELS, "query_points.num_points=80", "output.root=results"])
+    (report,) = Path("results").absolute().rglob("report")
+    for scheme in ("light", "dark"):
+        page = new_page(browser, scheme)
+        page.goto((report / "index.html").as_uri())
+        page.locator("#count", has_text="clips").wait_for()
+        save(page, target / f"report-{scheme}.png")
+        page.goto(f"{(report / 'clip.html').as_uri()}?clip=pair")
+        page.wait_for_selector("#video[src]")
+        page.locator("#place").fill("22")
+        page.evaluate("document.activeElement.blur()")
+        page.wait_for_timeout(800)
+        save(page, target / f"clip-{scheme}.png")
+        page.context.close()
+
+
+def new_page(browser: Any, scheme: str) -> Any:
+    return browser.new_context(viewport=VIEWPORT, color_scheme=scheme).new_page()
+
+
+def at(page: Any, x: float, y: float) -> tuple[float, float]:
+    """Where a source pixel is on the screen."""
+    box = page.locator("#stage").bounding_box()
+    scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
+    left, top = box["x"] + (box["width"] - WIDTH * scale) / 2, box["y"] + (box["height"] - HEIGHT * scale) / 2
+    return left + (x + 0.5) * scale, top + (y + 0.5) * scale
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*at(page, *start))
+    page.mouse.down()
+    page.mouse.move(*at(page, *end), steps=5)
+    page.mouse.up()
+
+
+def name(page: Any, object_id: int, text: str) -> None:
+    page.get_by_label(f"Name of object {object_id}").fill(text)
+    page.keyboard.press("Enter")
+
+
+def save(page: Any, path: Path) -> None:
+    page.screenshot(path=path)
+    with Image.open(path) as picture:
+        # The method that keeps a colour of which there is little.
+        small = picture.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG)
+    small.save(path, optimize=True)
+    print(f"{path}: {path.stat().st_size // 1024} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

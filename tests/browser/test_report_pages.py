@@ -1,0 +1,252 @@
+"""The report in a real browser: opened from the disk, sorted, filtered, played; and with ten thousand clips."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from aot.paths import RunPaths
+from aot.reporting.index import write_report
+from aot.run import main as run_main
+from tests.browser.static_server import static_server
+from tests.synthetic import moving_square, write_video
+
+FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
+EVIL = "<b>&#1 %41?é"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run: two whole clips, one of them with a name as only tests have; one clip is broken."""
+    folder = tmp_path_factory.mktemp("report")
+    write_video(folder / "clips" / "a.mp4", moving_square(24, 320, 240))
+    write_video(folder / "clips" / "day 1" / f"{EVIL}.mp4", moving_square(12, 320, 240))
+    (folder / "clips" / "broken.mp4").write_text("not a video")
+    objects = (
+        "[{id: 1, name: '<img src=x>', frame: 3, box: [13, 19, 35, 41], points: [[24, 30], [60, 90]], labels: [1, 0]},"
+        " {id: 2, frame: 0, points: [[200, 120]]}]"
+    )
+    (folder / "clips" / "prompts.yaml").write_text(f"clips: {{'*': {{objects: {objects}}}}}")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert run_main(["dataset=videos", "dataset.root=clips", *FAST]) == 1
+    finally:
+        os.chdir(before)
+    (root,) = (folder / "outputs" / "videos").iterdir()
+    return root / "report"
+
+
+def clips(page: Any) -> list[str]:
+    """The clips in the table, from the top."""
+    return page.locator("#table tbody tr:not(.spacer) td:first-child").all_inner_texts()
+
+
+def frame(page: Any) -> int:
+    return int(page.locator("#where").inner_text().split()[1])
+
+
+def test_from_the_table_to_the_video(report: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto((report / "index.html").as_uri())
+    assert clips(page) == ["a", "broken", f"day 1/{EVIL}"]
+    page.get_by_role("button", name="frames", exact=True).click()
+    assert clips(page) == ["a", f"day 1/{EVIL}", "broken"]
+    page.get_by_role("button", name="frames", exact=True).click()
+    assert clips(page) == [f"day 1/{EVIL}", "a", "broken"], "what has no value comes last"
+    page.get_by_role("button", name="failed 1").click()
+    assert clips(page) == ["broken"]
+    assert page.locator("#count").inner_text() == "1 of 3 clips"
+    page.get_by_role("button", name="failed 1").click()
+    page.get_by_label("Search in all columns").fill("day DONE")
+    assert clips(page) == [f"day 1/{EVIL}"]
+    assert "retry=[decode]" in page.locator("#failures code").inner_text()
+
+    page.locator("#table a").click()
+    page.locator("#clip").wait_for()
+    assert page.locator("h1").inner_text() == f"day 1/{EVIL}"
+    page.wait_for_selector("#video[src]")
+    assert frame(page) == 0
+    page.get_by_role("button", name="Frame after").click()
+    page.get_by_role("button", name="Frame after").click()
+    assert frame(page) == 2
+    page.get_by_role("button", name="Frame before").click()
+    assert frame(page) == 1
+    assert page.evaluate("document.getElementById('video').currentTime") == pytest.approx(0.1, abs=0.03)
+    page.get_by_label("Speed").select_option("4")
+    page.get_by_role("button", name="Play").click()
+    page.locator("#where", has_text="frame 11").wait_for()
+    page.get_by_role("button", name="Play").wait_for()
+    assert page.evaluate("document.getElementById('video').playbackRate") == 4
+    page.go_back()
+    assert clips(page) == [f"day 1/{EVIL}"], "the table is found as it was left"
+
+
+def test_the_picture_is_that_of_the_frame(report: Path, new_page: Callable[..., Any]) -> None:
+    """The overlay moves with the steps: where the square is bright tells the frame."""
+    page = new_page()
+    page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
+    page.wait_for_selector("#video[src]")
+    found = []
+    for step in (0, 5, 23):
+        page.locator("#place").fill(str(step))
+        page.wait_for_timeout(0)
+        page.evaluate("new Promise((done) => { const v = document.getElementById('video');"
+                      " v.seeking ? v.addEventListener('seeked', done, { once: true }) : done(); })")  # fmt: skip
+        assert frame(page) == step
+        found.append(page.evaluate("document.getElementById('video').currentTime"))
+    assert found == pytest.approx([0.02, 0.52, 2.32], abs=0.03)
+
+
+def test_a_clip_in_all_its_parts(report: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
+    assert page.locator(".object-name").all_inner_texts() == ["1\n<img src=x>", "2\nobject 2"]
+    assert page.locator(".chart strong").all_inner_texts() == [
+        "Mask area", "Mask score", "Points seen", "Visibility, a strip a point", "Points' x", "Points' y",
+    ]  # fmt: skip
+    page.locator("#place").fill("3")
+    area = page.locator(".chart .value").first.inner_text()
+    assert 300 < int(area.split()[1].replace(",", "")) < 500
+    page.get_by_label("Object", exact=True).select_option("2")
+    assert page.locator(".chart .value").first.inner_text().startswith("2: ")
+    assert drawn_share(page, 0) > 0.001
+    pictures = page.locator(".picture img")
+    assert [image.get_attribute("alt")[:8] for image in pictures.all()] == ["Frame 0 ", "Frame 3 "]  # type: ignore[index]
+    page.locator(".picture svg circle").first.wait_for()
+    assert page.locator(".picture svg rect").count() == 2, "the box with its rim"
+    page.get_by_text("Configuration", exact=True).click()
+    assert "lucas_kanade" in page.locator("#origin pre").inner_text()
+    page.locator("#after").click()
+    assert page.locator("h1").inner_text() == "broken"
+    assert "cannot be read as a video" in page.locator("#failure .message").inner_text()
+
+
+def drawn_share(page: Any, number: int) -> float:
+    """Share of a chart's pixels that are painted."""
+    return float(
+        page.evaluate(
+            "(number) => { const canvas = document.querySelectorAll('.chart canvas')[number];"
+            " const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);"
+            " return data.filter((value, place) => place % 4 === 3 && value > 0).length / (data.length / 4); }",
+            number,
+        )
+    )
+
+
+def test_without_a_mouse(report: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto((report / "index.html").as_uri())
+    page.locator("#table th button").first.focus()
+    page.keyboard.press("Enter")
+    assert clips(page)[0] == f"day 1/{EVIL}"
+    page.keyboard.press("Enter")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "a":
+            break
+    page.keyboard.press("Enter")
+    page.locator("#clip").wait_for()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    assert frame(page) == 11
+    page.keyboard.press("End")
+    assert frame(page) == 23
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Pause").wait_for()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Play").wait_for()
+
+
+def test_from_a_static_server_that_knows_the_folder_alone(report: Path, new_page: Callable[..., Any]) -> None:
+    with static_server(report) as url:
+        page = new_page()
+        page.goto(f"{url}/index.html")
+        page.locator("#table a", has_text="day 1").click()
+        page.locator("#clip").wait_for()
+        page.wait_for_selector("#video[src]")
+        for step in (1, 2, 3):
+            page.get_by_role("button", name="Frame after").click()
+            assert frame(page) == step
+        assert page.evaluate("document.getElementById('video').currentTime") == pytest.approx(0.32, abs=0.03)
+        page.get_by_role("button", name="Play").click()
+        page.locator("#where", has_text="frame 11").wait_for()
+
+
+@pytest.mark.parametrize("clip", ["../run", "../../x", "/etc/passwd", "//evil.example/x", "", "nothing"])
+def test_addresses_that_lead_elsewhere(clip: str, report: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page(expected=("ERR_FILE_NOT_FOUND",))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{(report / 'clip.html').as_uri()}?clip={quote(clip, safe='')}")
+    page.locator("#failure").wait_for()
+    assert all(url.startswith(report.as_uri()) for url in asked)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe(scheme: str, report: Path, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]) -> None:
+    page = new_page(color_scheme=scheme)
+    for address in ("index.html", "clip.html?clip=a", "clip.html?clip=broken"):
+        page.goto(f"{report.as_uri()}/{address}")
+        page.locator("h1", has_text="…").wait_for(state="detached")
+        page.locator("details").evaluate_all("all => all.forEach((details) => { details.open = true; })")
+        assert_accessible(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_ten_thousand_clips(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+    paths = large_run(tmp_path, 10_000)
+    write_report(paths)
+    page = new_page()
+    page.goto((paths.report / "index.html").as_uri())
+    page.locator("#count", has_text="10,000 clips").wait_for()
+    assert page.locator("#table tbody tr").count() < 80
+    spent = page.evaluate(
+        "() => { const begun = performance.now();"
+        " document.querySelector('#table th[data-key=seconds] button').click();"
+        " document.body.offsetHeight; return performance.now() - begun; }"
+    )
+    assert spent < 1000
+    assert clips(page)[0] == "day99/ep_9999"
+    spent = page.evaluate(
+        "async () => { const frame = document.getElementById('table-frame'); const begun = performance.now();"
+        " for (let n = 0; n < 40; n += 1) { frame.scrollTop = n * 8000;"
+        " await new Promise(requestAnimationFrame); } return (performance.now() - begun) / 40; }"
+    )
+    assert spent < 100, "ms a frame while scrolling"
+    page.locator("#table-frame").evaluate("frame => { frame.scrollTop = frame.scrollHeight; }")
+    page.locator("#table td", has_text="day00/ep_0000").wait_for()
+    page.get_by_label("Search in all columns").fill("ep_1234")
+    assert clips(page) == ["day12/ep_1234"]
+
+
+def large_run(root: Path, count: int) -> RunPaths:
+    """A run folder as a large run leaves it, files of results but for their content."""
+    paths = RunPaths(root)
+    ids = [f"day{number // 100:02d}/ep_{number:04d}" for number in range(count)]
+    config = {"frame_interval": 1}
+    run = {"schema": "aot-run/1", "command": ["aot"], "choices": {}, "config": config, "clips": {i: {} for i in ids}}
+    paths.run_json.write_text(json.dumps(run))
+    lines = []
+    for number, clip_id in enumerate(ids):
+        clip = paths.clip(clip_id)
+        clip.result.parent.mkdir(parents=True, exist_ok=True)
+        clip.result.touch()
+        summary = {
+            "num_objects": 1, "num_points": 100, "num_frames": 50 + number % 7, "num_source_frames": 60,
+            "frame_interval": 1, "visible_share": 0.5, "in_mask_share": float("nan"),
+            "seconds": {"track": 1.0 + number}, "peak_memory_bytes": 10**8, "object_errors": {},
+        }  # fmt: skip
+        at = "2026-01-01T00:00:00+00:00"
+        lines.append(json.dumps({"event": "done", "at": at, "clip_id": clip_id, "summary": summary, "scores": {}}))
+    paths.ledgers.mkdir()
+    paths.ledger("worker").write_text("\n".join(lines) + "\n")
+    return paths

@@ -1,0 +1,60 @@
+"""What would be handed to SLURM, told on any machine; the devcluster's tests (tests/faults) hand it over."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aot.run import main
+from tests.launching.clips import Clips
+
+PROFILES = Path(__file__).parents[2] / "launch" / "profiles"
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Clips:
+    return Clips(tmp_path, {"a": 5, "b": 7, "c": 9})
+
+
+def sbatch_options(shown: str) -> dict[str, str]:
+    return dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", shown, re.MULTILINE))
+
+
+def test_every_option_reaches_the_script(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [
+        "partition=gpu", "account=robots", "qos=long", "constraint=a100", "gpus_per_node=2", "cpus_per_task=8",
+        "mem_gb=0.5", "timeout_min=90", "signal_delay_s=60", "array_parallelism=2", "clips_per_task=1",
+    ]  # fmt: skip
+    others = ["launcher.setup=[module load cuda]", "launcher.additional_parameters={nice: 100, mail-type: END}"]
+    assert clips.run("launcher=slurm", "dry_run=true", *(f"launcher.{option}" for option in given), *others) == 0
+    shown = capsys.readouterr().out
+    options = sbatch_options(shown)
+    expected = {
+        "partition": "gpu", "account": "robots", "qos": "long", "constraint": "a100", "gpus-per-node": "2",
+        "cpus-per-task": "8", "mem": "512M", "time": "90", "signal": "B:USR2@60", "array": "0-2%2", "nice": "100",
+        "mail-type": "END", "requeue": "", "open-mode": "append",
+    }  # fmt: skip
+    assert {key: options.get(key) for key in expected} == expected
+    assert "wckey" not in options
+    assert "\nmodule load cuda\n" in shown
+    assert re.search(r"^exec \S+python\S* -u -m submitit", shown, re.MULTILINE), "signals reach our process"
+    assert "3 shards, 4 at once" in shown
+    assert "memory of a worker: 0.2 GB" in shown
+
+
+def test_a_profile_is_a_file_of_options(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [argument.replace(str(clips.folder / "options"), str(PROFILES)) for argument in clips.arguments()]
+    arguments = [argument.replace("tracker=scripted", "tracker=lucas_kanade") for argument in arguments]
+    assert main([*arguments, "launcher=devcluster", "dry_run=true"]) == 0
+    options = sbatch_options(capsys.readouterr().out)
+    assert (options["mem"], options["array"], options["time"]) == ("922M", "0-1%2", "240")
+
+
+def test_without_slurm_nothing_is_started(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(clips.folder))
+    assert clips.run("launcher=slurm") == 2
+    assert "there is no sbatch on this machine" in capsys.readouterr().err
