@@ -111,7 +111,8 @@ class CoTracker3(nn.Module):
         def frames() -> Iterator[Tensor]:
             return (frame[None].to(self.device, torch.float32) for frame in video)
 
-        plan = plan or self.choose_plan(len(video), len(queries), resolution=resolution)
+        # With either weights the whole video is held at once here.
+        plan = plan or self.choose_plan(len(video), len(queries), mode="offline", resolution=resolution)
         with self.read_clip(frames, queries, resolution=resolution, plan=plan) as clip:
             estimates = clip.track(num_iters)
         visibility, confidence = estimates.logits.sigmoid().permute(2, 1, 0)
@@ -122,6 +123,7 @@ class CoTracker3(nn.Module):
         num_frames: int | None,
         num_points: int,
         *,
+        mode: Mode | None = None,
         resolution: tuple[int, int] | None = None,
         lean: bool = False,
         fixed: Mapping[str, Any] | None = None,
@@ -132,7 +134,7 @@ class CoTracker3(nn.Module):
             OutOfMemory: none does.
         """
         return MemoryPlan.choose(
-            mode=self.mode,
+            mode=mode or self.mode,
             num_frames=num_frames,
             num_points=num_points,
             resolution=resolution or self.resolution,
@@ -180,7 +182,7 @@ class CoTracker3(nn.Module):
 
     def pyramid(self, frame: Tensor, plan: MemoryPlan) -> Pyramid:
         """Features of one frame (1, 3, H, W), values 0..255."""
-        # TF32 would move tracks by tenths of a pixel; it is on by default for convolutions.
+        # TF32 keeps 10 bits of every factor; for convolutions it is on by default.
         with torch.backends.cudnn.flags(allow_tf32=False):
             return self.fnet.pyramid(frame, DTYPES[plan.dtype or self.precision])
 

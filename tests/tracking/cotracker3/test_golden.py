@@ -1,6 +1,6 @@
 """The engine against what the upstream package computed in fp32 on a CPU, with weights that anyone can rebuild.
 
-Some of the files are here; the others lie beside the repository.
+Some of the files are here; the others lie beside the repository, and their tests are slow ones.
 """
 
 from __future__ import annotations
@@ -36,6 +36,14 @@ def golden(name: str) -> dict[str, Any]:
         return {key: file[key] if file[key].ndim else file[key].item() for key in file}
 
 
+def over(*names: str) -> pytest.MarkDecorator:
+    """Run a test for each of these files."""
+    is_here = {name: (HERE / f"{name}.npz").exists() for name in names}
+    return pytest.mark.parametrize(
+        "name", [name if is_here[name] else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    )
+
+
 def model_of(expected: dict[str, Any], mode: Mode) -> CoTracker3:
     weights = golden_weights(expected["seed"], mode=mode, window_len=expected["window_len"])
     resolution = tuple(int(side) for side in expected["resolution"])
@@ -50,15 +58,7 @@ def check_tracks(tracks: Tracks, expected: dict[str, Any], score: np.ndarray, th
     assert ((tracks.visible == expected["visible"]) | open_to_doubt)[rows].all()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "model_offline_t24",
-        pytest.param("model_offline_t60", marks=pytest.mark.slow),
-        pytest.param("model_offline_t75", marks=pytest.mark.slow),
-        pytest.param("model_offline_full", marks=pytest.mark.slow),
-    ],
-)
+@over("model_offline_t24", "model_offline_t60", "model_offline_t75", "model_offline_full")
 def test_model(name: str) -> None:
     expected = golden(name)
     video = np.moveaxis(expected["video"], -1, 1)
@@ -70,14 +70,11 @@ def test_model(name: str) -> None:
     assert np.abs(confidence.numpy() - expected["confidence"]).max() < MAX_PROBABILITY
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "predictor_grid_mask",
-        "predictor_grid_mask_backward",
-        "predictor_grid_mask_fine",
-        "predictor_points_backward",
-    ],
+@over(
+    "predictor_grid_mask",
+    "predictor_grid_mask_backward",
+    "predictor_grid_mask_fine",
+    "predictor_points_backward",
 )
 def test_offline_predictor(name: str) -> None:
     expected = golden(name)
@@ -93,16 +90,13 @@ def test_offline_predictor(name: str) -> None:
     check_tracks(tracks, expected, tracks.visibility, OFFLINE_THRESHOLD, np.s_[:])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "predictor_online",
-        "predictor_online_late",
-        "predictor_online_late_support",
-        "predictor_online_nofirst",
-        "predictor_online_short",
-        "predictor_online_support",
-    ],
+@over(
+    "predictor_online",
+    "predictor_online_late",
+    "predictor_online_late_support",
+    "predictor_online_nofirst",
+    "predictor_online_short",
+    "predictor_online_support",
 )
 def test_online_predictor(name: str) -> None:
     expected = golden(name)

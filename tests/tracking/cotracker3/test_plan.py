@@ -65,7 +65,7 @@ def test_no_plan_changes_offline_results(plan: MemoryPlan, num_frames: int, back
     assert np.abs(found.confidence - expected.confidence).max() < MAX_PX
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(plan=plans, num_frames=st.integers(1, 19), late=st.sampled_from(["always", "join"]), data=st.data())
 def test_no_plan_changes_online_results(plan: MemoryPlan, num_frames: int, late: Any, data: Any) -> None:
     frames, points = moving_square(num_frames), data.draw(queries(num_frames))
