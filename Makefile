@@ -36,6 +36,11 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/pytest -m 'not slow'
 
+# The documentation as a site, in site/.
+docs: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # What the tests need of the system beside $(VENV), installed and started; as root on Debian.
 system: system-slurm system-browser
 

@@ -108,10 +108,11 @@ class _Run:
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.own])
             all_rows = summary_rows(plan.paths, sorted(plan.listed))
             write_summary(plan.paths, all_rows)
-            if plan.config.output.report:
-                write_report(plan.paths, all_rows)
             print_summary(plan, rows, self._console)
             self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
+            # Last: the table is told also where the report cannot be written.
+            if plan.config.output.report:
+                write_report(plan.paths, all_rows)
         return self._exit_code
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -10,6 +11,11 @@ import pytest
 # Set by CI. A GPU and the data beside the repository are the two things that it may lack.
 REQUIRE_ALL = os.environ.get("AOT_REQUIRE_ALL") == "1"
 MAY_LACK = ("../shared", "GPU")
+
+
+# Where the tests are started in the background of a script, SIGINT is ignored, and would be by all that they start:
+# then nothing could be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -72,7 +72,7 @@ def test_every_key_is_commented(group: str, option: str) -> None:
         (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval"]),
         (["dataset=demo", "root=2"], ["did you mean dataset.root or output.root"]),
         (["dataset=demo", "tracker=lucas"], ["tracker=lucas: no such option", "lucas_kanade"]),
-        (["dataset=demo", "tracker=x"], ["tracker=x: no such option; expected lucas_kanade"]),
+        (["dataset=demo", "tracker=x"], ["tracker=x: no such option; expected cotracker3, cotracker3_online"]),
         (["dataset=demo", "dataset.zzz=1"], ["dataset.zzz: no such key; expected dataset.include, dataset.exclude"]),
         (["dataset=demo", "dataset.rot=1"], ["dataset.rot: no such key; did you mean dataset.root?"]),
         (["dataset=demo", "datset.root=1"], ["datset.root: no such key; did you mean dataset.root"]),
@@ -176,7 +176,8 @@ def test_weights_count_by_their_content_and_published_ones_not_at_all(
 
 
 def test_run_folder_is_named_after_the_choices() -> None:
-    config = checked("dataset=demo", "segmenter=none", "frame_interval=3", "output.root=here")
+    chosen = ["segmenter=none", "tracker=lucas_kanade", "frame_interval=3", "output.root=here"]
+    config = checked("dataset=demo", *chosen)
     assert config.run_folder == Path("here/demo") / f"none-lucas_kanade-k3-{config.hash[:8]}"
 
 

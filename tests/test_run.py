@@ -169,7 +169,8 @@ def test_a_full_disk_is_said_in_a_line_a_clip(folder: Path) -> None:
         [sys.executable, "-c", FULL_DISK, *arguments], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 3, done.stderr
+    assert len(done.stderr.splitlines()) == 4, "three clips and the report: " + done.stderr
+    assert "3 failed" in done.stdout
     assert all("could not be written: [Errno 27]" in line for line in done.stderr.splitlines())
     assert list(run_folder(folder).rglob("*.h5")) == []
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from aot.errors import ConfigError
 from aot.launching.display import Display
 from aot.launching.failure import CANCELLED, record_failure
 from aot.launching.history import close_cancelled, read_history
@@ -53,7 +54,7 @@ class SlurmWait:
         self._poll_seconds = poll_seconds
         self._tasks: dict[str, tuple[str, ...]] = {}
         self._submissions: dict[str, Submission] = {}
-        self._has_joined = False
+        self._is_all_ours = True
         self._tail = LedgerTail(plan.paths)
         self._waited_for: set[str] = set()
 
@@ -61,11 +62,13 @@ class SlurmWait:
         """Submit what no living task has in hand already.
 
         Raises:
-            ConfigError: SLURM refused; nothing was started.
+            ConfigError: SLURM refused, or does not answer; nothing was started.
         """
         self._tail.new_events()  # what was before is known from the disk
         earlier = {task: each for each in read_submissions(self._plan.paths) for task in each.tasks}
-        states = task_states(earlier) or {}
+        states = task_states(earlier)
+        if states is None:
+            raise ConfigError("squeue does not answer, and tasks of an earlier command may still be there; try again")
         wanted = {each.clip.clip_id for each in todo}
         for task, submission in earlier.items():
             if states.get(task, GONE) not in ENDED and wanted & set(submission.tasks[task]):
@@ -73,7 +76,7 @@ class SlurmWait:
         in_hand = self._clip_ids()
         left = [each for each in todo if each.clip.clip_id not in in_hand]
         if in_hand:
-            self._has_joined = True
+            self._is_all_ours = False
             print(f"{len(wanted & in_hand)} clips are in the hands of tasks submitted before")
         if left:
             self._hand_over(left)
@@ -86,13 +89,15 @@ class SlurmWait:
             KeyboardInterrupt: the user does not want to wait; the tasks go on.
         """
         try:
-            with Display(len(self._clip_ids())) as display:
-                for is_last in [False] * REPEATS[LOST] + [True]:
+            with Display(len(self._waited_for)) as display:
+                num_lost = 0
+                while True:
                     states = self._watch(display)
-                    again = self._settle(states, display, is_last=is_last)
+                    again = self._settle(states, display, is_last=num_lost >= REPEATS[LOST])
                     if not again:
                         break
-                    self._tasks = {}
+                    num_lost += bool(states)  # else SLURM has taken only some of the tasks
+                    self._tasks, self._is_all_ours = {}, True
                     self._hand_over(again)
         except KeyboardInterrupt:
             root = shlex.quote(str(self._plan.paths.root))
@@ -106,6 +111,9 @@ class SlurmWait:
     def _hand_over(self, todo: Sequence[Todo]) -> None:
         submission = self._submit(self._plan, todo)
         self._follow(submission, list(submission.tasks))
+        self._waited_for.update(each.clip.clip_id for each in todo)
+        if sum(map(len, submission.tasks.values())) < len(todo):
+            self._is_all_ours = False
         print(f"submitted {len(submission.tasks)} tasks as {', '.join(submission.jobs)}; logs in {submission.folder}")
 
     def _follow(self, submission: Submission, tasks: Sequence[str]) -> None:
@@ -151,7 +159,7 @@ class SlurmWait:
 
     def _settle(self, states: Mapping[str, str], display: Display, *, is_last: bool) -> list[Todo]:
         """Count what died with its task, and record what does not come back; returns what is to be submitted again."""
-        if not states and not self._has_joined:
+        if not states and self._is_all_ours:
             return []
         states = {**states, **last_states(task for task, state in states.items() if state == GONE)}
         cancelled = self._count_open_attempts(states)
@@ -160,10 +168,12 @@ class SlurmWait:
         rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)
         again = []
         for each in self._plan.work():
-            task = task_of.get(each.clip.clip_id)
-            if task is None or each.work not in (Work.ALL, Work.OVERLAY):
+            if each.clip.clip_id not in self._waited_for or each.work not in (Work.ALL, Work.OVERLAY):
                 continue
-            if task in cancelled:
+            task = task_of.get(each.clip.clip_id)
+            if task is None:  # SLURM would not take so many at once
+                again.append(each)
+            elif task in cancelled:
                 self._fail(each, task, display, CANCELLED, f"its task {task} was cancelled before the clip was done")
             elif next_rung(rungs, each.attempts) is None:
                 self._fail(each, task, display)

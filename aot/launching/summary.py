@@ -75,6 +75,7 @@ def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) 
     if any(row["J"] != "" or row["PCK"] != "" for row in rows):
         lines.append(f"against the known truth: mean J {_mean(rows, 'J')}, mean PCK {_mean(rows, 'PCK')}")
     looks = ["clips/*.h5 (aot.load)", *(["overlays/*.mp4"] if plan.config.output.overlay else []), "summary.csv"]
+    looks += ["pictures/*/*.png"] if plan.config.output.pictures else []
     looks += ["failures/*.json"] if counts["failed"] + counts["partial"] else []
     looks += ["report/index.html"] if plan.config.output.report else []
     lines.append(f"look at {plan.paths.root}: {', '.join(looks)}")

@@ -94,8 +94,9 @@ class Supervisor:
                     self._hear(next(child for child in self._children if child.connection is connection))
                 self._watch()
             self._dismiss()
-        except BaseException:
-            self.give_up("stopped by the user", is_counted=False)
+        except BaseException as stop:
+            by = "the user" if isinstance(stop, KeyboardInterrupt) else type(stop).__name__
+            self.give_up(f"stopped by {by}", is_counted=False)
             raise
         finally:
             if self._buried:
@@ -157,7 +158,6 @@ class Supervisor:
         """Free the slot of a dead child, count its attempt, and decide what becomes of its clip."""
         self._children.remove(child)
         self._free.append(child.slot)
-        self._buried.add((host(), child.pid))
         child.end(_GRACE_SECONDS)
         kind, error = cause or child.cause_of_death()
         if child.todo is None:
@@ -165,6 +165,7 @@ class Supervisor:
                 self._count_failed_start(child, error)
             return
         todo = child.todo
+        self._buried.add((host(), child.pid))
         if child.has_open_attempt or not child.has_begun:
             rung = next_rung(self._rungs, todo.attempts) or self._rungs[-1]  # as the child came to it
             todo = replace(todo, attempts=(*todo.attempts, Attempt(rung, kind, error)))

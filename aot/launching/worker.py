@@ -123,12 +123,12 @@ class Worker:
             if isinstance(came_of_it, ClipSummary):
                 self._finish(todo, paths, came_of_it.object_errors, on_progress)
                 return
+            if _time_of(paths.result) != earlier_result:  # a twin of this worker has finished it meanwhile
+                self._ledger.append("ended", clip_id=todo.clip.clip_id, state="done")
+                return
             end = came_of_it
             attempts.append(end.attempt)
-        if _time_of(paths.result) != earlier_result:  # a twin of this worker has finished it meanwhile
-            self._ledger.append("ended", clip_id=todo.clip.clip_id, state="done")
-        else:
-            self._failed(todo, paths, attempts, end)
+        self._failed(todo, paths, attempts, end)
 
     def interrupted(self, todo: Todo) -> None:
         """Note that the user gave a clip up; it counts for nothing."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,17 +16,28 @@ import pytest
 from tests.waiting import until
 
 CONFIG = Path("/etc/slurm/slurm.conf")
+LOCK = Path("/var/tmp/aot-devcluster-tests.lock")
 # A cluster that others work on would not survive these tests, nor would their author.
 OURS = ("# written by launch/devcluster/up.sh", "# written by slurm-up.sh")
 
 
-def require_devcluster() -> Devcluster:
-    """The devcluster; a test that needs it skips where it is not up."""
+@contextmanager
+def require_devcluster() -> Iterator[Devcluster]:
+    """The devcluster, for one test at a time whoever runs it; a test that needs it skips where it is not up."""
     if not (CONFIG.exists() and CONFIG.read_text().startswith(OURS)):
         pytest.skip("no SLURM to try on: `make system` (as root on Debian) starts a devcluster")
-    if "UP" not in _say("scontrol", "ping", check=False):
+    if shutil.which("scontrol") is None or "UP" not in _say("scontrol", "ping", check=False):
         pytest.skip("the devcluster is down: `make system` (as root on Debian) starts it")
-    return Devcluster()
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cluster = Devcluster()
+        cluster.bring_back()
+        cluster.cancel_everything()
+        try:
+            yield cluster
+        finally:
+            cluster.bring_back()  # a task may not end before its node is there again
+            cluster.cancel_everything()
 
 
 class Devcluster:
@@ -35,9 +50,6 @@ class Devcluster:
 
     def tasks(self, state: str) -> list[str]:
         return [task for task, its in self.states().items() if its == state]
-
-    def node_of(self, task: str) -> str:
-        return _say("squeue", "--noheader", "--format=%N", f"--jobs={task}").strip()
 
     def cancel(self, *tasks: str) -> None:
         _say("scancel", *tasks)

@@ -14,6 +14,7 @@ import pytest
 
 import aot
 from aot.cancel import main as cancel
+from aot.paths import is_alive
 from aot.status import main as status
 from tests.faults.commands import Command
 from tests.faults.devcluster import Devcluster, require_devcluster
@@ -29,11 +30,8 @@ SLURM = [
 
 @pytest.fixture
 def cluster() -> Iterator[Devcluster]:
-    cluster = require_devcluster()
-    cluster.cancel_everything()
-    yield cluster
-    cluster.cancel_everything()
-    cluster.bring_back()
+    with require_devcluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -135,7 +133,8 @@ def test_a_lost_node(cluster: Devcluster, clips: Clips, with_processes: bool) ->
         until(lambda: clips.started().count("d") == 2)
         clips.go()  # now the twin of the requeued task goes on too
         assert command.ends() == 0
-        until(lambda: not Path(f"/proc/{pid}").exists())
+        pids = {event["pid"] for event in clips.events("started")}
+        until(lambda: not any(is_alive(pid) for pid in pids))
     clips.assert_none_lost()
     if with_processes:
         assert clips.attempts("d") == [(1, "lost"), (1, None)]

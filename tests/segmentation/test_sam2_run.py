@@ -55,7 +55,9 @@ def test_sam2_is_the_default_and_missing_weights_are_said_before_anything_starts
     assert not (folder / "outputs").exists()
 
 
-def test_a_run_writes_masks_provenance_and_pictures(folder: Path, weights: Path) -> None:
+def test_a_run_writes_masks_provenance_and_pictures(
+    folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     chosen = f"segmenter.checkpoint='{weights}'"
     assert main([*VIDEO, *TINY, *REST, chosen, "output.pictures=true"]) == 0
     path = run_folder(folder, "video")
@@ -69,6 +71,7 @@ def test_a_run_writes_masks_provenance_and_pictures(folder: Path, weights: Path)
             "licence": None,
         }
     ]  # fmt: skip
+    assert "pictures/*/*.png" in capsys.readouterr().out
     pictures = path / "pictures" / "clip"
     assert sorted(file.name for file in pictures.iterdir()) == ["frame_000000.png", "frame_000000_object_1.png"]
     assert result.masks is not None

@@ -112,7 +112,11 @@ class Player {
     video.addEventListener("error", () => missing(`The video cannot be played: ${this.clip.video}`));
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => this.#showPlaying());
     // The browser need not tell of every frame, least of all of the last one at a high speed.
-    for (const name of ["pause", "ended"]) video.addEventListener(name, () => this.#follow(video.currentTime));
+    video.addEventListener("ended", () => this.#follow(video.currentTime));
+    video.addEventListener("pause", () => {
+      this.#follow(video.currentTime);
+      if (!video.ended) this.goTo(this.row); // the picture is that of the frame that is told
+    });
     const address = aot.fileAddress(this.clip.video);
     seekable(address).then((found) => {
       video.src = found;

@@ -14,16 +14,17 @@ from torch.nn import functional
 from aot.tracking.cotracker3.sizes import NUM_FREQUENCIES, TOKEN_SIZE
 
 
-def motion_embedding(xy: Tensor, size: Tensor) -> Tensor:
+def motion_embedding(xy: Tensor, size: tuple[float, float]) -> Tensor:
     """Displacement to the next and from the last frame, and sines of it at ten frequencies.
 
     Args:
         xy: (N, T, 2).
-        size: (2,) width and height in the same unit.
+        size: width and height in the same unit.
     Returns:
         (N, T, MOTION_SIZE).
     """
-    step = (xy[:, :-1] - xy[:, 1:]) / size
+    step = xy[:, :-1] - xy[:, 1:]
+    step = torch.stack([step[..., 0] / size[0], step[..., 1] / size[1]], dim=-1)
     forward = functional.pad(step, (0, 0, 0, 1))
     backward = functional.pad(-step, (0, 0, 1, 0))
     motion = torch.cat([forward, backward], dim=-1)

@@ -35,7 +35,7 @@ class FrameReader:
         self._resolution, self._device = resolution, device
         self.num_frames = len(frames) if isinstance(frames, np.ndarray) else None
         blocks = _blocks_of(frames)
-        self.can_be_read_again = iter(blocks) is not blocks
+        self.can_be_read_again = not isinstance(blocks, Iterator)
         first_pass = iter(blocks)
         first = next(first_pass, None)
         if first is None or not len(first):
@@ -43,12 +43,12 @@ class FrameReader:
         self._check(first)
         self.size = (first.shape[1], first.shape[2])
         self._blocks: Iterable[UInt8Array] = blocks
-        self._begun: Iterator[UInt8Array] = chain([first], first_pass)
+        self._begun: Iterator[UInt8Array] | None = chain([first], first_pass)
 
     def __call__(self) -> Iterator[Tensor]:
         """Every frame as (1, 3, h, w) float32 on the device, values 0..255."""
-        blocks, self._begun = self._begun, iter(self._blocks)
-        for block in blocks:
+        begun, self._begun = self._begun, None
+        for block in self._blocks if begun is None else begun:
             self._check(block)
             for frame in upload(block, self._device):
                 yield resized(frame, self._resolution)
@@ -96,8 +96,8 @@ def resized(frame: Tensor, resolution: tuple[int, int]) -> Tensor:
 def scale_between(source: tuple[int, int], target: tuple[int, int]) -> NDArray[np.float32]:
     """(2,) factors for (x, y) from one size (H, W) to another; corners fall on corners."""
     (height, width), (target_height, target_width) = source, target
-    factors = [(target_width - 1) / max(width - 1, 1), (target_height - 1) / max(height - 1, 1)]
-    return np.array([factor or 1.0 for factor in factors], dtype=np.float32)
+    factors = [max(target_width - 1, 1) / max(width - 1, 1), max(target_height - 1, 1) / max(height - 1, 1)]
+    return np.array(factors, dtype=np.float32)
 
 
 def grid_points(side: int, resolution: tuple[int, int], frame: int = 0) -> Tensor:

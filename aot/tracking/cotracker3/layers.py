@@ -33,6 +33,8 @@ def linear_gelu(x: Tensor, layer: nn.Linear, approximate: str) -> Tensor:
 
 
 def _takes_onednn(x: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # its own kernels come from the plain path
+        return False
     return _onednn_linear is not None and x.device.type == "cpu" and x.dtype in _onednn_dtypes and x.numel() > 0
 
 

@@ -165,7 +165,7 @@ class CoTracker3(nn.Module):
         support = self.empty_support(len(queries), plan)
         with closing(make_store(lambda: (self.pyramid(frame, plan) for frame in frames()), sizes, plan)) as store:
             for start, pyramid in store.fill():
-                take_support(support, pyramid, sizes, start, query_frames, query_xy)
+                take_support(support, pyramid, sizes, start, query_frames, query_xy, plan.query_block)
             beyond = [frame for frame in query_frames if not 0 <= frame < store.num_frames]
             if beyond:
                 raise ValueError(f"query frames {beyond[:10]} are outside the clip, expected 0..{store.num_frames - 1}")
@@ -206,7 +206,7 @@ class CoTracker3(nn.Module):
         tokens = estimates.xy.new_empty(num_points, num_frames, HIDDEN)
         time = time_embedding(self.time_emb, num_frames)[0]
         time = linear(time, self.time_weight, self.token_bias)
-        size = estimates.xy.new_tensor([resolution[1] / STRIDE, resolution[0] / STRIDE])
+        size = (resolution[1] / STRIDE, resolution[0] / STRIDE)
         for _ in range(num_iters):  # without a wait for the GPU
             for start, pyramid in chunks():
                 stop = start + len(pyramid[0])
@@ -235,7 +235,9 @@ class CoTracker3(nn.Module):
         tokens = linear(torch.cat(hidden, dim=1), self.correlation_weight)
         return tokens.view(*xy.shape[:2], HIDDEN)
 
-    def _add_state(self, tokens: Tensor, estimates: Estimates, time: Tensor, size: Tensor, plan: MemoryPlan) -> None:
+    def _add_state(
+        self, tokens: Tensor, estimates: Estimates, time: Tensor, size: tuple[float, float], plan: MemoryPlan
+    ) -> None:
         """Add to every token its point's present estimate and motion, and the time."""
         at_once = max(1, plan.max_tokens // tokens.shape[1])
         for first in range(0, len(tokens), at_once):
@@ -312,12 +314,13 @@ def take_support(
     start: int,
     query_frames: list[int],
     query_xy: Tensor,
+    at_once: int,
 ) -> None:
-    """Fill in the support of the queries whose frames the pyramid shows, from frame `start` on."""
+    """Fill in the support of the queries whose frames the pyramid shows, from frame `start` on; `at_once` at a time."""
     for frame in range(len(pyramid[0])):
         here = [number for number, query_frame in enumerate(query_frames) if query_frame == start + frame]
-        if here:
-            own = torch.tensor(here, device=query_xy.device)
+        for first in range(0, len(here), at_once):
+            own = torch.tensor(here[first : first + at_once], device=query_xy.device)
             for kept, found in zip(support, sample_support(pyramid, sizes, frame, query_xy[own])):
                 kept[own] = found
 

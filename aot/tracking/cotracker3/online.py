@@ -182,7 +182,9 @@ class OnlineSession:
         query_xy = (self._queries[:, 1:] / STRIDE).to(self._model.device)
         for number, half in enumerate(halves):
             start = self._start + number * self._step
-            take_support(self._support, half, self._sizes, start, query_frames.tolist(), query_xy)
+            take_support(
+                self._support, half, self._sizes, start, query_frames.tolist(), query_xy, self._plan.query_block
+            )
         self._has_support |= query_frames >= 0
 
     def _carry_over(self, estimates: Estimates, members: Tensor) -> None:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 
@@ -25,10 +25,21 @@ Chunk = tuple[int, Pyramid]
 """Number of the first frame, and the pyramids of `frame_block` frames (the last chunk may have fewer)."""
 
 
-def _joined(pyramids: Iterator[Pyramid], frame_block: int) -> Iterator[Tensor]:
-    """Join the pyramids of `frame_block` frames at a time into flat tensors, level after level."""
-    while group := list(islice(pyramids, frame_block)):
-        yield torch.cat([torch.cat(level).view(-1) for level in zip(*group)])
+def _joined(pyramids: Iterator[Pyramid], sizes: list[tuple[int, int]], frame_block: int) -> Iterator[Tensor]:
+    """Join the pyramids of `frame_block` frames at a time into flat tensors, level after level.
+
+    Each is put into its place as it comes: beside what is joined only one frame's is held.
+    """
+    for first in pyramids:
+        flat = first[0].new_empty(frame_block * sum(level.numel() for level in first))
+        levels = _levels_of(flat, sizes)
+        num_frames = 0
+        for pyramid in chain([first], islice(pyramids, frame_block - 1)):
+            for level, new in zip(levels, pyramid):
+                level[num_frames] = new[0]
+            num_frames += 1
+        is_full = num_frames == frame_block
+        yield flat if is_full else torch.cat([level[:num_frames].reshape(-1) for level in levels])
 
 
 def _levels_of(flat: Tensor, sizes: list[tuple[int, int]]) -> Pyramid:
@@ -48,7 +59,7 @@ class FeatureStore(ABC):
 
     def fill(self) -> Iterator[Chunk]:
         """Compute all features and keep them; each chunk is handed out as it is made."""
-        for flat in _joined(self._stream(), self._plan.frame_block):
+        for flat in _joined(self._stream(), self._sizes, self._plan.frame_block):
             self._keep(flat)
             pyramid = _levels_of(flat, self._sizes)
             yield self.num_frames, pyramid
@@ -141,7 +152,7 @@ class _Recomputed(FeatureStore):
         pass
 
     def _kept(self) -> Iterator[Tensor]:
-        return _joined(self._stream(), self._plan.frame_block)
+        return _joined(self._stream(), self._sizes, self._plan.frame_block)
 
     def close(self) -> None:
         """Nothing is kept."""

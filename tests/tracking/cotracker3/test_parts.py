@@ -102,7 +102,7 @@ def test_time_table_is_sines_then_cosines() -> None:
 
 def test_motion_embedding() -> None:
     xy = torch.tensor([[[2.0, 1.0], [6.0, 2.0], [5.0, 8.0]]])
-    found = motion_embedding(xy, torch.tensor([16.0, 8.0]))[0]
+    found = motion_embedding(xy, (16.0, 8.0))[0]
     steps = {0: (-0.25, -0.125, 0, 0), 1: (0.0625, -0.75, 0.25, 0.125), 2: (0, 0, -0.0625, 0.75)}
     for t, v in steps.items():
         angles = [component * 2**j for j in range(10) for component in v]
@@ -111,7 +111,7 @@ def test_motion_embedding() -> None:
 
 
 def test_motion_of_one_frame_is_none() -> None:
-    found = motion_embedding(torch.tensor([[[2.0, 1.0]]]), torch.tensor([16.0, 8.0]))
+    found = motion_embedding(torch.tensor([[[2.0, 1.0]]]), (16.0, 8.0))
     np.testing.assert_allclose(found[0, 0, :44], 0)
     np.testing.assert_allclose(found[0, 0, 44:], 1, atol=1e-6)
 

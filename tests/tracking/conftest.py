@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,3 +28,17 @@ def online() -> CoTracker3:
     from tests.tracking.cotracker3.weights import golden_weights
 
     return load_model(golden_weights(mode="online"), mode="online", resolution=RESOLUTION)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files of made-up weights, by mode."""
+    import torch
+
+    from tests.tracking.cotracker3.weights import golden_weights
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    files = {mode: folder / f"{mode}.pth" for mode in ("offline", "online")}
+    for mode, path in files.items():
+        torch.save(dict(golden_weights(mode=mode)), path)
+    return files

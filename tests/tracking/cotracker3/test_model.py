@@ -1,0 +1,175 @@
+"""Loading weights: what fits, what does not, and that no file is trusted."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aot.errors import ConfigError
+from aot.tracking.cotracker3 import load_model
+from tests.tracking.cotracker3.weights import golden_weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+VIDEO = np.random.default_rng(0).integers(0, 255, (2, 3, 32, 40), dtype=np.uint8)
+QUERIES = np.array([[0, 12, 9], [1, 30, 20]], np.float32)
+
+
+def save(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["mapping", "file", "file under the key model"])
+def test_weights_come_as_a_mapping_or_a_file(tmp_path: Path, form: str) -> None:
+    weights = dict(golden_weights())
+    held = {"model": weights, "steps": 7} if "key" in form else weights
+    checkpoint = weights if form == "mapping" else save(tmp_path / "weights.pth", held)
+    expected = load_model(golden_weights())(VIDEO, QUERIES, num_iters=1)[0]
+    found = load_model(checkpoint)(VIDEO, QUERIES, num_iters=1)[0]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_what_was_loaded_is_what_is_held(mode: Any) -> None:
+    """Folding layers together changes no key and no value."""
+    weights = golden_weights(mode=mode)
+    held = load_model(weights, mode=mode).state_dict()
+    assert list(held) == list(weights)
+    for key, value in weights.items():
+        torch.testing.assert_close(held[key], value, atol=0, rtol=0)
+
+
+def test_lower_precision_leaves_norms_heads_and_times_exact() -> None:
+    held = load_model(golden_weights(), precision="bf16").state_dict()
+    exact = {key for key, value in held.items() if value.dtype == torch.float32}
+    assert "time_emb" in exact
+    assert "updateformer.flow_head.weight" in exact
+    assert "updateformer.space_point2virtual_blocks.0.norm_context.weight" in exact
+    assert {held[key].dtype for key in held if key not in exact} == {torch.bfloat16}
+
+
+def without(key: str) -> dict[str, Any]:
+    return {name: value for name, value in golden_weights().items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (without("fnet.conv1.bias"), r"offline.*scaled_offline\.pth.*Missing key.*fnet\.conv1\.bias"),
+        (without("") | {"extra": torch.zeros(1)}, r"Unexpected key.*extra"),
+        (dict(golden_weights(mode="online")), r"size mismatch for time_emb"),
+        ({"model": {"a": torch.zeros(1)}}, r"does not hold the weights of CoTracker3 offline"),
+        ({}, r"Missing key"),
+    ],
+)
+def test_weights_of_something_else(tmp_path: Path, weights: dict[str, Any], message: str) -> None:
+    for checkpoint in (weights, save(tmp_path / "other.pth", weights)):
+        with pytest.raises(ConfigError, match=f"(?s){message}") as caught:
+            load_model(checkpoint)
+        assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"is not a file of weights, or is damaged: .*; download it again"),
+        (b"<!DOCTYPE html>", r"is not a file of weights, or is damaged"),
+        (b"PK\x03\x04 and nothing more", r"is not a file of weights, or is damaged"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.pth"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"(?s)broken\.pth {message}"):
+        load_model(path)
+
+
+def test_half_a_file(tmp_path: Path) -> None:
+    whole = save(tmp_path / "whole.pth", dict(golden_weights())).read_bytes()
+    (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=r"half\.pth is not a file of weights, or is damaged"):
+        load_model(tmp_path / "half.pth")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing\.pth cannot be read: .*No such file"):
+        load_model(tmp_path / "missing.pth")
+
+
+def test_a_list_is_no_state_dict(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"list\.pth holds a list, expected a state dict"):
+        load_model(save(tmp_path / "list.pth", [torch.zeros(1)]))
+
+
+class _Trap:
+    """Unpickled, it would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    "write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))]
+)
+def test_code_in_a_file_is_not_run(tmp_path: Path, write: Any) -> None:
+    trap = tmp_path / "sprung"
+    write({"model": _Trap(trap)}, tmp_path / "evil.pth")
+    with pytest.raises(ConfigError, match=r"evil\.pth is not a file of weights"):
+        load_model(tmp_path / "evil.pth")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "offlin"}, "mode: got 'offlin', expected one of offline, online"),
+        ({"precision": "int8"}, "precision: got 'int8', expected one of fp32, bf16, fp16"),
+        ({"resolution": (384, 31)}, "resolution: got (384, 31) (H, W), expected at least 32 px a side"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_model(golden_weights(), **options)
+
+
+def test_other_windows_have_other_tables() -> None:
+    model = load_model(golden_weights(window_len=24), window_len=24)
+    assert model.window_len == 24
+    assert model(VIDEO, QUERIES, num_iters=1)[0].shape == (2, 2, 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_same_and_is_not_waited_for() -> None:
+    from aot.tracking.cotracker3 import MemoryPlan, track_offline
+    from tests.synthetic import moving_square
+
+    frames, points = moving_square(7), np.array([[0, 20, 30], [6, 60, 40]], np.float32)
+    expected = track_offline(load_model(golden_weights(), resolution=(96, 128)), frames, query_points=points)
+    for features in ("memory", "host", "file", "recompute"):
+        model = load_model(golden_weights(), resolution=(96, 128), device="cuda")
+        plan = MemoryPlan(features=features)
+        found = track_offline(model, frames, query_points=points, plan=plan)
+        assert np.abs(found.xy - expected.xy).max() < 0.01
+    queries = torch.from_numpy(points)
+    video = torch.rand(7, 3, 96, 128, device="cuda") * 255
+    with (
+        torch.inference_mode(),
+        model.read_clip(lambda: iter(video[:, None]), queries, resolution=(96, 128), plan=MemoryPlan()) as clip,
+    ):
+        clip.track(1)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            clip.track(6)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")

@@ -1,0 +1,71 @@
+"""The upstream package beside our engine, where it can be had: installed, or from a wheel that carries a copy.
+
+It is imported to be compared with, from a folder that goes away; none of it is kept.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.tracker import fetch_upstream
+from tests.tracking.cotracker3.weights import golden_weights
+
+
+@contextmanager
+def upstream_importable(folder: Path) -> Iterator[None]:
+    """Let `cotracker` be imported inside."""
+    try:
+        found = fetch_upstream(folder)
+    except subprocess.CalledProcessError as exc:
+        pytest.skip(f"the package cotracker cannot be had: {exc}; install it or reach a package registry")
+    if found:
+        sys.path.insert(0, str(found))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # theirs
+            yield
+    finally:
+        if found:
+            sys.path.remove(str(found))
+            for name in [name for name in sys.modules if name.split(".")[0] == "cotracker"]:
+                del sys.modules[name]
+
+
+def offline_tracks(frames: np.ndarray, queries: np.ndarray | None = None, **options: Any) -> tuple[Any, Any]:
+    """(T, N, 2) and (T, N) of upstream's offline predictor with the golden weights."""
+    from cotracker.predictor import CoTrackerPredictor
+
+    predictor = CoTrackerPredictor(checkpoint=None).eval()
+    predictor.model.load_state_dict(dict(golden_weights()))
+    given = {} if queries is None else {"queries": torch.from_numpy(queries)[None]}
+    with torch.inference_mode():
+        tracks, visible = predictor(_video(frames), **given, **options)
+    return tracks[0].numpy(), visible[0].numpy().astype(bool)
+
+
+def online_tracks(frames: np.ndarray, queries: np.ndarray, **options: Any) -> tuple[Any, Any]:
+    """The same of upstream's online predictor, fed as its readme feeds it."""
+    from cotracker.predictor import CoTrackerOnlinePredictor
+
+    predictor = CoTrackerOnlinePredictor(checkpoint=None).eval()
+    predictor.model.load_state_dict(dict(golden_weights(mode="online")))
+    video, step = _video(frames), predictor.step
+    with torch.inference_mode():
+        predictor(video_chunk=video, is_first_step=True, queries=torch.from_numpy(queries)[None], **options)
+        for start in range(0, video.shape[1] - step, step):
+            tracks, visible = predictor(video_chunk=video[:, start : start + 2 * step], **options)
+    return tracks[0].numpy(), visible[0].numpy().astype(bool)
+
+
+def _video(frames: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)[None].float()

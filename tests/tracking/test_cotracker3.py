@@ -1,0 +1,323 @@
+"""The trackers that run CoTracker3 by our engine, with made-up weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import aot
+from aot.checkpoints import identify
+from aot.errors import ConfigError, OutOfMemory, TrackingError
+from aot.run import main
+from aot.tracking.base import Tracker
+from aot.tracking.cotracker3 import MemoryPlan, load_model, track_offline, track_online
+from aot.tracking.cotracker3.adapter import CoTracker3Adapter
+from aot.tracking.cotracker3_offline import CoTracker3OfflineTracker
+from aot.tracking.cotracker3_online import CoTracker3OnlineTracker
+from aot.types import FrameBlock, Int64Array
+from tests.fakes import ArraySource
+from tests.synthetic import moving_square, write_video
+from tests.tracking.contract import KEPT, QUERIES, TrackerContract, clip, query
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL: dict[str, Any] = {"resolution": (48, 64), "num_iters": 1, "device": "cpu"}
+ROWS = np.searchsorted(KEPT, [frame for frame, _, _ in QUERIES])
+REPOSITORY = Path(__file__).parents[2]
+
+
+class TestOffline(TrackerContract):
+    @pytest.fixture(params=[False, True], ids=["forwards", "backward"])
+    def tracker(self, checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
+        return CoTracker3OfflineTracker(checkpoints["offline"], backward=request.param, **SMALL)
+
+
+class TestOnline(TrackerContract):
+    @pytest.fixture(params=["always", "join"])
+    def tracker(self, checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
+        backward = request.param == "join"
+        return CoTracker3OnlineTracker(checkpoints["online"], late_queries=request.param, backward=backward, **SMALL)
+
+
+@pytest.fixture
+def offline_tracker(checkpoints: dict[str, Path]) -> CoTracker3OfflineTracker:
+    return CoTracker3OfflineTracker(checkpoints["offline"], **SMALL)
+
+
+def rows_of_queries() -> np.ndarray:
+    points = query(*QUERIES).txy.copy()
+    points[:, 0] = ROWS
+    return points
+
+
+def test_the_offline_tracker_is_the_predictor_on_kept_frames(checkpoints: dict[str, Path]) -> None:
+    options = {"backward": True, "support_grid": False, "visibility_threshold": 0.5}
+    tracks = CoTracker3OfflineTracker(checkpoints["offline"], **SMALL, **options).track(clip(), query(*QUERIES))
+    model = load_model(checkpoints["offline"], resolution=SMALL["resolution"])
+    expected = track_offline(model, moving_square(8)[KEPT], query_points=rows_of_queries(), num_iters=1, **options)
+    np.testing.assert_allclose(tracks.xy, expected.xy, atol=1e-3)
+    np.testing.assert_array_equal(tracks.visible, expected.visible)
+    np.testing.assert_array_equal(tracks.visibility, expected.visibility)
+    np.testing.assert_array_equal(tracks.confidence, expected.confidence)
+
+
+def test_the_online_tracker_is_the_predictor_on_kept_frames(checkpoints: dict[str, Path]) -> None:
+    options = {"support_grid": True, "late_queries": "join", "visibility_threshold": 0.2}
+    tracker = CoTracker3OnlineTracker(checkpoints["online"], backward=True, **SMALL, **options)
+    tracks = tracker.track(clip(), query(*QUERIES))
+    model = load_model(checkpoints["online"], mode="online", resolution=SMALL["resolution"])
+    frames = moving_square(8)[KEPT]
+    expected = track_online(model, frames, rows_of_queries(), num_iters=1, backward_frames=frames[::-1], **options)
+    other = np.ones(tracks.visible.shape, np.bool_)
+    other[ROWS, np.arange(len(ROWS))] = False  # there a track is its query
+    np.testing.assert_allclose(tracks.xy[other], expected.xy[other], atol=1e-3)
+    np.testing.assert_array_equal(tracks.visible[other], expected.visible[other])
+    np.testing.assert_array_equal(tracks.visibility, expected.visibility)
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_lean_gives_the_same(checkpoints: dict[str, Path], mode: str) -> None:
+    kinds = {"offline": CoTracker3OfflineTracker, "online": CoTracker3OnlineTracker}
+    tracker = kinds[mode](checkpoints[mode], **SMALL)
+    plain, lean = (tracker.track(clip(), query(*QUERIES), lean=lean) for lean in (False, True))
+    np.testing.assert_allclose(lean.xy, plain.xy, atol=1e-3)
+    np.testing.assert_allclose(lean.visibility, plain.visibility, atol=1e-4)
+
+
+class Watched(ArraySource):
+    """Remembers which frames were asked for."""
+
+    def blocks(self, index: Int64Array | None = None) -> Iterator[FrameBlock]:
+        wanted = self.index if index is None else index
+        self.passes = [*getattr(self, "passes", []), wanted.tolist()]
+        return super().blocks(index)
+
+
+@pytest.mark.parametrize(
+    ("backward", "expected"), [(False, [[0, 1, 2, 3, 4]]), (True, [[0, 1, 2, 3, 4], [3, 2, 1, 0]])]
+)
+def test_online_backwards_reads_back_from_the_last_query(
+    checkpoints: dict[str, Path], backward: bool, expected: list[list[int]]
+) -> None:
+    source = Watched(moving_square(5))
+    tracker = CoTracker3OnlineTracker(checkpoints["online"], backward=backward, **SMALL)
+    tracker.track(source, query((0, 20, 30), (3, 30, 30)))
+    assert source.passes == expected
+
+
+def test_offline_reads_every_frame_once(offline_tracker: CoTracker3OfflineTracker) -> None:
+    source = Watched(moving_square(5))
+    offline_tracker.track(source, query((3, 30, 30)))
+    assert source.num_decoded == 5
+
+
+def test_missing_weights_name_both_ways_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind, name in ((CoTracker3OfflineTracker, "offline"), (CoTracker3OnlineTracker, "online")):
+        with pytest.raises(ConfigError, match=rf"scaled_{name}\.pth.*download cotracker3_{name}.*tracker=lucas_kanade"):
+            kind()
+
+
+@pytest.mark.parametrize("content", [b"no weights", b""])
+def test_weights_that_are_none_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.pth").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"broken\.pth is not a file of weights"):
+        CoTracker3OfflineTracker(tmp_path / "broken.pth", **SMALL).track(clip(), query((0, 20, 20)))
+
+
+def test_too_small_a_model_is_refused_at_once(checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match=r"tracker\.resolution: got \[384, 16\] \(height, width\), expected at least"):
+        CoTracker3OfflineTracker(checkpoints["offline"], resolution=(384, 16))
+
+
+def test_weights_and_device_are_told(offline_tracker: CoTracker3OfflineTracker, checkpoints: dict[str, Path]) -> None:
+    assert offline_tracker.weights == (identify(checkpoints["offline"]),)
+    assert offline_tracker.device_name == "cpu"
+
+
+def test_a_query_on_a_dropped_frame(offline_tracker: CoTracker3OfflineTracker) -> None:
+    with pytest.raises(TrackingError, match=r"source frames \[2\] are not among the 6 kept frames"):
+        offline_tracker.track(clip(), query((2, 20, 20)))
+
+
+def test_numbers_that_do_not_fit_the_precision(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    weights = torch.load(checkpoints["offline"], weights_only=True)
+    weights["updateformer.flow_head.bias"] = torch.full((2,), float("nan"))
+    torch.save(weights, tmp_path / "broken.pth")
+    tracker = CoTracker3OfflineTracker(tmp_path / "broken.pth", precision="bf16", **SMALL)
+    with pytest.raises(TrackingError, match=r"no numbers with precision=bf16; use tracker\.precision=fp32"):
+        tracker.track(clip(), query((0, 20, 20)))
+
+
+def test_the_allocators_error_is_out_of_memory(
+    offline_tracker: CoTracker3OfflineTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline_tracker, "_predict", lambda *args: torch.empty(10**15))
+    with pytest.raises(OutOfMemory, match=r"out of memory in CoTracker3: .*; use a larger frame_interval, fewer"):
+        offline_tracker.track(clip(), query((0, 20, 20)))
+
+
+def test_a_clip_that_cannot_fit_is_refused(
+    offline_tracker: CoTracker3OfflineTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aot.tracking.cotracker3.plan.device_room_bytes", lambda device: 10**6)
+    source = clip()
+    with pytest.raises(OutOfMemory, match="tracking 37 points through 6 frames at 64x48 px takes"):
+        offline_tracker.track(source, query((0, 20, 20)))
+    assert source.num_decoded == 0
+
+
+def needed(tracker: CoTracker3Adapter, **changes: Any) -> int:
+    asked = {"num_frames": 300, "num_points": 30, "width": 854, "height": 480, "lean": False}
+    return tracker.needed_bytes(**asked | changes)
+
+
+@pytest.fixture
+def full_size(checkpoints: dict[str, Path]) -> dict[str, CoTracker3Adapter]:
+    return {
+        "offline": CoTracker3OfflineTracker(checkpoints["offline"]),
+        "online": CoTracker3OnlineTracker(checkpoints["online"]),
+    }
+
+
+def test_needed_bytes_grow_with_what_is_kept(full_size: dict[str, CoTracker3Adapter]) -> None:
+    offline, online = full_size["offline"], full_size["online"]
+    features = MemoryPlan().feature_bytes(100, (384, 512), "fp32")
+    assert features < needed(offline, num_frames=400) - needed(offline) < 1.1 * features
+    for steady in (needed(offline, num_frames=400, lean=True) - needed(offline, lean=True),
+                   needed(online, num_frames=400) - needed(online)):  # fmt: skip
+        assert 0 < steady < 1e6 * 100
+    assert needed(offline, lean=True) < needed(offline)
+    assert needed(offline, num_points=3000) > needed(offline) + 4 * 300 * 384 * 2970
+    assert needed(online, width=8 * 854, height=8 * 480) > needed(online)
+
+
+def test_needed_bytes_follow_the_options(checkpoints: dict[str, Path]) -> None:
+    exact, halved, in_file = (
+        CoTracker3OfflineTracker(checkpoints["offline"], **options)
+        for options in ({}, {"precision": "bf16"}, {"features": "file"})
+    )
+    assert needed(halved) < 0.6 * needed(exact)
+    assert needed(in_file) < 0.3 * needed(exact)
+    backward = CoTracker3OnlineTracker(checkpoints["online"], backward=True)
+    assert needed(backward) > needed(CoTracker3OnlineTracker(checkpoints["online"]))
+
+
+def test_memory_options_reach_the_plan(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    given = {"features": "file", "feature_precision": "bf16", "feature_folder": tmp_path, "query_block": 3}
+    tracker = CoTracker3OfflineTracker(checkpoints["offline"], frame_block=2, max_tokens=100, **given, **SMALL)
+    assert tracker.fixed_plan == {
+        "features": "file", "dtype": "bf16", "folder": tmp_path, "query_block": 3, "frame_block": 2, "max_tokens": 100,
+    }  # fmt: skip
+    plain = CoTracker3OfflineTracker(checkpoints["offline"], **SMALL)
+    apart = np.abs(tracker.track(clip(), query(*QUERIES)).xy - plain.track(clip(), query(*QUERIES)).xy)
+    assert 0 < apart.max() < 0.1
+
+
+# In a process of its own, whose memory tells of it alone.
+MEASURE = """
+import json, sys
+from pathlib import Path
+import numpy as np, torch
+from aot.tracking.cotracker3_offline import CoTracker3OfflineTracker
+from aot.tracking.cotracker3_online import CoTracker3OnlineTracker
+from aot.types import QueryPoints
+from tests.fakes import ArraySource
+
+class Noise(ArraySource):  # as many frames as wanted, none of them held
+    def _read(self, index):
+        return np.random.default_rng(0).integers(0, 255, (len(index), self.height, self.width, 3), dtype=np.uint8)
+
+mode, checkpoint, lean = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "lean"
+torch.set_num_threads(1)
+kind = {"offline": CoTracker3OfflineTracker, "online": CoTracker3OnlineTracker}[mode]
+tracker = kind(checkpoint, num_iters=1, backward=mode == "online", device="cpu")
+source = Noise(np.broadcast_to(np.zeros((), np.uint8), (40, 720, 1280, 3)))
+txy = np.random.default_rng(1).uniform(0, 700, (60, 3)).astype(np.float32)
+txy[:, 0] = np.arange(60) % 40
+queries = QueryPoints(txy, np.ones(60, np.int32))
+
+def status(name):
+    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
+few = Noise(np.broadcast_to(np.zeros((), np.uint8), (2, 64, 64, 3)))
+tracker.track(few, QueryPoints(np.zeros((1, 3), np.float32), np.ones(1, np.int32)))
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+tracker.track(source, queries, lean=lean)
+needed = tracker.needed_bytes(num_frames=40, num_points=60, width=1280, height=720, lean=lean)
+print(json.dumps([status("VmHWM") - before, needed]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lean", ["plain", "lean"])
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_needed_bytes_are_above_what_is_taken(checkpoints: dict[str, Path], mode: str, lean: str) -> None:
+    command = [sys.executable, "-c", MEASURE, mode, str(checkpoints[mode]), lean]
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    taken, needed = json.loads(process.stdout)
+    print(f"{mode}, {lean}: {taken / 1e6:.0f} MB taken, {needed / 1e6:.0f} MB estimated")
+    assert taken < needed < 3 * taken + 400e6
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with one video."""
+    write_video(tmp_path / "clip.mp4", moving_square(8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+VIDEO = ["dataset=video", "dataset.path=clip.mp4", "dataset.box=[8,20,28,40]"]
+REST = ["segmenter=grabcut", "query_points.num_points=9", "launcher=inline", "output.overlay=false"]
+
+
+def test_cotracker3_is_the_default_and_missing_weights_are_said_before_anything_starts(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*VIDEO, *REST]) == 2
+    said = capsys.readouterr().err
+    assert "python -m aot.checkpoints download cotracker3_offline" in said
+    assert "tracker=lucas_kanade" in said
+    assert not (folder / "outputs").exists()
+
+
+@pytest.mark.parametrize("option", ["cotracker3", "cotracker3_online"])
+def test_a_run_keeps_both_probabilities_and_names_the_weights(
+    folder: Path, checkpoints: dict[str, Path], option: str
+) -> None:
+    path = checkpoints["online" if option.endswith("online") else "offline"]
+    chosen = [f"tracker={option}", f"tracker.checkpoint='{path}'", "tracker.resolution=[48,64]"]
+    assert main([*VIDEO, *REST, *chosen, "tracker.device=cpu", "tracker.num_iters=2"]) == 0
+    (file,) = (folder / "outputs").rglob("*.h5")
+    result = aot.load(file)
+    tracks = result.tracks
+    assert tracks.xy.shape == (8, 9, 2)
+    assert 0 < tracks.visibility.mean() < 1
+    assert 0 < tracks.confidence.mean() < 1
+    assert np.abs(tracks.visibility - tracks.confidence).max() > 0.01
+    (weights,) = json.loads(result.attributes["weights"])
+    assert (weights["part"], weights["file"]) == ("tracker", path.name)
+    assert result.attributes["device"] == "cpu"
+
+
+def test_checking_a_command_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from aot.compose import compose_jobs, parse_command\n"
+        "from aot.config import check_config\n"
+        "jobs, mistakes = compose_jobs(parse_command(['dataset=demo', 'segmenter=grabcut']))\n"
+        "config = check_config(jobs[0].values, jobs[0].choices)\n"
+        "assert config.tracker.name == 'cotracker3' and config.hash\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
