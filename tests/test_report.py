@@ -24,9 +24,10 @@ from aot.writing.hdf5 import new_clip_file
 from tests.synthetic import moving_square, write_video
 
 FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
+DIAGONAL = encode_rle(np.eye(64, 96, dtype=np.bool_)).counts
 ENTRY = (
     '{objects: [{id: 1, name: "<b>square</b>", box: [8, 20, 28, 40]}, {id: 3, query_points: [[2, 5, 6]]},'
-    f' {{id: 1, frame: 4, mask: {{size: [64, 96], counts: "{encode_rle(np.eye(64, 96, dtype=np.bool_)).counts}"}}}}]}}'
+    f' {{id: 1, frame: 4, mask: {{size: [64, 96], counts: "{DIAGONAL}"}}}}]}}'
 )
 
 

@@ -29,8 +29,10 @@ _PR_SET_PDEATHSIG = 1
 def main(descriptor: int, parent: int) -> int:
     """Serve the supervisor at the other end of a socket until it has no more clips; returns the exit code."""
     faulthandler.enable()
-    # Schedulers send it to all processes of a task; what it means for the clip is for the supervisor to say.
+    # Schedulers send it to all processes of a task; what it means for the clip is for the supervisor to say, by SIGINT,
+    # which a command started in the background would ignore.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _die_with(parent)
     os.set_inheritable(descriptor, False)
     channel = _Channel(Connection(descriptor))

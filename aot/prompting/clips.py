@@ -11,7 +11,7 @@ from typing import Any
 
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
-from aot.errors import ConfigError
+from aot.errors import ConfigError, PromptError
 from aot.launching.ledger import last_done
 from aot.paths import RunPaths
 from aot.prompting.manifest_file import ManifestFile
@@ -101,7 +101,7 @@ class ClipList:
             return False
         try:
             digest = prompts_digest(entry_prompts(entry, self.manifest.path.parent))
-        except OSError:  # a mask file that is not there (any more)
+        except (OSError, PromptError):  # a mask file that is not there (any more)
             return False
         return bool(done["content"]["prompts_sha256"] == digest)
 

@@ -29,6 +29,8 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # Where the tests run in the background, it would be ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def send(self, number: signal.Signals) -> None:
@@ -50,5 +52,6 @@ class Command:
     ) -> None:
         if self.is_running():
             self._process.kill()
+        if self._process.stdout is not None and not self._process.stdout.closed:
             self.output, _ = self._process.communicate()
             print(self.output)

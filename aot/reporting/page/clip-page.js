@@ -5,6 +5,8 @@
 const clipId = new URLSearchParams(location.search).get("clip") ?? "";
 const AREA_HEIGHT = 84;
 const STRIP_PX = 5;
+// The video's clock counts in 1/90000 s, the times of the frames are rounded to 0.1 ms.
+const CLOCK_SLACK = 1e-3;
 
 /** Data come as a script; its name may hold anything but a way out of its folder. */
 function begin() {
@@ -109,6 +111,12 @@ class Player {
     this.hasVideo = true;
     video.addEventListener("error", () => missing(`The video cannot be played: ${this.clip.video}`));
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => this.#showPlaying());
+    // The browser need not tell of every frame, least of all of the last one at a high speed.
+    video.addEventListener("ended", () => this.#follow(video.currentTime));
+    video.addEventListener("pause", () => {
+      this.#follow(video.currentTime);
+      if (!video.ended) this.goTo(this.row); // the picture is that of the frame that is told
+    });
     const address = aot.fileAddress(this.clip.video);
     seekable(address).then((found) => {
       video.src = found;
@@ -157,7 +165,9 @@ class Player {
   /** Note which frame the video shows; on its way to another one it may still show one from before. */
   #follow(time) {
     if (this.video.seeking) return;
-    this.row = nearest(this.clip.times, time);
+    const { times } = this.clip;
+    const row = nearest(times, time);
+    this.row = row > 0 && times[row] > time + CLOCK_SLACK ? row - 1 : row;
     this.#show();
   }
 
@@ -178,7 +188,6 @@ class Player {
     button.ariaLabel = isPlaying ? "Pause" : "Play";
     button.title = `${button.ariaLabel} (Space)`;
     button.querySelector("path").setAttribute("d", isPlaying ? "M4.5 3v10M11.5 3v10" : "M4.5 2.5v11l9-5.5z");
-    if (!isPlaying) this.#show();
   }
 
   #onKey(event) {
