@@ -8,7 +8,6 @@ python -m aot.checkpoints verify                            SHA-256 of what is h
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 import time
@@ -24,6 +23,7 @@ from urllib.request import Request, urlopen
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aot.digests import sha256_of
 from aot.errors import AotError, ConfigError, WriteError
 from aot.paths import PART_SUFFIX, write_errors
 
@@ -165,14 +165,6 @@ def weights_of(part: object) -> tuple[Weights, ...]:
     """What a part works with: its attribute `weights`; a part without weights needs none."""
     weights: tuple[Weights, ...] = getattr(part, "weights", ())
     return weights
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @lru_cache(maxsize=32)

@@ -23,8 +23,8 @@ from types import TracebackType
 import numpy as np
 
 from aot.decoding.base import kept_frames
+from aot.digests import sha256_of
 from aot.errors import AotError, WriteError
-from aot.launching.content import sha256_of
 from aot.launching.failure import read_failure
 from aot.launching.ledger import last_done
 from aot.launching.plan import read_run_json

@@ -31,7 +31,7 @@ GROUPS = {
 # A module may import what stands in an earlier entry, or in its own.
 ORDER = [
     ["aot.errors"],
-    ["aot.types"],
+    ["aot.types", "aot.digests"],
     ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints", "aot.devices"],
     ["aot.memory", "aot.retry", "aot.overlay_look", "aot.pages"],
     ["aot.prompts", "aot.prompt_import"],

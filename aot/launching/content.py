@@ -11,8 +11,6 @@ from typing import Any
 from aot.prompts import prompts_digest
 from aot.types import Clip
 
-_READ_BYTES = 2**20
-
 
 @dataclass(frozen=True)
 class Content:
@@ -51,18 +49,6 @@ class Content:
     def digest(self) -> str:
         """All of it in a few letters, for ledgers."""
         return hashlib.sha256(f"{self.size} {self.mtime_ns} {self.prompts_sha256}".encode()).hexdigest()[:12]
-
-
-def sha256_of(source: Path) -> str:
-    """SHA-256 of a file, or over the names and bytes of a frame folder's files."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]:
-        if source.is_dir():
-            digest.update(path.name.encode() + b"\0")
-        with path.open("rb") as file:
-            while chunk := file.read(_READ_BYTES):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _size_and_time(source: Path) -> tuple[int, int]:

@@ -16,8 +16,9 @@ from aot.clip_report import is_reported
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
+from aot.digests import sha256_of
 from aot.errors import ConfigError, WriteError
-from aot.launching.content import Content, sha256_of
+from aot.launching.content import Content
 from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
 from aot.launching.failure import CANCELLED, read_failure
 from aot.launching.history import attempts_so_far

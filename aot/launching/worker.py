@@ -21,9 +21,9 @@ import yaml
 from aot.clip_report import report_clip
 from aot.config import RunConfig
 from aot.datasets.base import Dataset
+from aot.digests import sha256_of
 from aot.errors import AotError, DecodeError
 from aot.evaluation.clip import evaluate_clip
-from aot.launching.content import sha256_of
 from aot.launching.failure import record_failure
 from aot.launching.ledger import Ledger
 from aot.launching.plan import RunContext, to_draw, versions

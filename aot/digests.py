@@ -1,0 +1,20 @@
+"""SHA-256 of what lies on disk: sources, weights, results."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+_READ_BYTES = 2**20
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, or over the names and bytes of a folder's files, in the order of their names."""
+    digest = hashlib.sha256()
+    for file_path in sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(file_path.name.encode() + b"\0")
+        with file_path.open("rb") as file:
+            while chunk := file.read(_READ_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()
