@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := aot tests benchmarks
 
-.PHONY: setup demo check format test test-fast system system-slurm system-browser screenshots clean
+.PHONY: setup demo check format test test-fast docs system system-slurm system-browser screenshots clean
 
 setup: $(READY)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from aot.errors import WriteError
 
 PART_SUFFIX = ".part"
+CLIP_FILE_SUFFIXES = (".h5", ".mp4", ".json", ".js")
+"""What the files of a clip are called after its id."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ def _remove_parts(root: Path, is_to_go: Callable[[Path, tuple[str, int]], bool])
     removed = 0
     for part in root.rglob(f".*{PART_SUFFIX}"):
         name, _, rest = part.name[1:].rpartition("-")[0].rpartition("-")
-        if rest.isdecimal() and is_to_go(part, (name, int(rest))):
+        if rest.isdecimal() and part.is_file() and is_to_go(part, (name, int(rest))):
             part.unlink(missing_ok=True)
             removed += 1
     return removed

@@ -25,6 +25,8 @@ from aot.paths import write_text
 from aot.prompts import Manifest
 
 _TRACK_KEYS = ("track_id", "instance_id", "object_id")
+MAX_SIDE_PX = 2**16
+"""No video is wider or higher."""
 _FRAME_KEYS = ("frame_id", "frame_index")
 
 
@@ -97,12 +99,12 @@ def read_coco(
             f"{path}: a list of results says nothing of its images; expected images and annotations, "
             f"or the images of another file with --images FILE"
         )
-    videos = {video["id"]: str(video.get("name", video["id"])) for video in about.get("videos", ())}
-    names = {category["id"]: str(category["name"]) for category in about.get("categories", ())}
-    shown = {image["id"]: image for image in about["images"]}
     places: dict[str, dict[str, int]] = {}
     found = []
     try:
+        videos = {video["id"]: str(video.get("name", video["id"])) for video in about.get("videos", ())}
+        names = {category["id"]: str(category["name"]) for category in about.get("categories", ())}
+        shown = {image["id"]: image for image in about["images"]}
         for item in annotations:
             image = shown[item["image_id"]]
             clip_id, frame = _clip_and_frame(image, videos, frames, places)
@@ -119,8 +121,11 @@ def read_coco(
                     mask=_run_lengths(item["segmentation"], image) if masks and item.get("segmentation") else None,
                 )
             )
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ConfigError(f"{path}: not COCO's ({type(exc).__name__}: {exc}); expected image_id and bbox") from exc
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+        raise ConfigError(
+            f"{path}: not COCO's ({type(exc).__name__}: {exc}); expected images with id and file_name, annotations "
+            f"with image_id and bbox"
+        ) from exc
     return found
 
 
@@ -149,7 +154,7 @@ def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | 
             frame, track = int(float(cells[0])), int(float(cells[1]))
             left, top, width, height = map(float, cells[2:6])
             score = float(cells[6]) if len(cells) > 6 else 1.0
-        except (ValueError, IndexError) as exc:
+        except (ValueError, IndexError, OverflowError) as exc:
             raise ConfigError(
                 f"{path}, line {number}: {','.join(cells)!r}; expected frame, id, left, top, width, height, score"
             ) from exc
@@ -210,8 +215,14 @@ def _run_lengths(segmentation: Any, image: Mapping[str, Any]) -> dict[str, Any]:
     from pycocotools import mask as coco
 
     height, width = int(image["height"]), int(image["width"])
+    if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
+        raise ValueError(f"an image of {width}x{height} px; expected sides of 1 to {MAX_SIDE_PX}")
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
         return {"size": [int(side) for side in segmentation["size"]], "counts": segmentation["counts"]}
+    outlines = segmentation if isinstance(segmentation, list) else []
+    # pycocotools walks along every edge, wherever it leads, and looks at no length.
+    if any(len(outline) < 6 or not all(abs(float(x)) <= 2 * MAX_SIDE_PX for x in outline) for outline in outlines):
+        raise ValueError("a polygon of fewer than three points, or far outside its image")
     parts = coco.frPyObjects(segmentation, height, width)
     merged = coco.merge(parts) if isinstance(parts, list) else parts
     return {"size": [height, width], "counts": merged["counts"].decode("ascii")}
@@ -235,5 +246,5 @@ def _sequence_size(path: Path) -> tuple[int, int] | None:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ConfigError(f"{path}: cannot be read ({exc}); expected COCO's JSON") from exc

@@ -1,11 +1,11 @@
 """What the machinery around the models costs: per clip, per run of many short clips, and for planning a large dataset.
 
-    python -m benchmarks.overhead clips    [--clips 200 --frames 10 --width 854 --height 480]
+    python -m benchmarks.overhead clips    [--clips 200 --frames 10 --width 854 --height 480] [KEY=VALUE …]
     python -m benchmarks.overhead planning [--clips 100000]
 
 `clips` runs the same clips twice: by the parts alone (decode, segment, choose points, track), and by the command with
-one worker. `planning` lists, sorts out and divides a dataset before its first run, before the next one, and when every
-clip is done. Run it on a quiet machine.
+one worker and these overrides besides. `planning` lists, sorts out and divides a dataset before its first run, before
+the next one, and when every clip is done. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _MOST_LINKS = 30_000
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["clips", "planning"])
+    parser.add_argument("overrides", nargs="*", help="of the command that `clips` runs")
     parser.add_argument("--clips", type=int, help="how many; 200 or 100000")
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--width", type=int, default=854)
@@ -55,14 +56,15 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="aot-overhead-") as folder:
         if given.what == "clips":
-            measure_clips(Path(folder), given.clips or 200, given.frames, given.width, given.height)
+            measure_clips(Path(folder), given.clips or 200, given.frames, (given.width, given.height), given.overrides)
         else:
             measure_planning(Path(folder), given.clips or 100_000)
     return 0
 
 
-def measure_clips(folder: Path, num_clips: int, num_frames: int, width: int, height: int) -> None:
+def measure_clips(folder: Path, num_clips: int, num_frames: int, size: tuple[int, int], overrides: list[str]) -> None:
     """Run clips by the parts alone and by the command, and compare."""
+    width, height = size
     video = write_video(folder / "source.mp4", moving_square(num_frames, width, height))
     (folder / "clips").mkdir()
     for number in range(num_clips):
@@ -70,7 +72,7 @@ def measure_clips(folder: Path, num_clips: int, num_frames: int, width: int, hei
     (folder / "clips" / "prompts.yaml").write_text(PROMPTS)
     alone = inside("clips", folder)["seconds"]
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "aot.run", *arguments(folder)]
+    command = [sys.executable, "-m", "aot.run", *arguments(folder), *overrides]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wall = time.perf_counter() - begun
     (root,) = (folder / "outputs" / "videos").iterdir()

@@ -11,7 +11,10 @@ from typing import Protocol
 
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import DatasetError
+from aot.paths import CLIP_FILE_SUFFIXES
 from aot.types import Clip
+
+_MOST_NAME_BYTES = 255 - max(map(len, CLIP_FILE_SUFFIXES))
 
 
 class Dataset(Protocol):
@@ -32,22 +35,44 @@ class Dataset(Protocol):
 
 
 def check_clip_ids(clips: Sequence[Clip]) -> None:
-    """Refuse ids that are not unique or that would leave the output folder.
+    """Refuse ids that are not unique, or that cannot name files of their own below the output folder.
+
+    An id is the path of its files without their suffixes, so that each can be told from the other.
 
     Raises:
         DatasetError: naming the clips.
     """
     sources: dict[str, Clip] = {}
     for clip in clips:
-        parts = PurePosixPath(clip.clip_id).parts
-        if not parts or clip.clip_id.startswith("/") or ".." in parts or "\0" in clip.clip_id:
-            raise DatasetError(f"clip id {clip.clip_id!r}: expected a relative path without '..'")
+        _check_path(clip.clip_id)
         other = sources.setdefault(clip.clip_id, clip)
         if other is not clip:
             raise DatasetError(
                 f"{other.source} and {clip.source} would both be the clip {clip.clip_id!r}; rename one, "
                 f"or move one out of the dataset's root"
             )
+    for clip in clips:
+        for folder in PurePosixPath(clip.clip_id).parents:
+            if folder.suffix in CLIP_FILE_SUFFIXES and str(folder.with_suffix("")) in sources:
+                raise DatasetError(
+                    f"the clip {clip.clip_id!r} lies in a folder called like the {folder.suffix} file of the clip "
+                    f"{str(folder.with_suffix(''))!r}; rename one of them"
+                )
+
+
+def _check_path(clip_id: str) -> None:
+    path = PurePosixPath(clip_id)
+    if not path.parts or clip_id.startswith("/") or ".." in path.parts or "\0" in clip_id or str(path) != clip_id:
+        raise DatasetError(f"clip id {clip_id!r}: expected a relative path without '..'")
+    try:
+        longest = max(len(part.encode()) for part in path.parts)
+    except UnicodeEncodeError:
+        raise DatasetError(f"clip id {clip_id!r} is not UTF-8; rename the file or folder") from None
+    if longest > _MOST_NAME_BYTES:
+        raise DatasetError(
+            f"clip id {clip_id!r}: a part of it is {longest} bytes long, which leaves no room for a suffix in the "
+            f"255 of most file systems; expected {_MOST_NAME_BYTES} at most"
+        )
 
 
 def select_clips(

@@ -6,6 +6,8 @@ In v2.1 every episode and camera has a video of its own; in v3 a video holds man
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -53,19 +55,22 @@ class LeRobot:
     def _info(self) -> dict[str, Any]:
         path = self.root / "meta" / "info.json"
         try:
-            info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            version, fps = str(info["codebase_version"]), float(info["fps"])
-            features, video_path = dict(info["features"]), info["video_path"]
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+            info = json.loads(path.read_text(encoding="utf-8"))
+            version, fps, chunks_size = str(info["codebase_version"]), float(info["fps"]), info.get("chunks_size", 1000)
+            types = {str(key): feature.get("dtype") for key, feature in info["features"].items()}
+            video_path = info["video_path"]
+            if not (0 < fps < math.inf and isinstance(chunks_size, int) and chunks_size > 0):
+                raise ValueError(f"fps {fps}, chunks_size {chunks_size}")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise DatasetError(
                 f"{path}: not LeRobot's ({type(exc).__name__}: {exc}); expected codebase_version, fps, features, "
                 f"video_path; dataset.root is the folder that holds meta and videos"
             ) from exc
         if not version.startswith(("v2.", "v3.")):
             raise DatasetError(f"{path}: codebase_version {version!r}; expected v2.1 or v3.0: convert it with lerobot")
-        videos = [key for key, feature in features.items() if feature.get("dtype") == "video"]
+        videos = [key for key, dtype in types.items() if dtype == "video"]
         if not videos or not video_path:
-            images = [key for key, feature in features.items() if feature.get("dtype") == "image"]
+            images = [key for key, dtype in types.items() if dtype == "image"]
             kept = f"; its cameras {', '.join(images)} are kept as images in parquet" if images else ""
             raise DatasetError(f"{path}: no feature of dtype video{kept}; expected cameras kept as videos")
         for camera in self._cameras:
@@ -75,7 +80,7 @@ class LeRobot:
                 raise ConfigError(f"dataset.cameras: {camera!r} is not among the videos of {path}; {hint}")
         return {
             "codebase_version": version, "fps": fps, "video_path": str(video_path),
-            "chunks_size": int(info.get("chunks_size", 1000)), "cameras": self._cameras or tuple(sorted(videos)),
+            "chunks_size": chunks_size, "cameras": self._cameras or tuple(sorted(videos)),
         }  # fmt: skip
 
     def _v2(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
@@ -83,14 +88,13 @@ class LeRobot:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
             numbers = [int(json.loads(line)["episode_index"]) for line in lines if line.strip()]
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
             raise DatasetError(f"{path}: cannot be read ({exc}); expected one JSON line an episode") from exc
         for number in sorted(numbers):
             for camera in info["cameras"]:
-                source = info["video_path"].format(
-                    episode_chunk=number // info["chunks_size"], episode_index=number, video_key=camera
-                )
-                yield Clip(clip_id=_clip_id(number, camera), source=self.root / source), 0
+                chunk = number // info["chunks_size"]
+                source = self._video(info, episode_chunk=chunk, episode_index=number, video_key=camera)
+                yield Clip(clip_id=_clip_id(number, camera), source=source), 0
 
     def _episodes_v3(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
         # A frame is shown at its number / fps; half a frame of slack keeps rounded times from losing one.
@@ -99,17 +103,33 @@ class LeRobot:
             number = int(episode["episode_index"])
             for camera in info["cameras"]:
                 about = {name: episode[f"videos/{camera}/{name}"] for name in _V3_COLUMNS}
-                source = info["video_path"].format(
-                    video_key=camera, chunk_index=int(about["chunk_index"]), file_index=int(about["file_index"])
-                )
+                places = {name: int(about[name]) for name in ("chunk_index", "file_index")}
+                source = self._video(info, video_key=camera, **places)
                 start, end = float(about["from_timestamp"]), float(about["to_timestamp"])
                 clip = Clip(
                     clip_id=_clip_id(number, camera),
-                    source=self.root / source,
+                    source=source,
                     start_seconds=start - slack_seconds,
                     end_seconds=end - slack_seconds,
                 )
                 yield clip, round(start * info["fps"])
+
+    def _video(self, info: dict[str, Any], **values: str | int) -> Path:
+        """The file that `video_path` names, a template such as chunk-{episode_chunk:03d}/{video_key}.mp4.
+
+        Python's own format would do whatever a template says, and that comes from strangers.
+        """
+
+        def filled(match: re.Match[str]) -> str:
+            value = values.get(match["name"])
+            if value is None:
+                raise DatasetError(
+                    f"{self.root / 'meta' / 'info.json'}: video_path {info['video_path']!r} asks for {match[0]}; "
+                    f"expected {', '.join(f'{{{name}}}' for name in values)}"
+                )
+            return str(value).zfill(int(match["digits"] or 0))
+
+        return self.root / _PLACE.sub(filled, info["video_path"])
 
     def _parquet_rows(self, cameras: Sequence[str]) -> Iterator[dict[str, Any]]:
         try:
@@ -136,6 +156,7 @@ class LeRobot:
             yield from rows
 
 
+_PLACE = re.compile(r"\{(?P<name>[^{}:]*)(?::0?(?P<digits>\d{1,2})d)?\}")
 _V3_COLUMNS = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -19,6 +21,25 @@ from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, MaskFile, Prompt, UInt8
 
 FOREGROUND = 255
 """DAVIS-2016 paints the one object 255; in palettes the same value means "not annotated"."""
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What the meta file tells of an object."""
+
+    category: str
+    first_picture: str
+    """Name, without suffix, of the frame that first shows it; empty where the file does not say."""
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> _Listed:
+        """From YouTube-VOS's words, or LVOS's."""
+        first = min(entry["frames"]) if entry.get("frames") else entry.get("frame_range", {}).get("start", "")
+        return cls(str(entry.get("category", "")), str(first))
+
+
+_Meta = Mapping[str, Mapping[int, _Listed]]
+"""Clip → object id → what is told of it."""
 
 
 class MaskFolders:
@@ -69,7 +90,7 @@ class MaskFolders:
 
     def clips(self) -> list[Clip]:
         names = self._names()
-        missing = [name for name in names if not (self._images / name).is_dir()]
+        missing = [name for name in names if not os.path.isdir(self._images / name)]  # noqa: PTH112 (never raises)
         if missing:
             raise DatasetError(f"{self._split} lists {', '.join(missing[:5])}; no such folder in {self._images}")
         clips = [Clip(clip_id=name, source=self._images / name, fps=self._fps) for name in names]
@@ -125,14 +146,14 @@ class MaskFolders:
         except (DecodeError, OSError) as exc:
             raise DatasetError(f"clip {clip_id!r}: {exc}") from exc
 
-    def _prompts(self, clip_id: str, meta: Mapping[str, Any]) -> tuple[Prompt, ...]:
+    def _prompts(self, clip_id: str, meta: _Meta) -> tuple[Prompt, ...]:
         """One prompt an object, on the frame that first shows it."""
         frame_of = self._frame_of(clip_id)
         if self._object_folders:
             prompts = [self._prompt_apart(i, path, frame_of) for i, path in self._folders_of_objects(clip_id).items()]
             return tuple(prompt for prompt in prompts if prompt is not None)
         pictures = numbered_pictures(self._annotations / clip_id, frame_of)
-        listed = {} if self._merge_objects else _objects_in(meta, clip_id)
+        listed = {} if self._merge_objects else meta.get(clip_id, {})
         frames = list(pictures) if self._late_objects else list(pictures)[:1]
         if self._late_objects and listed:
             frames = sorted(self._first_frame(clip_id, i, item, frame_of) for i, item in listed.items())
@@ -144,7 +165,7 @@ class MaskFolders:
                     f"no such picture in {self._annotations / clip_id}"
                 )
             for object_id, file, mask in self._masks_in(pictures[frame]):
-                name = str(listed.get(object_id, {}).get("category", ""))
+                name = listed[object_id].category if object_id in listed else ""
                 found.setdefault(object_id, mask_prompt(object_id, frame, file, mask, self._prompt_from, name))
         absent = sorted(set(listed) - set(found)) if self._late_objects else []
         if absent:
@@ -183,38 +204,36 @@ class MaskFolders:
                 return mask_prompt(object_id, frame, MaskFile(path), mask, self._prompt_from, name)
         return None
 
-    def _read_meta(self) -> Mapping[str, Any]:
-        """Clip → {"objects": {id: {"category": …, "frames": […] or "frame_range": {…}}}}; empty without a file."""
+    def _read_meta(self) -> _Meta:
+        """Empty without a file."""
         if self._meta_path is None:
             return {}
         try:
             videos = json.loads(self._meta_path.read_text(encoding="utf-8"))["videos"]
-            return {str(name): dict(video["objects"]) for name, video in videos.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+            return {
+                name: {int(object_id): _Listed.of(entry) for object_id, entry in video["objects"].items()}
+                for name, video in videos.items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise DatasetError(
                 f"dataset.meta={self._meta_path} cannot be used ({type(exc).__name__}: {exc}); expected JSON with "
                 f'{{"videos": {{clip: {{"objects": {{id: …}}}}}}}}, or dataset.meta=null to read all masks instead'
             ) from exc
 
-    def _first_frame(self, clip_id: str, object_id: int, listed: Mapping[str, Any], frame_of: Mapping[str, int]) -> int:
-        """Source frame on which the meta file says that an object is first seen: YouTube-VOS's words, or LVOS's."""
-        name = min(listed["frames"]) if listed.get("frames") else listed.get("frame_range", {}).get("start")
-        if name not in frame_of:
+    def _first_frame(self, clip_id: str, object_id: int, listed: _Listed, frame_of: Mapping[str, int]) -> int:
+        """Source frame on which the meta file says that an object is first seen."""
+        if listed.first_picture not in frame_of:
             raise DatasetError(
-                f"{self._meta_path}: object {object_id} of clip {clip_id!r} is first seen on {name!r}; expected in "
-                f"frames or frame_range.start the name of a frame in {self._images / clip_id}"
+                f"{self._meta_path}: object {object_id} of clip {clip_id!r} is first seen on {listed.first_picture!r}; "
+                f"expected in frames or frame_range.start the name of a frame in {self._images / clip_id}"
             )
-        return frame_of[str(name)]
+        return frame_of[listed.first_picture]
 
 
 def _clip_name(line: str) -> str:
     """A split lists names; DAVIS-2016's lists pictures, `/JPEGImages/480p/bear/00000.jpg /Annotations/…`."""
     first = PurePosixPath(line.split()[0])
     return first.parent.name if first.suffix.lower() in IMAGE_SUFFIXES and len(first.parts) > 1 else line.strip()
-
-
-def _objects_in(meta: Mapping[str, Any], clip_id: str) -> dict[int, Mapping[str, Any]]:
-    return {int(object_id): listed for object_id, listed in meta.get(clip_id, {}).items()}
 
 
 def _read(path: Path) -> UInt8Array:

@@ -84,6 +84,8 @@ class SaVideos:
             content = json.loads(path.read_text(encoding="utf-8"))
             # SA-V counts its objects from 0, this package from 1.
             ids = [int(masklet_id) for masklet_id in content["masklet_id"]]
+            if len(set(ids)) < len(ids):
+                raise ValueError(f"masklet_id {ids} names one twice")
             found: dict[int, dict[int, RleMask]] = {masklet_id + LOWEST_OBJECT_ID: {} for masklet_id in sorted(ids)}
             for number, masks in enumerate(content["masklet"]):
                 if len(masks) != len(ids):
@@ -93,7 +95,7 @@ class SaVideos:
                     of_object = found[masklet_id + LOWEST_OBJECT_ID]
                     if of_object or rle_area(mask):
                         of_object[number * self._step] = mask
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
             raise DatasetError(
                 f"{path}: not SA-V's masklets ({type(exc).__name__}: {exc}); expected masklet_id, and masklet with "
                 f"the run lengths of every object on every annotated frame"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +32,7 @@ _ALLOWED = {
 
 _SUFFIX_OF = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png"}
 _OBJECT_ID = 1
+_MAX_NAME_BYTES = 200
 _MARKER = "unpacked.json"
 _TRACKS = "tracks.npz"
 
@@ -111,7 +113,9 @@ class TapVid:
         return Clip(clip_id=folder.name, source=folder / "frames", prompts=prompts, fps=self._fps)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class _ArrayUnpickler(pickle._Unpickler):
+    """Python's own, in Python: for a file of some bytes the one in C takes gigabytes where they ask for it (memo)."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it wants to use {module}.{name}, which is not needed for arrays")
@@ -124,21 +128,39 @@ def _load(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _ArrayUnpickler(file).load()
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, ImportError,
-            AttributeError, UnicodeDecodeError) as exc:  # fmt: skip
+    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, ImportError, AttributeError,
+            ArithmeticError, AssertionError, RecursionError, MemoryError, struct.error) as exc:  # fmt: skip
         raise DatasetError(
-            f"{path}: cannot be read ({exc}); expected a TAP-Vid pickle of video, points and occluded, and nothing else"
+            f"{path}: cannot be read ({type(exc).__name__}: {exc}); expected a TAP-Vid pickle of video, points and "
+            f"occluded, and nothing else"
         ) from exc
 
 
 def _named(examples: Any, path: Path) -> Iterator[tuple[str, Any]]:
     """Clip ids and examples: names as they are, and numbers after the pickle's own name."""
     if isinstance(examples, Mapping):
-        yield from ((str(name).replace("/", "_"), example) for name, example in examples.items())
+        names: set[str] = set()
+        for name, example in examples.items():
+            clip_id = _folder_name(str(name), path)
+            if clip_id in names:
+                raise DatasetError(
+                    f"{path}: several clips are called {clip_id!r} as a folder; expected names that differ"
+                )
+            names.add(clip_id)
+            yield clip_id, example
     elif isinstance(examples, Sequence) and not isinstance(examples, str | bytes):
         yield from ((f"{path.stem}_{number:05d}", example) for number, example in enumerate(examples))
     else:
         raise DatasetError(f"{path}: holds {type(examples).__name__}; expected a dictionary or a list of clips")
+
+
+def _folder_name(name: str, path: Path) -> str:
+    """A clip's name as that of one folder, in which it can do no harm."""
+    folder = name.replace("/", "_")
+    is_text = folder.isprintable() and len(folder.encode(errors="replace")) <= _MAX_NAME_BYTES
+    if not is_text or folder in ("", ".", "..", _MARKER):
+        raise DatasetError(f"{path}: a clip is called {name[:80]!r}, which no folder can be; expected a plain name")
+    return folder
 
 
 def _unpack_clip(clip_id: str, example: Any, root: Path, source: Path) -> str:
@@ -147,13 +169,16 @@ def _unpack_clip(clip_id: str, example: Any, root: Path, source: Path) -> str:
     missing = sorted({"video", "points", "occluded"} - set(example if isinstance(example, Mapping) else ()))
     if missing:
         raise DatasetError(f"{where} has no {', '.join(missing)}; expected video, points and occluded")
-    video, points, occluded = example["video"], np.asarray(example["points"]), np.asarray(example["occluded"])
-    if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2] or len(video) != points.shape[1]:
+    video = example["video"]
+    points = _array(example["points"], np.float64, f"{where}: points")
+    occluded = _array(example["occluded"], np.bool_, f"{where}: occluded")
+    num_frames = len(video) if isinstance(video, Sequence | np.ndarray) and np.ndim(video) != 0 else 0
+    if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2] or num_frames != points.shape[1]:
         raise DatasetError(
-            f"{where}: got {len(video)} frames, points {points.shape} and occluded {occluded.shape}; "
+            f"{where}: got {num_frames} frames, points {points.shape} and occluded {occluded.shape}; "
             f"expected T frames, (N, T, 2) and (N, T)"
         )
-    visible = ~occluded.astype(np.bool_)
+    visible = ~occluded
     if not ((points[visible] >= 0) & (points[visible] <= 1)).all():
         raise DatasetError(f"{where}: visible points outside 0..1; expected positions as shares of width and height")
     frames = root / clip_id / "frames"
@@ -165,33 +190,59 @@ def _unpack_clip(clip_id: str, example: Any, root: Path, source: Path) -> str:
     return clip_id
 
 
+def _array(given: Any, dtype: type[np.generic], where: str) -> NDArray[Any]:
+    try:
+        return np.asarray(given).astype(dtype)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise DatasetError(f"{where}: {exc}; expected an array of numbers") from exc
+
+
 def _write_frames(video: Any, folder: Path, where: str) -> tuple[int, int]:
     """Write every frame as a picture without loss, coded ones as they are; returns height and width in px."""
-    import cv2
-
     size: tuple[int, int] | None = None
     for number, frame in enumerate(video):
         if isinstance(frame, bytes):
-            suffix = next((suffix for start, suffix in _SUFFIX_OF.items() if frame.startswith(start)), None)
-            if suffix is None:
-                raise DatasetError(f"{where}: frame {number} starts with {frame[:4]!r}; expected JPEG or PNG")
-            (folder / f"{number:05d}{suffix}").write_bytes(frame)
-            if size is None:
-                picture = cv2.imdecode(np.frombuffer(frame, dtype=np.uint8), cv2.IMREAD_COLOR)
-                if picture is None:
-                    raise DatasetError(f"{where}: frame {number} cannot be decoded; expected JPEG or PNG")
-                size = picture.shape[0], picture.shape[1]
+            suffix, content = _suffix_of(frame, f"{where}: frame {number}"), frame
         else:
-            rgb: NDArray[Any] = np.asarray(frame)
-            if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-                raise DatasetError(f"{where}: frame {number} is {rgb.shape} {rgb.dtype}; expected (H, W, 3) uint8")
-            options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-            coded = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]), options)[1]
-            (folder / f"{number:05d}.png").write_bytes(coded.tobytes())
-            size = size or (rgb.shape[0], rgb.shape[1])
+            suffix, content = ".png", _as_png(frame, f"{where}: frame {number}")
+        (folder / f"{number:05d}{suffix}").write_bytes(content)
+        size = size or _size_of(content, f"{where}: frame {number}")
     if size is None:
         raise DatasetError(f"{where}: no frames; expected one at least")
     return size
+
+
+def _suffix_of(coded: bytes, where: str) -> str:
+    suffix = next((suffix for start, suffix in _SUFFIX_OF.items() if coded.startswith(start)), None)
+    if suffix is None:
+        raise DatasetError(f"{where} starts with {coded[:4]!r}; expected JPEG or PNG")
+    return suffix
+
+
+def _as_png(frame: Any, where: str) -> bytes:
+    import cv2
+
+    try:
+        rgb = np.asarray(frame)
+    except ValueError as exc:
+        raise DatasetError(f"{where}: {exc}; expected (H, W, 3) uint8") from exc
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise DatasetError(f"{where} is {rgb.shape} {rgb.dtype}; expected (H, W, 3) uint8")
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    return bytes(cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]), options)[1].tobytes())
+
+
+def _size_of(coded: bytes, where: str) -> tuple[int, int]:
+    """Height and width in px."""
+    import cv2
+
+    try:
+        picture = cv2.imdecode(np.frombuffer(coded, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # a header that promises more pixels than OpenCV takes
+        picture = None
+    if picture is None:
+        raise DatasetError(f"{where} cannot be decoded; expected JPEG or PNG")
+    return picture.shape[0], picture.shape[1]
 
 
 def _read_marker(path: Path) -> dict[str, Any]:

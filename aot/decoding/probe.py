@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def probe_video(path: Path) -> VideoProbe:
         DecodeError: not a video, no time stamps, or not even the first frame can be decoded.
     """
     try:
+        stat = path.stat()
+    except OSError as exc:
+        reason = "no such file" if isinstance(exc, FileNotFoundError) else exc.strerror
+        raise DecodeError(f"{path} ({reason}): cannot be read as a video; expected a file") from exc
+    return _probe(path.absolute(), stat.st_size, stat.st_mtime_ns)
+
+
+# Tracks, overlay and report of a clip each open its video; size and time tell whether it is still the same.
+@lru_cache(maxsize=4)
+def _probe(path: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
+    try:
         with open_container(path) as container:
             stream = _best_stream(container, path)
             packets = _read_packets(container, stream, path)
@@ -62,10 +74,9 @@ def probe_video(path: Path) -> VideoProbe:
         with open_container(path) as container:
             width, height = _shown_size(container, path)
     except av.FFmpegError as exc:
-        size = f"{path.stat().st_size} bytes" if path.exists() else "no such file"
         raise DecodeError(
-            f"{path} ({size}): cannot be read as a video: {exc.strerror}; expected a whole file that FFmpeg can read: "
-            f"copy it again or see what `ffmpeg -i {shlex.quote(str(path))}` says"
+            f"{path} ({num_bytes} bytes): cannot be read as a video: {exc.strerror}; expected a whole file that FFmpeg "
+            f"can read: copy it again or see what `ffmpeg -i {shlex.quote(str(path))}` says"
         ) from exc
     pts = np.sort(packets.pts[packets.is_shown])
     time = np.asarray(pts * time_base, dtype=np.float64)

@@ -351,7 +351,23 @@ class TestSelection:
         with pytest.raises(DatasetError, match=r"include: 'c' .*\n.*exclude: 'day2/\*' matches no clip"):
             chosen(self.found, include=["c", "a"], exclude=["day2/*", "b"])
 
-    @pytest.mark.parametrize("clip_id", ["../a", "/a", "a/../../b", "", "a\0b"])
+    @pytest.mark.parametrize("clip_id", ["../a", "/a", "a/../../b", "", "a\0b", ".", "./a", "a//b", "a/"])
     def test_ids_never_leave_the_output_folder(self, clip_id: str) -> None:
         with pytest.raises(DatasetError, match="expected a relative path"):
             check_clip_ids([Clip(clip_id, Path("a.mp4"))])
+
+    @pytest.mark.parametrize(
+        ("ids", "message"),
+        [
+            (["caf\udce9"], "is not UTF-8"),
+            (["day/" + "ü" * 126], "is 252 bytes long"),
+            (["a", "a.h5/b"], r"'a\.h5/b' lies in a folder called like the \.h5 file of the clip 'a'"),
+            (["x/a.json/b/c", "x/a"], r"like the \.json file of the clip 'x/a'"),
+        ],
+    )
+    def test_ids_are_names_of_files_of_their_own(self, ids: list[str], message: str) -> None:
+        with pytest.raises(DatasetError, match=message):
+            check_clip_ids([Clip(clip_id, Path(f"{clip_id}.mp4")) for clip_id in ids])
+
+    def test_ids_that_look_alike_are_fine(self) -> None:
+        check_clip_ids([Clip(clip_id, Path("x.mp4")) for clip_id in ["a", "a/b", "b.h5/c", "a.h5", "ü" * 125, "a b"]])

@@ -134,7 +134,9 @@ class Program:
 def test_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int) -> None:
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path / "davis.pkl", {"goat": example() | {"points": Program()}}, protocol)
-    with pytest.raises(DatasetError, match=r"davis\.pkl: cannot be read \(it wants to use posix\.mkdir"):
+    with pytest.raises(
+        DatasetError, match=r"davis\.pkl: cannot be read \(UnpicklingError: it wants to use posix\.mkdir"
+    ):
         tapvid(path).clips()
     assert not (tmp_path / "owned").exists()
     assert not list(tmp_path.glob("unpacked/*"))
@@ -146,6 +148,10 @@ def test_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
         ({"points": np.zeros((2, 3, 2))}, r"clip 'goat': got 12 frames, points \(2, 3, 2\)"),
         ({"points": np.full((2, NUM_FRAMES, 2), 40.0)}, r"visible points outside 0\.\.1"),
         ({"video": np.zeros((NUM_FRAMES, 4, 4, 3))}, r"frame 0 is \(4, 4, 3\) float64; expected \(H, W, 3\) uint8"),
+        ({"video": [np.zeros((0, 4, 3), np.uint8)] * NUM_FRAMES}, r"frame 0 is \(0, 4, 3\) uint8"),
+        ({"video": 3}, r"got 0 frames"),
+        ({"points": [[1, 2], [3]]}, r"points: .*expected an array of numbers"),
+        ({"video": [b"\xff\xd8no picture"] * NUM_FRAMES}, r"frame 0 cannot be decoded"),
         ({"video": [b"GIF89a"] * NUM_FRAMES}, r"frame 0 starts with b'GIF8'; expected JPEG or PNG"),
     ],
 )
@@ -154,6 +160,18 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], mess
     with pytest.raises(DatasetError, match=message):
         tapvid(path).clips()
     assert not list(tmp_path.glob("unpacked/*"))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "unpacked.json", "a\nb", "x" * 300, "\udce9"])
+def test_names_that_no_folder_can_have(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError, match=r"which no folder can be"):
+        tapvid(write(tmp_path / "davis.pkl", {"goat": example(), name: example()})).clips()
+    assert not list(tmp_path.glob("unpacked/*"))
+
+
+def test_names_that_become_one(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"several clips would lie in the folder 'a_b'"):
+        tapvid(write(tmp_path / "davis.pkl", {"a/b": example(), "a_b": example()})).clips()
 
 
 def test_other_files_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from tests.fuzz.__main__ import FINDINGS, mutated
 from tests.fuzz.targets import TARGETS, seeds
 
 FOUND = sorted(path for path in FINDINGS.glob("*/*") if path.parent.name in NAMES)
-SHORT_SEARCH = {"manifest": 300, "overrides": 20, "results": 150, "video": 100}
+SHORT_SEARCH = {
+    "manifest": 300, "overrides": 20, "results": 150, "video": 100, "pickled": 300, "tree": 300, "imported": 300,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: f"{path.parent.name}-{path.name}")

@@ -1,0 +1,62 @@
+"""Same inputs, same settings: the same datasets, bit for bit on one machine, however the clips were worked off."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.commands import Command
+from tests.launching.clips import Clips, assert_same_results
+from tests.segmentation.sam2_models import save_random_weights
+from tests.tracking.cotracker3.weights import golden_weights
+from tests.waiting import until
+
+pytestmark = pytest.mark.slow
+
+LENGTHS = {"a": 9, "b": 20, "c": 12, "d": 7, "e": 16}
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """SAM 2 and CoTracker3 with made-up weights, small, on the CPU."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(dict(golden_weights(mode="offline")), folder / "cotracker3.pth")
+    sam2 = save_random_weights(folder / "sam2.pt")
+    return [
+        "segmenter=sam2", "segmenter.size=tiny", "segmenter.image_size=128", f"segmenter.checkpoint={sam2}",
+        "segmenter.device=cpu", "tracker=cotracker3", f"tracker.checkpoint={folder / 'cotracker3.pth'}",
+        "tracker.device=cpu", "tracker.resolution=[96,128]",
+    ]  # fmt: skip
+
+
+@pytest.fixture(params=["embedded", "networks"])
+def models(request: pytest.FixtureRequest) -> list[str]:
+    return ["tracker=lucas_kanade"] if request.param == "embedded" else request.getfixturevalue("networks")
+
+
+def test_numbers_do_not_depend_on_how_clips_are_worked_off(models: list[str], tmp_path: Path) -> None:
+    clips = Clips(tmp_path, LENGTHS)
+
+    def root(name: str) -> str:
+        return f"output.root={tmp_path / name}"
+
+    def folder(name: str) -> Path:
+        (path,) = (tmp_path / name / "videos").iterdir()
+        return path
+
+    assert clips.run(*models, root("inline"), "launcher=inline") == 0
+    assert clips.run(*models, root("one"), "launcher.workers=1") == 0
+    assert clips.run(*models, root("many"), "launcher.workers=3") == 0
+    for shard in ("3/3", "1/3", "2/3"):  # another order, other neighbours
+        assert clips.run(*models, root("shards"), f"shard={shard}") == 0
+    with Command(clips, *models, root("resumed"), "launcher.workers=2") as command:
+        until(lambda: any((tmp_path / "resumed").rglob("clips/*.h5")))
+        command.send(signal.SIGKILL)
+        assert command.ends() in (0, -9), "killed in the middle, unless the machine was quicker"
+    assert clips.run(*models, root("resumed"), "launcher.workers=1") == 0
+    for name in ("one", "many", "shards", "resumed"):
+        assert_same_results(folder("inline"), folder(name))

@@ -1,0 +1,347 @@
+"""What the documentation shows can be typed: every command is run, every example is read as a reader would."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import aot
+from aot.mask_images import encode_rle
+from aot.run import main as run_main
+from aot.types import UInt8Array
+from tests.synthetic import write_video
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "conf/dataset/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+WIDTH, HEIGHT, NUM_FRAMES = 800, 600, 41
+# What the documents' prompts point at: (x0, y0, x1, y1) px.
+THINGS = ((410, 348, 522, 420), (567, 405, 646, 496), (720, 520, 780, 580), (10, 20, 60, 80), (100, 400, 160, 470))
+EMBEDDED = ("segmenter=grabcut", "tracker=lucas_kanade")
+# A command that names one of these needs weights, which are not here: it must say so, and how to get them.
+OF_WEIGHTS = ("segmenter.size", "segmenter.checkpoint", "tracker=cotracker3_online", "tracker=cotracker_upstream")
+# Trees of tens of gigabytes, whose layout tests/datasets makes in small: here they must be missed by their path.
+NOT_HERE = ("/data/sav_train/sav_000", "/data/my_robot", "/data/tapvid_davis.pkl")
+NOT_RUN = {"pip": "fetches packages", "ssh": "needs another host", "sudo": "changes the system", "git": "fetches this"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document."""
+
+    document: str
+    language: str
+    title: str
+    text: str
+
+
+def blocks() -> Iterator[Block]:
+    for path in DOCUMENTS:
+        found = re.finditer(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', path.read_text(), re.MULTILINE | re.DOTALL)
+        for match in found:
+            yield Block(str(path.relative_to(ROOT)), match[1], match[2] or "", match[3])
+
+
+def commands() -> list[str]:
+    """Every command that the documents show, once, without its comment."""
+    lines = [
+        line for block in blocks() if block.language == "sh" for line in block.text.replace("\\\n", "").splitlines()
+    ]
+    return sorted({shlex.join(shlex.split(line, comments=True)) for line in lines} - {""})
+
+
+COMMANDS = [shlex.split(command) for command in commands()]
+
+
+def of(*beginning: str) -> list[object]:
+    """Commands that begin like this, as parameters of a test."""
+    chosen = [words for words in COMMANDS if tuple(words[: len(beginning)]) == beginning]
+    assert chosen, f"no document shows {beginning}"
+    return [pytest.param(words[len(beginning) :], id=shlex.join(words)) for words in chosen]
+
+
+def picture(shift: int) -> UInt8Array:
+    """Bright things with a texture, all moved down by a shift, on a dark ground."""
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    for x0, y0, x1, y1 in THINGS:
+        texture = rng.integers(150, 255, ((y1 - y0) // 6 + 1, (x1 - x0) // 6 + 1, 3), dtype=np.uint8)
+        rgb[y0 + shift : y1 + shift, x0:x1] = np.kron(texture, np.ones((6, 6, 1), np.uint8))[: y1 - y0, : x1 - x0]
+    return rgb
+
+
+def first_block(language: str, containing: str) -> str:
+    return next(block.text for block in blocks() if block.language == language and containing in block.text)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader might stand: videos, a manifest, options and parts of their own, and a small /data."""
+    place = tmp_path_factory.mktemp("reader")
+    video = write_video(place / "teapot.mp4", np.stack([picture(t // 10) for t in range(NUM_FRAMES)]))
+    manifest = first_block("yaml", "teapot:")
+    for folder in ("my_clips", "clips", "data/clips", "data/kitchen", "data/my clips (2024)"):
+        root = place / folder
+        for clip_id in ("teapot", "day1/ep_1", "day1/bad"):
+            (root / f"{clip_id}.mp4").parent.mkdir(parents=True, exist_ok=True)
+            (root / f"{clip_id}.mp4").hardlink_to(video)
+        (root / "prompts.yaml").write_text(manifest)
+        (root / "masks").mkdir()
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        x0, y0, x1, y1 = THINGS[4]
+        mask[y0 + 3 : y1 + 3, x0:x1] = 255
+        Image.fromarray(mask).save(root / "masks" / "teapot_2.png")
+    for name in ("book.mp4", "data/videos/book.mp4", "-étude=1, take 2.mp4"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).hardlink_to(video)
+    for block in blocks():
+        name = block.title or (re.match(r"# (my_options/\S+)\n", block.text) or ["", ""])[1]
+        if name:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text(block.text.replace("/data/", f"{place}/data/"))
+    (place / "launch").symlink_to(ROOT / "launch")
+    make_davis_trees(place)
+    make_detections(place)
+    return place
+
+
+def make_davis_trees(place: Path) -> None:
+    """/data/DAVIS with one sequence; davis_clips as docs/evaluation.md takes them."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    x0, y0, x1, y1 = THINGS[0]
+    for root in (place / "data/DAVIS/{}/480p/bear", place / "davis_clips/bear/{}"):
+        for t in range(5):
+            mask[:] = 0
+            mask[y0 + t : y1 + t, x0:x1] = 1
+            for folder, array, suffix in (("JPEGImages", picture(t), "jpg"), ("Annotations", mask, "png")):
+                path = Path(str(root).format(folder)) / f"{t:05}.{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                image = Image.fromarray(array)
+                if suffix == "png":
+                    image = image.convert("P")
+                image.save(path)
+    for year in ("2016", "2017"):
+        listed = place / f"data/DAVIS/ImageSets/{year}/val.txt"
+        listed.parent.mkdir(parents=True)
+        listed.write_text("bear\n")
+    video = write_video(place / "davis_clips/bear/clip.mp4", np.stack([picture(t) for t in range(5)]))
+    assert video.exists()
+    objects = {"objects": [{"id": 1, "box": list(THINGS[0])}]}
+    (place / "prompts.json").write_text(json.dumps({"clips": {"bear/clip": objects}}))
+
+
+def make_detections(place: Path) -> None:
+    """What a detector, and a tracker, wrote."""
+    images = [{"id": 1, "file_name": "teapot/00000.jpg", "width": WIDTH, "height": HEIGHT}]
+    mask = encode_rle(np.ones((HEIGHT, WIDTH), np.bool_))
+    found = {"image_id": 1, "category_id": 1, "bbox": [410, 348, 112, 72], "score": 0.9}
+    segmentation = {"size": [HEIGHT, WIDTH], "counts": mask.counts}
+    whole = {"images": images, "categories": [{"id": 1, "name": "teapot"}]}
+    tracked = found | {"track_id": 1, "segmentation": segmentation}
+    for name, content in (
+        ("detections.json", whole | {"annotations": [found]}),
+        ("results.json", [found]),
+        ("instances_val.json", whole | {"annotations": []}),
+        ("tracks.json", whole | {"annotations": [tracked]}),
+    ):
+        (place / name).write_text(json.dumps(content))
+    for name in ("MOT17-02/det/det.txt", "MOT17-04/gt/gt.txt"):
+        (place / name).parent.mkdir(parents=True)
+        (place / name).write_text("1,1,10,20,50,60,1,1,1\n")
+
+
+@pytest.fixture(scope="module")
+def outputs(place: Path) -> Path:
+    """A run and a sweep that are there already, for the commands that start from one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        command = ["dataset=videos", "dataset.root=my_clips", *EMBEDDED, "launcher=inline", "output.root=made"]
+        assert run_main(command) == 0
+        assert run_main(["-m", *command, "frame_interval=4,8"]) == 0
+    return place / "made" / "videos"
+
+
+@pytest.fixture
+def at(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.delenv("AOT_CHECKPOINTS_URL", raising=False)
+    return place
+
+
+def here(words: list[str], place: Path) -> list[str]:
+    return [word.replace("/data/", f"{place}/data/") if not word.startswith("data/") else word for word in words]
+
+
+def test_every_command_is_of_a_kind_that_is_tried() -> None:
+    kinds = {words[0] for words in COMMANDS}
+    assert kinds - set(NOT_RUN) == {"python", "make"}
+    modules = {words[2] for words in COMMANDS if words[:2] == ["python", "-m"]}
+    assert modules == {
+        f"aot.{name}" for name in "run checkpoints prompt prompts evaluate sweep export report status verify".split()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", of("python", "-m", "aot.run"))
+def test_run(words: list[str], at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = here(words, at)
+    named = " ".join(given)
+    needs_weights = any(key in named for key in OF_WEIGHTS)
+    given += [] if needs_weights else [option for option in EMBEDDED if option.split("=")[0] + "=" not in named]
+    if "launcher=slurm" in given or "launcher=devcluster" in given:
+        given.append("dry_run=true")  # that cluster is not this one; tests/faults runs on a real one
+    elif "launcher" not in named:
+        given.append("launcher=inline")
+    code = run_main(given)
+    said = capsys.readouterr()
+    if needs_weights:
+        assert code == 2
+        assert "python -m aot.checkpoints download" in said.err or "cotracker" in said.err
+    elif any(root in word for root in NOT_HERE for word in words):
+        assert code == 2
+        assert re.search(r"/data/\S+", said.err), said.err
+        assert "Key" not in said.err
+        assert "unknown" not in said.err
+    else:
+        assert code == 0, said.out + said.err
+        if "dry_run=true" in given:
+            assert "#SBATCH" in said.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        pytest.param(module, *parameter.values, id=f"{parameter.id}")  # type: ignore[attr-defined]
+        for module in "evaluate sweep export report status verify".split()
+        for parameter in of("python", "-m", f"aot.{module}")
+    ],
+)
+def test_commands_that_start_from_a_run(module: str, words: list[str], at: Path, outputs: Path) -> None:
+    (run_folder,) = outputs.glob("grabcut-lucas_kanade-k1-*")
+    (sweep_folder,) = outputs.glob("sweep-*")
+    known = {"RUN": str(run_folder), "outputs/videos/sam2-cotracker3-k1-0123abcd": str(run_folder)}
+    known |= dict.fromkeys(("outputs/videos/sweep-0123abcd", "outputs/videos/sweep-*"), str(sweep_folder))
+    given = [known.get(word, word) for word in here(words, at)]
+    main = importlib.import_module(f"aot.{module}").main
+    # The run has no ground truth: the command must say just that.
+    assert main(given) == (1 if module == "evaluate" else 0)
+
+
+@pytest.mark.parametrize("words", of("python", "-m", "aot.prompts"))
+def test_prompts(words: list[str], at: Path) -> None:
+    from aot.prompts import main
+
+    (at / "prompts.yaml").unlink(missing_ok=True)
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize("words", of("python", "-m", "aot.checkpoints"))
+def test_checkpoints(
+    words: list[str], at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aot.checkpoints import main
+
+    monkeypatch.setenv("AOT_CHECKPOINTS_URL", "http://127.0.0.1:9/")  # nobody listens there
+    assert main([*words, "--accept-license"]) == 1
+    said = capsys.readouterr()
+    assert "127.0.0.1:9" in said.err + said.out
+
+
+@pytest.mark.parametrize("words", of("python", "-m", "aot.prompt"))
+def test_prompt_page(words: list[str], at: Path) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "aot.prompt", *words, "segmenter=grabcut", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert server.stdout
+        address = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+        with urllib.request.urlopen(address) as page:
+            assert b"<html" in page.read()
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate()
+
+
+@pytest.mark.parametrize("words", of("make"))
+def test_make_knows_the_target(words: list[str]) -> None:
+    made = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    assert "Nothing to be done" not in made.stdout
+
+
+@pytest.mark.parametrize("script", sorted(words[1] for words in COMMANDS if words[1:2] and words[1].endswith(".py")))
+def test_benchmarks_know_their_options(script: str) -> None:
+    usage = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    named = {word for words in COMMANDS if words[1:2] == [script] for word in words if word.startswith("--")}
+    assert named <= set(re.findall(r"--[a-z-]+", usage.stdout))
+
+
+def test_pythons_examples(at: Path, outputs: Path) -> None:
+    """The blocks that read results, one after another in one session; the others need weights."""
+    (run_folder,) = outputs.glob("grabcut-lucas_kanade-k1-*")
+    torch = pytest.importorskip("torch")
+    names: dict[str, object] = {"torch": torch, "RUN": run_folder}
+    examples = [block for block in blocks() if block.language == "python" and not block.title]
+    reading = [block for block in examples if "import aot\n" in block.text or "import h5py" in block.text]
+    assert {block.document for block in reading} == {"README.md", "README.zh-CN.md", "docs/export.md", "docs/hdf5.md"}
+    for block in reading:
+        text = block.text.replace("outputs/videos/…", str(run_folder)).replace('"clips/', f'"{run_folder}/clips/')
+        text = text.replace("book.h5", "teapot.h5")
+        exec(compile(text, block.document, "exec"), names)
+    assert isinstance(names["result"], aot.ClipResult)
+    assert names["xy"].shape[0] == NUM_FRAMES  # type: ignore[attr-defined]
+
+
+def test_the_demos_output_is_the_one_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of it but seconds and scores, which other processors and libraries change in the last digits."""
+    shown = first_block("console", "make demo").splitlines()[1:]
+    told = demo_output(tmp_path, capsys)
+    assert [steady(line) for line in told] == [steady(line) for line in shown]
+
+
+def demo_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        made = subprocess.run(["make", "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+        words = shlex.split(made.stdout.splitlines()[-1])
+        assert words[1:3] == ["-m", "aot.run"]
+        assert run_main(words[3:]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def steady(line: str) -> str:
+    return re.sub(r" +", " ", re.sub(r"\d\.\d+|\b[01]\b(?= |$)", "#", line)).strip()
+
+
+def test_documents_are_linked_and_their_links_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)|srcset=\"([^\"]+)\"|src=\"([^\"]+)\"", path.read_text()):
+            name = next(filter(None, target))
+            if not name.startswith("http"):
+                assert (path.parent / name).exists(), f"{path.name}: {name}"
+    pages = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = set(re.findall(r"[\w-]+\.md", json.dumps(pages)))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
