@@ -134,9 +134,7 @@ class Program:
 def test_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int) -> None:
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path / "davis.pkl", {"goat": example() | {"points": Program()}}, protocol)
-    with pytest.raises(
-        DatasetError, match=r"davis\.pkl: cannot be read \(UnpicklingError: it wants to use posix\.mkdir"
-    ):
+    with pytest.raises(DatasetError, match=r"cannot be read \(UnpicklingError: it wants to use posix\.mkdir"):
         tapvid(path).clips()
     assert not (tmp_path / "owned").exists()
     assert not list(tmp_path.glob("unpacked/*"))
@@ -170,7 +168,7 @@ def test_names_that_no_folder_can_have(tmp_path: Path, name: str) -> None:
 
 
 def test_names_that_become_one(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"several clips would lie in the folder 'a_b'"):
+    with pytest.raises(DatasetError, match=r"several clips are called 'a_b' as a folder"):
         tapvid(write(tmp_path / "davis.pkl", {"a/b": example(), "a_b": example()})).clips()
 
 
