@@ -217,15 +217,20 @@ def _run_lengths(segmentation: Any, image: Mapping[str, Any]) -> dict[str, Any]:
     height, width = int(image["height"]), int(image["width"])
     if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
         raise ValueError(f"an image of {width}x{height} px; expected sides of 1 to {MAX_SIDE_PX}")
-    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
-        return {"size": [int(side) for side in segmentation["size"]], "counts": segmentation["counts"]}
-    outlines = segmentation if isinstance(segmentation, list) else []
-    # pycocotools walks along every edge, wherever it leads, and looks at no length.
-    if any(len(outline) < 6 or not all(abs(float(x)) <= 2 * MAX_SIDE_PX for x in outline) for outline in outlines):
-        raise ValueError("a polygon of fewer than three points, or far outside its image")
-    parts = coco.frPyObjects(segmentation, height, width)
-    merged = coco.merge(parts) if isinstance(parts, list) else parts
-    return {"size": [height, width], "counts": merged["counts"].decode("ascii")}
+    if isinstance(segmentation, dict):
+        size, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
+        if isinstance(counts, str):
+            return {"size": size, "counts": counts}
+        if size != [height, width] or sum(map(int, counts)) != height * width or min(map(int, counts)) < 0:
+            raise ValueError(f"run lengths that do not add up to an image of {width}x{height} px")
+        parts = [coco.frPyObjects({"size": size, "counts": list(map(int, counts))}, height, width)]
+    else:
+        outlines = [list(map(float, outline)) for outline in segmentation]
+        # pycocotools walks along every edge, wherever it leads, and looks at no length.
+        if any(len(outline) < 6 or not max(map(abs, outline)) <= 2 * MAX_SIDE_PX for outline in outlines):
+            raise ValueError("a polygon of fewer than three points, or far outside its image")
+        parts = coco.frPyObjects(outlines, height, width)
+    return {"size": [height, width], "counts": coco.merge(parts)["counts"].decode("ascii")}
 
 
 def _inside(

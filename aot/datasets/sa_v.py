@@ -84,8 +84,8 @@ class SaVideos:
             content = json.loads(path.read_text(encoding="utf-8"))
             # SA-V counts its objects from 0, this package from 1.
             ids = [int(masklet_id) for masklet_id in content["masklet_id"]]
-            if len(set(ids)) < len(ids):
-                raise ValueError(f"masklet_id {ids} names one twice")
+            if len(set(ids)) < len(ids) or min(ids, default=0) < 0:
+                raise ValueError(f"masklet_id {ids}; expected different numbers from 0 on")
             found: dict[int, dict[int, RleMask]] = {masklet_id + LOWEST_OBJECT_ID: {} for masklet_id in sorted(ids)}
             for number, masks in enumerate(content["masklet"]):
                 if len(masks) != len(ids):

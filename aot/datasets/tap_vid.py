@@ -30,6 +30,11 @@ _ALLOWED = {
     *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
 }  # fmt: skip
 
+# What unpicklers, and numpy's own part of it, raise on what is no pickle of arrays.
+_NO_PICKLE = (
+    OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, ImportError, AttributeError,
+    ArithmeticError, AssertionError, RecursionError, MemoryError, SystemError, struct.error,
+)  # fmt: skip
 _SUFFIX_OF = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png"}
 _OBJECT_ID = 1
 _MAX_NAME_BYTES = 200
@@ -128,8 +133,7 @@ def _load(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _ArrayUnpickler(file).load()
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, ImportError, AttributeError,
-            ArithmeticError, AssertionError, RecursionError, MemoryError, struct.error) as exc:  # fmt: skip
+    except _NO_PICKLE as exc:
         raise DatasetError(
             f"{path}: cannot be read ({type(exc).__name__}: {exc}); expected a TAP-Vid pickle of video, points and "
             f"occluded, and nothing else"

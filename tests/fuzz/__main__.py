@@ -30,6 +30,7 @@ BLIND = ("results", "video")
 HANG_SECONDS = 30
 MEMORY_MB = 4096
 BATCH = 400
+MOST_FINDINGS = 20
 
 
 def mutated(seed: bytes, rng: random.Random) -> bytes:
@@ -110,27 +111,46 @@ def keep(name: str, kind: str, data: bytes, report: str) -> None:
     print(f"{path}\n{report[-3000:]}", flush=True)
 
 
-def run_guided(name: str, minutes: float, folders: Sequence[Path], seed: int) -> None:
-    """Coverage-guided; libFuzzer ends the process at the first finding and says where it lies."""
+def run_guided(name: str, minutes: float, folders: Sequence[Path], seed: int) -> int:
+    """Coverage-guided, in a process that ends at a finding and is followed by another; returns their number."""
+    end, findings = time.monotonic() + 60 * minutes, 0
+    with tempfile.TemporaryDirectory() as corpus:  # what one process learns helps the next
+        for item, content in enumerate(inputs(name, folders)):
+            Path(corpus, str(item)).write_bytes(content)
+        while (left := end - time.monotonic()) > 1 and findings < MOST_FINDINGS:
+            own = [
+                sys.executable,
+                "-m",
+                "tests.fuzz",
+                name,
+                "--minutes",
+                str(left / 60),
+                "--seed",
+                str(seed + findings),
+            ]
+            if not subprocess.run([*own, "--scratch", corpus], check=False).returncode:
+                break
+            findings += 1
+    return findings
+
+
+def search(name: str, minutes: float, corpus: Path, seed: int) -> None:
+    """What one process of `run_guided` does: libFuzzer ends it at the first finding and says where it lies."""
     import atheris
 
     with atheris.instrument_imports(include=["aot", "yaml", "omegaconf"]):
         from tests.fuzz.targets import TARGETS
-    given = inputs(name, folders)
-    with tempfile.TemporaryDirectory() as corpus:
-        for item, content in enumerate(given):
-            Path(corpus, str(item)).write_bytes(content)
-        (FINDINGS / name).mkdir(parents=True, exist_ok=True)
-        flags = [
-            f"-max_total_time={round(60 * minutes)}", f"-timeout={HANG_SECONDS}", f"-rss_limit_mb={MEMORY_MB}",
-            f"-seed={seed + 1}", "-max_len=4096", f"-artifact_prefix={FINDINGS / name}{os.sep}", "-print_final_stats=1",
-        ]  # fmt: skip
+    (FINDINGS / name).mkdir(parents=True, exist_ok=True)
+    flags = [
+        f"-max_total_time={round(60 * minutes)}", f"-timeout={HANG_SECONDS}", f"-rss_limit_mb={MEMORY_MB}",
+        f"-seed={seed + 1}", "-max_len=4096", f"-artifact_prefix={FINDINGS / name}{os.sep}", "-print_final_stats=1",
+    ]  # fmt: skip
 
-        def run_one(data: bytes) -> None:
-            TARGETS[name](data)
+    def run_one(data: bytes) -> None:
+        TARGETS[name](data)
 
-        atheris.Setup([sys.argv[0], *flags, corpus], run_one)
-        atheris.Fuzz()
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], run_one)
+    atheris.Fuzz()
 
 
 def inputs(name: str, folders: Sequence[Path]) -> list[bytes]:
@@ -150,16 +170,20 @@ def main() -> int:
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.scratch:
+    if options.scratch and options.target in BLIND:
         run_batch(options.target, options.batch, options.scratch)
+        return 0
+    if options.scratch:
+        search(options.target, options.minutes, options.scratch, options.seed)
         return 0
     if options.target in BLIND:
         given = inputs(options.target, options.seeds)
         counts = run_blind(options.target, options.minutes, given, 1_000_000 * options.seed)
         print(f"{options.target}: {options.minutes:g} minutes, {dict(counts)}")
         return 1 if set(counts) - {"inputs"} else 0
-    run_guided(options.target, options.minutes, options.seeds, options.seed)
-    return 0
+    findings = run_guided(options.target, options.minutes, options.seeds, options.seed)
+    print(f"{options.target}: {options.minutes:g} minutes, {findings} findings")
+    return 1 if findings else 0
 
 
 if __name__ == "__main__":
