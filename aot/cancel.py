@@ -62,8 +62,9 @@ def _stop_here(history: History) -> list[int]:
         elif "aot.run" in words:
             command = begun["pid"]
         if command is not None and command not in stopped:
-            os.kill(command, signal.SIGTERM)
-            stopped.add(command)
+            with suppress(ProcessLookupError, PermissionError):  # gone meanwhile, or another user's
+                os.kill(command, signal.SIGTERM)
+                stopped.add(command)
     return sorted(stopped)
 
 

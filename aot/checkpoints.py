@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
+import struct
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -35,6 +39,11 @@ _COTRACKER3_URL = "https://huggingface.co/facebook/cotracker3/resolve/main"
 _CHUNK_BYTES = 2**20
 _TIMEOUT_SECONDS = 60
 _ATTEMPTS = 5
+# What torch.load raises on files that are cut short, changed or no weights at all.
+_DAMAGED = (
+    OSError, RuntimeError, ValueError, KeyError, EOFError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile,
+    struct.error,
+)  # fmt: skip
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -173,6 +182,41 @@ def _known_sha256(path: Path, num_bytes: int, mtime_ns: int) -> str:
     return sha256_of(path)
 
 
+def read_state_dict(path: Path) -> dict[str, Any]:
+    """Read what a file of weights holds, without running anything that is in it.
+
+    torch.load looks at no checksum: a file with one bit changed would be taken as it is.
+
+    Returns:
+        The state dict, bare in the file or under the key `model`.
+    Raises:
+        ConfigError: it cannot be read, is damaged, or holds something else.
+    """
+    import torch
+
+    try:
+        if zipfile.is_zipfile(path):  # the form that torch saves in; of its older form, loading tells
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"the checksum of its entry {damaged} is wrong")
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGED as exc:
+        first_line = (str(exc).splitlines() or [""])[0]
+        raise ConfigError(
+            f"{path} cannot be read as PyTorch weights ({type(exc).__name__}: {first_line}); it is damaged or "
+            f"something else: `python -m aot.checkpoints verify` tells, `download` fetches it anew"
+        ) from exc
+    weights = loaded.get("model", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        found = ", ".join(map(str, loaded)) if isinstance(loaded, dict) else type(loaded).__name__
+        raise ConfigError(
+            f"{path} holds no state dict, neither bare nor under the key 'model' (found: {found[:200]}); "
+            f"expected weights"
+        )
+    return weights
+
+
 def check(checkpoint: Checkpoint, path: Path) -> None:
     """Check a file's size and SHA-256.
 
@@ -225,7 +269,15 @@ def download(
             break
         except HTTPError as exc:
             raise WriteError(f"{url}: the server says {exc.code} {exc.reason}; try again later") from exc
-        except (URLError, HTTPException, TimeoutError, ConnectionError, _BrokenOffError) as exc:
+        except URLError as exc:
+            if attempt == _ATTEMPTS:
+                raise WriteError(
+                    f"{url} could not be reached {_ATTEMPTS} times ({exc.reason}); try it from a machine with a way to "
+                    f"the internet, or name a mirror with --base-url or {BASE_URL_VARIABLE}"
+                ) from exc
+            say(f"{checkpoint.name}: {url} cannot be reached ({exc.reason}); trying again")
+            time.sleep(_pause_seconds(attempt))
+        except (HTTPException, TimeoutError, ConnectionError, _BrokenOffError) as exc:
             if attempt == _ATTEMPTS:
                 raise WriteError(
                     f"{url}: the transfer broke off {_ATTEMPTS} times ({exc}); the same command goes on after "
@@ -342,7 +394,10 @@ def _download_all(chosen: Iterable[Checkpoint], folder: Path, base_url: str | No
 
 def _verify(chosen: Sequence[Checkpoint], folder: Path) -> int:
     exit_code = EXIT_DONE
-    for checkpoint in chosen or [known for known in CHECKPOINTS.values() if (folder / known.file).exists()]:
+    wanted = chosen or [known for known in CHECKPOINTS.values() if (folder / known.file).exists()]
+    if not wanted:
+        print(f"{folder}: there are no published weights here; `python -m aot.checkpoints list` shows what there is")
+    for checkpoint in wanted:
         path = folder / checkpoint.file
         try:
             check(checkpoint, path)

@@ -80,9 +80,9 @@ class Shard(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _parse(cls, value: Any) -> Any:
-        if not isinstance(value, str):
+        if isinstance(value, dict | Shard):
             return value
-        number, slash, count = value.partition("/")
+        number, slash, count = str(value).partition("/")
         if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             raise ValueError("expected NUMBER/COUNT with 1 ≤ NUMBER ≤ COUNT, such as 3/16")
         return {"number": int(number), "count": int(count)}

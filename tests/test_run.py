@@ -175,6 +175,23 @@ def test_a_full_disk_is_said_in_a_line_a_clip(folder: Path) -> None:
     assert list(run_folder(folder).rglob("*.h5")) == []
 
 
+def test_what_goes_wrong_after_the_result_is_whole_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    path = run_folder(folder)
+    result = next(path.glob("clips/*.h5"))
+    result.unlink()
+    overlay = path / "overlays" / f"{result.stem}.mp4"
+    overlay.unlink(missing_ok=True)
+    (overlay / "in the way").mkdir(parents=True)
+    assert run() == 1
+    assert result.exists()
+    row = rows(path)[result.stem]
+    assert row["state"] == "partial"
+    assert "Is a directory" in row["error"]
+    shutil.rmtree(overlay)
+    assert run("retry=[all]") == 0
+
+
 def test_one_object_fails_alone(folder: Path) -> None:
     (folder / "my clips" / "prompts.yaml").write_text(
         "clips: {a: {objects: [{id: 1, box: [8, 20, 28, 40]}, {id: 2, box: [500, 20, 510, 40]}]}}"

@@ -24,7 +24,9 @@ class Preview:
     room_bytes: int | None
     """Memory of one worker; None: not limited by the launcher."""
     script: str | None = None
-    """What a scheduler would be given."""
+    """What a scheduler would be given, for machines that are not this one."""
+    workers_per_shard: int = 1
+    """How many of them work off one shard."""
 
 
 class Launcher(Protocol):

@@ -47,24 +47,32 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 def _describe_shards(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
     shards = [shard for shard in preview.shards if shard]
-    lines = [f"{len(shards)} shards, {preview.workers_at_once} at once:"]
+    workers = f" of {preview.workers_per_shard} workers" if preview.workers_per_shard > 1 else ""
+    at_once = preview.workers_at_once // preview.workers_per_shard
+    lines = [f"{_counted(len(shards), 'shard')}{workers}, {at_once} at once:"]
     for number, shard in enumerate(shards[:_MOST_ROWS], start=1):
-        takes = f", about {_duration(sum(seconds[clip_id] for clip_id in shard))}" if seconds else ""
+        takes = f", about {_duration(_shard_seconds(shard, seconds, preview))}" if seconds else ""
         named = ", ".join(shard[:4]) + (", …" if len(shard) > 4 else "")
-        lines.append(f"  {number}: {len(shard)} clips{takes}: {named}")
+        lines.append(f"  {number}: {_counted(len(shard), 'clip')}{takes}: {named}")
     return lines + ([f"  … and {len(shards) - _MOST_ROWS} more"] if len(shards) > _MOST_ROWS else [])
 
 
 def _describe_time(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
     if seconds is None:
         return ["time: not known before a clip of this run is done; dataset.limit=3 makes a pilot"]
-    shards = [sum(seconds[clip_id] for clip_id in shard) for shard in preview.shards]
-    ends = [0.0] * preview.workers_at_once
-    for shard in shards:  # each free worker takes the next
-        ends[ends.index(min(ends))] += shard
+    ends = [0.0] * (preview.workers_at_once // preview.workers_per_shard)
+    for shard in preview.shards:  # whoever is free takes the next
+        ends[ends.index(min(ends))] += _shard_seconds(shard, seconds, preview)
     return [
-        f"time: about {_duration(max(ends))}, {_duration(sum(shards))} of one worker, judged by the clips done so far"
+        f"time: about {_duration(max(ends))}, {_duration(sum(seconds.values()))} of one worker, judged by the clips "
+        f"done so far"
     ]
+
+
+def _shard_seconds(shard: Sequence[str], seconds: dict[str, float], preview: Preview) -> float:
+    """Seconds until the workers of a shard are through with it, if all goes evenly."""
+    spent = [seconds[clip_id] for clip_id in shard]
+    return max(sum(spent) / preview.workers_per_shard, max(spent, default=0.0))
 
 
 def _predict_seconds(plan: Plan, todo: Sequence[Todo]) -> dict[str, float] | None:
@@ -75,15 +83,22 @@ def _predict_seconds(plan: Plan, todo: Sequence[Todo]) -> dict[str, float] | Non
         return None
     spent = sum(sum(stages.values()) for _, stages in measured)
     per_unit = spent / sum(plan.costs[clip_id] for clip_id, _ in measured)
-    return {each.clip.clip_id: plan.costs[each.clip.clip_id] * per_unit for each in todo}
+    # Drawing is not in what was measured.
+    return {
+        each.clip.clip_id: plan.costs[each.clip.clip_id] * per_unit if each.work is Work.ALL else 0.0 for each in todo
+    }
 
 
 def _describe_memory(plan: Plan, clips: Sequence[Clip], preview: Preview) -> list[str]:
     config = plan.config
     tracker: Tracker = config.tracker.build()
     sampler: QuerySampler = config.query_points.build()
-    here = room_bytes(tracker)
-    room = min(value for value in (here, preview.room_bytes) if value is not None)
+    # A scheduler's machines are not this one.
+    here = room_bytes(tracker) if preview.script is None else None
+    known = [value for value in (here, preview.room_bytes) if value is not None]
+    if not known:
+        return ["memory: not known; with launcher.mem_gb it is told which clips are predicted to be tried leaner"]
+    room = min(known)
     rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)
     predicted = Counter(
         _first_that_fits(clip, plan.sizes[clip.clip_id], rungs, tracker, sampler, room)
@@ -118,6 +133,10 @@ def _first_that_fits(
         if needed <= room:
             return rung
     return rungs[-1]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _duration(seconds: float) -> str:

@@ -254,9 +254,13 @@ def _refuse_foreign_results(plan: Plan) -> None:
     known = plan.previous.get("clips", {})
     for clip_id, content in plan.contents.items():
         other = known.get(clip_id)
-        if other is None or other["source"] == content.source or content.size == other["size"]:
+        if other is None or other["source"] == content.source or content.has_same_source(other):
             continue
-        if Path(other["source"]).exists() and plan.paths.clip(clip_id).result.exists():
+        source, result = Path(other["source"]), plan.paths.clip(clip_id).result
+        is_same = (
+            content.size == other["size"] and source.exists() and sha256_of(source) == sha256_of(Path(content.source))
+        )
+        if source.exists() and result.exists() and not is_same:
             raise ConfigError(
                 f"{plan.paths.root} holds results of {other['source']}, which is another video than {content.source} "
                 f"with the same clip id {clip_id!r}; keep them apart with output.root=FOLDER"

@@ -147,13 +147,13 @@ class SlurmLauncher:
             executor.parameters["map_count"] = len(shards)
         script = executor._make_submission_file_text(executor._submitit_command_str, "ID")
         at_once = min(len(shards), self._array_parallelism) * workers
-        return Preview(shards, max(1, at_once), None if room is None else int(room * 1e9), script)
+        return Preview(shards, max(1, at_once), None if room is None else int(room * 1e9), script, workers)
 
     def _submit(self, plan: Plan, todo: Sequence[Todo]) -> Submission:
         """Submit clips, in as many arrays as it takes.
 
         Raises:
-            ConfigError: SLURM refused the first of them; nothing was started.
+            ConfigError: SLURM refused the first of them; nothing of this call was started.
         """
         stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
         # submitit takes old results in a folder for new ones where job ids begin anew.
@@ -175,13 +175,13 @@ class SlurmLauncher:
                     ]
             except FailedJobError as exc:
                 if not tasks:
+                    shutil.rmtree(folder, ignore_errors=True)
                     raise ConfigError(f"SLURM refused the tasks: {str(exc).strip().splitlines()[-1]}") from exc
                 print(f"SLURM took {len(tasks)} of {len(shards)} tasks and refused more: {exc}", file=sys.stderr)
                 break
             tasks |= {job.job_id: tuple(shard) for job, shard in zip(jobs, array)}
-        submission = Submission(folder, tasks)
-        submission.save()
-        return submission
+            Submission(folder, tasks).save()  # at once: what is not written down is not found again
+        return Submission(folder, tasks)
 
     def _shards(self, plan: Plan, todo: Sequence[Todo]) -> list[list[str]]:
         costs = {each.clip.clip_id: plan.costs[each.clip.clip_id] for each in todo}

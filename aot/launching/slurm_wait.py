@@ -37,6 +37,7 @@ Submit = Callable[[Plan, Sequence[Todo]], Submission]
 _LEDGER_SECONDS = 1.0
 # A task that is being requeued may look ended for a moment: its end is believed when it is seen twice.
 _CONFIRM_SECONDS = 5.0
+_MOST_REFUSALS = 5
 
 
 class SlurmWait:
@@ -98,7 +99,8 @@ class SlurmWait:
                         break
                     num_lost += bool(states)  # else SLURM has taken only some of the tasks
                     self._tasks, self._is_all_ours = {}, True
-                    self._hand_over(again)
+                    if not self._hand_over_again(again):
+                        break
         except KeyboardInterrupt:
             root = shlex.quote(str(self._plan.paths.root))
             print(
@@ -115,6 +117,18 @@ class SlurmWait:
         if sum(map(len, submission.tasks.values())) < len(todo):
             self._is_all_ours = False
         print(f"submitted {len(submission.tasks)} tasks as {', '.join(submission.jobs)}; logs in {submission.folder}")
+
+    def _hand_over_again(self, todo: Sequence[Todo]) -> bool:
+        """Submit what came back; False where SLURM goes on refusing, which it does for a while when it restarts."""
+        for _ in range(_MOST_REFUSALS):
+            try:
+                self._hand_over(todo)
+                return True
+            except ConfigError as refused:
+                print(f"{refused}; it is asked again in {self._poll_seconds:g} s", file=sys.stderr)
+                time.sleep(self._poll_seconds)
+        print(f"{len(todo)} clips are left; the same command takes them again", file=sys.stderr)
+        return False
 
     def _follow(self, submission: Submission, tasks: Sequence[str]) -> None:
         for task in tasks:

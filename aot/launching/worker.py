@@ -85,6 +85,8 @@ class Worker:
         self._ledger = Ledger(run.paths.ledger(name), task=task, on_event=on_event)
         self._parts: Parts | None = None
         self._dataset: Dataset | None = None
+        self._is_written = False
+        """Whether this attempt has put its result in place."""
         self._provenance = {
             "config_yaml": yaml.safe_dump(run.config.as_composed(), sort_keys=False),
             "config_hash": run.config.hash,
@@ -123,7 +125,8 @@ class Worker:
             if isinstance(came_of_it, ClipSummary):
                 self._finish(todo, paths, came_of_it.object_errors, on_progress)
                 return
-            if _time_of(paths.result) != earlier_result:  # a twin of this worker has finished it meanwhile
+            is_changed = _time_of(paths.result) != earlier_result
+            if is_changed and not self._is_written:  # a twin of this worker has finished it meanwhile
                 self._ledger.append("ended", clip_id=todo.clip.clip_id, state="done")
                 return
             end = came_of_it
@@ -138,6 +141,7 @@ class Worker:
         self, todo: Todo, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
     ) -> ClipSummary | _BadEnd:
         """One attempt, on one rung of the ladder."""
+        self._is_written = False
         self._begin(todo, rung)
         try:
             return self._process(todo, paths, rung, attempts, on_progress)
@@ -179,6 +183,7 @@ class Worker:
             room_bytes=None if rung == self._ladder[-1] else partial(room_bytes, self._parts.tracker),
         )
         summary = process_clip(clip, self._parts, settings, paths, on_progress)
+        self._is_written = True
         # What was drawn of an earlier result must not stand beside a new one.
         paths.overlay.unlink(missing_ok=True)
         for picture in paths.pictures.glob("*.png"):
@@ -216,7 +221,7 @@ class Worker:
         self._ledger.append("ended", clip_id=clip_id, state=state)
 
     def _score(self, todo: Todo, paths: ClipPaths) -> dict[str, float | str | None]:
-        """All scores where the truth is known; broken annotations are said, and not held against the clip."""
+        """All scores where the truth is known; what hinders them is said, and not held against the clip."""
         clip_id = todo.clip.clip_id
         try:
             if self._dataset is None:
@@ -225,7 +230,7 @@ class Worker:
             if truth is None:
                 return {}
             score = evaluate_clip(paths.result, truth)
-        except (AotError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 (the clip's file is whole, whatever its annotations are)
             _log.warning("%s: cannot be scored: %s", clip_id, error)
             return {"error": f"cannot be scored: {error}"}
         return dict(score.as_row())

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le
 
 from aot.decoding.base import FrameSource
 from aot.devices import DeviceOption
+from aot.errors import ConfigError
 from aot.tracking.cotracker3.adapter import CoTracker3Adapter, Network
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import RESOLUTION, Mode, Precision
@@ -47,8 +48,10 @@ class CoTracker3OfflineTracker(CoTracker3Adapter):
         """Keep the options; they are explained in conf/tracker/cotracker3.yaml.
 
         Raises:
-            ConfigError: the weights are not there.
+            ConfigError: the weights, or the folder for features, are not there.
         """
+        if feature_folder is not None and not feature_folder.is_dir():
+            raise ConfigError(f"tracker.feature_folder={feature_folder}: no such folder; expected one with room")
         super().__init__(
             Network(checkpoint, resolution, precision, device, compile),
             num_iters=num_iters,

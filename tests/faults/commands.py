@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 
 from tests.launching.clips import Clips
 
@@ -21,11 +22,11 @@ class Command:
         output: standard output and error of one that has ended.
     """
 
-    def __init__(self, clips: Clips, *arguments: str) -> None:
+    def __init__(self, clips: Clips, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self.output = ""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "aot.run", *clips.arguments(*arguments)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -4,6 +4,7 @@ waiting command ends by itself."""
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,27 @@ def test_a_killed_task_is_submitted_again(cluster: Devcluster, clips: Clips) -> 
     clips.assert_none_lost()
     assert clips.attempts("d") == [(1, "lost"), (1, None)]
     assert "ended as FAILED" in clips.events("died")[0]["error"]
+
+
+def test_a_refused_resubmission_is_tried_again(cluster: Devcluster, clips: Clips, tmp_path: Path) -> None:
+    refusals, shim = tmp_path / "refusals", tmp_path / "bin" / "sbatch"
+    refusals.touch()
+    shim.parent.mkdir()
+    shim.write_text(
+        f"#!/bin/sh\nif [ -s {refusals} ]; then\n"
+        f"  truncate -s -1 {refusals}; echo 'error: Socket timed out' >&2; exit 1\nfi\n"
+        f'exec {shutil.which("sbatch")} "$@"\n'
+    )
+    shim.chmod(0o755)
+    clips.happens("d", "wait")
+    with Command(clips, *SLURM, environment={"PATH": f"{shim.parent}:{os.environ['PATH']}"}) as command:
+        worker = waiting_worker(clips, "d")
+        refusals.write_text("..")
+        supervisor = int(Path(f"/proc/{worker['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(supervisor, signal.SIGKILL)
+        assert command.ends() == 0
+    assert command.output.count("SLURM refused the tasks") == 2
+    clips.assert_none_lost()
 
 
 def test_a_task_beyond_its_memory_climbs_the_ladder(cluster: Devcluster, clips: Clips) -> None:

@@ -129,7 +129,7 @@ def test_missing_weights_name_both_ways_on(monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize("content", [b"no weights", b""])
 def test_weights_that_are_none_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.pth").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"broken\.pth is not a file of weights"):
+    with pytest.raises(ConfigError, match=r"broken\.pth cannot be read as PyTorch weights"):
         CoTracker3OfflineTracker(tmp_path / "broken.pth", **SMALL).track(clip(), query((0, 20, 20)))
 
 

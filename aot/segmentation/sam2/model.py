@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import pickle
-import struct
-import zipfile
 from importlib import resources
 from pathlib import Path
 from threading import Lock
@@ -16,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from aot.checkpoints import read_state_dict
 from aot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,11 +41,6 @@ POSTPROCESSING = {
 }
 FILL_HOLE_AREA = 8
 
-# What torch.load raises on files that are cut short, changed or no weights at all.
-_DAMAGED = (
-    OSError, RuntimeError, ValueError, KeyError, EOFError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile,
-    struct.error,
-)  # fmt: skip
 _MOST_NAMED = 5
 _importing = Lock()
 
@@ -102,25 +95,9 @@ def load_weights(model: nn.Module, checkpoint: Path, config: str) -> None:
     """Load a state dict, bare or under the key `model`, that has every key and no other.
 
     Raises:
-        ConfigError: naming the file, the configuration and the first keys or shapes that differ.
+        ConfigError: it holds no weights, or others; naming the first keys or shapes that differ.
     """
-    import torch
-
-    try:
-        _check_sums(checkpoint)
-        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except _DAMAGED as exc:
-        raise ConfigError(
-            f"{checkpoint} cannot be read as PyTorch weights ({type(exc).__name__}: {_first_line(exc)}); it is damaged "
-            f"or something else: `python -m aot.checkpoints verify` tells, `download` fetches it anew"
-        ) from exc
-    weights = loaded.get("model", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise ConfigError(
-            f"{checkpoint} holds no state dict, neither bare nor under the key 'model' "
-            f"(found: {_first(loaded) if isinstance(loaded, dict) else type(loaded).__name__}); "
-            f"expected the weights of {config}"
-        )
+    weights = read_state_dict(checkpoint)
     wanted = model.state_dict()
     shapes = [
         f"{key} is {tuple(weights[key].shape)}, not {tuple(wanted[key].shape)}"
@@ -140,16 +117,6 @@ def load_weights(model: nn.Module, checkpoint: Path, config: str) -> None:
     model.load_state_dict(weights, strict=True)
 
 
-def _check_sums(checkpoint: Path) -> None:
-    """Compare the checksums in a zip archive, the form that torch saves in; `torch.load` does not."""
-    if not zipfile.is_zipfile(checkpoint):
-        return  # of torch's older form, or none of its files: loading tells
-    with zipfile.ZipFile(checkpoint) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"the checksum of its entry {damaged} is wrong")
-
-
 def _has_extension() -> bool:
     """Whether SAM 2's CUDA extension, which fills small holes, is there; the wheel comes without."""
     return importlib.util.find_spec("sam2._C") is not None
@@ -158,7 +125,3 @@ def _has_extension() -> bool:
 def _first(keys: Any) -> str:
     named = [str(key) for key in keys]
     return ", ".join(named[:_MOST_NAMED]) + (", …" if len(named) > _MOST_NAMED else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]

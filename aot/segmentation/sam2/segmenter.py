@@ -18,8 +18,7 @@ import numpy as np
 
 from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
-from aot.devices import DeviceOption, choose_device, describe_device
-from aot.errors import OutOfMemory
+from aot.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
 from aot.segmentation.base import FrameSession, OnObjectError
 from aot.segmentation.sam2.model import build_model, import_sam2
 from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
@@ -37,8 +36,8 @@ _MASK_SCALE, _MASK_BIAS = 20.0, -10.0
 _LOGITS_STRIDE = 4
 # The strides of the encoder's three feature maps.
 _FEATURE_STRIDES = (4, 8, 16)
-# How the CPU's and Metal's allocators tell that memory ran out; their errors have no type of their own.
-_OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
+# What ran out of memory, and what to do next.
+_OUT_OF_MEMORY = ("SAM 2", "use a smaller segmenter.size, or fewer objects a clip")
 
 
 class Sam2Segmenter:
@@ -104,13 +103,13 @@ class Sam2Segmenter:
         """
         if not prompts:
             return
-        with _memory_errors():
+        with torch_memory_errors(*_OUT_OF_MEMORY):
             model = self._loaded()
         segment = self._propagate if self.propagate else self._prompt_frames_alone
         blocks = segment(model, frames, prompts)
         while True:
             # Neither precision nor the errors' mapping may reach into what the caller does between two blocks.
-            with _memory_errors():
+            with torch_memory_errors(*_OUT_OF_MEMORY):
                 block = next(blocks, None)
             if block is None:
                 return
@@ -145,7 +144,7 @@ class Sam2Segmenter:
 
     def open_frame(self, rgb: UInt8Array) -> FrameSession:
         """Encode a frame for prompts that come one by one, answered by the image predictor."""
-        with _memory_errors():
+        with torch_memory_errors(*_OUT_OF_MEMORY):
             model = self._loaded()
             return _Sam2Frame(model, partial(self._precisely, model), rgb)
 
@@ -200,7 +199,7 @@ class _Sam2Frame:
     def masks(self, prompts: Sequence[Prompt]) -> MaskBlock:
         masks: dict[int, BoolArray] = {}
         scores: list[float] = []
-        with _memory_errors(), self._precisely():
+        with torch_memory_errors(*_OUT_OF_MEMORY), self._precisely():
             for prompt in prompts:
                 mask, quality, _ = self._predictor.predict(
                     point_coords=np.array(prompt.points, np.float32) if prompt.points else None,
@@ -238,8 +237,10 @@ def _image_predictor(model: StreamingPredictor) -> Any:
 
 def _mask_logits(mask: object, image_size: int) -> Float32Array | None:
     """(1, S/4, S/4) logits of a given mask for the image predictor: those the video predictor would make of it."""
-    if not isinstance(mask, np.ndarray):
+    if mask is None:
         return None
+    if not isinstance(mask, np.ndarray):
+        raise TypeError(f"a mask prompt of type {type(mask).__name__}; expected an array: masks are read beforehand")
     import torch
     from torch.nn.functional import interpolate
 
@@ -290,20 +291,3 @@ def _tf32(device: torch.device) -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Map what torch raises."""
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as exc:
-        raise OutOfMemory(
-            f"out of device memory in SAM 2: {exc}; use a smaller segmenter.size, or fewer objects a clip"
-        ) from exc
-    except RuntimeError as exc:
-        if not any(text in str(exc) for text in _OUT_OF_MEMORY):
-            raise
-        raise OutOfMemory(f"out of memory in SAM 2: {exc}; use a smaller segmenter.size") from exc

@@ -19,8 +19,8 @@ Frames = UInt8Array | Iterable[UInt8Array]
 
 # An array is read in blocks of this many frames, as a stream would come.
 ARRAY_BLOCK = 8
-# The grid keeps this share of the width from the border.
-MARGIN_SHARE = 64
+# The grid keeps one such part of the width from the border.
+MARGIN_PARTS = 64
 
 
 class FrameReader:
@@ -105,7 +105,7 @@ def grid_points(side: int, resolution: tuple[int, int], frame: int = 0) -> Tenso
     height, width = resolution
     if side == 1:
         return torch.tensor([[frame, width / 2, height / 2]], dtype=torch.float32)
-    margin = width / MARGIN_SHARE
+    margin = width / MARGIN_PARTS
     y, x = torch.meshgrid(
         torch.linspace(margin, height - margin, side), torch.linspace(margin, width - margin, side), indexing="ij"
     )

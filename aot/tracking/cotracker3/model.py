@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from aot.checkpoints import read_state_dict
 from aot.errors import ConfigError
 from aot.tracking.cotracker3.correlation import Support, correlate, sample_support
 from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
@@ -385,20 +385,10 @@ def _check_resolution(resolution: tuple[int, int]) -> None:
 
 
 def _state_dict(checkpoint: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    held: Any = checkpoint
     if not isinstance(checkpoint, Mapping):
-        try:
-            held = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        except OSError as exc:
-            raise ConfigError(f"{checkpoint} cannot be read: {exc}") from exc
-        except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as exc:
-            raise ConfigError(
-                f"{checkpoint} is not a file of weights, or is damaged: {_shortened(str(exc))}; download it again"
-            ) from exc
-    if not isinstance(held, Mapping):
-        raise ConfigError(f"{_named(checkpoint)} holds a {type(held).__name__}, expected a state dict")
-    inner = held.get("model")
-    return inner if isinstance(inner, Mapping) else held
+        return read_state_dict(Path(checkpoint))
+    inner = checkpoint.get("model")
+    return inner if isinstance(inner, Mapping) else checkpoint
 
 
 def _named(checkpoint: str | Path | Mapping[str, Any]) -> str:

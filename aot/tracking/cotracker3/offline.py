@@ -52,6 +52,7 @@ def track_offline(
         Tracks in source px; `visible` is the visibility against the threshold, and True at each query.
     Raises:
         OutOfMemory: no plan fits; raised before anything is computed.
+        ValueError: both or neither of query_points and grid_size, a query outside the clip, or frames of another form.
         TrackingError: no point of the grid is inside the mask.
     """
     reader = FrameReader(frames, model.resolution, model.device)

@@ -79,9 +79,9 @@ def test_weights_of_something_else(tmp_path: Path, weights: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"is not a file of weights, or is damaged: .*; download it again"),
-        (b"<!DOCTYPE html>", r"is not a file of weights, or is damaged"),
-        (b"PK\x03\x04 and nothing more", r"is not a file of weights, or is damaged"),
+        (b"", r"cannot be read as PyTorch weights .*; it is damaged or something else"),
+        (b"<!DOCTYPE html>", r"cannot be read as PyTorch weights"),
+        (b"PK\x03\x04 and nothing more", r"cannot be read as PyTorch weights"),
     ],
 )
 def test_files_that_are_no_weights(tmp_path: Path, content: bytes, message: str) -> None:
@@ -94,17 +94,25 @@ def test_files_that_are_no_weights(tmp_path: Path, content: bytes, message: str)
 def test_half_a_file(tmp_path: Path) -> None:
     whole = save(tmp_path / "whole.pth", dict(golden_weights())).read_bytes()
     (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ConfigError, match=r"half\.pth is not a file of weights, or is damaged"):
+    with pytest.raises(ConfigError, match=r"half\.pth cannot be read as PyTorch weights"):
         load_model(tmp_path / "half.pth")
 
 
+def test_a_file_with_one_bit_changed(tmp_path: Path) -> None:
+    content = bytearray(save(tmp_path / "bit.pth", dict(golden_weights())).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "bit.pth").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"the checksum of its entry .* is wrong"):
+        load_model(tmp_path / "bit.pth")
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"missing\.pth cannot be read: .*No such file"):
+    with pytest.raises(ConfigError, match=r"missing\.pth cannot be read as PyTorch weights .*No such file"):
         load_model(tmp_path / "missing.pth")
 
 
 def test_a_list_is_no_state_dict(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"list\.pth holds a list, expected a state dict"):
+    with pytest.raises(ConfigError, match=r"list\.pth holds no state dict.*found: list"):
         load_model(save(tmp_path / "list.pth", [torch.zeros(1)]))
 
 
@@ -124,7 +132,7 @@ class _Trap:
 def test_code_in_a_file_is_not_run(tmp_path: Path, write: Any) -> None:
     trap = tmp_path / "sprung"
     write({"model": _Trap(trap)}, tmp_path / "evil.pth")
-    with pytest.raises(ConfigError, match=r"evil\.pth is not a file of weights"):
+    with pytest.raises(ConfigError, match=r"evil\.pth cannot be read as PyTorch weights"):
         load_model(tmp_path / "evil.pth")
     assert not trap.exists()
 
