@@ -6,13 +6,16 @@ died with it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aot.launching.ledger import SILENT_SECONDS, Ledger, read_events, silent_seconds
 from aot.paths import RunPaths, host, is_alive
 from aot.retry import LOST, Attempt
+
+IsForgotten = Callable[[str, str, str], bool]
+"""Whether an attempt counts no more, by its clip's id, how it ended (class), and when (UTC, ISO 8601)."""
 
 _KINDS = ("started", "attempt failed", "died", "interrupted", "done", "ended")
 
@@ -29,12 +32,15 @@ class History:
     """The scheduler's tasks that have begun any clip."""
 
 
-def read_history(paths: RunPaths, contents: Mapping[str, str]) -> History:
+def read_history(
+    paths: RunPaths, contents: Mapping[str, str], is_forgotten: IsForgotten = lambda clip_id, kind, at: False
+) -> History:
     """Replay the ledgers.
 
     Args:
         paths: of the run.
         contents: the clips to look for and their contents' digests; what was tried with another content is forgotten.
+        is_forgotten: what else is.
     """
     history = History()
     running: dict[tuple[str, str], dict[str, Any]] = {}
@@ -48,22 +54,26 @@ def read_history(paths: RunPaths, contents: Mapping[str, str]) -> History:
             history.series.pop(clip_id, None)
         elif begun is not None and begun.get("content") == contents[clip_id]:
             attempt = _ended(begun, event)
-            history.series.setdefault(clip_id, []).extend([attempt] if attempt else [])
+            if attempt is not None and not is_forgotten(clip_id, str(attempt.kind), event["at"]):
+                history.series.setdefault(clip_id, []).append(attempt)
     history.open = [event for event in running.values() if event.get("content") == contents[event["clip_id"]]]
     return history
 
 
 def attempts_so_far(
-    paths: RunPaths, contents: Mapping[str, str], *, task: str | None = None
+    paths: RunPaths, contents: Mapping[str, str], *, is_forgotten: IsForgotten, task: str | None = None
 ) -> dict[str, tuple[Attempt, ...]]:
     """Attempts of clips that are neither done nor failed since, those that died with their watchers included.
 
     Args:
         paths, contents: see `read_history`.
+        is_forgotten: which attempts the user wants to be made again.
         task: the scheduler's task that asks; what an earlier start of the same task left open was lost with it.
     """
-    history = read_history(paths, contents)
+    history = read_history(paths, contents, is_forgotten)
     for begun in history.open:
+        if is_forgotten(begun["clip_id"], LOST, begun["at"]):
+            continue
         if (task is not None and begun.get("task") == task) or not is_running(paths, begun):
             lost = {"class": LOST, "error": f"nothing is known of its end; it ran on {begun['host']}"}
             history.series.setdefault(begun["clip_id"], []).append(Attempt.from_json(begun | lost))

@@ -56,7 +56,7 @@ class RunContext:
         done = last_done(self.paths, "content")
         works = [(clip, content, self._work_for(clip, content, done.get(clip.clip_id))) for clip, content in clips]
         unfinished = {clip.clip_id: content.digest for clip, content, work in works if work is Work.ALL}
-        attempts = attempts_so_far(self.paths, unfinished, task=task)
+        attempts = attempts_so_far(self.paths, unfinished, is_forgotten=self._is_asked_for, task=task)
         return [Todo(clip, work, content, attempts.get(clip.clip_id, ())) for clip, content, work in works]
 
     def _work_for(self, clip: Clip, content: Content, done: dict[str, Any] | None) -> Work:
@@ -70,10 +70,15 @@ class RunContext:
         return Work.ALL
 
     def _is_to_retry(self, clip: Clip, failure: dict[str, Any]) -> bool:
-        if failure.get("at", "") >= self.planned_at:
-            return False
+        at = failure.get("at", "")
         # What was cancelled has not failed: the same command takes it again by itself.
-        return failure["class"] == CANCELLED or bool({clip.clip_id, failure["class"], "all"} & set(self.config.retry))
+        return (failure["class"] == CANCELLED and at < self.planned_at) or self._is_asked_for(
+            clip.clip_id, failure["class"], at
+        )
+
+    def _is_asked_for(self, clip_id: str, kind: str, at: str) -> bool:
+        """Whether `retry` means what ended so; nothing that has failed since the run was planned."""
+        return at < self.planned_at and bool({clip_id, kind, "all"} & set(self.config.retry))
 
 
 @dataclass(frozen=True)

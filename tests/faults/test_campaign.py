@@ -1,0 +1,24 @@
+"""The fault campaign in short; `python -m tests.faults.campaign` is the long form."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.campaign import FAULTS
+
+pytestmark = pytest.mark.slow
+
+SHORT = {name: 1 for name in FAULTS} | {"kill": 6, "terminate": 2, "damage": 3}
+NEEDS_ROOT = ("full_disk", "read_only")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_nothing_is_lost(name: str, tmp_path: Path) -> None:
+    if name in NEEDS_ROOT and os.geteuid() != 0:
+        pytest.skip("needs root to mount a small disk")
+    outcome = FAULTS[name](tmp_path / "trial", SHORT[name], random.Random(20261124))
+    assert (outcome.tried, outcome.survived, outcome.lost) == (SHORT[name], SHORT[name], [])
