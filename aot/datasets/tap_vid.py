@@ -6,13 +6,14 @@ everything else, once: frames are unpacked into folders of pictures, as any othe
 
 from __future__ import annotations
 
-import importlib
 import json
+import os
 import pickle
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
@@ -23,18 +24,12 @@ from aot.errors import DatasetError
 from aot.paths import replacing_folder
 from aot.types import Clip, Prompt
 
-# What numpy's arrays, and bytes in the oldest protocols, are made of; the names before and since NumPy 2.
-_ALLOWED = {
-    ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
-    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-}  # fmt: skip
-
 # What unpicklers, and numpy's own part of it, raise on what is no pickle of arrays.
 _NO_PICKLE = (
     OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, ImportError, AttributeError,
-    ArithmeticError, AssertionError, RecursionError, MemoryError, SystemError, struct.error,
+    ArithmeticError, AssertionError, RecursionError, MemoryError, SystemError, SyntaxError, struct.error,
 )  # fmt: skip
+_TYPE_NAME = re.compile(r"[<>|=]?(?:[biufS][0-9]{1,9}|O8?)")
 _SUFFIX_OF = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png"}
 _OBJECT_ID = 1
 _MAX_NAME_BYTES = 200
@@ -118,21 +113,96 @@ class TapVid:
         return Clip(clip_id=folder.name, source=folder / "frames", prompts=prompts, fps=self._fps)
 
 
+class _Type:
+    """In place of `numpy.dtype`."""
+
+    def __init__(self, name: str, align: bool = False, copy: bool = False) -> None:
+        if not isinstance(name, str) or not _TYPE_NAME.fullmatch(name):
+            raise pickle.UnpicklingError(f"arrays of type {name!r}, expected numbers, booleans or bytes")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """In place of `numpy.ndarray`, whose own way of taking a state writes where a hostile one says."""
+
+    array: NDArray[Any]
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, element, is_fortran, content = state
+        if isinstance(content, list):
+            self.array = np.empty(len(content), dtype=object)
+            self.array[:] = content
+        else:
+            self.array = np.frombuffer(content, element.dtype)
+        self.array = self.array.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+    """In place of numpy's: the state that follows tells everything."""
+    return _Array()
+
+
+def _from_buffer(content: Any, element: _Type, shape: Any, order: Literal["C", "F"]) -> _Array:
+    made = _Array()
+    made.array = np.frombuffer(content, element.dtype).reshape(shape, order=order)
+    return made
+
+
+def _scalar(element: _Type, content: bytes) -> Any:
+    return np.frombuffer(content, element.dtype)[0]
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Bytes, as the oldest protocols write them."""
+    return text.encode("latin-1")
+
+
+# What arrays of numbers are made of, and bytes in the oldest protocols; the names before and since NumPy 2.
+_STAND_INS = {
+    ("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Type, ("_codecs", "encode"): _encode,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
+}  # fmt: skip
+
+
+class _Bounded:
+    """A file that is not asked for more bytes than it has: each would be allocated before it is missed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._num_bytes = file, os.fstat(file.fileno()).st_size
+        self.readline = file.readline
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._num_bytes:
+            raise pickle.UnpicklingError(f"it asks for {size} bytes, the file has {self._num_bytes}")
+        return self._file.read(size)
+
+
 class _ArrayUnpickler(pickle._Unpickler):
     """Python's own, in Python: for a file of some bytes the one in C takes gigabytes where they ask for it (memo)."""
 
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    def load_bytearray8(self) -> None:
+        (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
+        self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it wants to use {module}.{name}, which is not needed for arrays")
-        own_core = "numpy._core." if hasattr(np, "_core") else "numpy.core."
-        module = module.replace("numpy._core.", own_core).replace("numpy.core.", own_core)
-        return getattr(importlib.import_module(module), name)
+        return _STAND_INS[module, name]
 
 
 def _load(path: Path) -> Any:
     try:
         with path.open("rb") as file:
-            return _ArrayUnpickler(file).load()
+            return _ArrayUnpickler(_Bounded(file)).load()
     except _NO_PICKLE as exc:
         raise DatasetError(
             f"{path}: cannot be read ({type(exc).__name__}: {exc}); expected a TAP-Vid pickle of video, points and "
@@ -173,10 +243,11 @@ def _unpack_clip(clip_id: str, example: Any, root: Path, source: Path) -> str:
     missing = sorted({"video", "points", "occluded"} - set(example if isinstance(example, Mapping) else ()))
     if missing:
         raise DatasetError(f"{where} has no {', '.join(missing)}; expected video, points and occluded")
-    video = example["video"]
+    video = example["video"].array if isinstance(example["video"], _Array) else example["video"]
     points = _array(example["points"], np.float64, f"{where}: points")
     occluded = _array(example["occluded"], np.bool_, f"{where}: occluded")
-    num_frames = len(video) if isinstance(video, Sequence | np.ndarray) and np.ndim(video) != 0 else 0
+    is_sequence = video.ndim > 0 if isinstance(video, np.ndarray) else isinstance(video, Sequence)
+    num_frames = len(video) if is_sequence else 0
     if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2] or num_frames != points.shape[1]:
         raise DatasetError(
             f"{where}: got {num_frames} frames, points {points.shape} and occluded {occluded.shape}; "
@@ -196,7 +267,7 @@ def _unpack_clip(clip_id: str, example: Any, root: Path, source: Path) -> str:
 
 def _array(given: Any, dtype: type[np.generic], where: str) -> NDArray[Any]:
     try:
-        return np.asarray(given).astype(dtype)
+        return np.asarray(given.array if isinstance(given, _Array) else given).astype(dtype)
     except (TypeError, ValueError, OverflowError) as exc:
         raise DatasetError(f"{where}: {exc}; expected an array of numbers") from exc
 
@@ -227,7 +298,7 @@ def _as_png(frame: Any, where: str) -> bytes:
     import cv2
 
     try:
-        rgb = np.asarray(frame)
+        rgb = frame.array if isinstance(frame, _Array) else np.asarray(frame)
     except ValueError as exc:
         raise DatasetError(f"{where}: {exc}; expected (H, W, 3) uint8") from exc
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
