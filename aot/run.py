@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def job(composed: DictConfig) -> None:
         choices = HydraConfig.get().runtime.choices
         config = check_config(plain(composed), {group: str(choices[group]) for group in GROUPS})
-        runs.append(_Run(plans[config.model_dump_json()]))
+        runs.append(_Run(plans[config.model_dump_json()], [sys.argv[0], *given]))
 
     try:
         with _stopped_like_ctrl_c():
@@ -74,8 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Run:
     """One job: started when it is made, finished when it is waited for; its errors never reach another one."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, command: Sequence[str]) -> None:
         self._plan = plan
+        self._command = command
         self._console = Console(soft_wrap=True)
         if not self._console.is_terminal:
             self._console = Console(width=_FILE_WIDTH, soft_wrap=True)
@@ -92,7 +93,7 @@ class _Run:
         launcher: Launcher = plan.config.launcher.build()
         if launcher.divides_work or plan.config.shard:
             plan.sizes  # noqa: B018 (read now, so that run.json keeps them)
-        plan.write()
+        plan.write(self._command)
         remove_abandoned_parts(plan.paths.root)
         work = plan.work()
         _announce(plan, work, self._console)

@@ -351,6 +351,12 @@ def steady(line: str) -> str:
     return re.sub(r" +", " ", re.sub(r"\d\.\d+|\b[01]\b(?= |$)", "#", line)).strip()
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    for path in DOCUMENTS:
+        left = re.findall(r"^[A-Z][A-Z_0-9]+$|TODO|FIXME", path.read_text(), re.MULTILINE)
+        assert not left, f"{path.name}: {left}"
+
+
 def test_documents_are_linked_and_their_links_lead_somewhere() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)|srcset=\"([^\"]+)\"|src=\"([^\"]+)\"", path.read_text()):

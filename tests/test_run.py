@@ -175,6 +175,12 @@ def test_a_full_disk_is_said_in_a_line_a_clip(folder: Path) -> None:
     assert list(run_folder(folder).rglob("*.h5")) == []
 
 
+def test_the_command_is_recorded_as_it_was_given(folder: Path) -> None:
+    assert run("frame_interval=3") == 0
+    command = json.loads((run_folder(folder) / "run.json").read_text())["command"]
+    assert command[1:] == ["dataset=videos", "dataset.root='my clips'", *FAST, "frame_interval=3"]
+
+
 def test_what_goes_wrong_after_the_result_is_whole_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     path = run_folder(folder)

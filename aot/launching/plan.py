@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache, cached_property
@@ -145,9 +145,11 @@ class Plan:
         """What every clip of this command still needs."""
         return self.context.sort_out((clip, self.contents[clip.clip_id]) for clip in self.own)
 
-    def write(self) -> None:
+    def write(self, command: Sequence[str] = ()) -> None:
         """Write run.json; clips of earlier commands with the same settings stay listed.
 
+        Args:
+            command: the command line that people can say again, program and all.
         Raises:
             WriteError: the run folder cannot be written.
         """
@@ -156,7 +158,7 @@ class Plan:
             "schema": "aot-run/1",
             "created": self.previous.get("created", now),
             "updated": now,
-            "command": sys.argv,
+            "command": list(command),
             "config_hash": self.config.hash,
             "choices": self.config.choices(),
             "config": self.config.as_composed(),
