@@ -30,6 +30,7 @@ from aot.launching.summary import print_summary, summary_rows, write_summary
 from aot.launching.todo import Todo, Work
 from aot.paths import remove_abandoned_parts
 from aot.reporting.index import write_report
+from aot.results import open_run
 
 # Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.
 _FILE_WIDTH = 120
@@ -111,6 +112,7 @@ class _Run:
             write_summary(plan.paths, all_rows)
             print_summary(plan, rows, self._console)
             self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
+            open_run(plan.paths.root)  # leaves an index behind, from which later ones are quick
             # Last: the table is told also where the report cannot be written.
             if plan.config.output.report:
                 write_report(plan.paths, all_rows)
