@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--workers", type=int, help="processes; one a core if not given")
     options = parser.parse_args(arguments)
+    if options.workers is not None and options.workers < 1:
+        parser.error(f"--workers {options.workers}: expected 1 or more")
     try:
         scores, errors, unscored = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
         for clip_id, error in errors.items():

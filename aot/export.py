@@ -9,6 +9,7 @@ import argparse
 import fnmatch
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from aot.errors import AotError, ConfigError
@@ -44,29 +45,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.stride < 1:
             raise ConfigError(f"--stride {options.stride}: expected 1 or more")
-        clips = _finished(paths, options.clips)
+        clips, unfinished = _chosen(paths, options.clips)
         exporter = _exporter(options, clips)
     except AotError as error:
         print(error, file=sys.stderr)
         return 2
-    num_failed = 0
+    num_failed = len(unfinished)
+    for clip_id in unfinished:
+        print(f"{clip_id}: is not finished; there is nothing to export", file=sys.stderr)
     for clip in clips:
         try:
             print(exporter.export(clip, out))
         except AotError as error:
             print(error, file=sys.stderr)
             num_failed += 1
-    print(f"{len(clips) - num_failed} of {len(clips)} clips in {out}")
+    num_chosen = len(clips) + len(unfinished)
+    print(f"{num_chosen - num_failed} of {num_chosen} clips in {out}")
     return 1 if num_failed else 0
 
 
-def _finished(paths: RunPaths, patterns: Sequence[str]) -> list[ExportedClip]:
+def _chosen(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[ExportedClip], list[str]]:
+    """The clips that match, and the ids of those among them that are not finished."""
     listed = list(read_run_json(paths)["clips"])
-    chosen = [i for i in listed if any(i == pattern or fnmatch.fnmatchcase(i, pattern) for pattern in patterns)]
-    clips = [ExportedClip(i, paths.clip(i).result) for i in chosen if paths.clip(i).result.exists()]
-    if not clips:
+    matches = {p: {i for i in listed if i == p or fnmatch.fnmatchcase(i, p)} for p in patterns}
+    unknown = [pattern for pattern, found in matches.items() if not found]
+    if unknown:
+        raise ConfigError(f"--clips {' '.join(unknown)}: matches none of the {len(listed)} clips of {paths.root}")
+    chosen = sorted(set().union(*matches.values()))
+    unfinished = [clip_id for clip_id in chosen if not paths.clip(clip_id).result.exists()]
+    if len(unfinished) == len(chosen):
         raise ConfigError(f"{paths.root}: none of its {len(listed)} clips is finished and matches {' '.join(patterns)}")
-    return clips
+    return [ExportedClip(i, paths.clip(i).result) for i in chosen if i not in set(unfinished)], unfinished
 
 
 def _exporter(options: argparse.Namespace, clips: Sequence[ExportedClip]) -> Exporter:
@@ -85,7 +94,10 @@ def _exporter(options: argparse.Namespace, clips: Sequence[ExportedClip]) -> Exp
 
 def _categories(clips: Sequence[ExportedClip]) -> dict[str, int]:
     """A number for every object name of the run."""
-    names = {category_name(name) for clip in clips for name in read_object_names(clip.path)}
+    names: set[str] = set()
+    for clip in clips:
+        with suppress(AotError):  # the clip's own export will say that its file is damaged
+            names |= {category_name(name) for name in read_object_names(clip.path)}
     return {name: number for number, name in enumerate(sorted(names), start=1)}
 
 

@@ -110,6 +110,7 @@ def process_clip(
         with frames:
             with watch.stage("prompts"):
                 prompts, errors = _usable_prompts(clip, frames)
+                source_range = [int(frames.index[0]), int(frames.index[-1])]
                 frames.keep(_rows_to_keep(frames, prompts, settings.frame_interval))
             with watch.stage("predict"):
                 _check_room(frames, prompts, parts, settings)
@@ -146,7 +147,9 @@ def process_clip(
                 summary = _summarize(
                     clip, frames, queries, tracks, in_mask, len(mask_index) > 0, checks, settings, watch, errors
                 )
-                writer.write_provenance(_attributes(clip, frames, parts, settings, summary), summary.object_errors)
+                writer.write_provenance(
+                    _attributes(clip, frames, source_range, parts, settings, summary), summary.object_errors
+                )
     return summary
 
 
@@ -358,7 +361,7 @@ def _summarize(
 
 
 def _attributes(
-    clip: Clip, frames: FrameSource, parts: Parts, settings: Settings, summary: ClipSummary
+    clip: Clip, frames: FrameSource, source_range: list[int], parts: Parts, settings: Settings, summary: ClipSummary
 ) -> dict[str, Any]:
     attempt = Attempt(Rung(settings.rung, settings.frame_interval, settings.lean))
     models = {"segmenter": parts.segmenter, "tracker": parts.tracker}
@@ -371,6 +374,7 @@ def _attributes(
         "height": frames.height,
         "fps": frames.fps,
         "num_source_frames": frames.num_source_frames,
+        "source_range": json.dumps(source_range),
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,
         "device": devices_of(models),

@@ -148,6 +148,8 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host:
 
 def _listener(host: str, port: int | None) -> socket.socket:
     """A socket that listens; where no port was asked for and the usual one is taken, on a free one."""
+    if port is not None and not 0 <= port < 2**16:
+        raise ConfigError(f"--port {port}: expected 0 (any free one) to 65535")
     reasons = []
     for candidate in [_DEFAULT_PORT, 0] if port is None else [port]:
         try:
@@ -163,7 +165,8 @@ def _listener(host: str, port: int | None) -> socket.socket:
             return listener
         except OSError as exc:
             reasons.append(str(exc))
-    raise ConfigError(f"--host {host} --port {port}: cannot listen there ({reasons[-1]}); choose another")
+    asked = f"--host {host}" + ("" if port is None else f" --port {port}")
+    raise ConfigError(f"{asked}: cannot listen there ({reasons[-1]}); choose another")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from aot.errors import AotError, ConfigError, PromptError
 from aot.mask_images import decode_rle, read_indices
@@ -38,6 +47,15 @@ PromptKind = Literal["mask", "box", "points"]
 """What is made of an annotated mask."""
 
 Coordinate = Annotated[FiniteFloat, Field(description="px of the source video, pixel centres at integers")]
+
+
+def _is_text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a character (a lone surrogate), which no file in UTF-8 can hold") from None
+    return value
+
 
 # Looking for near names takes a moment each in a large dataset, and nobody reads thousands of lines.
 _MOST_MISTAKES = 20
@@ -58,7 +76,7 @@ class ObjectEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: ObjectId
-    name: str = Field("", description="what people call the object")
+    name: Annotated[str, AfterValidator(_is_text)] = Field("", description="what people call the object")
     frame: SourceFrame = 0
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = Field(None, description="[x0, y0, x1, y1]")
     points: tuple[tuple[Coordinate, Coordinate], ...] = Field((), description="[[x, y], …]")

@@ -11,6 +11,7 @@ import csv
 import io
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -84,6 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--title", help="of the page and the picture")
     parser.add_argument("--workers", type=int, help="processes; one a core if not given")
     options = parser.parse_args(arguments)
+    if options.workers is not None and options.workers < 1:
+        parser.error(f"--workers {options.workers}: expected 1 or more")
+    if not options.tolerance >= 0:
+        parser.error(f"--tolerance {options.tolerance}: expected 0 or more")
     try:
         report = write_sweep_report(
             options.sweep, tolerance=options.tolerance, title=options.title, workers=options.workers
@@ -126,17 +131,21 @@ def _read_runs(root: Path) -> list[SweptRun]:
         )
     if all(run.frame_interval == runs[0].frame_interval for run in runs):
         raise ConfigError(f"{root}: all its runs have frame_interval={runs[0].frame_interval}; expected several")
+    told = Counter((run.group, run.frame_interval) for run in runs)
+    (group, interval), most = told.most_common(1)[0]
+    if most > 1:
+        named = f"frame_interval={interval}" + (f", {group}" if group else "")
+        raise ConfigError(f"{root}: {most} runs have {named} and cannot be told apart; move all but one elsewhere")
     return runs
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     """What may tell runs of a sweep apart, besides the interval: options chosen, and values of their arguments."""
-    found: dict[str, Any] = {}
-    for name in ("segmenter", "query_points", "tracker"):
-        part = getattr(config, name)
-        found[name] = part.name
-        found |= {f"{name}.{key}": value for key, value in part.arguments.items()}
-    return found
+    found: dict[str, Any] = dict(config.choices())
+    composed = config.as_composed()
+    for group in ("dataset", "segmenter", "query_points", "tracker", "ladder"):
+        found |= {f"{group}.{key}": value for key, value in composed[group].items() if key != "_target_"}
+    return found | {"output.return_check": config.output.return_check}
 
 
 def _sources(clips: Sequence[SweptClip]) -> dict[str, str]:

@@ -210,10 +210,6 @@ class AnnotatedTruth(GroundTruth):
     def mask_frames(self) -> Int64Array:
         return np.array(list(self._pictures), dtype=np.int64)
 
-    def picture(self, frame: int) -> Path:
-        """The file that holds an annotated frame's masks."""
-        return self._pictures[frame]
-
     def mask(self, frame: int) -> dict[int, BoolArray] | None:
         if frame not in self._pictures:
             return None

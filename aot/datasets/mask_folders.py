@@ -19,7 +19,7 @@ from aot.mask_images import read_indices
 from aot.prompts import PromptKind, assign_prompts, mask_prompt
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, MaskFile, Prompt, UInt8Array
 
-FOREGROUND = 255
+FOREGROUND_VALUE = 255
 """DAVIS-2016 paints the one object 255; in palettes the same value means "not annotated"."""
 
 
@@ -180,9 +180,9 @@ class MaskFolders:
         if self._merge_objects:
             return [(1, MaskFile(path), values != 0)] if values.any() else []
         present = [int(value) for value in np.unique(values) if value != 0]
-        if present == [FOREGROUND]:
-            return [(1, MaskFile(path, FOREGROUND), values == FOREGROUND)]
-        return [(value, MaskFile(path, value), values == value) for value in present if value != FOREGROUND]
+        if present == [FOREGROUND_VALUE]:
+            return [(1, MaskFile(path, FOREGROUND_VALUE), values == FOREGROUND_VALUE)]
+        return [(value, MaskFile(path, value), values == value) for value in present if value != FOREGROUND_VALUE]
 
     def _folders_of_objects(self, clip_id: str) -> dict[int, Path]:
         """Object id → its mask folder; the folders count from 0, ids from 1."""

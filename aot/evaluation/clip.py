@@ -90,7 +90,7 @@ def _score_masks(
     num_held = 0
     with MaskReader(path) as reader:
         for frame in truth.mask_frames.tolist():
-            is_in_range = frames[0] <= frame <= frames[-1]
+            is_in_range = bool(frames[0] <= frame <= frames[-1])
             masks = reader.row(int(held_rows(result.index, np.array([frame]))[0])) if has_masks else None
             num_held += is_in_range and has_masks and frame not in result.index
             for object_id, true_mask in (truth.mask(frame) or {}).items():

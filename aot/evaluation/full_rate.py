@@ -8,6 +8,7 @@ tracks   #  ·  ·  ·  #  ·  ·  ·  #  8     · interpolated in time; held be
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +38,14 @@ class FullRateTracks(ArrayFields):
 
 
 def full_rate_frames(result: ClipResult) -> Int64Array:
-    """The source frames that a result stands for: from its first kept frame to its last.
+    """The source frames that a result stands for, kept or not: all of the source, or of the time range cut out of it.
 
-    Where the last is less than an interval from the end of the source, the run reached that end, and the frames up to
-    it belong to it too; otherwise a time range was cut out.
+    Files of before 0.1 do not tell that range: where their last kept frame is less than an interval from the end of the
+    source, the run is taken to have reached that end.
     """
+    if "source_range" in result.attributes:
+        first, last = json.loads(result.attributes["source_range"])
+        return np.arange(first, last + 1, dtype=np.int64)
     end = int(result.attributes["num_source_frames"])
     last = int(result.index[-1])
     reached_end = end - 1 - last < int(result.attributes["frame_interval"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aot.errors import ExportError
 from aot.evaluation.full_rate import full_rate_frames
@@ -13,6 +15,7 @@ from aot.paths import replacing_folder
 from aot.types import BoolArray, Float32Array, UInt8Array
 
 _MOST_OBJECTS = 254
+_Id = TypeVar("_Id", np.uint8, np.uint16)
 
 
 class DavisExporter:
@@ -42,9 +45,9 @@ class DavisExporter:
         return out / clip.clip_id
 
 
-def flatten(masks: BoolArray, scores: Float32Array, ids: UInt8Array) -> UInt8Array:
-    """(K, H, W) masks that may overlap → (H, W) ids."""
-    indices = np.zeros(masks.shape[1:], dtype=np.uint8)
+def flatten(masks: BoolArray, scores: Float32Array, ids: NDArray[_Id]) -> NDArray[_Id]:
+    """(K, H, W) masks that may overlap → (H, W) ids, of the type that they have; 0 where there is no object."""
+    indices = np.zeros(masks.shape[1:], dtype=ids.dtype)
     # The surest is painted last; of equals the lower id. An object without a mask here has no score.
     for k in sorted(range(len(masks)), key=lambda k: (np.nan_to_num(scores[k], nan=-1.0), -int(ids[k]))):
         indices[masks[k]] = ids[k]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aot.decoding import open_source
-from aot.errors import ConfigError
+from aot.errors import ConfigError, ExportError
 from aot.exporting.base import ExportedClip
 from aot.exporting.davis import flatten
 from aot.paths import replacing, write_errors
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rerun import RecordingStream
 
 _JPEG_QUALITY = 80
+_MOST_ID = 2**16 - 1
 
 
 class RerunExporter:
@@ -58,14 +60,19 @@ class RerunExporter:
             for i, name in zip(result.object_id, result.object_name)
         ]
         rerun.log("video", rerun.AnnotationContext(names), static=True, recording=recording)
-        ids = result.object_id.astype(np.uint8)
-        with (
-            open_source(Clip(clip_id=clip.clip_id, source=clip.source)) as frames,
-            MaskReader(clip.path) as masks,
-        ):
-            rows = enumerate(result.index.tolist())
-            pictures = (rgb for block in frames.blocks(result.index) for rgb in block.rgb) if self._with_video else None
-            for row, frame in rows:
+        if len(result.object_id) and result.object_id.max() > _MOST_ID:
+            raise ExportError(
+                f"clip {clip.clip_id!r}: object id {result.object_id.max()}; Rerun's classes go to {_MOST_ID}, "
+                f"use smaller ids or another format"
+            )
+        ids = result.object_id.astype(np.uint16)
+        with ExitStack() as stack:
+            masks = stack.enter_context(MaskReader(clip.path))
+            pictures = None
+            if self._with_video:
+                frames = stack.enter_context(open_source(Clip(clip_id=clip.clip_id, source=clip.source)))
+                pictures = (rgb for block in frames.blocks(result.index) for rgb in block.rgb)
+            for row, frame in enumerate(result.index.tolist()):
                 rerun.set_time("frame", sequence=frame, recording=recording)
                 rerun.set_time("time", duration=float(result.time[row]), recording=recording)
                 if pictures is not None:

@@ -23,6 +23,8 @@ _HEAD = "# Which objects to follow in which clip. Written by `python -m aot.prom
 _TIES = re.compile(r"(?:^|[\s\[{,])(?:[&*][^\s,\]}]|<<\s*:)", re.MULTILINE)
 # Texts that need no quotes, unless they are words such as "no".
 _PLAIN = re.compile(r"[A-Za-z_](?:[\w ./-]*\w)?")
+# A document ends, or another begins: nothing can be put behind it.
+_MARKER = re.compile(r"^(?:\.\.\.|---)", re.MULTILINE)
 _CLIPS = re.compile(r"""^(['"]?)clips\1:[ \t]*(?:#.*)?\r?$""", re.MULTILINE)
 _CONTENT = re.compile(r"^( *)([^\s#].*)$", re.MULTILINE)
 _KEY = re.compile(r"""('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^'"].*?)\s*:(?:\s|$)""")
@@ -69,7 +71,7 @@ class ManifestText:
         self._column = 0
         head = _CLIPS.search(self.text)
         first = _CONTENT.search(self.text, head.end()) if head else None
-        if head is None or first is None or not first[1]:
+        if head is None or first is None or not first[1] or _MARKER.search(self.text, head.end()):
             return
         self._column = len(first[1])
         starts = [(line.start(), line[2]) for line in _CONTENT.finditer(self.text, head.end()) if line[1] == first[1]]

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from anyio import CapacityLimiter, to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -85,7 +85,7 @@ class MaskQuestion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     clip: str
-    frame: int = Field(ge=0)
+    frame: int = Field(ge=0, lt=2**31)
     objects: list[ObjectEntry] = Field(max_length=1000)
 
 
@@ -241,7 +241,7 @@ class Guard:
 
     def _is_own_host(self, host: str) -> bool:
         # A page elsewhere may have its own name point here (DNS rebinding); an address cannot be made to.
-        name = (urlsplit(f"//{host}").hostname or "").lower()
+        name = (_parts_of(f"//{host}").hostname or "").lower()
         if name in _LOCAL_NAMES or name in self._hosts:
             return True
         try:
@@ -251,10 +251,20 @@ class Guard:
         return True
 
 
+def _parts_of(address: str) -> SplitResult:
+    """The parts of an address that a stranger gave; empty ones where it is none."""
+    try:
+        parts = urlsplit(address)
+        parts.hostname  # noqa: B018 (some mistakes are noticed only here)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
+
+
 def _is_from_elsewhere(request: Request, host: str) -> bool:
     """Whether another page asks; to follow a link from there is fine."""
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _parts_of(origin).netloc != host:
         return True
     site, mode = request.headers.get("sec-fetch-site", "none"), request.headers.get("sec-fetch-mode")
     return site not in ("none", "same-origin") and mode != "navigate"

@@ -216,7 +216,10 @@ def load(path: str | Path, *, masks: bool | Literal["lazy"] = True) -> ClipResul
         masks: they are the bulk: T·K·H·W bytes in memory. "lazy" reads what is indexed, when it is; False leaves them.
     Raises:
         WriteError: the file is not a whole result.
+        ValueError: masks is none of these.
     """
+    if masks not in (True, False, "lazy"):
+        raise ValueError(f"masks={masks!r}: expected True, False or 'lazy'")
     path = Path(path)
     with _read_errors(path), h5py.File(path, "r", **_UNLOCKED) as file:
         found = _read(file, with_masks=masks is True)

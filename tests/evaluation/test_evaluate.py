@@ -54,6 +54,19 @@ def test_a_run_is_scored_from_its_folder(folder: Path, tmp_path: Path, capsys: p
     )
 
 
+def test_a_cut_run_is_scored_inside_its_range_whatever_its_interval(tmp_path: Path) -> None:
+    scored = {}
+    for interval in (4, 16):
+        options = [f"dataset.root='{tmp_path}/demo'", "dataset.include=[zoom]", f"output.root='{tmp_path}/{interval}'"]
+        options += ["dataset.end_seconds=1", f"frame_interval={interval}", "output.overlay=false"]
+        assert run.main(["dataset=demo", *EMBEDDED, *options]) == 0
+        (found,) = (tmp_path / f"{interval}" / "demo").iterdir()
+        assert evaluate.main([str(found), "--workers", "1"]) == 0
+        scored[interval] = json.loads((found / "scores.json").read_text())["clips"]["zoom"]
+    frames = [scores["objects"]["1"]["masks"]["num_frames"] for scores in scored.values()]
+    assert frames[0] == frames[1] > 10
+
+
 def test_queries_may_be_said(folder: Path, tmp_path: Path) -> None:
     assert evaluate.main([str(folder), "--queries", "first", "--out", str(tmp_path), "--workers", "1"]) == 0
     first = json.loads((tmp_path / "scores.json").read_text())["all"]["positions"]

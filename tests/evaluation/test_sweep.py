@@ -128,6 +128,18 @@ def test_a_sweep_becomes_a_page_a_picture_and_a_table(folder: Path, capsys: pyte
     assert '<td class="">zoom</td>' in page
 
 
+def test_other_options_become_lines_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"dataset.root='{tmp_path}/demo'", "dataset.include=[zoom]", f"output.root='{tmp_path}/out'"]
+    options += ["output.overlay=false", "output.evaluate=false", "query_points.num_points=30"]
+    swept = ["dataset.end_seconds=1,0.9", "frame_interval=8,16"]
+    assert run.main(["-m", "dataset=demo", *EMBEDDED, *options, *swept]) == 0
+    (folder,) = (tmp_path / "out" / "demo").iterdir()
+    assert sweep.main([str(folder), "--workers", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "dataset.end_seconds=0.9" in shown
+    assert "dataset.end_seconds=1.0" in shown
+
+
 def test_a_tolerance_that_nothing_meets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main([str(folder), "--workers", "1", "--tolerance", "0"]) == 0
     shown = capsys.readouterr().out

@@ -57,7 +57,8 @@ def test_clips_are_chosen_by_pattern(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "coco", "--clips", "x*"], r"none of its 2 clips is finished and matches x*"),
+        (["--format", "coco", "--clips", "x*"], "--clips x*: matches none of the 2 clips"),
+        (["--format", "coco", "--clips", "b", "typo"], "--clips typo: matches none of the 2 clips"),
         (["--format", "sa_v", "--stride", "0"], "--stride 0: expected 1 or more"),
     ],
 )
@@ -79,3 +80,8 @@ def test_a_damaged_clip_is_left_out_aloud(folder: Path, tmp_path: Path, capsys: 
     shown = capsys.readouterr()
     assert "day1/a.h5 cannot be read" in shown.err
     assert "1 of 2 clips" in shown.out
+    assert export.main([str(copy), "--format", "coco"]) == 1
+    assert (copy / "export" / "coco" / "b.json").exists(), "the others are written"
+    (copy / "clips" / "day1" / "a.h5").unlink()
+    assert export.main([str(copy), "--format", "npz"]) == 1
+    assert "day1/a: is not finished" in capsys.readouterr().err

@@ -125,8 +125,9 @@ class TestText:
             "        name: |-\n          two\n\n          lines\n\n\n",
             "clips:\r\n  a:\r\n    objects:\r\n      - {id: 1, box: [1, 2, 3, 4]}\r\n"
             "  z:  # é\r\n    objects: [{id: 1, box: [1, 2, 3, 4]}]\r\n",
+            "clips:\n  a:\n    objects: [{id: 1, box: [1, 2, 3, 4]}]\n...\n",
         ],
-        ids=["empty", "no clips", "braces", "clips in braces", "deep", "anchors", "block text", "CRLF"],
+        ids=["empty", "no clips", "braces", "clips in braces", "deep", "anchors", "block text", "CRLF", "an end"],
     )
     def test_forms_that_people_write(self, text: str, tmp_path: Path) -> None:
         path = tmp_path / "prompts.yaml"
