@@ -209,6 +209,10 @@ def _announce(plan: Plan, work: Sequence[Todo], console: Console) -> None:
     shard = plan.config.shard
     part = f" (shard {shard.number} of {shard.count}, {len(plan.clips)} in all)" if shard else ""
     console.print(f"{plan.paths.root}\n{len(work)} clips{part}: {', '.join(parts)}", highlight=False, markup=False)
+    finished = sorted({todo.clip.clip_id for todo in work if todo.work is Work.NOTHING} & set(plan.config.retry))
+    if finished:
+        named = ", ".join(finished)
+        console.print(f"{named}: finished; retry takes failed clips alone", highlight=False, markup=False)
     if plan.without_prompt:
         named = ", ".join(plan.without_prompt[:5]) + (", …" if len(plan.without_prompt) > 5 else "")
         console.print(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import site
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +52,11 @@ def make_slots(workers: int | None) -> list[Slot]:
 
 def python_path() -> str:
     """PYTHONPATH of a process that can import what this one can, wherever it is started."""
-    own = (sys.prefix, sys.base_prefix)  # the interpreter finds these by itself
-    added = (path or str(Path.cwd()) for path in sys.path if not path.startswith(own))
+    library = Path(sysconfig.get_path("stdlib"))
+    archive = library.parent / f"python{sys.version_info.major}{sys.version_info.minor}.zip"
+    # The interpreter finds these by itself.
+    own = {str(library), str(library / "lib-dynload"), str(archive), *site.getsitepackages()}
+    added = (path or str(Path.cwd()) for path in sys.path if path not in own)
     return os.pathsep.join(dict.fromkeys(added))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from aot.launching.slots import make_slots, visible_gpus
+from aot.launching.slots import make_slots, python_path, visible_gpus
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +59,12 @@ def test_torch_is_told_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:False")
     assert slot.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:False"
     assert str(Path(__file__).parents[2]) in slot.environment()["PYTHONPATH"].split(os.pathsep)
+
+
+def test_children_find_what_this_process_can_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = ["/usr/src/app", f"{sys.prefix}-extras", f"{sys.base_prefix}/apps"]
+    for path in theirs:
+        monkeypatch.syspath_prepend(path)
+    given = python_path().split(os.pathsep)
+    assert set(theirs) <= set(given)
+    assert not any(path.endswith(("site-packages", "lib-dynload")) for path in given)
