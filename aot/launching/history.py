@@ -32,8 +32,12 @@ class History:
     """The scheduler's tasks that have begun any clip."""
 
 
+def _nothing_is_forgotten(clip_id: str, kind: str, at: str) -> bool:
+    return False
+
+
 def read_history(
-    paths: RunPaths, contents: Mapping[str, str], is_forgotten: IsForgotten = lambda clip_id, kind, at: False
+    paths: RunPaths, contents: Mapping[str, str], is_forgotten: IsForgotten = _nothing_is_forgotten
 ) -> History:
     """Replay the ledgers.
 
@@ -61,7 +65,11 @@ def read_history(
 
 
 def attempts_so_far(
-    paths: RunPaths, contents: Mapping[str, str], *, is_forgotten: IsForgotten, task: str | None = None
+    paths: RunPaths,
+    contents: Mapping[str, str],
+    *,
+    is_forgotten: IsForgotten = _nothing_is_forgotten,
+    task: str | None = None,
 ) -> dict[str, tuple[Attempt, ...]]:
     """Attempts of clips that are neither done nor failed since, those that died with their watchers included.
 

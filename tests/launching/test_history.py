@@ -54,6 +54,15 @@ def test_attempts_add_up_until_the_clip_has_ended(paths: RunPaths) -> None:
     assert tried(paths) == []
 
 
+def test_what_is_to_be_forgotten_counts_no_more(paths: RunPaths, dead_pid: int) -> None:
+    begin(paths).append("attempt failed", clip_id="a", **{"class": "write", "error": "no room"})
+    begin(paths, rung=2).append("attempt failed", clip_id="a", **{"class": "oom", "error": "no more"})
+    begin(paths, "x", pid=dead_pid)
+    assert tried(paths) == [(1, "write"), (2, "oom"), (1, "lost")]
+    assert tried(paths, is_forgotten=lambda clip_id, kind, at: kind == "write") == [(2, "oom"), (1, "lost")]
+    assert tried(paths, is_forgotten=lambda clip_id, kind, at: clip_id == "a" and at < "9") == []
+
+
 def test_an_attempt_without_an_end_is_lost_with_its_process(paths: RunPaths, dead_pid: int) -> None:
     begin(paths, pid=os.getpid())
     assert tried(paths) == [], "it is running"
