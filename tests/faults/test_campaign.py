@@ -12,7 +12,7 @@ from tests.faults.campaign import FAULTS
 
 pytestmark = pytest.mark.slow
 
-SHORT = dict.fromkeys(FAULTS, 1) | {"kill": 6, "terminate": 2, "damage": 3}
+SHORT = dict.fromkeys(FAULTS, 1) | {"kill": 3, "damage": 2}
 NEEDS_ROOT = ("full_disk", "read_only")
 
 
