@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,5 +21,7 @@ NEEDS_ROOT = ("full_disk", "read_only")
 def test_nothing_is_lost(name: str, tmp_path: Path) -> None:
     if name in NEEDS_ROOT and os.geteuid() != 0:
         pytest.skip("needs root to mount a small disk")
+    if name == "shaky_disk" and shutil.which("cc") is None:
+        pytest.skip("needs a C compiler: apt-get install gcc libc6-dev")
     outcome = FAULTS[name](tmp_path / "trial", SHORT[name], random.Random(20261124))
     assert (outcome.tried, outcome.survived, outcome.lost) == (SHORT[name], SHORT[name], [])
