@@ -262,14 +262,18 @@ def _is_old(path: Path) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine lives."""
+    """Whether a process of this machine lives; one that has ended, and whose parent has not noticed, does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # gone meanwhile, or a system that hides it
+        return True
+    return state != "Z"
 
 
 def _flush(path: Path) -> None:

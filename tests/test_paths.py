@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aot.errors import WriteError
-from aot.paths import RunPaths, remove_abandoned_parts, replacing, write_text
+from aot.paths import RunPaths, is_alive, remove_abandoned_parts, replacing, write_text
 
 
 def test_results_mirror_the_datasets_tree() -> None:
@@ -57,3 +57,12 @@ def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_stay(tmp_p
     assert not dead.exists()
     assert living.exists()
     assert all(path.exists() for path in elsewhere)
+
+
+def test_a_process_that_has_ended_is_not_alive_even_before_its_parent_looks() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is kept
+    assert not is_alive(process.pid)
+    process.wait()
+    assert not is_alive(process.pid)
+    assert is_alive(os.getpid())
