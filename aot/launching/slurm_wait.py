@@ -120,13 +120,15 @@ class SlurmWait:
 
     def _hand_over_again(self, todo: Sequence[Todo]) -> bool:
         """Submit what came back; False where SLURM goes on refusing, which it does for a while when it restarts."""
-        for _ in range(_MOST_REFUSALS):
+        for number in range(_MOST_REFUSALS):
+            if number:
+                print(f"it is asked again in {self._poll_seconds:g} s", file=sys.stderr)
+                time.sleep(self._poll_seconds)
             try:
                 self._hand_over(todo)
                 return True
             except ConfigError as refused:
-                print(f"{refused}; it is asked again in {self._poll_seconds:g} s", file=sys.stderr)
-                time.sleep(self._poll_seconds)
+                print(refused, file=sys.stderr)
         print(f"{len(todo)} clips are left; the same command takes them again", file=sys.stderr)
         return False
 
