@@ -269,22 +269,22 @@ def download(
             break
         except HTTPError as exc:
             raise WriteError(f"{url}: the server says {exc.code} {exc.reason}; try again later") from exc
-        except URLError as exc:
-            if attempt == _ATTEMPTS:
+        except (URLError, HTTPException, TimeoutError, ConnectionError, _BrokenOffError) as exc:
+            is_unreached = isinstance(exc, URLError)
+            if attempt < _ATTEMPTS:
+                happened = "could not be reached" if is_unreached else f"broke off at {_size_of(part)} bytes"
+                say(f"{checkpoint.name}: {happened} ({exc}); going on")
+                time.sleep(_pause_seconds(attempt))
+                continue
+            if is_unreached:
                 raise WriteError(
-                    f"{url} could not be reached {_ATTEMPTS} times ({exc.reason}); try it from a machine with a way to "
-                    f"the internet, or name a mirror with --base-url or {BASE_URL_VARIABLE}"
+                    f"{url} could not be reached {_ATTEMPTS} times ({exc}); try it from a machine with a way to the "
+                    f"internet, or name a mirror with --base-url or {BASE_URL_VARIABLE}"
                 ) from exc
-            say(f"{checkpoint.name}: {url} cannot be reached ({exc.reason}); trying again")
-            time.sleep(_pause_seconds(attempt))
-        except (HTTPException, TimeoutError, ConnectionError, _BrokenOffError) as exc:
-            if attempt == _ATTEMPTS:
-                raise WriteError(
-                    f"{url}: the transfer broke off {_ATTEMPTS} times ({exc}); the same command goes on after "
-                    f"{_size_of(part)} bytes"
-                ) from exc
-            say(f"{checkpoint.name}: broke off at {_size_of(part)} bytes ({exc}); going on")
-            time.sleep(_pause_seconds(attempt))
+            raise WriteError(
+                f"{url}: the transfer broke off {_ATTEMPTS} times ({exc}); the same command goes on after "
+                f"{_size_of(part)} bytes"
+            ) from exc
     try:
         check(checkpoint, part)
     except WriteError as error:
