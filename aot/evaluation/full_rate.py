@@ -40,8 +40,8 @@ class FullRateTracks(ArrayFields):
 def full_rate_frames(result: ClipResult) -> Int64Array:
     """The source frames that a result stands for, kept or not: all of the source, or of the time range cut out of it.
 
-    Files of before 0.1 do not tell that range: where their last kept frame is less than an interval from the end of the
-    source, the run is taken to have reached that end.
+    Older files do not tell that range (`source_range`): where their last kept frame is less than an interval from the
+    end of the source, the run is taken to have reached that end.
     """
     if "source_range" in result.attributes:
         first, last = json.loads(result.attributes["source_range"])

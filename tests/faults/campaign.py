@@ -115,28 +115,35 @@ def _same(left: object, right: object) -> bool:
 
 def kill(folder: Path, times: int, rng: random.Random) -> Outcome:
     """SIGKILL at random moments: the command, a worker, or both."""
-    number, outcome = 0, Outcome()
-    while outcome.tried < times:
-        trial = Trial(folder / str(number := number + 1))
-        trial.outcome = outcome
-        while outcome.tried < times and sum(map(trial.exists, LENGTHS)) < NUM_CLIPS:
-            with trial.command("launcher.workers=2") as command:
-                time.sleep(rng.uniform(0.2, 4.0))
-                whom = rng.choice(["command", "worker", "both"])
-                child = trial.child() if whom != "command" else None
-                if child is not None:
-                    with suppress(ProcessLookupError):
-                        os.kill(child, signal.SIGKILL)
-                if whom != "worker" or child is None:
-                    command.send(signal.SIGKILL)
-                command.ends()
-            trial.struck()
-        trial.finish()
-    return outcome
+
+    def strike(trial: Trial, command: Command) -> None:
+        whom = rng.choice(["command", "worker", "both"])
+        child = trial.child() if whom != "command" else None
+        if child is not None:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        if whom != "worker" or child is None:
+            command.send(signal.SIGKILL)
+        command.ends()
+
+    return _at_random_moments(folder, times, rng, strike)
 
 
 def terminate(folder: Path, times: int, rng: random.Random) -> Outcome:
     """SIGTERM, or Ctrl-C, at random moments."""
+
+    def strike(trial: Trial, command: Command) -> None:
+        command.send(rng.choice([signal.SIGTERM, signal.SIGINT]))
+        if command.ends() == 130:
+            trial.outcome.said = command.output.strip().splitlines()[-1]
+
+    return _at_random_moments(folder, times, rng, strike)
+
+
+def _at_random_moments(
+    folder: Path, times: int, rng: random.Random, strike: Callable[[Trial, Command], None]
+) -> Outcome:
+    """Start a run, let something happen to it, start it again, until its clips are whole; then another run."""
     number, outcome = 0, Outcome()
     while outcome.tried < times:
         trial = Trial(folder / str(number := number + 1))
@@ -144,10 +151,7 @@ def terminate(folder: Path, times: int, rng: random.Random) -> Outcome:
         while outcome.tried < times and sum(map(trial.exists, LENGTHS)) < NUM_CLIPS:
             with trial.command("launcher.workers=2") as command:
                 time.sleep(rng.uniform(0.2, 4.0))
-                command.send(rng.choice([signal.SIGTERM, signal.SIGINT]))
-                code = command.ends()
-            if code == 130:
-                outcome.said = command.output.strip().splitlines()[-1]
+                strike(trial, command)
             trial.struck()
         trial.finish()
     return outcome
