@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -209,7 +210,10 @@ print(json.dumps([status("VmHWM") - before, estimate]))
 def measure(task: dict[str, Any]) -> tuple[int, int]:
     """Bytes taken, bytes estimated."""
     command = [sys.executable, "-c", MEASURE, json.dumps(task)]
-    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    # Every array in pages of its own: where malloc raises this limit by itself, a freed array may stay in the heap or
+    # not, by chance, which is 40 MB here.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
+    process = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
     taken, estimate = json.loads(process.stdout)
     return taken, estimate
 
