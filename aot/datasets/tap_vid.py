@@ -128,7 +128,8 @@ class _Type:
 class _Array:
     """In place of `numpy.ndarray`, whose own way of taking a state writes where a hostile one says."""
 
-    array: NDArray[Any]
+    array: NDArray[Any] = np.empty(0, dtype=np.uint8)
+    """Empty until a state follows, which a hostile pickle may leave out."""
 
     def __setstate__(self, state: Any) -> None:
         _, shape, element, is_fortran, content = state

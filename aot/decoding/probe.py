@@ -72,7 +72,7 @@ def _probe(path: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
             packets = _read_packets(container, stream, path)
             index, time_base, fps = stream.index, float(stream.time_base), stream.average_rate
         with open_container(path) as container:
-            width, height = _shown_size(container, path)
+            width, height = _first_size(container, path)
     except av.FFmpegError as exc:
         raise DecodeError(
             f"{path} ({num_bytes} bytes): cannot be read as a video: {exc.strerror}; expected a whole file that FFmpeg "
@@ -151,11 +151,34 @@ def _clean_keys(packets: _Packets) -> Int64Array:
     return np.flatnonzero(clean).astype(np.int64)
 
 
-def _shown_size(container: Any, path: Path) -> tuple[int, int]:
-    frame = next(container.decode(_best_stream(container, path)), None)
-    if frame is None:
+def _first_size(container: Any, path: Path) -> tuple[int, int]:
+    picture = next(container.decode(_best_stream(container, path)), None)
+    if picture is None:
         raise DecodeError(f"{path}: no frame can be decoded; expected one at least")
-    return (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+    return shown_size(picture, path)
+
+
+def shown_size(picture: Any, path: Path) -> tuple[int, int]:
+    """Width and height of a decoded picture in px, as it is shown.
+
+    Raises:
+        DecodeError: see `quarter_turns`.
+    """
+    return (picture.height, picture.width) if quarter_turns(picture, path) % 2 else (picture.width, picture.height)
+
+
+def quarter_turns(picture: Any, path: Path) -> int:
+    """How often a decoded picture is to be turned by 90 degrees, counter-clockwise, to be as it is shown.
+
+    Raises:
+        DecodeError: its rotation metadata ask for another angle.
+    """
+    if picture.rotation % 90:
+        raise DecodeError(
+            f"{path}: its metadata turn the picture by {picture.rotation} degrees, expected 0, 90, 180 or 270; "
+            f"{how_to_mend(path)}"
+        )
+    return int(picture.rotation // 90)
 
 
 def _average_fps(time: Float64Array) -> float:

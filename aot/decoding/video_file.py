@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from aot.decoding.base import FrameSource
-from aot.decoding.probe import how_to_mend, open_container, probe_video
+from aot.decoding.probe import how_to_mend, open_container, probe_video, quarter_turns, shown_size
 from aot.errors import DecodeError
 from aot.types import Int64Array, UInt8Array
 
@@ -69,7 +69,7 @@ class VideoFile(FrameSource):
             self._go_towards(frame)
             while self._next < frame:
                 self._take()
-            rgb[row] = _as_shown(self._take())
+            rgb[row] = _as_shown(self._take(), self._path)
         return rgb
 
     def _go_towards(self, frame: int) -> None:
@@ -132,8 +132,7 @@ class VideoFile(FrameSource):
             raise self._missing(frame, f"a picture with another time stamp comes ({shown.pts})")
         if shown.is_corrupt:
             raise self._missing(frame, "its picture is damaged")
-        turned = shown.rotation % 180 != 0
-        size = (shown.height, shown.width) if turned else (shown.width, shown.height)
+        size = shown_size(shown, self._path)
         if size != (self.width, self.height):
             raise DecodeError(
                 f"{self._path}: the size changes to {size[0]}x{size[1]} px at frame {frame} "
@@ -170,9 +169,9 @@ def first_shown(path: Path) -> UInt8Array:
         raise DecodeError(f"{path}: its first picture cannot be decoded: {exc.strerror}") from exc
     if picture is None:
         raise DecodeError(f"{path}: no picture can be decoded; expected a video file")
-    return _as_shown(picture)
+    return _as_shown(picture, path)
 
 
-def _as_shown(picture: Any) -> UInt8Array:
+def _as_shown(picture: Any, path: Path) -> UInt8Array:
     """(H, W, 3) RGB, turned as the file says."""
-    return np.rot90(picture.to_ndarray(format="rgb24"), picture.rotation // 90)
+    return np.rot90(picture.to_ndarray(format="rgb24"), quarter_turns(picture, path))

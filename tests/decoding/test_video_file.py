@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +159,17 @@ class TestBroken:
         ):
             read_in_blocks(video, video.index)
         assert capfd.readouterr().err == ""
+
+    def test_turned_by_an_odd_angle(self, tmp_path: Path) -> None:
+        path = write_coded_video(tmp_path / "askew.mp4", range(3))
+        content = bytearray(path.read_bytes())
+        matrix = content.index(b"tkhd") + 44
+        # Cosine and sine of 45 degrees, fixed point with 16 binary places.
+        share = round(2**16 * 0.5**0.5)
+        content[matrix : matrix + 20] = struct.pack(">5i", share, share, 0, -share, share)
+        path.write_bytes(content)
+        with pytest.raises(DecodeError, match=r"turn the picture by -?45 degrees, expected 0, 90, 180 or 270"):
+            VideoFile(path)
 
     def test_frames_that_do_not_come(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A decoder that leaves out frames without a word would shift all that follow."""
