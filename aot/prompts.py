@@ -556,16 +556,20 @@ class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ign
     Repeated keys are refused; and keys are text as written: a clip called 001 or 2024-05-01 is no number and no date.
     """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for key in keys:
-            key.tag = "tag:yaml.org,2002:str"
-        repeated = [key for key, count in Counter(key.value for key in keys).items() if count > 1]
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Take in what `<<` brings; a key stands once then, so that merges of merges do not grow without limit."""
+        own = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<")
+        repeated = [key for key, count in own.items() if count > 1]
         if repeated:
             line = node.start_mark.line + 1
             raise ValueError(f"the key {repeated[0]!r} stands twice below line {line}; the second would silently win")
-        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
-        return mapping
+        super().flatten_mapping(node)
+        last: dict[Hashable, Any] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"
+            last[key.value if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
+        node.value = list(last.values())
 
 
 def _load_yaml(text: str) -> Any:

@@ -142,6 +142,26 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_yaml_merges(tmp_path: Path) -> None:
+    """What `<<` brings in counts as if it were written there: keys are text, the nearest wins, none may come twice."""
+    shared = "{frame: 3, box: [1,2,3,4]}"
+    text = (
+        f"clips: {{a: {{objects: [{{<<: &shared {shared}, id: 1}}, {{id: 2, <<: *shared, frame: 5}}]}},\n"
+        f"<<: {{007: {{objects: [{{id: 1, <<: *shared}}]}}}}}}"
+    )
+    entries = load_manifest(write(tmp_path, text)).clips
+    assert [(item.id, item.frame) for item in entries["a"].objects] == [(1, 3), (2, 5)]
+    assert [item.frame for item in entries["007"].objects] == [3]
+    with pytest.raises(ConfigError, match="'id' stands twice"):
+        load_manifest(write(tmp_path, "clips: {a: {objects: [{<<: {id: 1, id: 2}, box: [1,2,3,4]}]}}"))
+
+
+def test_merges_of_merges_do_not_grow(tmp_path: Path) -> None:
+    lines = ["x0: &x0 {k: 1}", *(f"x{n}: &x{n} {{<<: [*x{n - 1}, *x{n - 1}], k{n}: 1}}" for n in range(1, 64))]
+    with pytest.raises(ConfigError, match="x63: unknown key"):
+        load_manifest(write(tmp_path, "\n".join(lines)))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
