@@ -20,7 +20,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,10 +59,7 @@ class Trial:
         self._root = f"output.root={root or folder / 'outputs'}"
         self._place = root or folder / "outputs"
         self.outcome = Outcome()
-        with Command(self.clips, "launcher=inline", f"output.root={folder / 'untouched'}") as command:
-            assert command.ends() == 0, command.output
-        (untouched,) = (folder / "untouched" / "videos").iterdir()
-        self._expected = {name: datasets_of(untouched / "clips" / f"{name}.h5") for name in LENGTHS}
+        self._expected = undisturbed()
 
     def command(self, *arguments: str, **environment: str) -> Command:
         return Command(self.clips, self._root, *arguments, environment=environment)
@@ -107,6 +106,16 @@ class Trial:
             print(command.output)
         self.outcome.lost += [name for name in LENGTHS if not self.exists(name) or not self.is_right(name)]
         self.outcome.lost += [f"half a file: {path}" for path in self.root.rglob("*.part")]
+
+
+@cache
+def undisturbed() -> dict[str, dict[str, Any]]:
+    """The datasets of every clip, of a run that nothing happens to."""
+    with tempfile.TemporaryDirectory() as folder:
+        with Command(Clips(Path(folder), LENGTHS), "launcher=inline") as command:
+            assert command.ends() == 0, command.output
+        (clips,) = Path(folder).glob("outputs/videos/*/clips")
+        return {name: datasets_of(clips / f"{name}.h5") for name in LENGTHS}
 
 
 def _same(left: object, right: object) -> bool:

@@ -15,7 +15,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
-LENGTHS = {"a": 9, "b": 20, "c": 12, "d": 7, "e": 16}
+LENGTHS = {"a": 5, "b": 11, "c": 8, "d": 4}
 
 
 @pytest.fixture(scope="module")

@@ -152,7 +152,8 @@ def test_wrong_arguments(online: CoTracker3, offline: CoTracker3) -> None:
 @pytest.mark.slow
 def test_ten_thousand_frames_at_constant_memory() -> None:
     """Prompts on several frames, joined as their frames come; what a window leaves behind would add up."""
-    model = load_model(golden_weights(mode="online"), mode="online", resolution=(32, 32))
+    # bf16 for the sake of time alone.
+    model = load_model(golden_weights(mode="online"), mode="online", resolution=(32, 32), precision="bf16")
     frames = moving_square(60)
     session = OnlineSession(
         model, size=(64, 96), num_iters=1, late_queries="join", plan=MemoryPlan(query_block=4, frame_block=16)
