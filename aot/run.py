@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import signal
 import sys
 import tempfile
@@ -65,10 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _hand_over_to_hydra(job, [*flags, *command.overrides])  # Hydra alone wants its flags at one end
             # Hydra runs the jobs of a sweep one after another: all are started before any is waited for.
             exit_codes = [run.finish() for run in runs]
+            sys.stdout.flush()
     except KeyboardInterrupt:
         folders = sorted({str(plan.paths.root) for plan in plans.values()})
         print(f"\ninterrupted; what is finished is in {', '.join(folders)}. The same command goes on", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        if not command.help:
+            raise
+        # `aot.run --help | head`: the reader has read enough. Python would complain once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
     return max(exit_codes, default=EXIT_DONE)
 
 
