@@ -1,4 +1,7 @@
-"""What holds for all tests: where everything is required, nothing skips unnoticed; small models take one thread."""
+"""What holds for all tests.
+
+Where everything is required, nothing skips unnoticed; small models take one thread; no property fails by the clock.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import signal
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Set by CI. A GPU and the data beside the repository are the two things that it may lack.
 REQUIRE_ALL = os.environ.get("AOT_REQUIRE_ALL") == "1"
 MAY_LACK = ("../shared", "GPU")
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 # Where the tests are started in the background of a script, SIGINT is ignored, and would be by all that they start:

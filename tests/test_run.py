@@ -308,7 +308,7 @@ def test_interrupted_runs_leave_whole_files_and_go_on(folder: Path, number: sign
             process.send_signal(number)
             break
     rest = process.stderr.read()
-    assert process.wait(timeout=60) == exit_code
+    assert process.wait(timeout=120) == exit_code
     assert ("The same command goes on" in rest) == (number is signal.SIGINT)
     process.stderr.close()
     path = run_folder(folder)

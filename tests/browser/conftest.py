@@ -25,7 +25,7 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
 
     def make(*, expected: tuple[str, ...] = (), **options: Any) -> Any:
         context = browser.new_context(viewport=VIEWPORT, **options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
 

@@ -101,7 +101,7 @@ class Page:
     def wait_named(self, name: str) -> None:
         from playwright.sync_api import expect
 
-        expect(self.page.locator(".object input").first).to_have_value(name, timeout=20_000)
+        expect(self.page.locator(".object input").first).to_have_value(name, timeout=120_000)
 
     def objects(self) -> list[str]:
         return self.page.locator(".object input").evaluate_all("all => all.map((input) => input.value)")

@@ -91,7 +91,7 @@ def test_region_similarity_is_that_of_pycocotools(seed: int) -> None:
     assert region_similarity(mask, truth) == pytest.approx(rle.iou([encoded[0]], [encoded[1]], [0])[0, 0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), height=st.integers(2, 70), width=st.integers(2, 90))
 def test_contour_accuracy_is_that_of_vos_benchmark_on_any_size(seed: int, height: int, width: int) -> None:
     from vos_benchmark.evaluator import Evaluator

@@ -119,7 +119,7 @@ def published(
     return found | {"AJ": float(np.mean(jaccard)), "delta": float(np.mean(within))}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), mode=st.sampled_from(["first", "strided"]))
 def test_the_published_definition_gives_the_same(seed: int, mode: QueryMode) -> None:
     rng = np.random.default_rng(seed)

@@ -31,4 +31,4 @@ def prompt_server(folder: Path, *arguments: str) -> Iterator[str]:
                 raise AssertionError(f"the server ended: {said}")
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=120) == 0

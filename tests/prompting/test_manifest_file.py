@@ -164,7 +164,6 @@ class TestText:
     @given(data=st.data())
     @settings(
         max_examples=40,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )

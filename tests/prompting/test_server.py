@@ -64,7 +64,7 @@ class Answer:
 def ask(address: str, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
     """Ask with just these headers; `path` follows the token, or, with a slash in front, the host."""
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 0, timeout=20)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 0, timeout=120)
     try:
         target = path if path.startswith("/") else f"{parts.path}{path}"
         sent = {"Content-Type": "application/json"} if body is not None else {}
@@ -194,7 +194,7 @@ class TestWhatMayBeSent:
         parts = urlsplit(address)
         piece = b"100000\r\n" + b" " * 2**20 + b"\r\n"
         sent = 0
-        with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+        with socket.create_connection((parts.hostname, parts.port), timeout=120) as connection:
             head = f"PUT {parts.path}api/entry HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
             try:

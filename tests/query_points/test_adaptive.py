@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -33,7 +33,6 @@ def distances(points: np.ndarray) -> np.ndarray:
     return apart
 
 
-@settings(deadline=None)
 @given(mask=SMALL_MASKS, num_points=st.integers(1, 60), min_points=st.integers(1, 30), margin_px=st.integers(0, 6))
 def test_points_are_pixels_of_the_mask_as_many_as_promised(
     mask: np.ndarray, num_points: int, min_points: int, margin_px: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -53,7 +53,6 @@ def test_empty_mask_gives_no_points() -> None:
     assert points.dtype == np.float32
 
 
-@settings(deadline=None)
 @given(mask=SMALL_MASKS, grid_size=st.integers(1, 12))
 def test_every_point_lies_in_the_mask(mask: np.ndarray, grid_size: int) -> None:
     points = GridSampler(grid_size).sample(mask)

@@ -236,7 +236,7 @@ def test_broken_files_are_told(tmp_path: Path, damage: str) -> None:
         check_file(path)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     order=st.permutations(INDEX.tolist()),
     ids=st.lists(st.sampled_from([2, 7]), min_size=1, unique=True),

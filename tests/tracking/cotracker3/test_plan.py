@@ -54,7 +54,7 @@ def _small_models() -> None:
 _MODELS: dict[str, CoTracker3] = {}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(plan=plans, num_frames=st.integers(1, 7), backward=st.booleans(), data=st.data())
 def test_no_plan_changes_offline_results(plan: MemoryPlan, num_frames: int, backward: bool, data: Any) -> None:
     frames, points = moving_square(num_frames), data.draw(queries(num_frames))
@@ -66,7 +66,7 @@ def test_no_plan_changes_offline_results(plan: MemoryPlan, num_frames: int, back
     assert np.abs(found.confidence - expected.confidence).max() < MAX_PX
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(plan=plans, num_frames=st.integers(1, 19), late=st.sampled_from(["always", "join"]), data=st.data())
 def test_no_plan_changes_online_results(plan: MemoryPlan, num_frames: int, late: Any, data: Any) -> None:
     frames, points = moving_square(num_frames), data.draw(queries(num_frames))
