@@ -472,11 +472,18 @@ def _is_told_otherwise(error: Any) -> bool:
 
 def _missing_masks(prompts: Mapping[str, Sequence[Prompt]]) -> list[str]:
     return [
-        f"clip {key!r}, object {prompt.object_id}: mask file {prompt.mask.path} does not exist"
+        f"clip {key!r}, object {prompt.object_id}: mask {prompt.mask.path}: there is no such file"
         for key, found in prompts.items()
         for prompt in found
-        if isinstance(prompt.mask, MaskFile) and not prompt.mask.path.is_file()
+        if isinstance(prompt.mask, MaskFile) and not _is_file(prompt.mask.path)
     ]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file can have such a name
+        return False
 
 
 def _refuse(path: Path, mistakes: Sequence[str]) -> None:

@@ -143,11 +143,10 @@ class StatusReader:
         for clip_id in self._clip_ids:
             if clip_id in running:
                 counts["running"] += 1
-            elif clip_id in failures:
+            elif clip_id in failures and (record := read_failure(self._paths.clip(clip_id))):
                 counts["partial" if clip_id in whole else "failed"] += 1
-                record = read_failure(self._paths.clip(clip_id)) or {}
-                kind, message = str(record.get("class", "")), str(record.get("message", ""))
-                failed.append(Failed(clip_id, kind, message, str(record.get("log", ""))))
+                message, log = str(record.get("message", "")), str(record.get("log", ""))
+                failed.append(Failed(clip_id, record["class"], message, log))
             elif clip_id in whole:
                 counts["partial" if clip_id in self._partial else "done"] += 1
             else:

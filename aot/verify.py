@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import numpy as np
 
@@ -26,16 +28,19 @@ from aot.decoding.base import kept_frames
 from aot.digests import sha256_of
 from aot.errors import AotError, WriteError
 from aot.launching.failure import read_failure
-from aot.launching.ledger import last_done
+from aot.launching.ledger import last_done, last_events
 from aot.launching.plan import read_run_json
+from aot.launching.todo import Work
 from aot.paths import RunPaths
 from aot.types import ClipResult
-from aot.writing.hdf5 import check_contents, check_file, load
+from aot.writing.hdf5 import OtherSchema, check_contents, check_file, load
 
 EXIT_WHOLE, EXIT_NOT_WHOLE, EXIT_WRONG = 0, 1, 2
 
 # Of one file. A whole one of many gigabytes takes less on a slow disk.
 STALL_SECONDS = 600.0
+
+MISTAKE = "aot failed to check it"
 
 
 class State(Enum):
@@ -43,6 +48,8 @@ class State(Enum):
 
     WHOLE = "whole"
     BROKEN = "broken"
+    UNCHECKED = "not checked"
+    """It may well be whole: it cannot be read here, is another version's, or was written while this looked."""
     FAILED = "failed"
     PENDING = "pending"
     UNLISTED = "not in run.json"
@@ -55,6 +62,8 @@ class Finding:
     clip_id: str
     state: State
     reason: str = ""
+    is_compared: bool = True
+    """Whether its SHA-256 was held against the recorded one, where it was to be."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,15 @@ class Expected:
     clip_id: str
     config_hash: str
     file_sha256: str | None
-    """As the worker recorded it; older runs recorded none."""
+    """As the worker recorded it; None where it recorded none, because it was killed first."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said of one file."""
+
+    state: State
+    reason: str = ""
 
 
 class FileChecker:
@@ -74,26 +91,27 @@ class FileChecker:
         self._stall_seconds = stall_seconds
         self._child: multiprocessing.process.BaseProcess | None = None
 
-    def examine(self, path: Path, expected: Expected, *, quick: bool) -> str:
-        """Say what is wrong with a file; nothing when it is whole."""
-        if self._child is None:
-            self._start()
-        self._pipe.send((path, expected, quick))
+    def examine(self, path: Path, expected: Expected, *, quick: bool) -> Verdict:
+        """Whether a file is whole, broken, or cannot be checked."""
+        child = self._child or self._start()
         try:
+            self._pipe.send((path, expected, quick))
             if self._pipe.poll(self._stall_seconds):
-                return str(self._pipe.recv())
+                return cast(Verdict, self._pipe.recv())
             reason = f"the HDF5 library has not come back from it for {self._stall_seconds:g} s"
-        except EOFError:
-            reason = "the HDF5 library crashed on it"
+        except (EOFError, ConnectionError):
+            child.join()
+            reason = f"the process that read it died (exit code {child.exitcode})"
         self._stop()
-        return f"{path}: {reason}; the file is damaged"
+        return Verdict(State.BROKEN, f"{path}: {reason}; the file is damaged")
 
-    def _start(self) -> None:
+    def _start(self) -> multiprocessing.process.BaseProcess:
         context = multiprocessing.get_context("spawn")  # a fork would take h5py's locks along
         self._pipe, theirs = context.Pipe()
         self._child = context.Process(target=_examine_all, args=(theirs,), daemon=True)
         self._child.start()
         theirs.close()
+        return self._child
 
     def _stop(self) -> None:
         if self._child is not None:
@@ -121,24 +139,58 @@ def verify_run(paths: RunPaths, *, quick: bool = False) -> Iterator[Finding]:
         ConfigError: it is no run folder.
     """
     run = read_run_json(paths)
-    done = last_done(paths, "file_sha256")
+    recorded = _Recorded(paths)
     with FileChecker() as checker:
         for clip_id in run["clips"]:
             path = paths.clip(clip_id).result
             if not path.exists():
                 yield _without_file(paths, clip_id)
                 continue
-            expected = Expected(clip_id, run["config_hash"], done.get(clip_id, {}).get("file_sha256"))
-            reason = checker.examine(path, expected, quick=quick)
-            yield Finding(clip_id, State.BROKEN if reason else State.WHOLE, reason)
+            expected = Expected(clip_id, run["config_hash"], recorded.sha256_of(clip_id))
+            verdict = checker.examine(path, expected, quick=quick)
+            if verdict.state is State.BROKEN and recorded.is_outdated(path):
+                recorded = _Recorded(paths)
+                expected = replace(expected, file_sha256=recorded.sha256_of(clip_id))
+                verdict = checker.examine(path, expected, quick=quick)
+                if verdict.state is State.BROKEN:
+                    reason = f"{path} was written while this looked; look again when its worker has finished it"
+                    verdict = Verdict(State.UNCHECKED, reason)
+            is_compared = quick or expected.file_sha256 is not None
+            yield Finding(clip_id, verdict.state, verdict.reason, is_compared=is_compared)
     listed = {paths.clip(clip_id).result for clip_id in run["clips"]}
     for path in sorted(set(paths.results.rglob("*.h5")) - listed):
         clip_id = path.relative_to(paths.results).with_suffix("").as_posix()
         yield Finding(clip_id, State.UNLISTED, f"{path} belongs to no clip of the run; it was put there by hand")
 
 
+class _Recorded:
+    """What the ledgers say of the results, as they were read once."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._read_at = time.time()
+        self._done = last_done(paths, "file_sha256")
+        self._started = last_events(paths, "started", "work")
+
+    def sha256_of(self, clip_id: str) -> str | None:
+        """Of the clip's file; None where a later attempt may have replaced it and was killed before it said so."""
+        done, started = self._done.get(clip_id), self._started.get(clip_id)
+        if done is None or (started and started["work"] == Work.ALL.value and started["at"] > done["at"]):
+            return None
+        found: str | None = done["file_sha256"]
+        return found
+
+    def is_outdated(self, path: Path) -> bool:
+        """Whether a file may be newer than what was read of the ledgers."""
+        try:
+            return path.stat().st_mtime > self._read_at
+        except OSError:
+            return True
+
+
 def set_aside(paths: RunPaths, clip_id: str) -> Path:
     """Move a broken file out of the results, so that its clip is pending again; returns where it is kept.
+
+    A record of a failure goes too: what failed of a broken file, to be drawn for one, says nothing of the clip.
 
     Raises:
         WriteError: it cannot be moved.
@@ -150,8 +202,12 @@ def set_aside(paths: RunPaths, clip_id: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.replace(target)
+        paths.clip(clip_id).failure.unlink(missing_ok=True)
     except OSError as exc:
-        raise WriteError(f"{source} cannot be moved to {target}: {exc}; check that the run folder is writable") from exc
+        raise WriteError(
+            f"{source} cannot be moved to {target}: {exc}; check that the run folder is writable and {target.parent} "
+            f"a folder"
+        ) from exc
     return target
 
 
@@ -167,15 +223,23 @@ def _examine_all(pipe: Connection) -> None:
     try:
         while True:
             path, expected, quick = pipe.recv()
-            pipe.send(_examine(path, expected, quick=quick))
+            try:
+                verdict = _examine(path, expected, quick=quick)
+            except Exception as error:  # noqa: BLE001 (a mistake of ours must not stop the other files)
+                verdict = Verdict(State.UNCHECKED, f"{path}: {MISTAKE} ({type(error).__name__}: {error}): report it")
+            pipe.send(verdict)
     except (EOFError, KeyboardInterrupt):
         return
 
 
-def _examine(path: Path, expected: Expected, *, quick: bool) -> str:
+def _examine(path: Path, expected: Expected, *, quick: bool) -> Verdict:
     try:
-        if not quick:
-            # First: a file that is not what it was needs no library to tell.
+        if not path.is_file():
+            raise WriteError(f"{path} is no file; expected the clip's result")
+        # First: a file that is not what it was needs no library to tell.
+        if quick:
+            path.open("rb").close()
+        else:
             _check_digest(path, expected.file_sha256)
         check_file(path)
         result = load(path, masks=False)
@@ -183,9 +247,13 @@ def _examine(path: Path, expected: Expected, *, quick: bool) -> str:
         _check_frames(path, result)
         if not quick:
             check_contents(path)
+    except OSError as exc:
+        return Verdict(State.UNCHECKED, f"{path} cannot be read: {exc}; check its permissions and the disk")
+    except OtherSchema as error:
+        return Verdict(State.UNCHECKED, str(error))
     except WriteError as error:
-        return str(error)
-    return ""
+        return Verdict(State.BROKEN, str(error))
+    return Verdict(State.WHOLE)
 
 
 def _check_identity(path: Path, result: ClipResult, expected: Expected) -> None:
@@ -216,19 +284,20 @@ def _check_frames(path: Path, result: ClipResult) -> None:
 
 
 def _check_digest(path: Path, recorded: str | None) -> None:
-    try:
-        found = sha256_of(path)
-    except OSError as exc:
-        raise WriteError(f"{path} cannot be read: {exc}; check the disk") from exc
+    found = sha256_of(path)
     if recorded is not None and found != recorded:
-        raise WriteError(f"{path} has changed since it was written: its SHA-256 is not the one in the ledger")
+        raise WriteError(
+            f"{path} has changed since it was written: its SHA-256 is {found[:12]}…, expected {recorded[:12]}… as "
+            f"recorded in ledger/"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m aot.verify",
         description="Open every file of a run and check it against the schema, its recorded SHA-256, its frames and "
-        "the clip list. Exit codes: 0 every listed clip is whole; 1 some are not; 2 no run folder.",
+        "the clip list. Exit codes: 0 every listed clip is whole, and nothing else is there; 1 some are broken, not "
+        "checked, failed or pending; 2 no run folder, or wrong arguments.",
     )
     parser.add_argument("run", type=Path, help="a run folder, such as outputs/davis/sam2-cotracker3-k1-0123abcd")
     parser.add_argument("--quick", action="store_true", help="check the structure alone, leave the bulk unread")
@@ -236,9 +305,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     paths = RunPaths(options.run)
     counts: Counter[State] = Counter()
+    num_not_compared = 0
     try:
         for finding in verify_run(paths, quick=options.quick):
             counts[finding.state] += 1
+            num_not_compared += not finding.is_compared
             if finding.state is not State.WHOLE:
                 print(f"{finding.clip_id}: {finding.state.value}{': ' if finding.reason else ''}{finding.reason}")
             if finding.state is State.BROKEN and options.repair:
@@ -248,8 +319,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_WRONG
     told = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
     print(f"{options.run}: {told or 'no clips'}")
-    if options.repair and counts[State.BROKEN]:
-        print("run the command that made it again: it takes what is pending")
+    if num_not_compared:
+        print(f"{num_not_compared} of them have no recorded SHA-256 to compare with; their structure was checked")
+    if counts[State.BROKEN]:
+        print(
+            "run the command that made it again: it takes what is pending"
+            if options.repair
+            else "`--repair` sets broken files aside and makes their clips pending"
+        )
     return EXIT_WHOLE if set(counts) <= {State.WHOLE} else EXIT_NOT_WHOLE
 
 

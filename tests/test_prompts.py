@@ -138,7 +138,7 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
         "  clisp: unknown key; did you mean clips?",
         "  clip 'a', object 2: has 2 entries on frame 0; write them as one",
         "  clip 'unknown' is not in the dataset; it has 4 clips, such as a",
-        "  clip 'a', object 3: mask file no.png does not exist",
+        "  clip 'a', object 3: mask no.png: there is no such file",
     ]
 
 
@@ -198,10 +198,16 @@ def test_unknown_clips_are_named_with_the_nearest(tmp_path: Path) -> None:
 
 
 def test_missing_mask_file_and_ambiguous_patterns(tmp_path: Path) -> None:
-    text = "clips: {'a*': {objects: [{id: 1, mask: no.png}]}, '*b': {objects: [{id: 1, box: [1,2,3,4]}]}}"
-    with pytest.raises(ConfigError, match=r"no\.png does not exist") as caught:
+    long = "x" * 400
+    text = (
+        f"clips: {{'a*': {{objects: [{{id: 1, mask: no.png}}, {{id: 2, mask: {long}}}, {{id: 3, mask: /etc}}]}}, "
+        f"'*b': {{objects: [{{id: 1, box: [1,2,3,4]}}]}}}}"
+    )
+    with pytest.raises(ConfigError, match=r"no\.png: there is no such file") as caught:
         assign_prompts(clips("ab"), write(tmp_path, text))
     assert "equally specific" in str(caught.value)
+    assert f"{long}: there is no such file" in str(caught.value)
+    assert "mask /etc: there is no such file" in str(caught.value)
 
 
 def fit(prompt: Prompt, **changes: object) -> tuple[list[Prompt], dict[int, PromptError]]:
@@ -296,7 +302,7 @@ def test_schema_and_check_commands(tmp_path: Path, capsys: pytest.CaptureFixture
         "id", "name", "frame", "box", "points", "labels", "mask", "query_points",
     }  # fmt: skip
     assert prompts.main(["check", str(write(tmp_path, WHOLE))]) == 2
-    assert "object 2: mask file" in capsys.readouterr().err
+    assert "object 2: mask" in capsys.readouterr().err
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "teapot_2.png").touch()
     assert prompts.main(["check", str(write(tmp_path, WHOLE))]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -15,6 +16,9 @@ from aot.paths import CLIP_FILE_SUFFIXES
 from aot.types import Clip
 
 _MOST_NAME_BYTES = 255 - max(map(len, CLIP_FILE_SUFFIXES))
+
+_CONTROLS = ("Cc", "Zl", "Zp")
+"""Unicode's categories of what would move the cursor, or end a line, where a clip id is shown."""
 
 
 class Dataset(Protocol):
@@ -44,7 +48,7 @@ def check_clip_ids(clips: Sequence[Clip]) -> None:
     """
     sources: dict[str, Clip] = {}
     for clip in clips:
-        _check_path(clip.clip_id)
+        check_clip_id(clip.clip_id)
         other = sources.setdefault(clip.clip_id, clip)
         if other is not clip:
             raise DatasetError(
@@ -60,7 +64,12 @@ def check_clip_ids(clips: Sequence[Clip]) -> None:
                 )
 
 
-def _check_path(clip_id: str) -> None:
+def check_clip_id(clip_id: str) -> None:
+    """See that a clip id is a path below the run folder, and can be shown.
+
+    Raises:
+        DatasetError: it is not.
+    """
     path = PurePosixPath(clip_id)
     if not path.parts or clip_id.startswith("/") or ".." in path.parts or "\0" in clip_id or str(path) != clip_id:
         raise DatasetError(f"clip id {clip_id!r}: expected a relative path without '..'")
@@ -68,6 +77,8 @@ def _check_path(clip_id: str) -> None:
         longest = max(len(part.encode()) for part in path.parts)
     except UnicodeEncodeError:
         raise DatasetError(f"clip id {clip_id!r} is not UTF-8; rename the file or folder") from None
+    if any(unicodedata.category(character) in _CONTROLS for character in clip_id):
+        raise DatasetError(f"clip id {clip_id!r} has control characters; rename the file or folder")
     if longest > _MOST_NAME_BYTES:
         raise DatasetError(
             f"clip id {clip_id!r}: a part of it is {longest} bytes long, which leaves no room for a suffix in the "

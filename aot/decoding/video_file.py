@@ -109,7 +109,7 @@ class VideoFile(FrameSource):
             self._container.seek(int(self._probe.pts[restart]), stream=stream, backward=True)
         except av.FFmpegError as exc:
             raise self._missing(restart, exc.strerror or type(exc).__name__) from exc
-        self._pictures = self._container.decode(stream)
+        self._pictures, self._next = self._container.decode(stream), restart
         self._ahead = self._next_picture()
         pts = None if self._ahead is None else self._ahead.pts
         place = self._probe.num_frames if pts is None else int(np.searchsorted(self._probe.pts, pts))

@@ -66,6 +66,6 @@ def read_failure(paths: ClipPaths) -> dict[str, Any] | None:
     """The record of a clip's failure; None without one (or with one that cannot be read: it is then tried again)."""
     try:
         failure: dict[str, Any] = json.loads(paths.failure.read_text(encoding="utf-8"))
-        return failure if isinstance(failure, dict) and "class" in failure else None
-    except (OSError, ValueError):
+        return failure if isinstance(failure, dict) and isinstance(failure.get("class"), str) else None
+    except (OSError, ValueError, RecursionError):
         return None

@@ -110,9 +110,14 @@ def read_events(
 
 
 def last_done(paths: RunPaths, *details: str) -> dict[str, dict[str, Any]]:
-    """The latest "done" event of every clip: its time and these details of it alone, there may be 100,000."""
+    """The latest "done" event of every clip, see `last_events`."""
+    return last_events(paths, "done", *details)
+
+
+def last_events(paths: RunPaths, kind: str, *details: str) -> dict[str, dict[str, Any]]:
+    """Every clip's latest event of a kind: its time and these details of it alone, there may be 100,000."""
     latest: dict[str, dict[str, Any]] = {}
-    for event in _unsorted(paths, ("done",)):
+    for event in _unsorted(paths, (kind,)):
         known = latest.get(event["clip_id"])
         if known is None or _at(known) <= _at(event):
             latest[event["clip_id"]] = {name: event.get(name) for name in ("at", *details)}
@@ -141,18 +146,21 @@ def _ledger_files(paths: RunPaths) -> list[tuple[Path, int]]:
     """All ledgers and their sizes in bytes, by name."""
     try:
         with os.scandir(paths.ledgers) as entries:
-            found = [(Path(entry.path), entry.stat().st_size) for entry in entries if entry.name.endswith(".jsonl")]
+            ledgers = [entry for entry in entries if entry.name.endswith(".jsonl") and entry.is_file()]
+            found = [(Path(entry.path), entry.stat().st_size) for entry in ledgers]
     except FileNotFoundError:
         return []
     return sorted(found)
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
+    """What a line says; nothing where it is no event, or one that a crash or a stranger has garbled."""
     try:
         event = json.loads(line)
-    except ValueError:
+        datetime.fromisoformat(event["at"])
+        return event if isinstance(event["clip_id"], str) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return event if isinstance(event, dict) and "at" in event else None
 
 
 def _at(event: dict[str, Any]) -> str:

@@ -10,14 +10,14 @@ from datetime import datetime, timezone
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aot.clip_report import is_reported
 from aot.config import RunConfig
-from aot.datasets.base import Dataset, check_clip_ids, select_clips
+from aot.datasets.base import Dataset, check_clip_id, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
 from aot.digests import sha256_of
-from aot.errors import ConfigError, WriteError
+from aot.errors import AotError, ConfigError, WriteError
 from aot.launching.content import Content
 from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
 from aot.launching.failure import CANCELLED, read_failure
@@ -208,17 +208,34 @@ def read_run_json(paths: RunPaths) -> dict[str, Any]:
     """Read a run folder's run.json.
 
     Raises:
-        ConfigError: there is none, or it is not one.
+        ConfigError: there is none, or it is damaged.
     """
     try:
-        run: dict[str, Any] = json.loads(paths.run_json.read_text(encoding="utf-8"))
-        if not isinstance(run.get("clips"), dict):
-            raise ValueError("it lists no clips")
-    except (OSError, ValueError, AttributeError) as exc:
+        text = paths.run_json.read_text(encoding="utf-8", errors="replace")
+    except OSError as exc:
         raise ConfigError(
             f"{paths.root} is not a run folder ({exc}); expected one with a run.json, such as outputs/davis/grabcut-…"
         ) from exc
-    return run
+    try:
+        run = json.loads(text)
+        _check_run(run)
+    except (ValueError, RecursionError, AotError) as exc:
+        raise ConfigError(
+            f"{paths.run_json} is damaged ({exc}); delete it and run the command that made the folder again: it writes "
+            f"it anew and keeps what is finished"
+        ) from exc
+    return cast(dict[str, Any], run)
+
+
+def _check_run(run: Any) -> None:
+    """Raise unless it has what readers of a run.json look for, and its clips lie in the run folder."""
+    clips = run.get("clips") if isinstance(run, dict) else None
+    if not isinstance(clips, dict) or not isinstance(run.get("config_hash"), str):
+        raise ValueError("expected config_hash and clips in it")
+    for clip_id, record in clips.items():
+        check_clip_id(clip_id)
+        if not isinstance(record, dict):
+            raise ValueError(f"clip {clip_id!r}: got {record!r}, expected its content")
 
 
 @cache

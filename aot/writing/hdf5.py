@@ -40,6 +40,13 @@ _ATTRIBUTES = frozenset(
 )
 
 
+_COUNTS = ("width", "height", "num_source_frames", "frame_interval_requested", "frame_interval")
+
+
+class OtherSchema(WriteError):
+    """The file is one of another version of aot; this one cannot say whether it is whole."""
+
+
 class _Disk(FileIO):
     """The file under HDF5. A write that fails is kept in `error` and in memory; HDF5 is told that all went well.
 
@@ -165,31 +172,55 @@ def new_clip_file(
 
 
 def check_file(path: Path) -> None:
-    """Check that a clip's file has every dataset and attribute of the schema, in shapes that agree.
+    """Check that a clip's file has every dataset and attribute of the schema, in shapes and numbers that agree.
 
     Raises:
+        OtherSchema: it follows another one.
         WriteError: naming what is wrong.
     """
     try:
         with h5py.File(path, "r", **_UNLOCKED) as file:
+            _check_schema(path, file)
             missing = sorted(_ATTRIBUTES - set(file.attrs))
             if missing:
                 raise WriteError(f"{path}: the attributes {', '.join(missing)} are missing; the file is not whole")
-            if file.attrs["schema"] != SCHEMA:
-                raise WriteError(
-                    f"{path}: schema {file.attrs['schema']!r}, expected {SCHEMA!r}; made by another version"
-                )
             result = _read(file, with_masks=False)
+            _check_numbers(path, result)
             masks = file["masks/data"]
             expected = (len(result.mask_row), len(result.object_id), file.attrs["height"], file.attrs["width"])
             if masks.shape != expected or masks.dtype != np.bool_:
                 raise WriteError(f"{path}: masks/data is {masks.shape} {masks.dtype}, expected {expected} bool")
-            if (np.diff(result.index) <= 0).any() or not set(result.mask_row) <= set(range(len(result.index))):
-                raise WriteError(f"{path}: frames/index does not ascend, or masks/row points outside it")
     except _UNREADABLE as exc:
         raise WriteError(
             f"{path} is not a whole result file ({exc}); delete it and run the same command again"
         ) from exc
+
+
+def _check_schema(path: Path, file: h5py.File) -> None:
+    schema = file.attrs.get("schema", SCHEMA)
+    if schema != SCHEMA:
+        raise OtherSchema(
+            f"{path}: schema {schema!r}, expected {SCHEMA!r}: read it with the version of aot that made it"
+        )
+
+
+def _check_numbers(path: Path, result: ClipResult) -> None:
+    """Counts are counts, what ascends ascends, and what points at rows or objects finds some."""
+    for name in _COUNTS:
+        value = result.attributes[name]
+        if not isinstance(value, int) or value < 1:
+            raise WriteError(f"{path}: {name} is {value!r}, expected a whole number from 1")
+    objects = result.object_id
+    ascending = {"frames/index": result.index, "frames/time": result.time, "masks/row": result.mask_row}
+    wrong = [name for name, values in ascending.items() if not (np.diff(values) > 0).all()]
+    wrong += ["objects/id"] if (objects < 1).any() or len(set(objects.tolist())) < len(objects) else []
+    wrong += ["masks/row"] if not set(result.mask_row.tolist()) <= set(range(len(result.index))) else []
+    wrong += ["tracks/object_id"] if not set(result.track_object_id.tolist()) <= set(objects.tolist()) else []
+    if wrong:
+        raise WriteError(
+            f"{path}: {', '.join(dict.fromkeys(wrong))}: numbers that cannot be; expected ascending frames, times and "
+            f"rows, object ids from 1 that differ, and points of these objects"
+        )
 
 
 def check_contents(path: Path) -> None:
@@ -222,6 +253,7 @@ def load(path: str | Path, *, masks: bool | Literal["lazy"] = True) -> ClipResul
         raise ValueError(f"masks={masks!r}: expected True, False or 'lazy'")
     path = Path(path)
     with _read_errors(path), h5py.File(path, "r", **_UNLOCKED) as file:
+        _check_schema(path, file)
         found = _read(file, with_masks=masks is True)
         shape = file["masks/data"].shape
     return found if masks != "lazy" else replace(found, masks=LazyMasks(path, shape))

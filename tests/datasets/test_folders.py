@@ -360,6 +360,8 @@ class TestSelection:
         ("ids", "message"),
         [
             (["caf\udce9"], "is not UTF-8"),
+            (["esc\x1b[31mred"], "has control characters"),
+            (["new\nline"], "has control characters"),
             (["day/" + "ü" * 126], "is 252 bytes long"),
             (["a", "a.h5/b"], r"'a\.h5/b' lies in a folder called like the \.h5 file of the clip 'a'"),
             (["x/a.json/b/c", "x/a"], r"like the \.json file of the clip 'x/a'"),
@@ -370,4 +372,6 @@ class TestSelection:
             check_clip_ids([Clip(clip_id, Path(f"{clip_id}.mp4")) for clip_id in ids])
 
     def test_ids_that_look_alike_are_fine(self) -> None:
-        check_clip_ids([Clip(clip_id, Path("x.mp4")) for clip_id in ["a", "a/b", "b.h5/c", "a.h5", "ü" * 125, "a b"]])
+        check_clip_ids(
+            [Clip(clip_id, Path("x.mp4")) for clip_id in ["a", "a/b", "b.h5/c", "a.h5", "ü" * 125, "a\u202fb"]]
+        )

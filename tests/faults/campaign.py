@@ -28,6 +28,8 @@ import numpy as np
 
 from aot.launching.ledger import read_events
 from aot.paths import RunPaths, is_alive
+from aot.run import EXIT_INTERRUPTED
+from aot.verify import EXIT_NOT_WHOLE, Finding, State, verify_run
 from aot.verify import main as verify
 from tests.faults.commands import Command
 from tests.launching.clips import Clips, datasets_of
@@ -98,14 +100,20 @@ class Trial:
         expected = self._expected[name]
         return found.keys() == expected.keys() and all(_same(found[key], expected[key]) for key in expected)
 
-    def finish(self, *arguments: str) -> None:
-        """The same command again; clips that failed by the fault are asked for by their class."""
-        with self.command("launcher.workers=2", "retry=[all]", *arguments) as command:
+    def finish(self, *, retry: bool = True) -> None:
+        """The same command again, which must make all whole; clips that failed by the fault are asked for besides."""
+        with self.command("launcher.workers=2", *(["retry=[all]"] if retry else [])) as command:
             code = command.ends()
         if code:
             print(command.output)
+            self.outcome.lost.append(f"the command ended with {code}")
         self.outcome.lost += [name for name in LENGTHS if not self.exists(name) or not self.is_right(name)]
         self.outcome.lost += [f"half a file: {path}" for path in self.root.rglob("*.part")]
+        self.outcome.lost += [f"aot.verify: {finding}" for finding in self.not_whole()]
+
+    def not_whole(self) -> list[Finding]:
+        """What `aot.verify` finds fault with."""
+        return [finding for finding in verify_run(RunPaths(self.root)) if finding.state is not State.WHOLE]
 
 
 @cache
@@ -143,8 +151,11 @@ def terminate(folder: Path, times: int, rng: random.Random) -> Outcome:
 
     def strike(trial: Trial, command: Command) -> None:
         command.send(rng.choice([signal.SIGTERM, signal.SIGINT]))
-        if command.ends() == 130:
+        code = command.ends()
+        if code == EXIT_INTERRUPTED:
             trial.outcome.said = command.output.strip().splitlines()[-1]
+        elif code not in (0, -signal.SIGTERM, -signal.SIGINT):  # just finished, or hit before aot listened
+            trial.outcome.lost.append(f"the command ended with {code}: {command.output[-500:]}")
 
     return _at_random_moments(folder, times, rng, strike)
 
@@ -152,14 +163,19 @@ def terminate(folder: Path, times: int, rng: random.Random) -> Outcome:
 def _at_random_moments(
     folder: Path, times: int, rng: random.Random, strike: Callable[[Trial, Command], None]
 ) -> Outcome:
-    """Start a run, let something happen to it, start it again, until its clips are whole; then another run."""
+    """Start a run, let something happen to it, start it again, until its clips are whole; then another run.
+
+    A moment that comes after the command's end is none: nothing is struck, and nothing counted.
+    """
     number, outcome = 0, Outcome()
     while outcome.tried < times:
         trial = Trial(folder / str(number := number + 1))
         trial.outcome = outcome
-        while outcome.tried < times and sum(map(trial.exists, LENGTHS)) < NUM_CLIPS:
+        while outcome.tried < times and (left := NUM_CLIPS - sum(map(trial.exists, LENGTHS))):
             with trial.command("launcher.workers=2") as command:
-                time.sleep(rng.uniform(0.2, 4.0))
+                time.sleep(rng.uniform(0.2, 1.0 + 3.0 * left / NUM_CLIPS))
+                if not command.is_running():
+                    continue
                 strike(trial, command)
             trial.struck()
         trial.finish()
@@ -228,7 +244,8 @@ def damage(folder: Path, times: int, rng: random.Random) -> Outcome:
     with trial.command("launcher.workers=2") as command:
         assert command.ends() == 0
     for _ in range(times):
-        for name in rng.sample(sorted(LENGTHS), 4):
+        damaged = rng.sample(sorted(LENGTHS), 4)
+        for name in damaged:
             path = trial.result(name)
             data = bytearray(path.read_bytes())
             match rng.choice(["lose", "cut", "empty", "change"]):
@@ -241,9 +258,11 @@ def damage(folder: Path, times: int, rng: random.Random) -> Outcome:
                 case "change":
                     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
                     path.write_bytes(data)
-        verify([str(trial.root), "--repair"])
+        found = {finding.clip_id for finding in trial.not_whole()}
+        outcome.lost += [f"aot.verify is wrong about {name}" for name in found ^ set(damaged)]
+        assert verify([str(trial.root), "--repair"]) == EXIT_NOT_WHOLE
         trial.struck()
-        trial.finish()
+        trial.finish(retry=False)
     return outcome
 
 

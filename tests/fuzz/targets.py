@@ -32,7 +32,7 @@ from aot.mask_images import encode_rle
 from aot.prompts import Manifest, assign_prompts, check_prompts, load_manifest, prompts_as_json
 from aot.prompts import main as prompts_main
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
-from aot.verify import Expected, FileChecker
+from aot.verify import MISTAKE, Expected, FileChecker, State
 from aot.writing.hdf5 import MaskReader, load, new_clip_file
 from tests.synthetic import moving_square, write_video
 
@@ -128,7 +128,10 @@ def results(data: bytes) -> bool:
     with tempfile.TemporaryDirectory(dir=_SCRATCH) as folder:
         path = Path(folder) / "clip.h5"
         path.write_bytes(data)
-        if _checker.examine(path, Expected("teapot", "", None), quick=False):
+        verdict = _checker.examine(path, Expected("teapot", "", None), quick=False)
+        if MISTAKE in verdict.reason:
+            raise AssertionError(verdict.reason)
+        if verdict.state is not State.WHOLE:
             return False
         result = load(path)
         if len(result.flow()) != max(len(result.index) - 1, 0):
@@ -151,6 +154,8 @@ def video(data: bytes) -> bool:
                 counted = sum(len(block.index) for block in frames.blocks())
                 if counted != len(frames.index) or (np.diff(frames.time) <= 0).any():
                     raise AssertionError("frames are missing, or times do not ascend")
+                for row in (counted - 1, counted // 2, 0):
+                    frames.read(frames.index[[row]])
         except DecodeError:
             return False
     return True
