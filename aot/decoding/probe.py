@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,9 @@ import numpy as np
 
 from aot.errors import DecodeError
 from aot.types import BoolArray, Float64Array, Int64Array
+
+# Headers round, and the last frame's own length is often left out of one count or the other.
+_MOST_SECONDS_MISSED = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,8 @@ class _Packets:
     pts: Int64Array
     is_key: BoolArray
     is_shown: BoolArray
+    end: int
+    """When the last one ends to be shown, in units of the stream's time base."""
 
 
 def probe_video(path: Path) -> VideoProbe:
@@ -70,6 +76,7 @@ def _probe(path: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
         with open_container(path) as container:
             stream = _best_stream(container, path)
             packets = _read_packets(container, stream, path)
+            _refuse_cut(container, stream, packets, path)
             index, time_base, fps = stream.index, float(stream.time_base), stream.average_rate
         with open_container(path) as container:
             width, height = _first_size(container, path)
@@ -119,24 +126,52 @@ def _best_stream(container: Any, path: Path) -> Any:
 
 def _read_packets(container: Any, stream: Any, path: Path) -> _Packets:
     rows = [
-        (packet.pts, packet.is_keyframe, not packet.is_discard)
+        (packet.pts, packet.is_keyframe, not packet.is_discard, packet.duration or 0)
         for packet in container.demux(stream)
         if packet.size  # the last one is empty: it asks the decoder for what it still holds
     ]
-    shown = [pts for pts, _, is_shown in rows if is_shown]
+    shown = [pts for pts, _, is_shown, _ in rows if is_shown]
     if not shown:
         raise DecodeError(f"{path}: its video stream holds no frame; expected one at least")
-    unclear = sum(pts is None for pts, _, _ in rows) or len(shown) - len(set(shown))
+    unclear = sum(pts is None for pts, *_ in rows) or len(shown) - len(set(shown))
     if unclear:
         raise DecodeError(
             f"{path}: {unclear} of {len(rows)} frames have no presentation time of their own; "
             f"expected a time stamp with each: {how_to_mend(path)}"
         )
     return _Packets(
-        pts=np.array([pts for pts, _, _ in rows], dtype=np.int64),
-        is_key=np.array([is_key for _, is_key, _ in rows], dtype=np.bool_),
-        is_shown=np.array([is_shown for _, _, is_shown in rows], dtype=np.bool_),
+        pts=np.array([pts for pts, *_ in rows], dtype=np.int64),
+        is_key=np.array([is_key for _, is_key, *_ in rows], dtype=np.bool_),
+        is_shown=np.array([is_shown for _, _, is_shown, _ in rows], dtype=np.bool_),
+        end=max(pts + duration for pts, _, _, duration in rows),
     )
+
+
+def _refuse_cut(container: Any, stream: Any, packets: _Packets, path: Path) -> None:
+    """Refuse a file whose end is missing: a copy that stopped halfway is no shorter video.
+
+    Only MP4's kind and Matroska's are asked; what FFmpeg tells of others' length is a guess. A file that was written as
+    a stream tells no length.
+    """
+    told, found = None, float((packets.end - packets.pts.min()) * stream.time_base)
+    if "mov" in container.format.name and stream.duration:
+        told = float(stream.duration * stream.time_base)
+    elif "matroska" in container.format.name:
+        told, found = _matroska_end(container, stream), float(packets.end * stream.time_base)
+    if told is not None and found < told - _MOST_SECONDS_MISSED:
+        raise DecodeError(
+            f"{path}: its header tells of {told:.3f} s, its frames end after {found:.3f} s: the file is cut off; "
+            f"copy it again, or {how_to_mend(path)}"
+        )
+
+
+def _matroska_end(container: Any, stream: Any) -> float | None:
+    """When a stream ends in s: by its own tag, or by the file's length where it has no other stream."""
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
+    if tag:
+        hours, minutes, seconds = map(float, tag.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
 
 
 def _clean_keys(packets: _Packets) -> Int64Array:

@@ -40,13 +40,14 @@ def write_coded_video(
     codec: str = "libx264",
     options: dict[str, str] | None = None,
     size: tuple[int, int] = (64, 48),
+    container_options: dict[str, str] | None = None,
 ) -> Path:
     """Encode one picture for each number, shown at `times_ms` or every 40 ms."""
     numbers = list(numbers)
     # MPEG-2 takes no time base of ms.
     time_base = Fraction(1, FPS if times_ms is None else 1000)
     times = range(len(numbers)) if times_ms is None else times_ms
-    with av.open(str(path.absolute()), "w") as container:
+    with av.open(str(path.absolute()), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=FPS, options=CLOSED_GROUPS if options is None else options)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.time_base = time_base

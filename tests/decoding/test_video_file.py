@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -142,10 +143,34 @@ class TestBroken:
         whole = write_coded_video(tmp_path / "whole.mkv", range(100), size=(320, 240)).read_bytes()
         cut = tmp_path / "cut.mkv"
         cut.write_bytes(whole[: len(whole) // 2])
-        # Matroska needs no end: what is there is a shorter video, and is given whole.
-        with VideoFile(cut) as video:
-            assert read_in_blocks(video, video.index[:-1]) == list(range(len(video.index) - 1))
+        # Matroska needs no end to be read; its header tells that there was one.
+        with pytest.raises(
+            DecodeError, match=r"its header tells of 4\.000 s, its frames end after 1\.\d+ s: .* cut off"
+        ):
+            VideoFile(cut)
         assert capfd.readouterr().err == ""
+
+    def test_a_stream_that_stopped(self, tmp_path: Path) -> None:
+        """What was recorded until the power went off tells no length: it is a shorter video, and is given whole."""
+        recorded = write_coded_video(
+            tmp_path / "live.mkv", range(100), size=(320, 240), container_options={"live": "1"}
+        ).read_bytes()
+        cut = tmp_path / "cut.mkv"
+        cut.write_bytes(recorded[: len(recorded) // 2])
+        with VideoFile(cut) as video:
+            assert 20 < len(video.index) < 80
+            assert read_in_blocks(video, video.index[:-1]) == list(range(len(video.index) - 1))
+
+    def test_cut_between_two_frames(self, tmp_path: Path) -> None:
+        """A file whose index comes first is read up to where it ends, without a complaint of FFmpeg's."""
+        options = {"movflags": "faststart"}
+        whole = write_coded_video(tmp_path / "whole.mp4", range(100), container_options=options)
+        with av.open(str(whole)) as container:
+            starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
+        cut = tmp_path / "cut.mp4"
+        cut.write_bytes(whole.read_bytes()[: starts[50]])
+        with pytest.raises(DecodeError, match=r"its header tells of 4\.000 s, its frames end after 2\.\d+ s"):
+            VideoFile(cut)
 
     def test_bytes_lost_inside(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         path = write_coded_video(tmp_path / "holes.mp4", range(100), size=(320, 240))
