@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from aot.command_line import run_command
 from aot.errors import AotError, ConfigError
 from aot.launching.content import Content
 from aot.launching.history import History, close_cancelled, read_history
@@ -89,4 +90,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -27,6 +27,7 @@ from urllib.request import Request, urlopen
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aot.command_line import EXIT_INTERRUPTED, run_command
 from aot.digests import sha256_of
 from aot.errors import AotError, ConfigError, WriteError
 from aot.paths import PART_SUFFIX, write_errors
@@ -45,7 +46,7 @@ _DAMAGED = (
     struct.error,
 )  # fmt: skip
 
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -470,4 +471,4 @@ def _shown_size(checkpoint: Checkpoint) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from aot.command_line import run_command
 from aot.config import load_run_config
 from aot.datasets.ground_truth import QueryMode
 from aot.errors import AotError, ConfigError
@@ -82,4 +83,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

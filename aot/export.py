@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from aot.command_line import run_command
 from aot.errors import AotError, ConfigError
 from aot.exporting.base import ExportedClip, Exporter
 from aot.exporting.coco import CocoExporter, category_name
@@ -102,4 +103,4 @@ def _categories(clips: Sequence[ExportedClip]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

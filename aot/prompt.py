@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from aot.command_line import run_command
 from aot.compose import compose_jobs, parse_command
 from aot.config import RunConfig, check_config
 from aot.errors import AotError, ConfigError
@@ -170,4 +171,4 @@ def _listener(host: str, port: int | None) -> socket.socket:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -34,6 +34,7 @@ from pydantic import (
     model_validator,
 )
 
+from aot.command_line import run_command
 from aot.errors import AotError, ConfigError, PromptError
 from aot.mask_images import decode_rle, read_indices
 from aot.types import BoolArray, Clip, MaskFile, Prompt, RleMask
@@ -565,7 +566,8 @@ class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ign
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Take in what `<<` brings; a key stands once then, so that merges of merges do not grow without limit."""
-        own = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<")
+        scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        own = Counter(key.value for key in scalars if key.tag != "tag:yaml.org,2002:merge")
         repeated = [key for key, count in own.items() if count > 1]
         if repeated:
             line = node.start_mark.line + 1
@@ -645,4 +647,4 @@ def _import(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from aot.clip_report import is_reported, report_clip
+from aot.command_line import run_command
 from aot.errors import AotError
 from aot.launching.plan import read_run_json
 from aot.launching.summary import summary_rows
@@ -56,4 +57,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

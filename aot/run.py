@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import signal
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
+from aot.command_line import EXIT_INTERRUPTED, run_command
 from aot.compose import CONFIG_NAME, compose_jobs, config_folder, parse_command, plain
 from aot.config import GROUPS, RunConfig, check_config
 from aot.errors import AotError, ConfigError
@@ -36,7 +36,7 @@ from aot.results import open_run
 # Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.
 _FILE_WIDTH = 120
 
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,17 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _hand_over_to_hydra(job, [*flags, *command.overrides])  # Hydra alone wants its flags at one end
             # Hydra runs the jobs of a sweep one after another: all are started before any is waited for.
             exit_codes = [run.finish() for run in runs]
-            sys.stdout.flush()
     except KeyboardInterrupt:
         folders = sorted({str(plan.paths.root) for plan in plans.values()})
         print(f"\ninterrupted; what is finished is in {', '.join(folders)}. The same command goes on", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        if not command.help:
-            raise
-        # `aot.run --help | head`: the reader has read enough. Python would complain once more as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_DONE
     return max(exit_codes, default=EXIT_DONE)
 
 
@@ -233,4 +226,4 @@ def _say_wrong(error: AotError) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from aot.command_line import EXIT_INTERRUPTED, run_command
 from aot.errors import AotError
 from aot.launching.failure import CANCELLED, read_failure
 from aot.launching.history import is_running
@@ -30,7 +31,7 @@ from aot.launching.squeue import ENDED, task_states
 from aot.launching.submissions import read_submissions
 from aot.paths import RunPaths
 
-EXIT_SHOWN, EXIT_WRONG, EXIT_INTERRUPTED = 0, 2, 130
+EXIT_SHOWN, EXIT_WRONG = 0, 2
 
 _REFRESH_SECONDS = 5.0
 # squeue is asked for less often than the run folder, which asks nobody else.
@@ -264,9 +265,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AotError as error:
         print(error, file=sys.stderr)
         return EXIT_WRONG
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # the way in which a watch ends
         return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

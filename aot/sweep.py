@@ -18,6 +18,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from aot.command_line import run_command
 from aot.config import RunConfig, load_run_config
 from aot.errors import AotError, ConfigError
 from aot.evaluation.sweep import MEASURES, Interval, SweptClip, SweptRun, intervals_of, largest_within, score_sweep
@@ -293,4 +294,4 @@ def _number(value: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

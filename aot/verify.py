@@ -24,6 +24,7 @@ from typing import cast
 
 import numpy as np
 
+from aot.command_line import run_command
 from aot.decoding.base import kept_frames
 from aot.digests import sha256_of
 from aot.errors import AotError, WriteError
@@ -331,4 +332,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

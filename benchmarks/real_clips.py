@@ -21,9 +21,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-# GrabCut and the decoder ask for frames apart from what the stages do with them.
-FRAME_READING = ("decode", "open")
-
 
 def manifest_of(data: Path, tracks: Path | None) -> dict[str, Any]:
     """One manifest entry a clip, from its prompt.json."""

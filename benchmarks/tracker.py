@@ -37,7 +37,6 @@ ROOT = Path(__file__).resolve().parents[1]
 UPSTREAM_WHEEL = "autosegmentor==3.0.1"
 HEIGHT, WIDTH = 384, 512
 NUM_SUPPORT = 36
-MEBI = 2**20
 
 
 def main() -> None:

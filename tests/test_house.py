@@ -30,7 +30,7 @@ GROUPS = {
 
 # A module may import what stands in an earlier entry, or in its own.
 ORDER = [
-    ["aot.errors"],
+    ["aot.errors", "aot.command_line"],
     ["aot.types", "aot.digests"],
     ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints", "aot.devices"],
     ["aot.memory", "aot.retry", "aot.overlay_look", "aot.pages"],

@@ -152,6 +152,9 @@ def test_yaml_merges(tmp_path: Path) -> None:
     entries = load_manifest(write(tmp_path, text)).clips
     assert [(item.id, item.frame) for item in entries["a"].objects] == [(1, 3), (2, 5)]
     assert [item.frame for item in entries["007"].objects] == [3]
+    quoted = "{objects: [{id: 1, box: [1,2,3,4]}]}"
+    with pytest.raises(ConfigError, match="'<<' stands twice"):
+        load_manifest(write(tmp_path, f"clips: {{'<<': {quoted}, '<<': {quoted}}}"))
     with pytest.raises(ConfigError, match="'id' stands twice"):
         load_manifest(write(tmp_path, "clips: {a: {objects: [{<<: {id: 1, id: 2}, box: [1,2,3,4]}]}}"))
 

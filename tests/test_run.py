@@ -339,16 +339,6 @@ def test_help_and_cfg_read_well(folder: Path) -> None:
     assert list(folder.iterdir()) == [folder / "my clips"], "looking leaves nothing behind"
 
 
-def test_a_reader_who_has_read_enough_of_the_help_hears_no_more() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
-    command = [sys.executable, "-m", "aot.run", "--help"]
-    told = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment, check=False)
-    os.close(writing)
-    assert (told.returncode, told.stderr) == (0, "")
-
-
 def test_the_command_line_imports_no_models() -> None:
     code = "import sys, aot.run; sys.exit(bool({'torch', 'cv2', 'sam2', 'av'} & set(sys.modules)))"
     environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}

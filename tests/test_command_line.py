@@ -1,0 +1,73 @@
+"""Every command ends well when it is interrupted, or when nobody reads what it says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aot.command_line import EXIT_INTERRUPTED, EXIT_UNREAD
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("run", "status", "report", "verify", "evaluate", "export", "sweep", "prompts", "cancel", "checkpoints")
+
+
+@contextmanager
+def broken_pipe() -> Iterator[int]:
+    """A pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", f"import sys; from aot.command_line import run_command\n{code}"]
+    return subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nobody_reads_the_help(name: str) -> None:
+    with broken_pipe() as unread:
+        command = [sys.executable, "-m", f"aot.{name}", "--help"]
+        told = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
+    assert told.stderr == ""
+
+
+def test_nobody_reads_a_long_answer() -> None:
+    with broken_pipe() as unread:
+        told = run("sys.exit(run_command(lambda: print('x' * 10**6) or 0))", stdout=unread)
+    assert (told.returncode, told.stderr) == (EXIT_UNREAD, "")
+
+
+def test_another_broken_pipe_is_told() -> None:
+    code = """
+import os
+def main():
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.write(writing, b"x")
+sys.exit(run_command(main))
+"""
+    told = run(code, stdout=subprocess.DEVNULL)
+    assert told.returncode == 1
+    assert "BrokenPipeError" in told.stderr
+
+
+def test_ctrl_c() -> None:
+    code = f"""
+import os
+def main():
+    os.kill(os.getpid(), {signal.SIGINT.value})
+    return 0
+sys.exit(run_command(main))
+"""
+    told = run(code, stdout=subprocess.DEVNULL)
+    assert (told.returncode, told.stderr) == (EXIT_INTERRUPTED, "\ninterrupted\n")
