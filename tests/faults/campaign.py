@@ -186,7 +186,7 @@ def full_disk(folder: Path, times: int, rng: random.Random) -> Outcome:
     """No room on the disk of the run folder; later there is."""
     outcome = Outcome()
     for number in range(times):
-        with mounted(folder / f"disk{number}", f"{rng.randrange(200, 1500)}k") as disk:
+        with mounted(folder / f"disk{number}", f"{rng.randrange(200, 1000)}k") as disk:
             trial = Trial(folder / str(number), root=disk / "outputs")
             trial.outcome = outcome
             with trial.command("launcher.workers=2") as command:
