@@ -22,10 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import cast
 
-import numpy as np
-
 from aot.command_line import run_command
-from aot.decoding.base import kept_frames
 from aot.digests import sha256_of
 from aot.errors import AotError, WriteError
 from aot.launching.failure import read_failure
@@ -272,14 +269,15 @@ def _check_frames(path: Path, result: ClipResult) -> None:
     prompts = [prompt for of_object in result.object_prompts for prompt in of_object]
     asked = {prompt["frame"] for prompt in prompts}
     asked |= {int(query[0]) for prompt in prompts for query in prompt.get("query_points", ())}
-    spaced = kept_frames(number, interval)
-    # A time range may leave out frames at either end, but none in between.
-    spaced = spaced[(spaced >= result.index[0]) & (spaced <= result.index[-1])]
-    missing = np.setdiff1d(spaced, result.index)
-    unasked = set(np.setdiff1d(result.index, spaced).tolist()) - asked
-    if len(missing) or unasked:
+    # A time range may leave out frames at either end, but none in between. As a range: the numbers may be absurd.
+    first, last = int(result.index[0]), int(result.index[-1])
+    spaced = range(-(-first // interval) * interval, last + 1, interval)
+    found = set(result.index.tolist())
+    num_missing = len(spaced) - sum(frame in spaced for frame in found)
+    unasked = {frame for frame in found if frame not in spaced} - asked
+    if num_missing or unasked:
         raise WriteError(
-            f"{path}: of the frames that frame_interval={interval} keeps, {len(missing)} are missing, and "
+            f"{path}: of the frames that frame_interval={interval} keeps, {num_missing} are missing, and "
             f"{len(unasked)} are there that nothing asks for"
         )
 
