@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -172,7 +173,7 @@ def new_clip_file(
 
 
 def check_file(path: Path) -> None:
-    """Check that a clip's file has every dataset and attribute of the schema, in shapes and numbers that agree.
+    """Check that a clip's file has every dataset and attribute of the schema, in shapes and with values that agree.
 
     Raises:
         OtherSchema: it follows another one.
@@ -185,7 +186,7 @@ def check_file(path: Path) -> None:
             if missing:
                 raise WriteError(f"{path}: the attributes {', '.join(missing)} are missing; the file is not whole")
             result = _read(file, with_masks=False)
-            _check_numbers(path, result)
+            _check_values(path, result)
             masks = file["masks/data"]
             expected = (len(result.mask_row), len(result.object_id), file.attrs["height"], file.attrs["width"])
             if masks.shape != expected or masks.dtype != np.bool_:
@@ -204,8 +205,8 @@ def _check_schema(path: Path, file: h5py.File) -> None:
         )
 
 
-def _check_numbers(path: Path, result: ClipResult) -> None:
-    """Counts are counts, what ascends ascends, and what points at rows or objects finds some."""
+def _check_values(path: Path, result: ClipResult) -> None:
+    """Counts are counts, what ascends ascends, what points at rows or objects finds some, and prompts are prompts."""
     for name in _COUNTS:
         value = result.attributes[name]
         if not isinstance(value, int) or value < 1:
@@ -216,11 +217,23 @@ def _check_numbers(path: Path, result: ClipResult) -> None:
     wrong += ["objects/id"] if (objects < 1).any() or len(set(objects.tolist())) < len(objects) else []
     wrong += ["masks/row"] if not set(result.mask_row.tolist()) <= set(range(len(result.index))) else []
     wrong += ["tracks/object_id"] if not set(result.track_object_id.tolist()) <= set(objects.tolist()) else []
+    wrong += ["objects/prompt"] if not all(map(_are_prompts, result.object_prompts)) else []
     if wrong:
         raise WriteError(
-            f"{path}: {', '.join(dict.fromkeys(wrong))}: numbers that cannot be; expected ascending frames, times and "
-            f"rows, object ids from 1 that differ, and points of these objects"
+            f"{path}: {', '.join(dict.fromkeys(wrong))}: values that cannot be; expected ascending frames, times and "
+            f"rows, object ids from 1 that differ, points of these objects, and prompts on frames"
         )
+
+
+def _are_prompts(found: Any) -> bool:
+    """Whether it is an object's list of prompts, as far as others count on it: their frames, and those of queries."""
+    if not isinstance(found, list) or not all(isinstance(prompt, dict) for prompt in found):
+        return False
+    queries = [prompt.get("query_points", []) for prompt in found]
+    if not all(isinstance(points, list) and all(isinstance(one, list) and one for one in points) for points in queries):
+        return False
+    frames = [prompt.get("frame") for prompt in found] + [query[0] for points in queries for query in points]
+    return all(isinstance(frame, int | float) and math.isfinite(frame) for frame in frames)
 
 
 def check_contents(path: Path) -> None:
