@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import signal
 import sys
 import time
 from collections import Counter
@@ -37,6 +38,9 @@ EXIT_WHOLE, EXIT_NOT_WHOLE, EXIT_WRONG = 0, 1, 2
 
 # Of one file. A whole one of many gigabytes takes less on a slow disk.
 STALL_SECONDS = 600.0
+
+# How a process ends that a damaged file has led astray.
+_CRASHES = [-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)]
 
 MISTAKE = "aot failed to check it"
 
@@ -99,7 +103,10 @@ class FileChecker:
             reason = f"the HDF5 library has not come back from it for {self._stall_seconds:g} s"
         except (EOFError, ConnectionError):
             child.join()
+            self._stop()
             reason = f"the process that read it died (exit code {child.exitcode})"
+            if child.exitcode not in _CRASHES:  # it could not even start, or somebody killed it
+                return Verdict(State.UNCHECKED, f"{path}: {reason}")
         self._stop()
         return Verdict(State.BROKEN, f"{path}: {reason}; the file is damaged")
 
@@ -257,7 +264,7 @@ def _examine(path: Path, expected: Expected, *, quick: bool) -> Verdict:
 def _check_identity(path: Path, result: ClipResult, expected: Expected) -> None:
     for name in ("clip_id", "config_hash"):
         found, wanted = result.attributes[name], getattr(expected, name)
-        if found != wanted:
+        if not isinstance(found, str) or found != wanted:
             raise WriteError(f"{path}: {name} is {found!r}, expected {wanted!r}: it is another run's or clip's file")
 
 

@@ -248,7 +248,7 @@ def check_contents(path: Path) -> None:
             for name in _datasets_of(file):
                 for row in range(file[name].shape[0]):
                     file[name][row]
-    except (OSError, RuntimeError) as exc:
+    except _UNREADABLE as exc:
         raise WriteError(f"{path}: {name} cannot be read ({exc}); the file is damaged") from exc
 
 
