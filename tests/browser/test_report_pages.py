@@ -233,7 +233,8 @@ def large_run(root: Path, count: int) -> RunPaths:
     paths = RunPaths(root)
     ids = [f"day{number // 100:02d}/ep_{number:04d}" for number in range(count)]
     config = {"frame_interval": 1}
-    run = {"schema": "aot-run/1", "command": ["aot"], "choices": {}, "config": config, "clips": {i: {} for i in ids}}
+    run = {"schema": "aot-run/1", "command": ["aot"], "choices": {}, "config": config, "config_hash": "0"}
+    run["clips"] = {clip_id: {} for clip_id in ids}
     paths.run_json.write_text(json.dumps(run))
     lines = []
     for number, clip_id in enumerate(ids):
