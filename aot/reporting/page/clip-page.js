@@ -139,7 +139,7 @@ class Player {
     }
     if (this.row === this.clip.times.length - 1) this.goTo(0);
     video.playbackRate = Number(aot.byId("speed").value);
-    video.play();
+    video.play().catch(() => {}); // a pause that comes before it has begun
   }
 
   step(count) {
