@@ -254,6 +254,10 @@ def _examine(path: Path, expected: Expected, *, quick: bool) -> Verdict:
             check_contents(path)
     except OSError as exc:
         return Verdict(State.UNCHECKED, f"{path} cannot be read: {exc}; check its permissions and the disk")
+    except MemoryError:
+        return Verdict(
+            State.UNCHECKED, f"{path}: there is not the memory to hold its arrays; check it on a larger machine"
+        )
     except OtherSchema as error:
         return Verdict(State.UNCHECKED, str(error))
     except WriteError as error:
