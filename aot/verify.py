@@ -95,11 +95,22 @@ class FileChecker:
 
     def examine(self, path: Path, expected: Expected, *, quick: bool) -> Verdict:
         """Whether a file is whole, broken, or cannot be checked."""
+        verdict = self._ask(path, expected, quick)
+        if verdict is None:
+            # The library keeps memory for some damaged files: that of an earlier one must not speak against this one.
+            self._stop()
+            verdict = self._ask(path, expected, quick)
+        return verdict or Verdict(
+            State.UNCHECKED, f"{path}: there is not the memory to read it; check it on a machine with more"
+        )
+
+    def _ask(self, path: Path, expected: Expected, quick: bool) -> Verdict | None:
+        """What the child says; None where its memory did not suffice."""
         child = self._child or self._start()
         try:
             self._pipe.send((path, expected, quick))
             if self._pipe.poll(self._stall_seconds):
-                return cast(Verdict, self._pipe.recv())
+                return cast(Verdict | None, self._pipe.recv())
             reason = f"the HDF5 library has not come back from it for {self._stall_seconds:g} s"
         except (EOFError, ConnectionError):
             child.join()
@@ -230,6 +241,8 @@ def _examine_all(pipe: Connection) -> None:
             path, expected, quick = pipe.recv()
             try:
                 verdict = _examine(path, expected, quick=quick)
+            except MemoryError:
+                verdict = None
             except Exception as error:  # noqa: BLE001 (a mistake of ours must not stop the other files)
                 verdict = Verdict(State.UNCHECKED, f"{path}: {MISTAKE} ({type(error).__name__}: {error}): report it")
             pipe.send(verdict)
@@ -238,6 +251,11 @@ def _examine_all(pipe: Connection) -> None:
 
 
 def _examine(path: Path, expected: Expected, *, quick: bool) -> Verdict:
+    """What is to be said of a file.
+
+    Raises:
+        MemoryError: it needs more than there is, or than earlier files have left.
+    """
     try:
         if not path.is_file():
             raise WriteError(f"{path} is no file; expected the clip's result")
@@ -254,13 +272,11 @@ def _examine(path: Path, expected: Expected, *, quick: bool) -> Verdict:
             check_contents(path)
     except OSError as exc:
         return Verdict(State.UNCHECKED, f"{path} cannot be read: {exc}; check its permissions and the disk")
-    except MemoryError:
-        return Verdict(
-            State.UNCHECKED, f"{path}: there is not the memory to hold its arrays; check it on a larger machine"
-        )
     except OtherSchema as error:
         return Verdict(State.UNCHECKED, str(error))
     except WriteError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from error
         return Verdict(State.BROKEN, str(error))
     return Verdict(State.WHOLE)
 

@@ -223,6 +223,20 @@ def test_a_file_that_stops_the_library_does_not_stop_the_others(folder: Path) ->
             assert ("has not come back from it for 10 s" in verdict.reason) == (path == hanging)
 
 
+def test_want_of_memory_is_no_damage(folder: Path) -> None:
+    """A file may be larger than this machine bears; the one after it is examined all the same."""
+    paths = run_paths(folder)
+    late, zoom = (paths.clip(clip_id).result for clip_id in CLIPS)
+    with h5py.File(late, "r+") as file:
+        del file["tracks/xy"]
+        file.create_dataset("tracks/xy", (10**9, 10**7, 2), "f4", chunks=(1, 1000, 2))  # no address space holds it
+    config_hash = read_run_json(paths)["config_hash"]
+    with FileChecker() as checker:
+        verdict = checker.examine(late, Expected("late", config_hash, None), quick=True)
+        assert (verdict.state, "not the memory to read it" in verdict.reason) == (State.UNCHECKED, True)
+        assert checker.examine(zoom, Expected("zoom", config_hash, None), quick=True).state is State.WHOLE
+
+
 def test_what_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = run_paths(folder)
     for clip_id in CLIPS:
