@@ -139,7 +139,9 @@ class Player {
     }
     if (this.row === this.clip.times.length - 1) this.goTo(0);
     video.playbackRate = Number(aot.byId("speed").value);
-    video.play().catch(() => {}); // a pause that comes before it has begun
+    video.play().catch((error) => {
+      if (error.name !== "AbortError") throw error; // that is a pause which comes before it has begun
+    });
   }
 
   step(count) {
