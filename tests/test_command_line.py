@@ -16,7 +16,7 @@ import pytest
 from aot.command_line import EXIT_INTERRUPTED, EXIT_UNREAD
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("run", "status", "report", "verify", "evaluate", "export", "sweep", "prompts", "cancel", "checkpoints")
+COMMANDS = [path for path in sorted((ROOT / "aot").glob("*.py")) if "__main__" in path.read_text()]
 
 
 @contextmanager
@@ -33,12 +33,17 @@ def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, **options)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_nobody_reads_the_help(name: str) -> None:
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+def test_every_command_ends_like_this(path: Path) -> None:
+    assert path.read_text().endswith('if __name__ == "__main__":\n    sys.exit(run_command(main))\n')
+
+
+@pytest.mark.parametrize("words", [["aot.run", "--help"], ["aot.prompts", "schema"]], ids=lambda words: words[0])
+def test_nobody_reads_what_it_says(words: list[str]) -> None:
     with broken_pipe() as unread:
-        command = [sys.executable, "-m", f"aot.{name}", "--help"]
+        command = [sys.executable, "-m", *words]
         told = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
-    assert told.stderr == ""
+    assert (told.returncode, told.stderr) == (EXIT_UNREAD, "")
 
 
 def test_nobody_reads_a_long_answer() -> None:

@@ -15,11 +15,12 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from aot.command_line import EXIT_INTERRUPTED
 from aot.launching.messages import Beat, Noted, Progress, Ready, Start
 from aot.launching.worker import BrokenProcess, Worker
 from aot.memory import cap_memory
 
-EXIT_INTERRUPTED, EXIT_BROKEN = 130, 70
+EXIT_BROKEN = 70
 _BEAT_SECONDS = 1.0
 # More often nobody could read it, and clips of ten frames would be slowed down.
 _PROGRESS_SECONDS = 0.2
