@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import unicodedata
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -17,8 +17,8 @@ from aot.types import Clip
 
 _MOST_NAME_BYTES = 255 - max(map(len, CLIP_FILE_SUFFIXES))
 
-_CONTROLS = ("Cc", "Zl", "Zp")
-"""Unicode's categories of what would move the cursor, or end a line, where a clip id is shown."""
+# What would move the cursor, or end a line, where a clip id is shown.
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Dataset(Protocol):
@@ -77,7 +77,7 @@ def check_clip_id(clip_id: str) -> None:
         longest = max(len(part.encode()) for part in path.parts)
     except UnicodeEncodeError:
         raise DatasetError(f"clip id {clip_id!r} is not UTF-8; rename the file or folder") from None
-    if any(unicodedata.category(character) in _CONTROLS for character in clip_id):
+    if _CONTROLS.search(clip_id):
         raise DatasetError(f"clip id {clip_id!r} has control characters; rename the file or folder")
     if longest > _MOST_NAME_BYTES:
         raise DatasetError(
