@@ -61,7 +61,7 @@ class Trial:
         self._root = f"output.root={root or folder / 'outputs'}"
         self._place = root or folder / "outputs"
         self.outcome = Outcome()
-        self._expected = undisturbed()
+        self._expected = undisturbed()[0]
 
     def command(self, *arguments: str, **environment: str) -> Command:
         return Command(self.clips, self._root, *arguments, environment=environment)
@@ -117,13 +117,15 @@ class Trial:
 
 
 @cache
-def undisturbed() -> dict[str, dict[str, Any]]:
-    """The datasets of every clip, of a run that nothing happens to."""
+def undisturbed() -> tuple[dict[str, dict[str, Any]], float]:
+    """The datasets of every clip of a run that nothing happens to, and how many seconds it took."""
     with tempfile.TemporaryDirectory() as folder:
+        begun = time.monotonic()
         with Command(Clips(Path(folder), LENGTHS), "launcher=inline") as command:
             assert command.ends() == 0, command.output
+        seconds = time.monotonic() - begun
         (clips,) = Path(folder).glob("outputs/videos/*/clips")
-        return {name: datasets_of(clips / f"{name}.h5") for name in LENGTHS}
+        return {name: datasets_of(clips / f"{name}.h5") for name in LENGTHS}, seconds
 
 
 def _same(left: object, right: object) -> bool:
@@ -165,15 +167,17 @@ def _at_random_moments(
 ) -> Outcome:
     """Start a run, let something happen to it, start it again, until its clips are whole; then another run.
 
-    A moment that comes after the command's end is none: nothing is struck, and nothing counted.
+    Moments lie anywhere in what is left of a run, by the time that one takes on this machine. One that comes after the
+    command's end is none: nothing is struck, and nothing counted.
     """
+    _, seconds = undisturbed()
     number, outcome = 0, Outcome()
     while outcome.tried < times:
         trial = Trial(folder / str(number := number + 1))
         trial.outcome = outcome
         while outcome.tried < times and (left := NUM_CLIPS - sum(map(trial.exists, LENGTHS))):
             with trial.command("launcher.workers=2") as command:
-                time.sleep(rng.uniform(0.2, 1.0 + 3.0 * left / NUM_CLIPS))
+                time.sleep(rng.uniform(0.2, 1.0 + seconds * left / NUM_CLIPS))
                 if not command.is_running():
                     continue
                 strike(trial, command)
