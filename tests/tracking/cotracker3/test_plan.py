@@ -245,7 +245,7 @@ LEAN = {"features": "file", "query_block": 16, "frame_block": 4, "max_tokens": 1
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "plan", "lengths", "limit"),
-    [("fp32", {}, (48, 96), 9e6), ("bf16", {}, (48, 144), 4.5e6), ("fp32", LEAN, (24, 56), 1e6)],
+    [("fp32", {}, (40, 64), 9e6), ("bf16", {}, (48, 144), 4.5e6), ("fp32", LEAN, (16, 32), 1e6)],
     ids=["fp32", "bf16", "lean"],
 )
 def test_memory_of_66_points_grows_by_the_features_alone(
