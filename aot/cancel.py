@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from aot.command_line import run_command
 from aot.errors import AotError, ConfigError
 from aot.launching.content import Content
 from aot.launching.history import History, close_cancelled, read_history
@@ -21,6 +20,7 @@ from aot.launching.plan import read_run_json
 from aot.launching.squeue import ENDED, cancel_jobs, task_states
 from aot.launching.submissions import read_submissions
 from aot.paths import RunPaths, host, is_alive
+from aot.system.cli import run_command
 
 EXIT_DONE, EXIT_WRONG = 0, 2
 

@@ -27,10 +27,10 @@ from urllib.request import Request, urlopen
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aot.command_line import EXIT_INTERRUPTED, run_command
-from aot.digests import sha256_of
 from aot.errors import AotError, ConfigError, WriteError
 from aot.paths import PART_SUFFIX, write_errors
+from aot.system.cli import EXIT_INTERRUPTED, run_command
+from aot.system.hashing import sha256_of
 
 FOLDER = Path("checkpoints")
 BASE_URL_VARIABLE = "AOT_CHECKPOINTS_URL"

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aot.command_line import run_command
 from aot.config import load_run_config
 from aot.datasets.ground_truth import QueryMode
 from aot.errors import AotError, ConfigError
@@ -19,6 +18,7 @@ from aot.evaluation.clip import ClipScore
 from aot.evaluation.run import Task, evaluate_clips, format_scores, score_rows, scores_as_csv, scores_as_json
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths, write_text
+from aot.system.cli import run_command
 
 
 def evaluate_run(

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from aot.command_line import run_command
 from aot.errors import AotError, ConfigError
 from aot.exporting.base import ExportedClip, Exporter
 from aot.exporting.coco import CocoExporter, category_name
@@ -23,6 +22,7 @@ from aot.exporting.sa_v import SaVExporter
 from aot.exporting.tap_vid import TapVidExporter
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
+from aot.system.cli import run_command
 from aot.writing.hdf5 import read_object_names
 
 FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun")

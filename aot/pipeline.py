@@ -17,7 +17,6 @@ import numpy as np
 from aot.checkpoints import weights_of
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
-from aot.devices import devices_of
 from aot.errors import AotError, OutOfMemory, SegmentationError, error_context
 from aot.overlay_look import OverlayLook
 from aot.paths import ClipPaths
@@ -26,6 +25,7 @@ from aot.query_points.base import QuerySampler
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter
 from aot.self_checks import MaskStability, SelfCheck, check_objects, return_errors
+from aot.system.devices import devices_of
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter

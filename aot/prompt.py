@@ -14,11 +14,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from aot.command_line import run_command
 from aot.compose import compose_jobs, parse_command
 from aot.config import RunConfig, check_config
 from aot.errors import AotError, ConfigError
 from aot.paths import RunPaths
+from aot.system.cli import run_command
 
 # The first one whose weights are there makes the masks, unless another is asked for.
 _SEGMENTERS = ("sam2", "grabcut")

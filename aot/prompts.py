@@ -34,9 +34,9 @@ from pydantic import (
     model_validator,
 )
 
-from aot.command_line import run_command
 from aot.errors import AotError, ConfigError, PromptError
 from aot.mask_images import decode_rle, read_indices
+from aot.system.cli import run_command
 from aot.types import BoolArray, Clip, MaskFile, Prompt, RleMask
 
 # Mistakes are told in these words too: "expected ⟨description⟩, got …".

@@ -20,7 +20,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from aot.command_line import EXIT_INTERRUPTED, run_command
 from aot.compose import CONFIG_NAME, compose_jobs, config_folder, parse_command, plain
 from aot.config import GROUPS, RunConfig, check_config
 from aot.errors import AotError, ConfigError
@@ -32,6 +31,7 @@ from aot.launching.todo import Todo, Work
 from aot.paths import remove_abandoned_parts
 from aot.reporting.index import write_report
 from aot.results import open_run
+from aot.system.cli import EXIT_INTERRUPTED, run_command
 
 # Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.
 _FILE_WIDTH = 120

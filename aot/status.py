@@ -21,7 +21,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aot.command_line import EXIT_INTERRUPTED, run_command
 from aot.errors import AotError
 from aot.launching.failure import CANCELLED, read_failure
 from aot.launching.history import is_running
@@ -30,6 +29,7 @@ from aot.launching.plan import read_run_json
 from aot.launching.squeue import ENDED, task_states
 from aot.launching.submissions import read_submissions
 from aot.paths import RunPaths
+from aot.system.cli import EXIT_INTERRUPTED, run_command
 
 EXIT_SHOWN, EXIT_WRONG = 0, 2
 

@@ -18,13 +18,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from aot.command_line import run_command
 from aot.config import RunConfig, load_run_config
 from aot.errors import AotError, ConfigError
 from aot.evaluation.sweep import MEASURES, Interval, SweptClip, SweptRun, intervals_of, largest_within, score_sweep
 from aot.evaluation.sweep_picture import draw_sweep
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths, SweepPaths, write_text
+from aot.system.cli import run_command
 
 DEFAULT_TOLERANCE = 0.02
 

@@ -23,14 +23,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import cast
 
-from aot.command_line import run_command
-from aot.digests import sha256_of
 from aot.errors import AotError, WriteError
 from aot.launching.failure import read_failure
 from aot.launching.ledger import last_done, last_events
 from aot.launching.plan import read_run_json
 from aot.launching.todo import Work
 from aot.paths import RunPaths
+from aot.system.cli import run_command
+from aot.system.hashing import sha256_of
 from aot.types import ClipResult
 from aot.writing.hdf5 import OtherSchema, check_contents, check_file, load
 

@@ -30,10 +30,11 @@ GROUPS = {
 
 # A module may import what stands in an earlier entry, or in its own.
 ORDER = [
-    ["aot.errors", "aot.command_line"],
-    ["aot.types", "aot.digests"],
-    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints", "aot.devices"],
-    ["aot.memory", "aot.retry", "aot.overlay_look", "aot.pages"],
+    ["aot.errors"],
+    ["aot.system"],
+    ["aot.types"],
+    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints"],
+    ["aot.retry", "aot.overlay_look", "aot.pages"],
     ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures", "aot.clip_report"],

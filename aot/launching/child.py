@@ -15,10 +15,10 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from aot.command_line import EXIT_INTERRUPTED
 from aot.launching.messages import Beat, Noted, Progress, Ready, Start
 from aot.launching.worker import BrokenProcess, Worker
-from aot.memory import cap_memory
+from aot.system.cli import EXIT_INTERRUPTED
+from aot.system.memory import cap_memory
 
 EXIT_BROKEN = 70
 _BEAT_SECONDS = 1.0

@@ -13,9 +13,9 @@ from aot.launching.base import Launcher, Preview
 from aot.launching.ledger import last_done
 from aot.launching.plan import Plan
 from aot.launching.todo import Todo, Work
-from aot.memory import room_bytes
 from aot.query_points.base import QuerySampler
 from aot.retry import Rung, ladder
+from aot.system.memory import room_bytes
 from aot.tracking.base import Tracker
 from aot.types import Clip
 

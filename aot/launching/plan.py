@@ -16,7 +16,6 @@ from aot.clip_report import is_reported
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_id, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
-from aot.digests import sha256_of
 from aot.errors import AotError, ConfigError, WriteError
 from aot.launching.content import Content
 from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
@@ -27,6 +26,7 @@ from aot.launching.shards import pack
 from aot.launching.todo import Todo, Work
 from aot.paths import ClipPaths, RunPaths, write_text
 from aot.prompts import prompts_as_json
+from aot.system.hashing import sha256_of
 from aot.types import Clip
 from aot.writing.hdf5 import load
 

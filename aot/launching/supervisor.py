@@ -28,9 +28,9 @@ from aot.launching.messages import Beat, Noted, Progress, Ready, Start
 from aot.launching.plan import RunContext
 from aot.launching.slots import Slot
 from aot.launching.todo import Todo, Work
-from aot.memory import num_oom_kills
 from aot.paths import host, remove_parts_of
 from aot.retry import CRASHED, LOST, OUT_OF_MEMORY, STALLED, Attempt, ladder, next_rung
+from aot.system.memory import num_oom_kills
 
 # Between two looks at what does not report itself: a child that stands still.
 _TICK_SECONDS = 0.5

@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from aot.decoding.base import FrameSource
-from aot.devices import DeviceOption
+from aot.system.devices import DeviceOption
 from aot.tracking.cotracker3.adapter import CoTracker3Adapter, Network
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import RESOLUTION, LateQueries, Mode, Precision

@@ -16,8 +16,8 @@ from annotated_types import Gt
 
 from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
-from aot.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
 from aot.errors import ConfigError
+from aot.system.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
 from aot.tracking.base import query_rows
 from aot.types import QueryPoints, Tracks
 

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from aot.command_line import EXIT_INTERRUPTED
 from aot.launching.ledger import read_events
 from aot.paths import RunPaths, is_alive
+from aot.system.cli import EXIT_INTERRUPTED
 from aot.verify import EXIT_NOT_WHOLE, Finding, State, verify_run
 from aot.verify import main as verify
 from tests.faults.commands import Command

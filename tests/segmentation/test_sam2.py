@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from aot.devices import describe_device
 from aot.errors import AotError, OutOfMemory
 from aot.segmentation.sam2 import Sam2Segmenter, segmenter
 from aot.segmentation.sam2.model import import_sam2
+from aot.system.devices import describe_device
 from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
 from tests.fakes import ArraySource
 from tests.segmentation.sam2_models import (

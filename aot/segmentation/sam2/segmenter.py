@@ -18,9 +18,9 @@ import numpy as np
 
 from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
-from aot.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
 from aot.segmentation.base import FrameSession, OnObjectError
 from aot.segmentation.sam2.model import build_model, import_sam2
+from aot.system.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
 from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 
 from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import BACKWARD_BYTES, BLOCK_BYTES, FrameSource
-from aot.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
 from aot.errors import ConfigError, TrackingError
+from aot.system.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
 from aot.tracking.base import query_rows
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import MIN_SIDE_PX, SUPPORT_SIDE, WINDOW_LEN, Mode, Precision

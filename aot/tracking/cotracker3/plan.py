@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aot.errors import OutOfMemory
-from aot.memory import device_room_bytes, host_room_bytes
+from aot.system.memory import device_room_bytes, host_room_bytes
 from aot.tracking.cotracker3.sizes import (
     BYTES,
     CHANNELS,

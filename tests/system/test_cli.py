@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from aot.command_line import EXIT_INTERRUPTED, EXIT_UNREAD
+from aot.system.cli import EXIT_INTERRUPTED, EXIT_UNREAD
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMANDS = [path for path in sorted((ROOT / "aot").glob("*.py")) if "__main__" in path.read_text()]
 
 
@@ -29,7 +29,7 @@ def broken_pipe() -> Iterator[int]:
 
 
 def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", f"import sys; from aot.command_line import run_command\n{code}"]
+    command = [sys.executable, "-c", f"import sys; from aot.system.cli import run_command\n{code}"]
     return subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, **options)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import aot
-from aot.memory import host_room_bytes, num_oom_kills
+from aot.system.memory import host_room_bytes, num_oom_kills
 
 
 def say(code: str) -> list[str]:
@@ -21,7 +21,7 @@ def say(code: str) -> list[str]:
 def test_room_is_what_is_left_below_the_cap() -> None:
     before, after, error = say(
         "import numpy as np\n"
-        "from aot.memory import cap_memory, host_room_bytes\n"
+        "from aot.system.memory import cap_memory, host_room_bytes\n"
         "cap_memory(1.0)\n"
         "before = host_room_bytes()\n"
         "held = np.ones(2 * 10**8, dtype=np.uint8)\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def room_bytes(part: object) -> int:
-    """Memory that a part can still get on the device it runs on; see `aot.devices` for how it says which."""
+    """Memory that a part can still get on the device it runs on; see `aot.system.devices` for how it says which."""
     return device_room_bytes(str(getattr(part, "device_name", "cpu")))
 
 

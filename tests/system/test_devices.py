@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aot.devices import choose_device, describe_device, devices_of
 from aot.errors import ConfigError
+from aot.system.devices import choose_device, describe_device, devices_of
 
 
 class OnGpu:
