@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from aot.errors import ConfigError
-from aot.frame_files import image_files
+from aot.images.frames import image_files
 from aot.paths import write_text
 from aot.prompts import Manifest
 

@@ -35,7 +35,7 @@ from pydantic import (
 )
 
 from aot.errors import AotError, ConfigError, PromptError
-from aot.mask_images import decode_rle, read_indices
+from aot.images.masks import decode_rle, read_indices
 from aot.system.cli import run_command
 from aot.types import BoolArray, Clip, MaskFile, Prompt, RleMask
 

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 import aot
-from aot.mask_images import encode_rle
+from aot.images.masks import encode_rle
 from aot.query_points.base import QuerySampler
 from aot.run import main as run_main
 from aot.types import UInt8Array

@@ -33,7 +33,7 @@ ORDER = [
     ["aot.errors"],
     ["aot.system"],
     ["aot.types"],
-    ["aot.paths", "aot.mask_images", "aot.frame_files", "aot.self_checks", "aot.checkpoints"],
+    ["aot.paths", "aot.images", "aot.self_checks", "aot.checkpoints"],
     ["aot.retry", "aot.overlay_look", "aot.pages"],
     ["aot.prompts", "aot.prompt_import"],
     [f"aot.{role}" for role in ROLES],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from aot.mask_images import decode_rle, encode_rle
+from aot.images.masks import decode_rle, encode_rle
 from aot.prompts import load_manifest, main
 from aot.types import RleMask
 

@@ -14,7 +14,7 @@ import pytest
 
 from aot.clip_report import is_reported, report_clip
 from aot.errors import WriteError
-from aot.mask_images import encode_rle
+from aot.images.masks import encode_rle
 from aot.paths import RunPaths
 from aot.report import main
 from aot.reporting.index import write_report

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import DatasetError
-from aot.mask_images import read_indices
+from aot.images.masks import read_indices
 from aot.types import (
     ArrayFields,
     BoolArray,

@@ -14,8 +14,8 @@ from annotated_types import Gt
 
 from aot.datasets.ground_truth import AnnotatedTruth, ApartTruth, GroundTruth, numbered_pictures
 from aot.errors import DatasetError, DecodeError
-from aot.frame_files import IMAGE_SUFFIXES, image_files
-from aot.mask_images import read_indices
+from aot.images.frames import IMAGE_SUFFIXES, image_files
+from aot.images.masks import read_indices
 from aot.prompts import PromptKind, assign_prompts, mask_prompt
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, MaskFile, Prompt, UInt8Array
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from aot.decoding.base import FrameSource
 from aot.errors import DecodeError
-from aot.frame_files import image_files
+from aot.images.frames import image_files
 from aot.types import Int64Array, UInt8Array
 
 # DAVIS, and so most datasets kept as frame folders.

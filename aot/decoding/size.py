@@ -59,7 +59,7 @@ def _folder_size(source: Path) -> ClipSize:
     from PIL import Image
 
     from aot.decoding.frame_folder import DEFAULT_FPS
-    from aot.frame_files import image_files
+    from aot.images.frames import image_files
 
     files = image_files(source)
     try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from aot.errors import DecodeError, ExportError
 from aot.evaluation.full_rate import held_rows
-from aot.frame_files import image_files
+from aot.images.frames import image_files
 from aot.types import BoolArray, ClipResult, Float32Array, Int64Array
 from aot.writing.hdf5 import MaskReader, load
 

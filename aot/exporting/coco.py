@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from aot.exporting.base import ExportedClip
-from aot.mask_images import encode_rle
+from aot.images.masks import encode_rle
 from aot.paths import write_text
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from aot.evaluation.full_rate import full_rate_frames
 from aot.exporting.base import ExportedClip
-from aot.mask_images import encode_rle
+from aot.images.masks import encode_rle
 from aot.paths import write_text
 from aot.types import LOWEST_OBJECT_ID
 

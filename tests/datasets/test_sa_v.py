@@ -12,7 +12,7 @@ import pytest
 from aot.datasets.base import Dataset
 from aot.datasets.sa_v import SaVideos
 from aot.errors import DatasetError
-from aot.mask_images import decode_rle, encode_rle
+from aot.images.masks import decode_rle, encode_rle
 from aot.types import BoolArray, RleMask
 from tests.datasets.contract import DatasetContract
 from tests.synthetic import moving_square, write_video

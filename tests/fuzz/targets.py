@@ -28,7 +28,7 @@ from aot.datasets.sa_v import SaVideos
 from aot.datasets.tap_vid import TapVid
 from aot.decoding import open_source
 from aot.errors import AotError, ConfigError, DecodeError, PromptError
-from aot.mask_images import encode_rle
+from aot.images.masks import encode_rle
 from aot.prompts import Manifest, assign_prompts, check_prompts, load_manifest, prompts_as_json
 from aot.prompts import main as prompts_main
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks

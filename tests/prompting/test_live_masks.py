@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aot.errors import DecodeError
-from aot.mask_images import encode_rle
+from aot.images.masks import encode_rle
 from aot.overlay import object_colour
 from aot.prompting.frames import ClipFrames
 from aot.prompting.masks import LiveMasks

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
-from aot.mask_images import decode_rle, encode_rle, rle_area
+from aot.images.masks import decode_rle, encode_rle, rle_area
 from aot.types import RleMask
 
 masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda shape: arrays(np.bool_, shape))
