@@ -104,9 +104,9 @@ def _mask_maker(command: argparse.Namespace, config: RunConfig) -> _MaskMaker:
 def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host: str, port: int | None) -> None:
     import uvicorn
 
+    from aot.manifest.edit_file import ManifestFile
     from aot.prompting.clips import NO_PROMPT, ClipList, list_clips
     from aot.prompting.frames import ClipFrames
-    from aot.prompting.manifest_file import ManifestFile
     from aot.prompting.masks import LiveMasks
     from aot.prompting.server import PromptServer, Session, new_token, own_names
 

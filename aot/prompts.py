@@ -626,7 +626,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from aot.prompt_import import manifest_of, read_coco, read_mot, write_manifest
+    from aot.manifest.converters import manifest_of, read_coco, read_mot, write_manifest
 
     if options.clip and len(options.files) > 1:
         raise ConfigError(f"--clip {options.clip}: names one clip, got {len(options.files)} files")

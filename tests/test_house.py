@@ -35,7 +35,7 @@ ORDER = [
     ["aot.types"],
     ["aot.paths", "aot.images", "aot.self_checks", "aot.checkpoints"],
     ["aot.retry", "aot.overlay_look", "aot.pages"],
-    ["aot.prompts", "aot.prompt_import"],
+    ["aot.prompts", "aot.manifest"],
     [f"aot.{role}" for role in ROLES],
     ["aot.overlay", "aot.pictures", "aot.clip_report"],
     ["aot.pipeline"],

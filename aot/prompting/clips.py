@@ -13,8 +13,8 @@ from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
 from aot.errors import ConfigError, PromptError
 from aot.launching.ledger import last_done
+from aot.manifest.edit_file import ManifestFile
 from aot.paths import RunPaths
-from aot.prompting.manifest_file import ManifestFile
 from aot.prompts import ClipEntry, best_pattern, entry_prompts, prompts_digest
 from aot.types import Clip
 

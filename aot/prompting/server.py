@@ -26,11 +26,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aot.errors import AotError
+from aot.manifest.edit_file import ManifestConflict, version_of
+from aot.manifest.edit_text import plain_entry
 from aot.overlay import OBJECT_COLOURS
 from aot.prompting.clips import ClipList
 from aot.prompting.frames import ClipFrames
-from aot.prompting.manifest_file import ManifestConflict, version_of
-from aot.prompting.manifest_text import plain_entry
 from aot.prompting.masks import LiveMasks
 from aot.prompts import ObjectEntry, check_entry
 

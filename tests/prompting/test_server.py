@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 import aot
+from aot.manifest.edit_file import version_of
 from aot.prompt import main
-from aot.prompting.manifest_file import version_of
 from aot.prompts import load_manifest
 from tests.prompting.prompt_server import prompt_server
 from tests.synthetic import moving_square, write_video

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aot.errors import ConfigError
-from aot.prompting.manifest_file import ManifestConflict, ManifestFile, version_of
+from aot.manifest.edit_file import ManifestConflict, ManifestFile, version_of
 from aot.prompts import ClipEntry, load_manifest
 
 WRITTEN_BY_PEOPLE = """\

@@ -14,8 +14,8 @@ from threading import RLock
 from typing import Any
 
 from aot.errors import ConfigError, PromptError
+from aot.manifest.edit_text import ManifestText, plain_entry
 from aot.paths import replacing, write_errors
-from aot.prompting.manifest_text import ManifestText, plain_entry
 from aot.prompts import ClipEntry, parse_manifest
 
 
