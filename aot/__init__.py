@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aot.results import RunResults, open_run
+    from aot.runs.index import RunResults, open_run
     from aot.types import ClipResult
     from aot.writing.hdf5 import load
 

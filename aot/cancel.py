@@ -14,12 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from aot.errors import AotError, ConfigError
-from aot.launching.content import Content
-from aot.launching.history import History, close_cancelled, read_history
 from aot.launching.plan import read_run_json
 from aot.launching.squeue import ENDED, cancel_jobs, task_states
 from aot.launching.submissions import read_submissions
 from aot.paths import RunPaths, host, is_alive
+from aot.runs.fingerprint import Content
+from aot.runs.history import History, close_cancelled, read_history
 from aot.system.cli import run_command
 
 EXIT_DONE, EXIT_WRONG = 0, 2

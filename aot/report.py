@@ -16,9 +16,9 @@ from rich.progress import track
 from aot.clip_report import is_reported, report_clip
 from aot.errors import AotError
 from aot.launching.plan import read_run_json
-from aot.launching.summary import summary_rows
 from aot.paths import RunPaths
 from aot.reporting.index import write_report
+from aot.runs.summary import summary_rows
 from aot.system.cli import run_command
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG = 0, 1, 2

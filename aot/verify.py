@@ -24,11 +24,11 @@ from types import TracebackType
 from typing import cast
 
 from aot.errors import AotError, WriteError
-from aot.launching.failure import read_failure
-from aot.launching.ledger import last_done, last_events
 from aot.launching.plan import read_run_json
-from aot.launching.todo import Work
 from aot.paths import RunPaths
+from aot.runs.failure import read_failure
+from aot.runs.ledger import last_done, last_events
+from aot.runs.task import Work
 from aot.system.cli import run_command
 from aot.system.hashing import sha256_of
 from aot.types import ClipResult

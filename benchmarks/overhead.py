@@ -28,11 +28,11 @@ import numpy as np
 from aot.compose import compose_jobs, parse_command
 from aot.config import RunConfig, check_config
 from aot.decoding import open_source
-from aot.launching.ledger import Ledger, read_events
 from aot.launching.plan import Plan, make_plan
 from aot.launching.shards import pack
 from aot.paths import RunPaths
 from aot.prompts import check_prompts
+from aot.runs.ledger import Ledger, read_events
 from aot.types import Clip, QueryPoints
 from tests.synthetic import moving_square, write_video
 

@@ -40,10 +40,10 @@ ORDER = [
     ["aot.overlay", "aot.pictures", "aot.clip_report"],
     ["aot.pipeline"],
     ["aot.evaluation"],
-    ["aot.exporting", "aot.results", "aot.torch_dataset"],
+    ["aot.exporting"],
     ["aot.config"],
     ["aot.compose"],
-    ["aot.launching"],
+    ["aot.launching", "aot.runs"],
     ["aot.reporting", "aot.prompting"],
     [f"aot.{name}" for name in "run evaluate export prompt report sweep verify status cancel".split()],
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aot.launching.plan import Plan
-from aot.launching.todo import Todo
+from aot.runs.task import Todo
 
 Wait = Callable[[], None]
 """Ends when nothing is left to wait for; what came of the clips lies on the disk."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from aot.decoding.size import ClipSize, num_kept_frames, read_size
 from aot.errors import DecodeError
-from aot.launching.content import Content
+from aot.runs.fingerprint import Content
 from aot.types import Clip
 
 # A header takes some milliseconds, on a file server more: of a larger dataset so many evenly spread clips are looked

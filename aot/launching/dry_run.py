@@ -10,11 +10,11 @@ from rich.console import Console
 
 from aot.decoding.size import ClipSize, num_kept_frames
 from aot.launching.base import Launcher, Preview
-from aot.launching.ledger import last_done
 from aot.launching.plan import Plan
-from aot.launching.todo import Todo, Work
 from aot.query_points.base import QuerySampler
 from aot.retry import Rung, ladder
+from aot.runs.ledger import last_done
+from aot.runs.task import Todo, Work
 from aot.system.memory import room_bytes
 from aot.tracking.base import Tracker
 from aot.types import Clip

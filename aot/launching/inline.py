@@ -9,8 +9,8 @@ from aot.errors import AotError
 from aot.launching.base import Preview, Wait
 from aot.launching.display import Display
 from aot.launching.plan import Plan
-from aot.launching.todo import Todo
 from aot.launching.worker import BrokenProcess, Worker
+from aot.runs.task import Todo
 
 
 class InlineLauncher:

@@ -14,7 +14,7 @@ from aot.launching.plan import Plan
 from aot.launching.shards import longest_first, pack
 from aot.launching.slots import make_slots
 from aot.launching.supervisor import Care, Supervisor
-from aot.launching.todo import Todo
+from aot.runs.task import Todo
 
 
 class LocalLauncher:

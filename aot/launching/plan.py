@@ -17,15 +17,15 @@ from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_id, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
 from aot.errors import AotError, ConfigError, WriteError
-from aot.launching.content import Content
 from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
-from aot.launching.failure import CANCELLED, read_failure
-from aot.launching.history import attempts_so_far
-from aot.launching.ledger import last_done
 from aot.launching.shards import pack
-from aot.launching.todo import Todo, Work
 from aot.paths import ClipPaths, RunPaths, write_text
 from aot.prompts import prompts_as_json
+from aot.runs.failure import CANCELLED, read_failure
+from aot.runs.fingerprint import Content
+from aot.runs.history import attempts_so_far
+from aot.runs.ledger import last_done
+from aot.runs.task import Todo, Work
 from aot.system.hashing import sha256_of
 from aot.types import Clip
 from aot.writing.hdf5 import load

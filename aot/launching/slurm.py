@@ -31,7 +31,7 @@ from aot.launching.slurm_wait import SlurmWait
 from aot.launching.squeue import max_array_tasks
 from aot.launching.submissions import Submission
 from aot.launching.supervisor import Care, Supervisor
-from aot.launching.todo import Todo, Work
+from aot.runs.task import Todo, Work
 
 # submitit ends a task for good after so many time limits. How often a clip may be lost with its task is the ladder's
 # business, and every clip that is finished is progress.

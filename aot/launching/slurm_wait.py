@@ -15,9 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aot.errors import ConfigError
 from aot.launching.display import Display
-from aot.launching.failure import CANCELLED, record_failure
-from aot.launching.history import close_cancelled, read_history
-from aot.launching.ledger import Ledger, LedgerTail, read_events
 from aot.launching.plan import Plan
 from aot.launching.squeue import (
     ENDED,
@@ -28,9 +25,12 @@ from aot.launching.squeue import (
     task_states,
 )
 from aot.launching.submissions import Submission, read_submissions
-from aot.launching.todo import Todo, Work
 from aot.paths import host, remove_parts_of
 from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
+from aot.runs.failure import CANCELLED, record_failure
+from aot.runs.history import close_cancelled, read_history
+from aot.runs.ledger import Ledger, LedgerTail, read_events
+from aot.runs.task import Todo, Work
 
 Submit = Callable[[Plan, Sequence[Todo]], Submission]
 

@@ -22,14 +22,14 @@ from typing import Any
 
 from aot.errors import AotError
 from aot.launching.display import Display
-from aot.launching.failure import record_failure
-from aot.launching.ledger import TOUCH_SECONDS, Ledger
 from aot.launching.messages import Beat, Noted, Progress, Ready, Start
 from aot.launching.plan import RunContext
 from aot.launching.slots import Slot
-from aot.launching.todo import Todo, Work
 from aot.paths import host, remove_parts_of
 from aot.retry import CRASHED, LOST, OUT_OF_MEMORY, STALLED, Attempt, ladder, next_rung
+from aot.runs.failure import record_failure
+from aot.runs.ledger import TOUCH_SECONDS, Ledger
+from aot.runs.task import Todo, Work
 from aot.system.memory import num_oom_kills
 
 # Between two looks at what does not report itself: a child that stands still.

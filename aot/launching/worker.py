@@ -23,13 +23,13 @@ from aot.config import RunConfig
 from aot.datasets.base import Dataset
 from aot.errors import AotError, DecodeError
 from aot.evaluation.clip import evaluate_clip
-from aot.launching.failure import record_failure
-from aot.launching.ledger import Ledger
 from aot.launching.plan import RunContext, to_draw, versions
-from aot.launching.todo import Todo, Work
 from aot.paths import ClipPaths, host
 from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, picture_clip, process_clip
 from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
+from aot.runs.failure import record_failure
+from aot.runs.ledger import Ledger
+from aot.runs.task import Todo, Work
 from aot.system.hashing import sha256_of
 from aot.system.memory import room_bytes
 from aot.types import Clip

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from aot.launching.ledger import read_events
 from aot.paths import RunPaths, is_alive
+from aot.runs.ledger import read_events
 from aot.system.cli import EXIT_INTERRUPTED
 from aot.verify import EXIT_NOT_WHOLE, Finding, State, verify_run
 from aot.verify import main as verify

@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from aot.launching.ledger import read_events
 from aot.paths import RunPaths
 from aot.run import main
+from aot.runs.ledger import read_events
 from tests.synthetic import moving_square, write_video
 
 PROMPTS = "clips:\n  '*': {objects: [{id: 1, name: square, box: [8, 20, 28, 40]}]}\n"

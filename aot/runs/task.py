@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from aot.launching.content import Content
 from aot.retry import Attempt
+from aot.runs.fingerprint import Content
 from aot.types import Clip
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from aot.launching.failure import read_failure
-from aot.launching.ledger import last_done
 from aot.launching.plan import Plan
 from aot.paths import RunPaths, write_text
+from aot.runs.failure import read_failure
+from aot.runs.ledger import last_done
 from aot.self_checks import CHECKS, worst
 
 COLUMNS = (

@@ -23,9 +23,9 @@ from aot.writing.hdf5 import load, read_overview
 if TYPE_CHECKING:
     import pandas
 
-    from aot.torch_dataset import ClipDataset
+    from aot.runs.torch_dataset import ClipDataset
 
-_log = logging.getLogger("aot.results")
+_log = logging.getLogger("aot.runs.index")
 
 # Type of each column of the index; what is not known is NaN.
 _TEXTS = ("clip_id", "object_names")
@@ -116,9 +116,9 @@ class RunResults:
         """A `torch.utils.data.Dataset` with one item a clip.
 
         Args:
-            transform: what is made of each result; None: a dictionary of tensors (`aot.torch_dataset.as_tensors`).
+            transform: what is made of each result; None: a dictionary of tensors (`aot.runs.torch_dataset.as_tensors`).
         """
-        from aot.torch_dataset import ClipDataset
+        from aot.runs.torch_dataset import ClipDataset
 
         paths = RunPaths(self.root)
         return ClipDataset([paths.clip(clip_id).result for clip_id in self.clip_ids], transform)

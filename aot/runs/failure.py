@@ -8,10 +8,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from aot.launching.ledger import Ledger
-from aot.launching.todo import Todo
 from aot.paths import ClipPaths, write_text
 from aot.retry import Attempt
+from aot.runs.ledger import Ledger
+from aot.runs.task import Todo
 
 CANCELLED = "cancelled"
 """The class of what its task did not come to, because someone ended the task; the same command takes it again."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from aot.launching.history import attempts_so_far, close_cancelled, read_history
-from aot.launching.ledger import SILENT_SECONDS, Ledger, LedgerTail, last_done, read_events
 from aot.paths import RunPaths
+from aot.runs.history import attempts_so_far, close_cancelled, read_history
+from aot.runs.ledger import SILENT_SECONDS, Ledger, LedgerTail, last_done, read_events
 
 CONTENTS = {"a": "123"}
 
