@@ -15,8 +15,8 @@ from pathlib import Path
 
 from aot.errors import AotError, ConfigError
 from aot.launching.plan import read_run_json
-from aot.launching.squeue import ENDED, cancel_jobs, task_states
-from aot.launching.submissions import read_submissions
+from aot.launching.slurm.squeue import ENDED, cancel_jobs, task_states
+from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths, host, is_alive
 from aot.runs.fingerprint import Content
 from aot.runs.history import History, close_cancelled, read_history

@@ -25,8 +25,8 @@ from pydantic import (
 from pydantic_core import to_jsonable_python
 
 from aot.checkpoints import weights_of
+from aot.drawing.style import OverlayLook
 from aot.errors import ConfigError
-from aot.overlay_look import OverlayLook
 
 GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
 MISSING = "???"

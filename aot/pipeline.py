@@ -17,8 +17,8 @@ import numpy as np
 from aot.checkpoints import weights_of
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
+from aot.drawing.style import OverlayLook
 from aot.errors import AotError, OutOfMemory, SegmentationError, error_context
-from aot.overlay_look import OverlayLook
 from aot.paths import ClipPaths
 from aot.prompts import check_prompts
 from aot.query_points.base import QuerySampler
@@ -159,7 +159,7 @@ def draw_clip(clip: Clip, paths: ClipPaths, look: OverlayLook | None = None) -> 
     Raises:
         AotError: the video cannot be read again, or the overlay cannot be written; the clip's file is untouched.
     """
-    from aot.overlay import write_overlay  # brings OpenCV and FFmpeg, which the command line does without
+    from aot.drawing.overlay import write_overlay  # brings OpenCV and FFmpeg, which the command line does without
 
     with error_context(clip_id=clip.clip_id, stage="overlay"), open_source(clip) as frames:
         result = load(paths.result, masks=False)
@@ -183,7 +183,7 @@ def picture_clip(clip: Clip, paths: ClipPaths) -> None:
     Raises:
         AotError: the video cannot be read again, or a picture cannot be written; the clip's file is untouched.
     """
-    from aot.pictures import write_pictures
+    from aot.drawing.images import write_pictures
 
     with error_context(clip_id=clip.clip_id, stage="pictures"), open_source(clip) as frames:
         result = load(paths.result, masks=False)

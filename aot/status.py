@@ -23,8 +23,8 @@ from rich.text import Text
 
 from aot.errors import AotError
 from aot.launching.plan import read_run_json
-from aot.launching.squeue import ENDED, task_states
-from aot.launching.submissions import read_submissions
+from aot.launching.slurm.squeue import ENDED, task_states
+from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths
 from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.history import is_running

@@ -15,9 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from aot import overlay
-from aot.overlay import write_overlay
-from aot.overlay_look import OverlayLook
+from aot.drawing import overlay
+from aot.drawing.overlay import write_overlay
+from aot.drawing.style import OverlayLook
 from aot.types import QueryPoints, Tracks
 from tests.fakes import ArraySource
 

@@ -16,7 +16,7 @@ import yaml
 
 from aot.compose import config_folder
 from aot.config import GROUPS, Ladder, Output, RunConfig, Selection, Shard
-from aot.overlay_look import OverlayLook
+from aot.drawing.style import OverlayLook
 
 MARKER = "<!-- configuration reference -->"
 

@@ -17,8 +17,8 @@ from PIL import Image
 import aot
 from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
+from aot.drawing.style import OverlayLook
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
-from aot.overlay_look import OverlayLook
 from aot.paths import RunPaths
 from aot.pipeline import ClipSummary, Parts, Settings, draw_clip, picture_clip, process_clip
 from aot.retry import Attempt, Rung

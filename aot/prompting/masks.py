@@ -11,8 +11,8 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from aot.overlay import object_colour
-from aot.overlay_look import OverlayLook
+from aot.drawing.overlay import object_colour
+from aot.drawing.style import OverlayLook
 from aot.prompting.frames import ClipFrames
 from aot.prompts import ClipEntry, ObjectEntry, check_prompts, entry_prompts
 from aot.segmentation.base import FrameSession, InteractiveSegmenter

@@ -25,10 +25,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aot.drawing.overlay import OBJECT_COLOURS
 from aot.errors import AotError
 from aot.manifest.edit_file import ManifestConflict, version_of
 from aot.manifest.edit_text import plain_entry
-from aot.overlay import OBJECT_COLOURS
 from aot.prompting.clips import ClipList
 from aot.prompting.frames import ClipFrames
 from aot.prompting.masks import LiveMasks

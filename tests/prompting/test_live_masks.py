@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from aot.drawing.overlay import object_colour
 from aot.errors import DecodeError
 from aot.images.masks import encode_rle
-from aot.overlay import object_colour
 from aot.prompting.frames import ClipFrames
 from aot.prompting.masks import LiveMasks
 from aot.prompts import ObjectEntry

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from aot import overlay
+from aot.drawing import overlay
+from aot.drawing.overlay import OBJECT_COLOURS, object_colour, write_overlay
+from aot.drawing.style import OverlayLook
 from aot.errors import DecodeError, OutOfMemory, WriteError
-from aot.overlay import OBJECT_COLOURS, object_colour, write_overlay
-from aot.overlay_look import OverlayLook
 from aot.types import QueryPoints, Tracks
 from tests.fakes import ArraySource
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aot.errors import ConfigError
 from aot.launching.display import Display
 from aot.launching.plan import Plan
-from aot.launching.squeue import (
+from aot.launching.slurm.squeue import (
     ENDED,
     GONE,
     STATE_CANCELLED,
@@ -24,7 +24,7 @@ from aot.launching.squeue import (
     last_states,
     task_states,
 )
-from aot.launching.submissions import Submission, read_submissions
+from aot.launching.slurm.submissions import Submission, read_submissions
 from aot.paths import host, remove_parts_of
 from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure

@@ -27,9 +27,9 @@ from aot.launching.display import Display
 from aot.launching.plan import Plan, RunContext
 from aot.launching.shards import pack
 from aot.launching.slots import make_slots, python_path
-from aot.launching.slurm_wait import SlurmWait
-from aot.launching.squeue import max_array_tasks
-from aot.launching.submissions import Submission
+from aot.launching.slurm.monitor import SlurmWait
+from aot.launching.slurm.squeue import max_array_tasks
+from aot.launching.slurm.submissions import Submission
 from aot.launching.supervisor import Care, Supervisor
 from aot.runs.task import Todo, Work
 

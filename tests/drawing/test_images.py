@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aot.drawing.images import write_pictures
 from aot.errors import WriteError
-from aot.pictures import write_pictures
 from tests.fakes import ArraySource
 from tests.synthetic import moving_square
 

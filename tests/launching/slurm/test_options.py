@@ -10,7 +10,7 @@ import pytest
 from aot.run import main
 from tests.launching.clips import Clips
 
-PROFILES = Path(__file__).parents[2] / "launch" / "profiles"
+PROFILES = Path(__file__).parents[3] / "launch" / "profiles"
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from aot.decoding.base import FrameSource
+from aot.drawing.style import OverlayLook
 from aot.errors import OutOfMemory, WriteError
-from aot.overlay_look import OverlayLook
 from aot.paths import replacing
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Float64Array, Int64Array, QueryPoints, Tracks, UInt8Array
 
