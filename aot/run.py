@@ -27,7 +27,7 @@ from aot.launching.base import Launcher, Wait
 from aot.launching.dry_run import print_plan
 from aot.launching.plan import Plan, make_plan
 from aot.paths import remove_abandoned_parts
-from aot.reporting.index import write_report
+from aot.report.index import write_report
 from aot.runs.index import open_run
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import Todo, Work

@@ -18,12 +18,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from aot.prompting.frames import ClipFrames
-from aot.prompting.masks import LiveMasks
+from aot.prompt.frames import ClipFrames
+from aot.prompt.masks import LiveMasks
 from aot.prompts import ObjectEntry
 from aot.segmentation.grabcut import GrabCutSegmenter
 from aot.types import Clip
-from tests.prompting.test_live_masks import large_object
+from tests.prompt.test_live_masks import large_object
 from tests.synthetic import write_video
 
 FRAMES = 12

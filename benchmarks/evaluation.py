@@ -17,8 +17,8 @@ from PIL import Image
 
 from aot.datasets.ground_truth import AnnotatedTruth
 from aot.datasets.videos import Videos
-from aot.evaluation.clip import ClipScore
-from aot.evaluation.run import Task, evaluate_clips, format_scores, score_rows
+from aot.evaluate.clip import ClipScore
+from aot.evaluate.run import Task, evaluate_clips, format_scores, score_rows
 from aot.types import BoolArray
 from tests.results import write_result
 

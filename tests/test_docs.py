@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -254,7 +255,12 @@ def test_commands_that_start_from_a_run(module: str, words: list[str], at: Path,
     known = {"RUN": str(run_folder), "outputs/videos/sam2-cotracker3-k1-0123abcd": str(run_folder)}
     known |= dict.fromkeys(("outputs/videos/sweep-0123abcd", "outputs/videos/sweep-*"), str(sweep_folder))
     given = [known.get(word, word) for word in here(words, at)]
-    assert importlib.import_module(f"aot.{module}").main(given) == 0
+    name = (
+        f"aot.{module}.__main__"
+        if importlib.util.find_spec(f"aot.{module}").submodule_search_locations
+        else f"aot.{module}"
+    )
+    assert importlib.import_module(name).main(given) == 0
 
 
 @pytest.mark.parametrize("words", of("python", "-m", "aot.prompts"))

@@ -37,15 +37,15 @@ ORDER = [
     ["aot.retry", "aot.pages"],
     ["aot.prompts", "aot.manifest"],
     [f"aot.{role}" for role in ROLES],
-    ["aot.drawing", "aot.clip_report"],
+    ["aot.drawing"],
     ["aot.pipeline"],
-    ["aot.evaluation"],
-    ["aot.exporting"],
     ["aot.config"],
     ["aot.compose"],
+    ["aot.evaluate", "aot.report.clip", "aot.export"],
     ["aot.launching", "aot.runs"],
-    ["aot.reporting", "aot.prompting"],
-    [f"aot.{name}" for name in "run evaluate export prompt report sweep verify status cancel".split()],
+    ["aot.sweep", "aot.report", "aot.prompt"],
+    [f"aot.{name}.__main__" for name in "evaluate export prompt report sweep".split()],
+    [f"aot.{name}" for name in "run verify status cancel".split()],
 ]
 
 
@@ -54,7 +54,15 @@ def module_of(path: Path) -> str:
 
 
 def floor(module: str) -> int:
-    return next(n for n, names in enumerate(ORDER) if any(module == x or module.startswith(f"{x}.") for x in names))
+    """The entry with the longest name that the module has or lies under."""
+    matches = [
+        (len(name), number)
+        for number, names in enumerate(ORDER)
+        for name in names
+        if module == name or module.startswith(f"{name}.")
+    ]
+    assert matches, f"{module} has no place in ORDER"
+    return max(matches)[1]
 
 
 def imports(path: Path) -> set[str]:

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-from aot.clip_report import is_reported
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_id, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
@@ -21,6 +20,7 @@ from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_f
 from aot.launching.shards import pack
 from aot.paths import ClipPaths, RunPaths, write_text
 from aot.prompts import prompts_as_json
+from aot.report.clip import is_reported
 from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.fingerprint import Content
 from aot.runs.history import attempts_so_far

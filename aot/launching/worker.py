@@ -18,14 +18,14 @@ from typing import Any
 
 import yaml
 
-from aot.clip_report import report_clip
 from aot.config import RunConfig
 from aot.datasets.base import Dataset
 from aot.errors import AotError, DecodeError
-from aot.evaluation.clip import evaluate_clip
+from aot.evaluate.clip import evaluate_clip
 from aot.launching.plan import RunContext, to_draw, versions
 from aot.paths import ClipPaths, host
 from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, picture_clip, process_clip
+from aot.report.clip import report_clip
 from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
 from aot.runs.failure import record_failure
 from aot.runs.ledger import Ledger

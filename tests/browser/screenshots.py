@@ -19,7 +19,7 @@ from PIL import Image
 from aot.datasets.demo_scenes import ensure_demo
 from aot.run import main as run_main
 from tests.browser.chromium import EXECUTABLE, VIEWPORT, chromium
-from tests.prompting.prompt_server import prompt_server
+from tests.prompt.prompt_server import prompt_server
 
 WIDTH, HEIGHT = 320, 240
 DATASET = ["dataset=videos", "dataset.root=demo"]

@@ -14,7 +14,7 @@ import pytest
 
 from aot.prompts import load_manifest
 from aot.run import main as run_main
-from tests.prompting.prompt_server import prompt_server
+from tests.prompt.prompt_server import prompt_server
 from tests.shared_data import DAVIS_CLIPS, SHARED_DATA, needs_shared_data
 from tests.synthetic import moving_square, write_video
 

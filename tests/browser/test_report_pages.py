@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from aot.paths import RunPaths
-from aot.reporting.index import write_report
+from aot.report.index import write_report
 from aot.run import main as run_main
 from tests.browser.static_server import static_server
 from tests.synthetic import moving_square, write_video

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import aot
-from aot import evaluate, run
+from aot import run
+from aot.evaluate import __main__ as evaluate
 from tests.datasets.test_lerobot import TOP, v3  # noqa: F401 (a fixture)
 from tests.datasets.test_tap_vid import example, write
 from tests.options import EMBEDDED

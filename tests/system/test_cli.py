@@ -16,7 +16,10 @@ import pytest
 from aot.system.cli import EXIT_INTERRUPTED, EXIT_UNREAD
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = [path for path in sorted((ROOT / "aot").glob("*.py")) if "__main__" in path.read_text()]
+COMMANDS = [
+    *(path for path in sorted((ROOT / "aot").glob("*.py")) if "__main__" in path.read_text()),
+    *sorted((ROOT / "aot").glob("*/__main__.py")),
+]
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, **options)
 
 
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_ends_like_this(path: Path) -> None:
     assert path.read_text().endswith('if __name__ == "__main__":\n    sys.exit(run_command(main))\n')
 

@@ -1,0 +1,167 @@
+"""One clip's file against the truth, on the full-rate frames of its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from aot.datasets.ground_truth import FOREGROUND, GroundTruth, QueryMode, TrackTruth
+from aot.evaluate.full_rate import full_rate_frames, held_rows, tracks_at
+from aot.evaluate.masks import MaskScore, Series, contour_accuracy, region_similarity
+from aot.evaluate.tracks import PointScore, counted_positions, score_points
+from aot.types import BoolArray, ClipResult, Float64Array, Int64Array, QueryPoints
+from aot.writing.hdf5 import MaskReader, load
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """How well one clip's result fits the truth; empty or None where the truth says nothing."""
+
+    masks: dict[int, MaskScore]
+    """Per object id; id 0 stands for the foreground of all objects together."""
+    points: PointScore | None
+    """Over all points of the clip."""
+    points_of: dict[int, PointScore] = field(default_factory=dict)
+    """Per object id."""
+    num_held: int = 0
+    """Mask frames that the run did not keep: scored with the mask of the kept frame before."""
+    num_interpolated: int = 0
+    """Track frames that the run did not keep: scored with interpolated positions."""
+
+    @property
+    def region_similarity(self) -> float | None:
+        """J, the mean over the clip's objects."""
+        return _mean([score.region.mean for score in self.masks.values()])
+
+    @property
+    def contour_accuracy(self) -> float | None:
+        """F, the mean over the clip's objects."""
+        return _mean([score.contour.mean for score in self.masks.values()])
+
+    @property
+    def pck(self) -> float | None:
+        return self.points.pck if self.points else None
+
+    def as_row(self) -> dict[str, float | None]:
+        """The clip's scores under the names that papers use."""
+        region, contour, points = self.region_similarity, self.contour_accuracy, self.points
+        return {
+            "J&F": None if region is None or contour is None else (region + contour) / 2,
+            "J": region,
+            "F": contour,
+            "AJ": points.average_jaccard if points else None,
+            "delta_avg": points.average_within if points else None,
+            "OA": points.occlusion_accuracy if points else None,
+            "PCK": points.pck if points else None,
+        }
+
+
+def evaluate_clip(path: Path, truth: GroundTruth, query_mode: QueryMode | None = None) -> ClipScore:
+    """Score one clip's file.
+
+    Args:
+        path: a file `clips/<clip_id>.h5`.
+        truth: of the same clip.
+        query_mode: on which frames tracks count; None: as the truth's benchmark has it.
+    """
+    result = load(path, masks=False)
+    frames = full_rate_frames(result)
+    # Also without masks of its own a run has tracks, and PCK wants the true areas.
+    has_masks = len(result.mask_row) == len(result.index)
+    masks, areas, num_held = _score_masks(path, result, truth, frames, has_masks)
+    known = truth.tracks(QueryPoints(txy=result.query, object_id=result.track_object_id), frames)
+    if known is None:
+        return ClipScore(masks, None, num_held=num_held)
+    annotated = np.flatnonzero(known.annotated.any(axis=1))
+    frames = frames[annotated]
+    known = TrackTruth(known.xy[annotated], known.visible[annotated], known.annotated[annotated])
+    return _with_points(masks, num_held, result, known, frames, areas, query_mode or truth.query_mode)
+
+
+def _score_masks(
+    path: Path, result: ClipResult, truth: GroundTruth, frames: Int64Array, has_masks: bool
+) -> tuple[dict[int, MaskScore], dict[int, dict[int, int]], int]:
+    """The score of every true object, its area on every annotated frame in px, and how many frames had held masks."""
+    # None stands for a frame outside the run's time range: it is not scored, and yet may be the first or the last.
+    pairs: dict[int, list[tuple[float, float] | None]] = {}
+    areas: dict[int, dict[int, int]] = {}
+    num_held = 0
+    with MaskReader(path) as reader:
+        for frame in truth.mask_frames.tolist():
+            is_in_range = bool(frames[0] <= frame <= frames[-1])
+            masks = reader.row(int(held_rows(result.index, np.array([frame]))[0])) if has_masks else None
+            num_held += is_in_range and has_masks and frame not in result.index
+            for object_id, true_mask in (truth.mask(frame) or {}).items():
+                areas.setdefault(object_id, {})[frame] = int(np.count_nonzero(true_mask))
+                pair = None
+                if masks is not None and is_in_range:
+                    mask = _mask_of(object_id, masks, result)
+                    pair = region_similarity(mask, true_mask), contour_accuracy(mask, true_mask)
+                pairs.setdefault(object_id, []).append(pair)
+    scores = {}
+    for object_id, found in sorted(pairs.items()):
+        # As the DAVIS toolkit does: the first frame is where the prompt usually is, the last is left out too.
+        inner = [pair for pair in found[1:-1] if pair is not None]
+        if inner:
+            region, contour = zip(*inner)
+            scores[object_id] = MaskScore(Series.of(region), Series.of(contour), len(inner))
+    return scores, areas, num_held
+
+
+def _mask_of(object_id: int, masks: BoolArray, result: ClipResult) -> BoolArray:
+    """The (H, W) mask that answers to a true object; empty for one that was not prompted."""
+    if object_id == FOREGROUND:
+        return np.asarray(masks.any(axis=0))
+    column = np.flatnonzero(result.object_id == object_id)
+    return masks[column[0]] if len(column) else np.zeros(masks.shape[1:], dtype=np.bool_)
+
+
+def _with_points(
+    masks: dict[int, MaskScore],
+    num_held: int,
+    result: ClipResult,
+    known: TrackTruth,
+    frames: Int64Array,
+    areas: dict[int, dict[int, int]],
+    query_mode: QueryMode,
+) -> ClipScore:
+    tracks = tracks_at(result, frames)
+    counted = counted_positions(result.query, frames, query_mode)
+    area = _area_of_points(result, frames, areas)
+
+    def score(points: BoolArray) -> PointScore:
+        truth = TrackTruth(known.xy[:, points], known.visible[:, points], known.annotated[:, points])
+        return score_points(
+            tracks.xy[:, points],
+            tracks.visible[:, points],
+            truth,
+            counted[:, points],
+            width=int(result.attributes["width"]),
+            height=int(result.attributes["height"]),
+            areas=area[:, points],
+        )
+
+    return ClipScore(
+        masks=masks,
+        points=score(np.ones(len(result.query), dtype=np.bool_)),
+        points_of={i: score(result.track_object_id == i) for i in sorted(set(result.track_object_id.tolist()))},
+        num_held=num_held,
+        num_interpolated=int(tracks.interpolated.sum()),
+    )
+
+
+def _area_of_points(result: ClipResult, frames: Int64Array, areas: dict[int, dict[int, int]]) -> Float64Array:
+    """(F, N) px of the true mask of every point's object; NaN where no mask is annotated."""
+    found = np.full((len(frames), len(result.query)), np.nan)
+    for object_id, by_frame in areas.items():
+        own = np.ones(len(result.query), dtype=np.bool_)
+        own = own if object_id == FOREGROUND else result.track_object_id == object_id
+        of_object = np.array([by_frame.get(frame, np.nan) for frame in frames.tolist()])
+        found[:, own] = of_object[:, None]
+    return found
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None

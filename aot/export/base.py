@@ -1,0 +1,99 @@
+"""The exporter: one clip's file in, files that other tools read out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from aot.errors import DecodeError, ExportError
+from aot.evaluate.full_rate import held_rows
+from aot.images.frames import image_files
+from aot.types import BoolArray, ClipResult, Float32Array, Int64Array
+from aot.writing.hdf5 import MaskReader, load
+
+
+@dataclass(frozen=True)
+class ExportedClip:
+    """One clip to export: its file, and what of it is asked for again and again."""
+
+    clip_id: str
+    path: Path
+    """`clips/<clip_id>.h5` of a run."""
+
+    @cached_property
+    def result(self) -> ClipResult:
+        """All but the masks."""
+        return load(self.path, masks=False)
+
+    @property
+    def source(self) -> Path:
+        """The video, or the folder of frames."""
+        return Path(self.result.attributes["source"])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return int(self.result.attributes["height"]), int(self.result.attributes["width"])
+
+    @cached_property
+    def frame_names(self) -> list[str] | None:
+        """Names of the source's frames without suffix; None for a video, or where the folder is gone."""
+        try:
+            return [path.stem for path in image_files(self.source)] if self.source.is_dir() else None
+        except DecodeError:
+            return None
+
+    def frame_name(self, frame: int) -> str:
+        """What a source frame is called: as in its folder, else by its number."""
+        names = self.frame_names
+        return names[frame] if names is not None and frame < len(names) else f"{frame:05d}"
+
+    def masks(self, frames: Int64Array) -> Iterator[tuple[int, BoolArray, Float32Array]]:
+        """(source frame, (K, H, W) masks, (K,) scores) of these frames, held from the kept frame before.
+
+        Raises:
+            ExportError: the run has no masks of every kept frame.
+        """
+        result = self.result
+        if not len(result.mask_row) or len(result.mask_row) < len(result.index):
+            raise ExportError(
+                f"{self.clip_id}: has masks on {len(result.mask_row)} of {len(result.index)} kept frames; this format "
+                f"needs them on all: run it with a segmenter that follows objects (segmenter.propagate=true)"
+            )
+        with MaskReader(self.path) as reader:
+            for frame, row in zip(frames.tolist(), held_rows(result.index, frames).tolist()):
+                masks = reader.row(row)
+                if masks is not None:
+                    yield frame, masks, result.mask_score[row]
+
+
+class Exporter(Protocol):
+    """Writes clips in one format."""
+
+    def export(self, clip: ExportedClip, out: Path) -> Path:
+        """Write one clip below the folder `out`.
+
+        Returns:
+            What was written: a file, or a folder.
+        Raises:
+            ExportError: the clip has not what the format wants.
+            WriteError: the folder cannot be written, or the clip's file is damaged.
+            DecodeError: frames are wanted, and the source cannot be read.
+        """
+        ...
+
+
+def as_shares(xy: Float32Array, size: tuple[int, int]) -> Float32Array:
+    """From px with centres at integers to shares of width and height, 0 and 1 at the frame's edges.
+
+    Args:
+        xy: (…, 2) px.
+        size: height and width, px.
+    """
+    shares: Float32Array = ((xy.astype(np.float64) + 0.5) / np.array([size[1], size[0]])).astype(np.float32)
+    return shares

@@ -1,0 +1,92 @@
+"""A recording for the Rerun viewer: frames, masks and tracks on one time line."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aot.decoding import open_source
+from aot.errors import ConfigError, ExportError
+from aot.export.base import ExportedClip
+from aot.export.davis import flatten
+from aot.paths import replacing, write_errors
+from aot.types import Clip
+from aot.writing.hdf5 import MaskReader
+
+if TYPE_CHECKING:
+    from rerun import RecordingStream
+
+_JPEG_QUALITY = 80
+_MOST_ID = 2**16 - 1
+
+
+class RerunExporter:
+    """`<out>/<clip_id>.rrd`: `video`, `video/masks`, `video/points` over `frame` (source number) and `time`.
+
+    Rerun's origin is the frame's upper left corner: positions are half a pixel more than here.
+
+    Args:
+        with_video: keep the frames too, as JPEG.
+    """
+
+    def __init__(self, with_video: bool = True) -> None:
+        self._with_video = with_video
+        try:
+            import rerun  # noqa: F401
+        except ImportError as exc:
+            raise ConfigError("--format rerun needs the Rerun SDK: pip install 'auto-objects-tracker[rerun]'") from exc
+
+    def export(self, clip: ExportedClip, out: Path) -> Path:
+        import rerun
+
+        path = out / f"{clip.clip_id}.rrd"
+        with replacing(path) as part, write_errors(path):
+            recording = rerun.RecordingStream("aot", recording_id=clip.clip_id)
+            recording.save(part)
+            self._log(recording, clip)
+            recording.flush()
+            recording.disconnect()
+        return path
+
+    def _log(self, recording: RecordingStream, clip: ExportedClip) -> None:
+        import rerun
+
+        result = clip.result
+        names = [
+            rerun.AnnotationInfo(id=int(i), label=name or f"object {i}")
+            for i, name in zip(result.object_id, result.object_name)
+        ]
+        rerun.log("video", rerun.AnnotationContext(names), static=True, recording=recording)
+        if len(result.object_id) and result.object_id.max() > _MOST_ID:
+            raise ExportError(
+                f"clip {clip.clip_id!r}: object id {result.object_id.max()}; Rerun's classes go to {_MOST_ID}, "
+                f"use smaller ids or another format"
+            )
+        ids = result.object_id.astype(np.uint16)
+        with ExitStack() as stack:
+            masks = stack.enter_context(MaskReader(clip.path))
+            pictures = None
+            if self._with_video:
+                frames = stack.enter_context(open_source(Clip(clip_id=clip.clip_id, source=clip.source)))
+                pictures = (rgb for block in frames.blocks(result.index) for rgb in block.rgb)
+            for row, frame in enumerate(result.index.tolist()):
+                rerun.set_time("frame", sequence=frame, recording=recording)
+                rerun.set_time("time", duration=float(result.time[row]), recording=recording)
+                if pictures is not None:
+                    image = rerun.Image(next(pictures)).compress(jpeg_quality=_JPEG_QUALITY)
+                    rerun.log("video", image, recording=recording)
+                found = masks.row(row)
+                if found is not None:
+                    position = int(np.searchsorted(result.mask_row, row))
+                    flat = rerun.SegmentationImage(flatten(found, result.mask_score[position], ids))
+                    rerun.log("video/masks", flat, recording=recording)
+                seen = np.flatnonzero(result.tracks.visible[row])
+                points = rerun.Points2D(
+                    result.tracks.xy[row, seen] + 0.5,
+                    class_ids=result.track_object_id[seen].astype(np.uint16),
+                    keypoint_ids=seen.astype(np.uint16),
+                )
+                rerun.log("video/points", points, recording=recording)

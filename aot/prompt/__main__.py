@@ -1,0 +1,174 @@
+"""The prompt page: `python -m aot.prompt dataset=videos dataset.root=…` serves it until Ctrl-C.
+
+Clips are chosen as for `aot.run`; what is clicked is saved in `dataset.prompts` at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from aot.compose import compose_jobs, parse_command
+from aot.config import RunConfig, check_config
+from aot.errors import AotError, ConfigError
+from aot.paths import RunPaths
+from aot.system.cli import run_command
+
+# The first one whose weights are there makes the masks, unless another is asked for.
+_SEGMENTERS = ("sam2", "grabcut")
+_DEFAULT_HOST, _DEFAULT_PORT = "127.0.0.1", 8765
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (only where asked for)
+
+EXIT_DONE, EXIT_WRONG = 0, 2
+
+
+@dataclass(frozen=True)
+class _MaskMaker:
+    """What makes the masks on the page."""
+
+    name: str
+    segmenter: Any
+    """None where it cannot be asked about single frames."""
+    note: str
+    """Why it is not another one; empty where there is nothing to say."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the page; returns the exit code."""
+    options, rest = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    command = parse_command(rest)
+    try:
+        config = _composed(command)
+        _serve(config, _mask_maker(command, config), command.overrides, options.host, options.port)
+    except KeyboardInterrupt:  # the way in which a server ends; everything is saved
+        return EXIT_DONE
+    except AotError as error:
+        print(f"{error}\nNothing was started. `python -m aot.prompt --help` shows what can be said.", file=sys.stderr)
+        return EXIT_WRONG
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m aot.prompt",
+        usage="%(prog)s dataset=OPTION [key=value ...] [--host HOST] [--port PORT] [--config-dir DIR]",
+        description="Serve a page on which prompts are clicked, with the masks that they give. All options of aot.run "
+        "may be given; dataset.prompts is the manifest that is written, segmenter makes the masks (SAM 2 where its "
+        "weights are, else GrabCut).",
+        epilog="On another machine: ssh -L 8765:127.0.0.1:8765 USER@HOST, and open the address here.",
+    )
+    parser.add_argument("--host", default=_DEFAULT_HOST, help="address to listen on (default: this machine alone)")
+    parser.add_argument("--port", type=int, help=f"default: {_DEFAULT_PORT}, or a free one where that is taken")
+    return parser
+
+
+def _composed(command: argparse.Namespace, *more: str) -> RunConfig:
+    """The configuration that `aot.run` would have, with some more overrides."""
+    if command.multirun:
+        raise ConfigError("-m: prompts are for a dataset, whatever is done with it; leave it out")
+    asked = argparse.Namespace(**{**vars(command), "overrides": [*command.overrides, *more]})
+    jobs, mistakes = compose_jobs(asked)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return check_config(jobs[0].values, jobs[0].choices)
+
+
+def _mask_maker(command: argparse.Namespace, config: RunConfig) -> _MaskMaker:
+    """The segmenter that was asked for, or the best one that is there.
+
+    Raises:
+        ConfigError: what was asked for lacks its weights.
+    """
+    from aot.segmentation.base import InteractiveSegmenter
+
+    if any(override.startswith(("segmenter=", "segmenter.")) for override in command.overrides):
+        name, segmenter = config.segmenter.name, config.segmenter.build()
+        if isinstance(segmenter, InteractiveSegmenter):
+            return _MaskMaker(name, segmenter, "")
+        return _MaskMaker(name, None, "it cannot be asked about single frames, so no masks are shown")
+    reasons: list[str] = []
+    for name in _SEGMENTERS:
+        try:
+            return _MaskMaker(name, _composed(command, f"segmenter={name}").segmenter.build(), "; ".join(reasons))
+        except ConfigError as error:
+            reasons.append(f"not {name}: {error}")
+    raise ConfigError("\n".join(reasons))
+
+
+def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host: str, port: int | None) -> None:
+    import uvicorn
+
+    from aot.manifest.edit_file import ManifestFile
+    from aot.prompt.clips import NO_PROMPT, ClipList, list_clips
+    from aot.prompt.frames import ClipFrames
+    from aot.prompt.masks import LiveMasks
+    from aot.prompt.server import PromptServer, Session, new_token, own_names
+
+    clips, manifest_path = list_clips(config)
+    listed = ClipList(clips, ManifestFile(manifest_path), RunPaths(config.run_folder))
+    states = listed.states()[1]
+    with closing(ClipFrames(listed.clips)) as frames, _listener(host, port) as listener:
+        token = new_token()
+        server = PromptServer(
+            listed,
+            frames,
+            LiveMasks(maker.segmenter, frames, manifest_path.parent),
+            Session(
+                dataset=config.dataset.name,
+                manifest=str(manifest_path),
+                segmenter=maker.name if maker.segmenter else "",
+                segmenter_note=maker.note,
+                run_command=shlex.join(["python", "-m", "aot.run", *overrides]),
+            ),
+            token=token,
+            hosts=frozenset({host.lower()}) if host == _DEFAULT_HOST else frozenset({host.lower()}) | own_names(),
+        )
+        unprompted = sum(state.state == NO_PROMPT for state in states)
+        print(f"{len(states)} clips, {unprompted} without a prompt; prompts are saved in {manifest_path}")
+        print(f"masks by {maker.name}{f' ({maker.note})' if maker.note else ''}")
+        shown_host = socket.gethostname() if host in _EVERYWHERE else f"[{host}]" if ":" in host else host
+        print(f"open http://{shown_host}:{listener.getsockname()[1]}/{token}/ (Ctrl-C ends it)", flush=True)
+        settings = uvicorn.Config(
+            server.app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        uvicorn.Server(settings).run(sockets=[listener])
+
+
+def _listener(host: str, port: int | None) -> socket.socket:
+    """A socket that listens; where no port was asked for and the usual one is taken, on a free one."""
+    if port is not None and not 0 <= port < 2**16:
+        raise ConfigError(f"--port {port}: expected 0 (any free one) to 65535")
+    reasons = []
+    for candidate in [_DEFAULT_PORT, 0] if port is None else [port]:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0]
+            listener = socket.socket(family, kind, protocol)
+            try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(address)
+                listener.listen()  # from here on a browser is kept waiting, not refused
+            except OSError:
+                listener.close()
+                raise
+            return listener
+        except OSError as exc:
+            reasons.append(str(exc))
+    asked = f"--host {host}" + ("" if port is None else f" --port {port}")
+    raise ConfigError(f"{asked}: cannot listen there ({reasons[-1]}); choose another")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

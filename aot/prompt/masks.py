@@ -1,0 +1,117 @@
+"""Masks as people click: a segmenter asked about one frame, and its answer as a picture to lay over the frame."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import cv2
+import numpy as np
+
+from aot.drawing.overlay import object_colour
+from aot.drawing.style import OverlayLook
+from aot.prompt.frames import ClipFrames
+from aot.prompts import ClipEntry, ObjectEntry, check_prompts, entry_prompts
+from aot.segmentation.base import FrameSession, InteractiveSegmenter
+from aot.types import BoolArray, Prompt
+
+# Each holds one frame's features, some ten MB with SAM 2.
+_MOST_SESSIONS = 4
+
+
+@dataclass(frozen=True)
+class ShownMask:
+    """One object's mask on the frame that is looked at."""
+
+    object_id: int
+    note: str = ""
+    """Why there is no mask; empty where there is one."""
+    score: float = 0.0
+    area: int = 0
+    """In px."""
+    x: int = 0
+    """Left edge of the picture in the frame, px."""
+    y: int = 0
+    png: bytes = b""
+    """The mask's own rectangle in the object's colour, transparent outside the mask."""
+
+
+class LiveMasks:
+    """Answers clicks, one after another: there is one model.
+
+    Args:
+        segmenter: None: nothing is shown.
+        frames: where the pictures come from.
+        folder: the manifest's, in which mask files are looked for.
+    """
+
+    def __init__(self, segmenter: InteractiveSegmenter | None, frames: ClipFrames, folder: Path) -> None:
+        self._segmenter = segmenter
+        self._frames = frames
+        self._folder = folder
+        self._lock = Lock()
+        self._sessions: OrderedDict[tuple[str, int], FrameSession] = OrderedDict()
+
+    def masks(self, clip_id: str, frame: int, objects: Sequence[ObjectEntry]) -> list[ShownMask]:
+        """The masks of the objects that are prompted on a frame, those with mistakes in their prompts told.
+
+        Without any object the frame is made ready for the first click.
+
+        Raises:
+            DecodeError, SegmentationError, OutOfMemory: from decoding the frame, or from the segmenter.
+        """
+        if self._segmenter is None:
+            return []
+        info = self._frames.info(clip_id)
+        # Not checked as a whole: another object's prompts may be half done.
+        entry = ClipEntry.model_construct(objects=tuple(item for item in objects if item.frame == frame))
+        fitting, errors = check_prompts(
+            [prompt for prompt in entry_prompts(entry, self._folder) if prompt.is_visual],
+            width=info.width,
+            height=info.height,
+            frames=range(info.first, info.last + 1),
+            num_source_frames=info.num_source_frames,
+        )
+        shown = {object_id: ShownMask(object_id, note=str(error)) for object_id, error in errors.items()}
+        positive = [prompt for prompt in fitting if _shows_object(prompt)]
+        note = "background points alone: they correct the mask that the run carries to this frame"
+        shown |= {p.object_id: ShownMask(p.object_id, note=note) for p in fitting if not _shows_object(p)}
+        with self._lock:
+            session = self._session(clip_id, frame, self._segmenter)
+            if positive:
+                block = session.masks(positive)
+                for object_id, mask, score in zip(block.object_id.tolist(), block.masks[0], block.score[0].tolist()):
+                    shown[object_id] = _shown(object_id, mask, score)
+        return [shown[object_id] for object_id in sorted(shown)]
+
+    def _session(self, clip_id: str, frame: int, segmenter: InteractiveSegmenter) -> FrameSession:
+        session = self._sessions.get((clip_id, frame))
+        if session is None:
+            while len(self._sessions) >= _MOST_SESSIONS:
+                self._sessions.popitem(last=False)
+            session = segmenter.open_frame(self._frames.rgb(clip_id, frame))
+            self._sessions[clip_id, frame] = session
+        self._sessions.move_to_end((clip_id, frame))
+        return session
+
+
+def _shows_object(prompt: Prompt) -> bool:
+    return prompt.box is not None or prompt.mask is not None or 1 in prompt.labels
+
+
+def _shown(object_id: int, mask: BoolArray, score: float) -> ShownMask:
+    inside = np.ascontiguousarray(mask).view(np.uint8)
+    x, y, width, height = cv2.boundingRect(inside)
+    if not width:
+        return ShownMask(object_id, note="nothing found here: click inside the object, or draw a box around it")
+    part = inside[y : y + height, x : x + width]
+    red, green, blue = object_colour(object_id)
+    picture = np.zeros((height, width, 4), np.uint8)
+    picture[part > 0] = blue, green, red, round(255 * OverlayLook().tint)
+    outline = part - cv2.erode(part, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    picture[outline > 0] = blue, green, red, 255
+    _, png = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return ShownMask(object_id, score=score, area=int(np.count_nonzero(inside)), x=x, y=y, png=bytes(png))

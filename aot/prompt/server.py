@@ -1,0 +1,329 @@
+"""The server behind the prompt page: a token in the address, one origin, small bodies, and nothing of the machine but
+the dataset's pictures and its manifest."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import secrets
+import socket
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import resources
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from anyio import CapacityLimiter, to_thread
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aot.drawing.overlay import OBJECT_COLOURS
+from aot.errors import AotError
+from aot.manifest.edit_file import ManifestConflict, version_of
+from aot.manifest.edit_text import plain_entry
+from aot.prompt.clips import ClipList
+from aot.prompt.frames import ClipFrames
+from aot.prompt.masks import LiveMasks
+from aot.prompts import ObjectEntry, check_entry
+
+# A clip's entry may hold masks as run lengths.
+MOST_BODY_BYTES = 8 * 2**20
+_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
+_CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the page tells of the whole."""
+
+    dataset: str
+    manifest: str
+    segmenter: str
+    """The one that makes the masks; empty: none does."""
+    segmenter_note: str
+    """Why it is not another one; empty where it is the one that was asked for."""
+    run_command: str
+    """What to type when all prompts are there."""
+
+
+class EntryChange(BaseModel):
+    """One clip's objects as the page has them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    clip: str
+    version: str
+    objects: list[dict[str, Any]] = Field(max_length=10_000)
+
+
+class MaskQuestion(BaseModel):
+    """One frame's prompts as the page has them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    clip: str
+    frame: int = Field(ge=0, lt=2**31)
+    objects: list[ObjectEntry] = Field(max_length=1000)
+
+
+class PromptServer:
+    """The page's answers, as an ASGI application.
+
+    Args:
+        token: the first part of every address.
+        hosts: names under which the server may be addressed, besides local ones and plain IP addresses.
+    """
+
+    def __init__(
+        self,
+        clips: ClipList,
+        frames: ClipFrames,
+        masks: LiveMasks,
+        session: Session,
+        *,
+        token: str,
+        hosts: frozenset[str] = frozenset(),
+    ) -> None:
+        self._clips = clips
+        self._frames = frames
+        self._masks = masks
+        self._session = session
+        self._assets = _assets()
+        # Thumbnails must not keep the frame waiting that somebody looks at.
+        self._thumbnail_threads = CapacityLimiter(1)
+        routes = [
+            Route("/", partial(self._asset, name="prompt.html")),
+            Route("/static/{name}", self._asset),
+            Route("/api/session", self._tell_session),
+            Route("/api/clips", self._list_clips),
+            Route("/api/clip", self._tell_clip),
+            Route("/api/frame", self._show_frame),
+            Route("/api/thumbnail", self._show_thumbnail),
+            Route("/api/masks", self._find_masks, methods=["POST"]),
+            Route("/api/entry", self._save_entry, methods=["PUT"]),
+        ]
+        handlers = {AotError: _told, ValidationError: _told, HTTPException: _told_http}
+        guard = Middleware(Guard, token=token, hosts=hosts)
+        self.app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers, middleware=[guard])
+
+    async def _asset(self, request: Request, name: str = "") -> Response:
+        name = name or request.path_params["name"]
+        if name not in self._assets:
+            raise HTTPException(404)
+        suffix = "." + name.rpartition(".")[2]
+        return Response(self._assets[name], media_type=_CONTENT_TYPES[suffix])
+
+    async def _tell_session(self, request: Request) -> Response:
+        return JSONResponse({**asdict(self._session), "palette": [list(rgb) for rgb in OBJECT_COLOURS]})
+
+    async def _list_clips(self, request: Request) -> Response:
+        """All clips; none of them where nothing has changed since the revision that the page knows."""
+        revision, states = await to_thread.run_sync(self._clips.states)
+        if request.query_params.get("revision") == revision:
+            return JSONResponse({"revision": revision})
+        return JSONResponse({"revision": revision, "clips": [asdict(state) for state in states]})
+
+    async def _tell_clip(self, request: Request) -> Response:
+        clip_id = self._asked_clip(request)
+        info = await to_thread.run_sync(self._frames.info, clip_id)
+        return JSONResponse({**asdict(info), **self._entry(clip_id)})
+
+    async def _show_frame(self, request: Request) -> Response:
+        clip_id = self._asked_clip(request)
+        frame = await to_thread.run_sync(self._frames.shown, clip_id, _number(request, "frame"))
+        return Response(frame.jpeg, media_type="image/jpeg", headers={"X-Frame-Time": f"{frame.time:.6f}"})
+
+    async def _show_thumbnail(self, request: Request) -> Response:
+        clip_id = self._asked_clip(request)
+        jpeg = await to_thread.run_sync(self._frames.thumbnail, clip_id, limiter=self._thumbnail_threads)
+        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+
+    async def _find_masks(self, request: Request) -> Response:
+        question = MaskQuestion.model_validate(await _json(request))
+        self._known_clip(question.clip)
+        self._refuse_new_files(question.clip, question.objects)
+        found = await to_thread.run_sync(self._masks.masks, question.clip, question.frame, question.objects)
+        masks = [{**asdict(mask), "png": base64.b64encode(mask.png).decode()} for mask in found]
+        return JSONResponse({"frame": question.frame, "masks": masks})
+
+    async def _save_entry(self, request: Request) -> Response:
+        change = EntryChange.model_validate(await _json(request))
+        self._known_clip(change.clip)
+        entry = check_entry(change.clip, change.objects) if change.objects else None
+        self._refuse_new_files(change.clip, entry.objects if entry else [])
+        save = partial(self._clips.manifest.save, change.clip, entry, change.version)
+        try:
+            await to_thread.run_sync(save)
+        except ManifestConflict as conflict:
+            return JSONResponse({"error": str(conflict), **self._entry(change.clip)}, status_code=409)
+        state = self._clips.state(change.clip)
+        return JSONResponse({**self._entry(change.clip), "state": state.state, "num_objects": state.num_objects})
+
+    def _entry(self, clip_id: str) -> dict[str, Any]:
+        """A clip's prompts as the page takes them, and the version that a change starts from."""
+        entry, pattern = self._clips.entry(clip_id)
+        objects = [] if entry is None else plain_entry(entry)["objects"]
+        return {"objects": objects, "pattern": pattern, "version": version_of(None if pattern else entry)}
+
+    def _asked_clip(self, request: Request) -> str:
+        return self._known_clip(request.query_params.get("clip", ""))
+
+    def _known_clip(self, clip_id: str) -> str:
+        if clip_id not in self._clips.clips:
+            raise HTTPException(404, "no such clip in the dataset")
+        return clip_id
+
+    def _refuse_new_files(self, clip_id: str, objects: Any) -> None:
+        """Mask files are read and shown: only those that the manifest on the disk names."""
+        entry, _ = self._clips.entry(clip_id)
+        known = {item.mask for item in entry.objects} if entry else set()
+        if any(isinstance(item.mask, str) and item.mask not in known for item in objects):
+            raise HTTPException(403, "a mask file can only be named in the manifest itself")
+
+
+class Guard:
+    """Lets through what comes from the page itself: right token, own origin, known host, small body."""
+
+    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
+        self._app = app
+        self._token = token
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        refused = self._refuse(scope)
+        if refused is not None:
+            await refused(scope, receive, _with_headers(send))
+            return
+        inner = {**scope, "path": scope["path"][len(self._token) + 1 :], "raw_path": None}
+        await self._app(inner, receive, _with_headers(send))
+
+    def _refuse(self, scope: Scope) -> Response | None:
+        request = Request(scope)
+        host = request.headers.get("host", "")
+        if not self._is_own_host(host):
+            return PlainTextResponse("not the name of this server", status_code=421)
+        if _is_from_elsewhere(request, host):
+            return PlainTextResponse("asked by another page", status_code=403)
+        given, slash, _ = scope["path"].lstrip("/").partition("/")
+        if not secrets.compare_digest(given.encode(), self._token.encode()):
+            return PlainTextResponse("the address lacks the token that the terminal shows", status_code=403)
+        if not slash:
+            return RedirectResponse(f"/{self._token}/")
+        size = request.headers.get("content-length", "0")
+        if not size.isdecimal() or int(size) > MOST_BODY_BYTES:
+            return PlainTextResponse("too large", status_code=413, headers={"Connection": "close"})
+        return None
+
+    def _is_own_host(self, host: str) -> bool:
+        # A page elsewhere may have its own name point here (DNS rebinding); an address cannot be made to.
+        name = (_parts_of(f"//{host}").hostname or "").lower()
+        if name in _LOCAL_NAMES or name in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _parts_of(address: str) -> SplitResult:
+    """The parts of an address that a stranger gave; empty ones where it is none."""
+    try:
+        parts = urlsplit(address)
+        parts.hostname  # noqa: B018 (some mistakes are noticed only here)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
+
+
+def _is_from_elsewhere(request: Request, host: str) -> bool:
+    """Whether another page asks; to follow a link from there is fine."""
+    origin = request.headers.get("origin")
+    if origin is not None and _parts_of(origin).netloc != host:
+        return True
+    site, mode = request.headers.get("sec-fetch-site", "none"), request.headers.get("sec-fetch-mode")
+    return site not in ("none", "same-origin") and mode != "navigate"
+
+
+async def _json(request: Request) -> Any:
+    """The body, read no further than it may be long."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "expected JSON")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BODY_BYTES:
+            raise HTTPException(413, "too large", headers={"Connection": "close"})
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise HTTPException(400, "not JSON") from exc
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.query_params.get(name, "")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise HTTPException(400, f"{name}: expected a number ≥ 0")
+    return int(text)
+
+
+def _told(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, status_code=422)
+
+
+def _told_http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
+
+
+def _assets() -> dict[str, bytes]:
+    """The page's files by name; nothing else is ever served."""
+    folders = [resources.files("aot.pages") / "assets", resources.files("aot.prompt") / "page"]
+    return {file.name: file.read_bytes() for folder in folders for file in folder.iterdir() if file.is_file()}
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return send_with_headers
+
+
+def new_token() -> str:
+    """Nobody guesses it."""
+    return secrets.token_urlsafe(24)
+
+
+def own_names() -> frozenset[str]:
+    """What this machine is called."""
+    return frozenset({socket.gethostname().lower(), socket.getfqdn().lower()})

@@ -1,0 +1,88 @@
+"""The command: a run's clips in every format, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aot import run
+from aot.export import __main__ as export
+from tests.options import EMBEDDED
+from tests.synthetic import moving_square, write_video
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two small videos."""
+    root = tmp_path_factory.mktemp("run")
+    for name in ("day1/a", "b"):
+        write_video(root / "clips" / f"{name}.mp4", moving_square(6))
+    (root / "clips" / "prompts.yaml").write_text(
+        "clips: {'*': {objects: [{id: 1, name: square, box: [8, 20, 28, 40]}]}}"
+    )
+    options = [f"dataset.root='{root}/clips'", f"output.root='{root}/out'", "output.overlay=false"]
+    assert run.main(["dataset=videos", *EMBEDDED, *options, "query_points.num_points=20"]) == 0
+    (found,) = (root / "out" / "videos").iterdir()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("form", "written"),
+    [
+        ("davis", ["b/00000.png", "day1/a/00005.png"]),
+        ("sa_v", ["b_auto.json", "day1/a_auto.json"]),
+        ("coco", ["b.json", "day1/a.json"]),
+        ("tapvid", ["b.pkl", "day1/a.pkl"]),
+        ("npz", ["b.npz", "day1/a.npz"]),
+        ("rerun", ["b.rrd", "day1/a.rrd"]),
+    ],
+)
+def test_every_format_from_the_run_folder(
+    folder: Path, form: str, written: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(folder), "--format", form]) == 0
+    out = folder / "export" / form
+    assert all((out / name).stat().st_size > 100 for name in written)
+    assert f"2 of 2 clips in {out}" in capsys.readouterr().out
+    assert not list(out.rglob("*.part"))
+
+
+def test_clips_are_chosen_by_pattern(folder: Path, tmp_path: Path) -> None:
+    assert export.main([str(folder), "--format", "coco", "--clips", "day1/*", "--out", str(tmp_path)]) == 0
+    assert [path.name for path in tmp_path.rglob("*.json")] == ["a.json"]
+    assert json.loads((tmp_path / "day1" / "a.json").read_text())["categories"] == [{"id": 1, "name": "square"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "coco", "--clips", "x*"], "--clips x*: matches none of the 2 clips"),
+        (["--format", "coco", "--clips", "b", "typo"], "--clips typo: matches none of the 2 clips"),
+        (["--format", "sa_v", "--stride", "0"], "--stride 0: expected 1 or more"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(folder), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_damaged_clip_is_left_out_aloud(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "run"
+    (copy / "clips").mkdir(parents=True)
+    (copy / "run.json").write_bytes((folder / "run.json").read_bytes())
+    (copy / "clips" / "b.h5").write_bytes((folder / "clips" / "b.h5").read_bytes())
+    (copy / "clips" / "day1").mkdir()
+    (copy / "clips" / "day1" / "a.h5").write_bytes(b"not HDF5")
+    assert export.main([str(copy), "--format", "npz"]) == 1
+    shown = capsys.readouterr()
+    assert "day1/a.h5 cannot be read" in shown.err
+    assert "1 of 2 clips" in shown.out
+    assert export.main([str(copy), "--format", "coco"]) == 1
+    assert (copy / "export" / "coco" / "b.json").exists(), "the others are written"
+    (copy / "clips" / "day1" / "a.h5").unlink()
+    assert export.main([str(copy), "--format", "npz"]) == 1
+    assert "day1/a: is not finished" in capsys.readouterr().err

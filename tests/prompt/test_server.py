@@ -1,0 +1,322 @@
+"""The prompt page's server against those who have no business there, and against what they send."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import aot
+from aot.manifest.edit_file import version_of
+from aot.prompt.__main__ import main
+from aot.prompts import load_manifest
+from tests.prompt.prompt_server import prompt_server
+from tests.synthetic import moving_square, write_video
+
+SECRET = "not for the browser"
+SQUARE = {"id": 1, "frame": 0, "box": [8, 20, 28, 40]}
+GIGABYTE = 2**30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    write_video(folder / "clips" / "a.mp4", moving_square(6))
+    write_video(folder / "clips" / "mask.mp4", moving_square(6))
+    (folder / "secret.txt").write_text(SECRET)
+    (folder / "clips" / "secret.txt").write_text(SECRET)
+    mask = np.zeros((64, 96), np.uint8)
+    mask[10:20, 30:50] = 255
+    for name in ("clips/mask.png", "elsewhere.png"):
+        Image.fromarray(mask).save(folder / name)
+    (folder / "clips" / "prompts.yaml").write_text("clips: {mask: {objects: [{id: 2, mask: mask.png}]}}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    with prompt_server(folder, "dataset=videos", "dataset.root=clips", "segmenter=grabcut") as url:
+        yield url
+
+
+class Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(address: str, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
+    """Ask with just these headers; `path` follows the token, or, with a slash in front, the host."""
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 0, timeout=120)
+    try:
+        target = path if path.startswith("/") else f"{parts.path}{path}"
+        sent = {"Content-Type": "application/json"} if body is not None else {}
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(
+            method, target, data, sent | {key.replace("_", "-"): value for key, value in headers.items()}
+        )
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+class TestWhoMayAsk:
+    def test_the_page_itself(self, address: str) -> None:
+        answer = ask(address, "")
+        assert answer.status == 200
+        assert b"<title>Prompts" in answer.body
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+
+    @pytest.mark.parametrize(
+        "path", ["/", "/wrong/", "/api/clips", "/static/app.js", "//", "/wrong/api/clips", "/%00/"]
+    )
+    def test_a_wrong_token(self, address: str, path: str) -> None:
+        answer = ask(address, path)
+        assert answer.status == 403
+        assert b"token" in answer.body
+
+    def test_part_of_the_token(self, address: str) -> None:
+        token = urlsplit(address).path.strip("/")
+        assert len(token) >= 32
+        for wrong in (token[:-1], token + "A", token.lower(), token[:-1] + "\u00e9"):
+            assert ask(address, f"/{quote(wrong)}/api/clips").status == 403
+
+    @pytest.mark.parametrize(
+        "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "http://["]
+    )
+    def test_another_page(self, address: str, origin: str) -> None:
+        assert ask(address, "api/clips", Origin=origin).status == 403
+        assert ask(address, "api/entry", "PUT", {}, Origin=origin).status == 403
+
+    def test_a_page_that_a_link_leads_from(self, address: str) -> None:
+        assert ask(address, "", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").status == 200
+        assert ask(address, "api/clips", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors").status == 403
+        assert ask(address, "api/clips", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors").status == 200
+
+    @pytest.mark.parametrize(
+        "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil", "", "["]
+    )
+    def test_another_name_that_points_here(self, address: str, host: str) -> None:
+        """DNS rebinding: the attacker's own name resolves to this address."""
+        assert ask(address, "api/clips", Host=host).status in (400, 421)
+
+    @pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1:9000", "[::1]:9000"])
+    def test_the_other_end_of_a_tunnel(self, address: str, host: str) -> None:
+        assert ask(address, "api/clips", Host=host, Origin=f"http://{host}").status == 200
+
+    def test_it_listens_on_this_machine_alone(self, address: str) -> None:
+        port = urlsplit(address).port or 0
+        others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), port, socket.AF_INET)} - {"127.0.0.1"}
+        for other in others:
+            with socket.socket() as outside, pytest.raises(OSError, match="refused"):
+                outside.connect((other, port))
+
+
+class TestWhatMayBeReached:
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "static/../../secret.txt", "static/..%2f..%2fsecret.txt", "static/%2e%2e/%2e%2e/secret.txt",
+            "static//etc/passwd", "static/%2fetc%2fpasswd", "static/prompt.html%00.js", "static/", "..", "../", "./",
+            "static/server.py", "static/__init__.py", "api/../static/../../clips/secret.txt", "secret.txt",
+            "api/frame?clip=../../secret.txt&frame=0", "api/frame?clip=secret&frame=0",
+            "api/thumbnail?clip=/etc/passwd",
+            "api/thumbnail?clip=a.mp4", "api/clip?clip=..%2fsecret.txt", "api/clip",
+        ],
+    )  # fmt: skip
+    def test_no_other_file(self, address: str, path: str) -> None:
+        answer = ask(address, path)
+        assert answer.status in (403, 404)
+        assert SECRET.encode() not in answer.body
+        assert b"root:" not in answer.body
+
+    @pytest.mark.parametrize("mask", ["../elsewhere.png", "/etc/passwd", "mask.png", "https://evil.example/m.png"])
+    def test_no_mask_file_that_the_clip_does_not_have(self, address: str, mask: str, folder: Path) -> None:
+        objects = [{"id": 1, "frame": 0, "mask": mask}]
+        assert ask(address, "api/masks", "POST", {"clip": "a", "frame": 0, "objects": objects}).status == 403
+        change = {"clip": "a", "version": version_of(None), "objects": objects}
+        assert ask(address, "api/entry", "PUT", change).status == 403
+        assert "a" not in load_manifest(folder / "clips" / "prompts.yaml").clips
+
+    def test_the_mask_file_that_it_has(self, address: str) -> None:
+        objects = [{"id": 2, "frame": 0, "mask": "mask.png"}]
+        (mask,) = ask(address, "api/masks", "POST", {"clip": "mask", "frame": 0, "objects": objects}).json()["masks"]
+        assert (mask["area"], mask["x"], mask["y"]) == (200, 30, 10)
+
+    def test_methods(self, address: str) -> None:
+        for method, path in [("POST", "api/clips"), ("GET", "api/entry"), ("DELETE", "api/entry"), ("TRACE", "")]:
+            assert ask(address, path, method).status == 405
+
+
+class TestWhatMayBeSent:
+    def memory(self, address: str) -> int:
+        """Resident bytes of the process that listens there."""
+        port = f":{urlsplit(address).port:04X} "
+        inodes = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines() if port in line}
+        for process in Path("/proc").glob("[0-9]*/fd"):
+            try:
+                links = {str(link.readlink()) for link in process.iterdir()}
+            except OSError:
+                continue
+            if links & {f"socket:[{inode}]" for inode in inodes} and int(process.parent.name) != os.getpid():
+                status = (process.parent / "status").read_text()
+                return int(status.split("VmRSS:")[1].split()[0]) * 1024
+        raise AssertionError("nobody listens")
+
+    def test_a_body_of_a_gigabyte_that_says_so(self, address: str) -> None:
+        before = self.memory(address)
+        for path, method in [("api/entry", "PUT"), ("api/masks", "POST"), ("api/clips", "GET"), ("", "GET")]:
+            answer = ask(address, path, method, Content_Length=str(GIGABYTE), Content_Type="application/json")
+            assert answer.status == 413
+        assert self.memory(address) - before < 30 * 2**20
+
+    def test_a_body_of_a_gigabyte_in_pieces(self, address: str) -> None:
+        """It is cut off long before its end."""
+        before = self.memory(address)
+        parts = urlsplit(address)
+        piece = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+        sent = 0
+        with socket.create_connection((parts.hostname, parts.port), timeout=120) as connection:
+            head = f"PUT {parts.path}api/entry HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+            connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+            try:
+                while sent < GIGABYTE:
+                    connection.sendall(piece)
+                    sent += 2**20
+            except OSError:
+                pass
+        assert sent < GIGABYTE / 4
+        assert self.memory(address) - before < 30 * 2**20
+        assert ask(address, "api/clips").status == 200
+
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [
+            (b"", 400), (b"{", 400), (b"[" * 100_000, 400), (b"\xff\xfe", 400), (b"[]", 422), (b"{}", 422),
+            (json.dumps({"clip": "a", "version": "x", "objects": [], "more": 1}).encode(), 422),
+            (json.dumps({"clip": "nobody", "version": "x", "objects": []}).encode(), 404),
+            (json.dumps({"clip": "a", "version": "x", "objects": [SQUARE] * 20_000}).encode(), 422),
+        ],
+    )  # fmt: skip
+    def test_nonsense(self, address: str, body: bytes, status: int) -> None:
+        assert ask(address, "api/entry", "PUT", body).status == status
+
+    def test_a_form(self, address: str) -> None:
+        """What other pages can send without asking first."""
+        assert ask(address, "api/entry", "PUT", b"{}", Content_Type="text/plain").status == 415
+
+    @pytest.mark.parametrize("frame", ["", "-1", "6", "99999999999999999999", "1.5", "٣", "0x0"])
+    def test_frames_that_are_not_there(self, address: str, frame: str) -> None:
+        assert ask(address, f"api/frame?clip=a&frame={quote(frame)}").status in (400, 422)
+
+    @pytest.mark.parametrize(
+        ("objects", "reason"),
+        [
+            ([{"id": 0, "box": [1, 2, 3, 4]}], "a whole number from 1"),
+            ([{"id": 1, "box": [3, 2, 1, 4]}], "x0 < x1"),
+            ([{"id": 1}], "what says where the object is"),
+            ([{"id": 1, "points": [[1, 2]], "labels": [0]}], "begins with background points alone"),
+            ([{**SQUARE, "nam": "x"}], "did you mean name"),
+            ([{"id": 1, "points": [[float("nan"), 2]]}], "expected [[x, y]"),
+        ],
+    )
+    def test_mistakes_in_prompts(self, address: str, objects: list[Any], reason: str, folder: Path) -> None:
+        before = (folder / "clips" / "prompts.yaml").read_bytes()
+        answer = ask(address, "api/entry", "PUT", {"clip": "a", "version": version_of(None), "objects": objects})
+        assert answer.status == 422
+        assert reason in answer.json()["error"]
+        assert (folder / "clips" / "prompts.yaml").read_bytes() == before
+
+    def test_a_stale_version(self, address: str) -> None:
+        answer = ask(address, "api/entry", "PUT", {"clip": "mask", "version": version_of(None), "objects": [SQUARE]})
+        assert answer.status == 409
+        assert answer.json()["objects"] == [{"id": 2, "frame": 0, "mask": "mask.png"}]
+
+
+class TestMaskMaker:
+    """Which segmenter makes the masks; models are loaded on the first click, so any file passes for weights here."""
+
+    def say(self, folder: Path, *arguments: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
+        command = [
+            sys.executable,
+            "-m",
+            "aot.prompt",
+            "dataset=videos",
+            "dataset.root=clips",
+            "--port",
+            "0",
+            *arguments,
+        ]
+        with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(3)]
+            process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert lines[2].startswith("open http://127.0.0.1:")
+        return lines[1]
+
+    def test_grabcut_where_sam2_has_no_weights_and_why(self, folder: Path) -> None:
+        said = self.say(folder)
+        assert said.startswith("masks by grabcut (not sam2: ")
+        assert "aot.checkpoints download" in said
+
+    def test_sam2_where_its_weights_are(self, folder: Path) -> None:
+        weights = folder / "checkpoints" / "sam2.1_hiera_large.pt"
+        weights.parent.mkdir()
+        weights.write_bytes(b"weights")
+        try:
+            assert self.say(folder) == "masks by sam2\n"
+            assert self.say(folder, "segmenter=grabcut") == "masks by grabcut\n"
+        finally:
+            weights.unlink()
+
+    def test_what_cannot_be_asked_shows_none(self, folder: Path) -> None:
+        assert "no masks are shown" in self.say(folder, "segmenter=none")
+
+
+class TestCommand:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "dataset: none chosen"),
+            (["dataset=videos"], "dataset.root: required"),
+            (["dataset=videos", "dataset.root=nowhere"], "is not a folder"),
+            (["dataset=demo"], "takes no prompt manifest"),
+            (["dataset=video", "dataset.path=clips/a.mp4"], "takes no prompt manifest"),
+            (["dataset=davis", "dataset.root=clips"], "dataset.prompts: required"),
+            (["dataset=videos", "dataset.root=clips", "frame_intervall=2"], "did you mean frame_interval"),
+            (["dataset=videos", "dataset.root=clips", "segmenter=sam2"], "fetch them with"),
+            (["dataset=videos", "dataset.root=clips", "-m"], "leave it out"),
+            (["dataset=videos", "dataset.root=clips", "--port", "1", "--host", "203.0.113.7"], "cannot listen there"),
+        ],
+    )
+    def test_wrong_commands_start_nothing(
+        self,
+        arguments: list[str],
+        message: str,
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(folder)
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err

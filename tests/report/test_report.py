@@ -1,0 +1,247 @@
+"""What the report is made of: a clip's part from its file, the whole from the run folder."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aot.errors import WriteError
+from aot.images.masks import encode_rle
+from aot.paths import RunPaths
+from aot.report.__main__ import main
+from aot.report.clip import is_reported, report_clip
+from aot.report.index import write_report
+from aot.run import main as run_main
+from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
+from aot.writing.hdf5 import new_clip_file
+from tests.synthetic import moving_square, write_video
+
+FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
+DIAGONAL = encode_rle(np.eye(64, 96, dtype=np.bool_)).counts
+ENTRY = (
+    '{objects: [{id: 1, name: "<b>square</b>", box: [8, 20, 28, 40]}, {id: 3, query_points: [[2, 5, 6]]},'
+    f' {{id: 1, frame: 4, mask: {{size: [64, 96], counts: "{DIAGONAL}"}}}}]}}'
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a run of two whole clips and a broken one."""
+    folder = tmp_path_factory.mktemp("report")
+    for name in ("a.mp4", "day 1/c.mp4"):
+        write_video(folder / "clips" / name, moving_square(8))
+    (folder / "clips" / "broken.mp4").write_text("not a video")
+    (folder / "clips" / "prompts.yaml").write_text(f"clips:\n  '*': {ENTRY}\n")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert run_main(["dataset=videos", "dataset.root=clips", *FAST]) == 1
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> RunPaths:
+    shutil.copytree(made, tmp_path / "copy", copy_function=shutil.copy2)
+    (root,) = (tmp_path / "copy" / "outputs" / "videos").iterdir()
+    return RunPaths(root)
+
+
+def data(path: Path) -> Any:
+    """What a data script hands to the page."""
+    text = path.read_text()
+    return json.loads(text[text.index("(") + 1 : text.rindex(")")])
+
+
+class TestRun:
+    def test_a_run_leaves_a_report(self, run: RunPaths) -> None:
+        assert (run.report / "index.html").is_file()
+        told = data(run.report / "data" / "run.js")
+        rows = [dict(zip(told["columns"], row)) for row in told["rows"]]
+        assert [(row["clip_id"], row["state"]) for row in rows] == [
+            ("a", "done"), ("broken", "failed"), ("day 1/c", "done"),
+        ]  # fmt: skip
+        assert rows[0]["attempts"] == 1
+        assert told["pages"] == ["a", "broken", "day 1/c"]
+        (group,) = told["failures"]
+        assert group["class"] == "decode"
+        assert group["retry"].endswith("'retry=[decode]'")
+        (failure,) = group["clips"]
+        assert "cannot be read as a video" in failure["message"]
+        assert (run.report / failure["log"]["href"]).resolve().is_file()
+
+    def test_a_failed_clip_has_a_page_that_says_why(self, run: RunPaths) -> None:
+        failure = data(run.clip("broken").report.data)["failure"]
+        assert failure["stage"] == "open"
+        assert "DecodeError" in failure["traceback"]
+        assert any("failed" in line for line in failure["log_lines"])
+
+    def test_nothing_outside_the_folder_is_needed(self, run: RunPaths, tmp_path: Path) -> None:
+        """Moved alone, it still has every file that its pages name."""
+        alone = shutil.move(run.report, tmp_path / "alone")
+        clip = data(alone / "data" / "clips" / "day 1" / "c.js")
+        assert (alone / clip["video"]).stat().st_size > 1000
+        assert all((alone / picture["file"]).is_file() for picture in clip["pictures"])
+        page = (alone / "index.html").read_text() + (alone / "clip.html").read_text()
+        assert "http" not in page.replace("http-equiv", "")
+
+    def test_the_video_takes_no_room(self, made: Path) -> None:
+        (root,) = (made / "outputs" / "videos").iterdir()
+        clip = RunPaths(root).clip("a")
+        assert clip.report.video.samefile(clip.overlay)
+
+    def test_a_resumed_run_makes_no_part_twice(self, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(made)
+        (root,) = (made / "outputs" / "videos").iterdir()
+        parts = [
+            path for path in (root / "report").rglob("*") if path.is_file() and path.name not in ("run.js", "pages.js")
+        ]
+        before = {path: path.stat().st_mtime_ns for path in parts}
+        assert run_main(["dataset=videos", "dataset.root=clips", *FAST]) == 1
+        assert {path: path.stat().st_mtime_ns for path in parts} == before
+
+    def test_another_look_is_drawn_and_reported_anew(self, run: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(run.root.parents[2])
+        result, video = run.clip("a").result.read_bytes(), run.clip("a").report.video.read_bytes()
+        command = ["dataset=videos", "dataset.root=clips", *FAST]
+        assert run_main([*command, "overlay.side_by_side=true"]) == 1
+        assert run.clip("a").result.read_bytes() == result
+        assert run.clip("a").report.video.read_bytes() == run.clip("a").overlay.read_bytes() != video
+
+    def test_it_can_be_left_out(self, run: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(run.root.parents[2])
+        shutil.rmtree(run.report)
+        assert run_main(["dataset=videos", "dataset.root=clips", *FAST, "output.report=false"]) == 1
+        assert not run.report.exists()
+
+
+class TestCommand:
+    def test_missing_and_outdated_parts_are_made(self, run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
+        shutil.rmtree(run.report)
+        assert main([str(run.root)]) == 0
+        assert "3 clips, 2 of them taken in anew" in capsys.readouterr().out
+        assert is_reported(run.clip("day 1/c"))
+        os.utime(run.clip("a").result)
+        assert not is_reported(run.clip("a"))
+        assert main([str(run.root)]) == 0
+        assert "1 of them" in capsys.readouterr().out
+        assert main([str(run.root), "--all"]) == 0
+        assert "2 of them" in capsys.readouterr().out
+
+    def test_a_run_that_was_moved(self, run: RunPaths, tmp_path: Path) -> None:
+        moved = shutil.move(run.root, tmp_path / "moved")
+        shutil.rmtree(moved / "report")
+        assert main([str(moved)]) == 0
+        assert (moved / "report" / "index.html").is_file()
+
+    def test_a_video_that_is_gone(self, made: Path, run: RunPaths) -> None:
+        (made / "clips" / "a.mp4").rename(made / "clips" / "b.mp4")
+        try:
+            assert main([str(run.root), "--all"]) == 0
+        finally:
+            (made / "clips" / "b.mp4").rename(made / "clips" / "a.mp4")
+        clip = data(run.clip("a").report.data)
+        assert clip["pictures"] == []
+        assert "a.mp4" in clip["pictures_note"]
+        assert clip["charts"]["area"][0][0] > 0
+
+    def test_a_result_that_is_damaged(self, run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
+        run.clip("a").result.write_bytes(b"no")
+        assert main([str(run.root)]) == 1
+        assert "a: " in capsys.readouterr().err
+        assert (run.report / "index.html").is_file()
+
+    def test_what_is_no_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([str(tmp_path)]) == 2
+        assert "is not a run folder" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_cannot_be_written(self, run: RunPaths) -> None:
+        shutil.rmtree(run.report)
+        run.report.write_text("a file")
+        with pytest.raises(WriteError, match="could not be written"):
+            write_report(run)
+
+
+class TestClip:
+    def test_what_its_page_shows(self, run: RunPaths) -> None:
+        clip = data(run.clip("a").report.data)
+        square, single = clip["objects"]
+        assert (square["id"], square["name"], square["points"]) == (1, "<b>square</b>", 20)
+        assert (single["id"], single["points"], single["in_mask"], single["score"]) == (3, 1, None, None)
+        assert clip["frames"] == list(range(8))
+        assert clip["times"] == pytest.approx(np.arange(8) / 10, abs=1e-3)
+        charts = clip["charts"]
+        assert charts["rows"] == list(range(8))
+        assert all(300 < area < 500 for area in charts["area"][0][:4])
+        assert charts["area"][0][4] == 64
+        assert charts["area"][1] == [None] * 8
+        assert len(charts["visible_share"][0]) == 8
+        assert [picture["frame"] for picture in clip["pictures"]] == [0, 2, 4]
+        assert [prompt.get("mask") for prompt in square["prompts"]] == [None, "as run lengths"]
+        assert clip["facts"]["frame_interval"] == 1
+        assert "lucas_kanade" in clip["config"]
+
+    def test_positions_survive_the_packing(self, run: RunPaths) -> None:
+        import aot
+
+        points = data(run.clip("a").report.data)["charts"]["points"]
+        result = aot.load(run.clip("a").result)
+        shape = (len(points["number"]), 8)
+        x = np.frombuffer(base64.b64decode(points["x"]), "<i2").reshape(shape) / points["steps"]
+        np.testing.assert_allclose(x.T, result.tracks.xy[:, points["number"], 0], atol=0.13)
+        visible = np.frombuffer(base64.b64decode(points["visible"]), np.uint8).reshape(shape)
+        np.testing.assert_array_equal(visible.T, result.tracks.visible[:, points["number"]])
+
+    def test_long_clips_and_many_points_are_thinned(self, tmp_path: Path) -> None:
+        paths = RunPaths(tmp_path).clip("long")
+        write_result(paths.result, num_frames=2000, num_points=300, num_objects=3)
+        report_clip(paths)
+        assert paths.report.data.stat().st_size < 400_000
+        clip = data(paths.report.data)
+        assert len(clip["frames"]) == 2000
+        rows = clip["charts"]["rows"]
+        assert (len(rows), rows[0], rows[-1]) == (600, 0, 1999)
+        assert sorted(set(clip["charts"]["points"]["object_id"])) == [1, 2, 3]
+        assert len(clip["charts"]["points"]["number"]) == 36
+        x = np.frombuffer(base64.b64decode(clip["charts"]["points"]["x"]), "<i2")
+        assert (x == clip["charts"]["points"]["none"]).any(), "a position that is no number"
+        assert clip["video"] is None
+
+
+def write_result(path: Path, *, num_frames: int, num_points: int, num_objects: int) -> None:
+    """A file of small masks and wild tracks."""
+    ids = range(1, num_objects + 1)
+    clip = Clip("long", Path("nowhere.mp4"), tuple(Prompt(i, 0, box=(1, 1, 4, 4)) for i in ids))
+    index = np.arange(num_frames, dtype=np.int64)
+    with new_clip_file(path, clip, index=index, time=index / 25, mask_index=index[:5], height=8, width=12) as file:
+        masks = np.ones((1, num_objects, 8, 12), np.bool_)
+        for frame in index[:5]:
+            scores = np.ones((1, num_objects), np.float32)
+            file.write_masks(MaskBlock(np.array([frame]), np.array(ids, np.int32), masks, scores))
+        shape = (num_frames, num_points)
+        xy = np.full((*shape, 2), 3e38, np.float32)
+        xy[0], xy[1] = np.nan, -np.inf
+        tracks = Tracks(xy, np.ones(shape, np.bool_), np.ones(shape, np.float32), np.ones(shape, np.float32))
+        object_id = np.repeat(np.array(ids, np.int32), num_points // num_objects)
+        queries = QueryPoints(np.zeros((num_points, 3), np.float32), object_id)
+        file.write_tracks(tracks, queries, np.ones(shape, np.bool_))
+        names = (
+            "clip_id source source_sha256 width height fps num_source_frames frame_interval_requested frame_interval "
+            "config_yaml config_hash device peak_memory_bytes created weights"
+        ).split()
+        known = {"source": "nowhere.mp4", "width": 12, "height": 8, "fps": 25.0, "weights": "[]"}
+        attributes = {name: known.get(name, 1) for name in names} | {
+            "versions": "{}",
+            "attempts": "[]",
+            "seconds": "{}",
+        }
+        file.write_provenance(attributes, {})
