@@ -19,9 +19,9 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name in ("RunResults", "open_run"):
-        from aot import results
+        from aot.runs import index
 
-        return getattr(results, name)
+        return getattr(index, name)
     if name == "ClipResult":
         from aot.types import ClipResult
 

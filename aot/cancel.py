@@ -18,7 +18,7 @@ from aot.launching.plan import read_run_json
 from aot.launching.slurm.squeue import ENDED, cancel_jobs, task_states
 from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths, host, is_alive
-from aot.runs.fingerprint import Content
+from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, close_cancelled, read_history
 from aot.system.cli import run_command
 
@@ -33,7 +33,9 @@ def cancel_run(paths: RunPaths) -> list[str]:
     Raises:
         ConfigError: it is no run folder, or SLURM does not answer.
     """
-    contents = {clip_id: Content.from_json(record).digest for clip_id, record in read_run_json(paths)["clips"].items()}
+    contents = {
+        clip_id: Fingerprint.from_json(record).digest for clip_id, record in read_run_json(paths)["clips"].items()
+    }
     tasks = {task for each in read_submissions(paths) for task in each.tasks}
     states = task_states(tasks)
     if states is None:

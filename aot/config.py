@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import to_jsonable_python
 
 from aot.checkpoints import weights_of
-from aot.drawing.style import OverlayLook
+from aot.drawing.style import OverlayStyle
 from aot.errors import ConfigError
 
 GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
@@ -115,7 +115,7 @@ class RunConfig(_Strict):
     shard: Shard | None = None
     dry_run: bool = False
     output: Output
-    overlay: OverlayLook = OverlayLook()
+    overlay: OverlayStyle = OverlayStyle()
 
     @property
     def hash(self) -> str:

@@ -1,18 +1,20 @@
-"""Everything that aot raises on purpose.
+"""All exceptions that aot raises on purpose.
 
 AotError
 ├── ConfigError         the command, a configuration value or a dataset option is wrong; nothing was started
+│   └── CheckpointError     model weights are missing, damaged, or could not be downloaded
 ├── DatasetError        a dataset's files are missing, misnamed or contradict each other
 ├── PromptError         a prompt does not fit its clip, or the manifest is wrong
 ├── DecodeError         the video cannot be read, or not all of its frames
 ├── SegmentationError   no usable mask came out of a prompt
 ├── TrackingError       the points could not be tracked
-├── WriteError          a result could not be written, or is not whole on disk
-├── ExportError         a result has not what another format wants
+├── WriteError          a file could not be written
+├── ResultError         a result file cannot be read, or is not complete
+├── ExportError         a result lacks something that another format requires
 └── OutOfMemory         host or device memory ran out; a leaner plan or fewer frames may help
 
-A message says what failed (with the value), what was expected and what to do next. Third-party errors are mapped
-to these in the adapter that calls the library, `from exc`.
+A message states what failed (with the value), what was expected and what to do next. Errors of other libraries are
+mapped to these in the adapter that calls the library, `from exc`.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ from contextlib import contextmanager
 
 
 class AotError(Exception):
-    """Base of all errors below; carries where in which clip it happened, once that is known."""
+    """Base class of all errors below; records the clip and the stage, once they are known."""
 
     kind = "unexpected"
-    """The class in one lower-case word, as failures, tables and `retry=` name it."""
+    """The error class as one lower-case word: the name that failures, tables and `retry=` use."""
     clip_id: str | None = None
     stage: str | None = None
     frame_interval: int | None = None
@@ -50,6 +52,12 @@ class PromptError(AotError):
     kind = "prompt"
 
 
+class CheckpointError(ConfigError):
+    """Model weights are missing, damaged, or could not be downloaded."""
+
+    kind = "checkpoint"
+
+
 class DecodeError(AotError):
     """The video cannot be read, or not all of the frames it holds."""
 
@@ -69,13 +77,19 @@ class TrackingError(AotError):
 
 
 class WriteError(AotError):
-    """A result could not be written, or is not whole on disk."""
+    """A file could not be written."""
 
     kind = "write"
 
 
+class ResultError(AotError):
+    """A result file cannot be read, or is not complete."""
+
+    kind = "result"
+
+
 class ExportError(AotError):
-    """A result has not what another format wants."""
+    """A result lacks something that another format requires."""
 
     kind = "export"
 
@@ -90,7 +104,7 @@ class OutOfMemory(AotError):
 def error_context(
     *, clip_id: str | None = None, stage: str | None = None, frame_interval: int | None = None
 ) -> Iterator[None]:
-    """Note on any AotError that passes through where it happened; the innermost note wins."""
+    """Record on any AotError that passes through where it happened; the innermost context wins."""
     try:
         yield
     except AotError as error:
@@ -99,15 +113,15 @@ def error_context(
         error.frame_interval = error.frame_interval or frame_interval
         raise
     except (MemoryError, OSError, RuntimeError) as exc:
-        if not _is_want_of_memory(exc):
+        if not _is_out_of_memory(exc):
             raise
-        out = OutOfMemory(f"out of memory: {exc or 'the system gave no more'}; use a larger frame_interval")
+        out = OutOfMemory(f"out of memory: {exc or 'the system refused an allocation'}; use a larger frame_interval")
         out.clip_id, out.stage, out.frame_interval = clip_id, stage, frame_interval
         raise out from exc
 
 
-def _is_want_of_memory(error: Exception) -> bool:
-    """Whether memory ran out. A new thread needs some for its stack: Python and FFmpeg then say that they got none."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; starting a thread needs memory for its stack, and fails with an error of its own."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOMEM, errno.EAGAIN)
     return isinstance(error, MemoryError) or str(error) == "can't start new thread"

@@ -88,9 +88,9 @@ class RunPaths:
         """The folder of the clips' HDF5 files."""
         return self.root / "clips"
 
-    def set_aside(self, clip_id: str) -> Path:
+    def quarantine(self, clip_id: str) -> Path:
         """Where a broken result goes, for people to look at."""
-        return self.root / "set_aside" / f"{clip_id}.h5"
+        return self.root / "quarantine" / f"{clip_id}.h5"
 
     @property
     def summary(self) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 from aot.checkpoints import weights_of
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
-from aot.drawing.style import OverlayLook
+from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, OutOfMemory, SegmentationError, error_context
 from aot.paths import ClipPaths
 from aot.prompts import check_prompts
@@ -59,7 +59,7 @@ class Settings:
     """The tracker's lean memory plan."""
     attempts: tuple[Attempt, ...] = ()
     """Those before this one."""
-    room_bytes: Callable[[], int] | None = None
+    available_bytes: Callable[[], int] | None = None
     """Memory that tracking may take; a clip that needs more is refused before any work. None: it is tried."""
     return_check: bool = False
     """Track every point back to its query too, to tell how far off it comes out."""
@@ -103,7 +103,7 @@ def process_clip(
     Raises:
         AotError: with clip_id, stage and frame_interval noted; a clip all of whose objects failed raises too.
     """
-    watch = _Watch()
+    watch = StageTimer()
     with error_context(clip_id=clip.clip_id, frame_interval=settings.frame_interval):
         with watch.stage("open"):
             frames = open_source(clip)
@@ -153,7 +153,7 @@ def process_clip(
     return summary
 
 
-def draw_clip(clip: Clip, paths: ClipPaths, look: OverlayLook | None = None) -> None:
+def draw_clip(clip: Clip, paths: ClipPaths, look: OverlayStyle | None = None) -> None:
     """Draw the overlay video of a clip whose file is whole.
 
     Raises:
@@ -219,7 +219,7 @@ def _rows_to_keep(frames: FrameSource, prompts: list[Prompt], frame_interval: in
 
 def _check_room(frames: FrameSource, prompts: list[Prompt], parts: Parts, settings: Settings) -> None:
     """Refuse at once what the tracker will not have the memory for; minutes of segmentation are not spent on it."""
-    if settings.room_bytes is None:
+    if settings.available_bytes is None:
         return
     num_points = sum(
         sum(len(prompt.query_points) for prompt in prompts if prompt.object_id == object_id)
@@ -233,7 +233,7 @@ def _check_room(frames: FrameSource, prompts: list[Prompt], parts: Parts, settin
         height=frames.height,
         lean=settings.lean,
     )
-    room = settings.room_bytes()
+    room = settings.available_bytes()
     if needed > room:
         raise OutOfMemory(
             f"not tried: tracking {num_points} points through {len(frames.index)} frames of "
@@ -338,7 +338,7 @@ def _summarize(
     has_masks: bool,
     checks: dict[int, SelfCheck],
     settings: Settings,
-    watch: _Watch,
+    watch: StageTimer,
     errors: dict[int, AotError],
 ) -> ClipSummary:
     visible = tracks.visible
@@ -387,7 +387,7 @@ def _attributes(
     }
 
 
-class _Watch:
+class StageTimer:
     """Wall time a stage, decoding apart, and the peak memory of the process since the watch was made."""
 
     def __init__(self) -> None:

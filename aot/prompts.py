@@ -59,7 +59,7 @@ def _is_text(value: str) -> str:
 
 
 # Looking for near names takes a moment each in a large dataset, and nobody reads thousands of lines.
-_MOST_MISTAKES = 20
+_MAX_MISTAKES = 20
 
 
 class RleEntry(BaseModel):
@@ -174,9 +174,9 @@ def assign_prompts(clips: Sequence[Clip], manifest_path: Path) -> list[Clip]:
     clip_ids = {clip.clip_id for clip in clips}
     patterns = [key for key in entries if key not in clip_ids]
     unknown = [key for key in patterns if not fnmatch.filter(clip_ids, key)]
-    mistakes += [_unknown_clip(key, clip_ids) for key in unknown[:_MOST_MISTAKES]]
-    if len(unknown) > _MOST_MISTAKES:
-        mistakes.append(f"and {len(unknown) - _MOST_MISTAKES} more entries that are not in the dataset")
+    mistakes += [_unknown_clip(key, clip_ids) for key in unknown[:_MAX_MISTAKES]]
+    if len(unknown) > _MAX_MISTAKES:
+        mistakes.append(f"and {len(unknown) - _MAX_MISTAKES} more entries that are not in the dataset")
     prompts = {key: entry_prompts(entry, manifest_path.parent) for key, entry in entries.items()}
     mistakes += _missing_masks(prompts)
     assigned = []

@@ -30,7 +30,7 @@ from aot.paths import remove_abandoned_parts
 from aot.report.index import write_report
 from aot.runs.index import open_run
 from aot.runs.summary import print_summary, summary_rows, write_summary
-from aot.runs.task import Todo, Work
+from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_INTERRUPTED, run_command
 
 # Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.
@@ -198,7 +198,7 @@ def _hand_over_to_hydra(job: Callable[[DictConfig], None], arguments: list[str])
         sys.argv = own
 
 
-def _announce(plan: Plan, work: Sequence[Todo], console: Console) -> None:
+def _announce(plan: Plan, work: Sequence[ClipTask], console: Console) -> None:
     counts = {kind: sum(todo.work is kind for todo in work) for kind in Work}
     parts = [f"{counts[Work.ALL]} to run"]
     parts += [f"{counts[Work.OVERLAY]} to draw"] if counts[Work.OVERLAY] else []

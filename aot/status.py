@@ -38,7 +38,7 @@ _REFRESH_SECONDS = 5.0
 _SQUEUE_SECONDS = 60.0
 # The rate is that of the last minutes: workers come and go.
 _RATE_SECONDS = 600.0
-_MOST_FAILURES = 20
+_MAX_FAILURES = 20
 _FILE_WIDTH = 120
 
 
@@ -219,11 +219,11 @@ def _describe_failures(failed: Sequence[Failed]) -> list[str]:
     for kind, clips in sorted(by_kind.items(), key=lambda item: -len(item[1])):
         again = "the same command takes them" if kind == CANCELLED else f"take them with 'retry=[{kind}]'"
         lines.append(f"{len(clips)} failed with {kind}; {again} again")
-        for each in clips[:_MOST_FAILURES]:
+        for each in clips[:_MAX_FAILURES]:
             reason = each.message.splitlines()[0] if each.message else ""
             lines += [f"  {each.clip_id}: {reason}", f"    {each.log}"]
-        if len(clips) > _MOST_FAILURES:
-            lines.append(f"  … and {len(clips) - _MOST_FAILURES} more in failures/")
+        if len(clips) > _MAX_FAILURES:
+            lines.append(f"  … and {len(clips) - _MAX_FAILURES} more in failures/")
     return lines
 
 

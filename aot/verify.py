@@ -203,7 +203,7 @@ class _Recorded:
             return True
 
 
-def set_aside(paths: RunPaths, clip_id: str) -> Path:
+def quarantine(paths: RunPaths, clip_id: str) -> Path:
     """Move a broken file out of the results, so that its clip is pending again; returns where it is kept.
 
     A record of a failure goes too: what failed of a broken file, to be drawn for one, says nothing of the clip.
@@ -211,10 +211,10 @@ def set_aside(paths: RunPaths, clip_id: str) -> Path:
     Raises:
         WriteError: it cannot be moved.
     """
-    source, target, number = paths.clip(clip_id).result, paths.set_aside(clip_id), 1
+    source, target, number = paths.clip(clip_id).result, paths.quarantine(clip_id), 1
     while target.exists():
         number += 1
-        target = paths.set_aside(f"{clip_id}.{number}")
+        target = paths.quarantine(f"{clip_id}.{number}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.replace(target)
@@ -327,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", type=Path, help="a run folder, such as outputs/davis/sam2-cotracker3-k1-0123abcd")
     parser.add_argument("--quick", action="store_true", help="check the structure alone, leave the bulk unread")
-    parser.add_argument("--repair", action="store_true", help="move broken files to set_aside/: pending again")
+    parser.add_argument("--repair", action="store_true", help="move broken files to quarantine/: pending again")
     options = parser.parse_args(arguments)
     paths = RunPaths(options.run)
     counts: Counter[State] = Counter()
@@ -339,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if finding.state is not State.WHOLE:
                 print(f"{finding.clip_id}: {finding.state.value}{': ' if finding.reason else ''}{finding.reason}")
             if finding.state is State.BROKEN and options.repair:
-                print(f"{finding.clip_id}: set aside as {set_aside(paths, finding.clip_id)}; pending again")
+                print(f"{finding.clip_id}: set aside as {quarantine(paths, finding.clip_id)}; pending again")
     except AotError as error:
         print(error, file=sys.stderr)
         return EXIT_WRONG

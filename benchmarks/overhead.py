@@ -38,7 +38,7 @@ from tests.synthetic import moving_square, write_video
 
 PROMPTS = "clips: {'*': {objects: [{id: 1, box: [8, 20, 28, 40]}]}}\n"
 CLIPS_PER_TASK = 16
-_MOST_LINKS = 30_000
+_MAX_LINKS = 30_000
 
 
 def main() -> int:
@@ -165,7 +165,7 @@ def pretend_done(folder: Path, video: Path) -> None:
 def copy_or_link(source: Path, path: Path, number: int) -> None:
     """One of many files that are all alike; file systems allow some ten thousand names of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    original = source.with_name(f"{path.suffix[1:]}-{number // _MOST_LINKS}{source.suffix}")
+    original = source.with_name(f"{path.suffix[1:]}-{number // _MAX_LINKS}{source.suffix}")
     if not original.exists():
         shutil.copy(source, original)
     os.link(original, path)

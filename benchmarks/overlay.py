@@ -17,7 +17,7 @@ import numpy as np
 
 from aot.drawing import overlay
 from aot.drawing.overlay import write_overlay
-from aot.drawing.style import OverlayLook
+from aot.drawing.style import OverlayStyle
 from aot.types import QueryPoints, Tracks
 from tests.fakes import ArraySource
 
@@ -47,7 +47,7 @@ def scene() -> tuple[ArraySource, Tracks, QueryPoints, np.ndarray]:
 
 
 def main() -> None:
-    look = OverlayLook.model_validate(dict(argument.split("=", 1) for argument in sys.argv[1:]))
+    look = OverlayStyle.model_validate(dict(argument.split("=", 1) for argument in sys.argv[1:]))
     frames, tracks, queries, masks = scene()
     with tempfile.TemporaryDirectory() as folder:
         encode = overlay._VideoWriter.write

@@ -16,7 +16,7 @@ import yaml
 
 from aot.compose import config_folder
 from aot.config import GROUPS, Ladder, Output, RunConfig, Selection, Shard
-from aot.drawing.style import OverlayLook
+from aot.drawing.style import OverlayStyle
 
 MARKER = "<!-- configuration reference -->"
 
@@ -56,7 +56,7 @@ def _rows(path: Path, hints: dict[str, Any], above: str = "") -> list[tuple[str,
 
 
 def _run_level_hints() -> dict[str, Any]:
-    models = {"": RunConfig, "dataset.": Selection, "output.": Output, "ladder.": Ladder, "overlay.": OverlayLook}
+    models = {"": RunConfig, "dataset.": Selection, "output.": Output, "ladder.": Ladder, "overlay.": OverlayStyle}
     return {
         f"{above}{name}": Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         for above, model in models.items()

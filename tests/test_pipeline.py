@@ -17,7 +17,7 @@ from PIL import Image
 import aot
 from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
-from aot.drawing.style import OverlayLook
+from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
 from aot.paths import RunPaths
 from aot.pipeline import ClipSummary, Parts, Settings, draw_clip, picture_clip, process_clip
@@ -111,7 +111,7 @@ def test_drawings_are_made_of_the_file(tmp_path: Path, video: Path) -> None:
     clip = Clip("day/square", video, (BOX, Prompt(object_id=2, frame=5, points=((1, 1),), labels=(1,))))
     paths = RunPaths(tmp_path).clip(clip.clip_id)
     process_clip(clip, PARTS, Settings(4, 4, PROVENANCE), paths)
-    draw_clip(clip, paths, OverlayLook())
+    draw_clip(clip, paths, OverlayStyle())
     with av.open(paths.overlay) as container:
         assert len(list(container.decode(video=0))) == len(aot.load(paths.result).index) == 4  # 0, 4, 5, 8
     picture_clip(clip, paths)
@@ -127,7 +127,7 @@ def test_drawings_of_a_video_that_is_gone_name_their_stage(tmp_path: Path, video
     clip = Clip("square", video, (BOX,))
     paths = RunPaths(tmp_path).clip("square")
     process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
-    for draw, stage in ((partial(draw_clip, look=OverlayLook()), "overlay"), (picture_clip, "pictures")):
+    for draw, stage in ((partial(draw_clip, look=OverlayStyle()), "overlay"), (picture_clip, "pictures")):
         with pytest.raises(DecodeError, match=r"gone\.mp4") as caught:
             draw(replace(clip, source=tmp_path / "gone.mp4"), paths)
         assert (caught.value.clip_id, caught.value.stage) == ("square", stage)

@@ -269,7 +269,7 @@ def test_repair_makes_broken_files_pending_again(folder: Path, capsys: pytest.Ca
         assert main([str(paths.root), "--repair"]) == 1
         assert "set aside as" in capsys.readouterr().out
         assert not result.exists()
-        kept = sorted((paths.root / "set_aside").iterdir())
+        kept = sorted((paths.root / "quarantine").iterdir())
         assert len(kept) == copies
         assert kept[-1].read_bytes() == broken or kept[0].read_bytes() == broken
         assert run_main(command(folder)) == 0

@@ -15,7 +15,7 @@ from aot.errors import DatasetError
 from aot.paths import CLIP_FILE_SUFFIXES
 from aot.types import Clip
 
-_MOST_NAME_BYTES = 255 - max(map(len, CLIP_FILE_SUFFIXES))
+_MAX_NAME_BYTES = 255 - max(map(len, CLIP_FILE_SUFFIXES))
 
 # What would move the cursor, or end a line, where a clip id is shown.
 _CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
@@ -79,10 +79,10 @@ def check_clip_id(clip_id: str) -> None:
         raise DatasetError(f"clip id {clip_id!r} is not UTF-8; rename the file or folder") from None
     if _CONTROLS.search(clip_id):
         raise DatasetError(f"clip id {clip_id!r} has control characters; rename the file or folder")
-    if longest > _MOST_NAME_BYTES:
+    if longest > _MAX_NAME_BYTES:
         raise DatasetError(
             f"clip id {clip_id!r}: a part of it is {longest} bytes long, which leaves no room for a suffix in the "
-            f"255 of most file systems; expected {_MOST_NAME_BYTES} at most"
+            f"255 of most file systems; expected {_MAX_NAME_BYTES} at most"
         )
 
 

@@ -28,7 +28,7 @@ class _Listed:
     """What the meta file tells of an object."""
 
     category: str
-    first_picture: str
+    first_frame: str
     """Name, without suffix, of the frame that first shows it; empty where the file does not say."""
 
     @classmethod
@@ -222,12 +222,12 @@ class MaskFolders:
 
     def _first_frame(self, clip_id: str, object_id: int, listed: _Listed, frame_of: Mapping[str, int]) -> int:
         """Source frame on which the meta file says that an object is first seen."""
-        if listed.first_picture not in frame_of:
+        if listed.first_frame not in frame_of:
             raise DatasetError(
-                f"{self._meta_path}: object {object_id} of clip {clip_id!r} is first seen on {listed.first_picture!r}; "
+                f"{self._meta_path}: object {object_id} of clip {clip_id!r} is first seen on {listed.first_frame!r}; "
                 f"expected in frames or frame_range.start the name of a frame in {self._images / clip_id}"
             )
-        return frame_of[listed.first_picture]
+        return frame_of[listed.first_frame]
 
 
 def _clip_name(line: str) -> str:

@@ -28,8 +28,8 @@ def open_source(clip: Clip) -> FrameSource:
     return source
 
 
-def first_picture(clip: Clip) -> UInt8Array:
-    """The first picture of a clip's source, and no other: quick, whatever the clip's length.
+def first_frame(clip: Clip) -> UInt8Array:
+    """The first frame of a clip's source; only this frame is decoded, whatever the clip's length.
 
     Returns:
         (H, W, 3) RGB.
@@ -37,16 +37,16 @@ def first_picture(clip: Clip) -> UInt8Array:
         DecodeError: the source cannot be read.
     """
     if clip.source.is_dir():
-        from aot.decoding.frame_folder import first_image
+        from aot.decoding.frame_folder import first_frame as first_frame_of_folder
 
-        return first_image(clip.source)
-    from aot.decoding.video_file import first_shown
+        return first_frame_of_folder(clip.source)
+    from aot.decoding.video_file import first_frame as first_frame_of_video
 
-    return first_shown(clip.source)
+    return first_frame_of_video(clip.source)
 
 
 def _open(clip: Clip) -> FrameSource:
-    # One adapter a kind of source, and its library imported only when such a source comes.
+    # One adapter per kind of source; its library is imported only when such a source is opened.
     if clip.source.is_dir():
         from aot.decoding.frame_folder import FrameFolder
 

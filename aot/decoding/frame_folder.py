@@ -55,7 +55,7 @@ class FrameFolder(FrameSource):
         pass
 
 
-def first_image(folder: Path) -> UInt8Array:
+def first_frame(folder: Path) -> UInt8Array:
     """The first frame of a folder, (H, W, 3) RGB.
 
     Raises:

@@ -16,7 +16,7 @@ from aot.errors import DecodeError
 from aot.types import BoolArray, Float64Array, Int64Array
 
 # Headers round, and the last frame's own length is often left out of one count or the other.
-_MOST_SECONDS_MISSED = 1.0
+_MAX_SECONDS_MISSED = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def open_container(path: Path) -> Any:
     return av.open(str(path.absolute()), metadata_errors="replace")
 
 
-def how_to_mend(path: Path) -> str:
+def repair_hint(path: Path) -> str:
     """Say how what can be decoded is kept in a file without faults."""
     mended = path.with_name(f"{path.stem}_mended.mp4")
     return (
@@ -137,7 +137,7 @@ def _read_packets(container: Any, stream: Any, path: Path) -> _Packets:
     if unclear:
         raise DecodeError(
             f"{path}: {unclear} of {len(rows)} frames have no presentation time of their own; "
-            f"expected a time stamp with each: {how_to_mend(path)}"
+            f"expected a time stamp with each: {repair_hint(path)}"
         )
     return _Packets(
         pts=np.array([pts for pts, *_ in rows], dtype=np.int64),
@@ -158,10 +158,10 @@ def _refuse_cut(container: Any, stream: Any, packets: _Packets, path: Path) -> N
         told = float(stream.duration * stream.time_base)
     elif "matroska" in container.format.name:
         told, found = _matroska_end(container, stream), float(packets.end * stream.time_base)
-    if told is not None and found < told - _MOST_SECONDS_MISSED:
+    if told is not None and found < told - _MAX_SECONDS_MISSED:
         raise DecodeError(
             f"{path}: its header tells of {told:.3f} s, its frames end after {found:.3f} s: the file is cut off; "
-            f"copy it again, or {how_to_mend(path)}"
+            f"copy it again, or {repair_hint(path)}"
         )
 
 
@@ -211,7 +211,7 @@ def quarter_turns(picture: Any, path: Path) -> int:
     if picture.rotation % 90:
         raise DecodeError(
             f"{path}: its metadata turn the picture by {picture.rotation} degrees, expected 0, 90, 180 or 270; "
-            f"{how_to_mend(path)}"
+            f"{repair_hint(path)}"
         )
     return int(picture.rotation // 90)
 

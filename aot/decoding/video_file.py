@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from aot.decoding.base import FrameSource
-from aot.decoding.probe import how_to_mend, open_container, probe_video, quarter_turns, shown_size
+from aot.decoding.probe import open_container, probe_video, quarter_turns, repair_hint, shown_size
 from aot.errors import DecodeError
 from aot.types import Int64Array, UInt8Array
 
@@ -137,7 +137,7 @@ class VideoFile(FrameSource):
             raise DecodeError(
                 f"{self._path}: the size changes to {size[0]}x{size[1]} px at frame {frame} "
                 f"({self._probe.time[frame]:.3f} s), expected {self.width}x{self.height} px throughout; "
-                f"{how_to_mend(self._path)}"
+                f"{repair_hint(self._path)}"
             )
         self._next = frame + 1
         return shown
@@ -151,11 +151,11 @@ class VideoFile(FrameSource):
     def _missing(self, frame: int, reason: str) -> DecodeError:
         return DecodeError(
             f"{self._path}: frame {frame} ({self._probe.time[frame]:.3f} s) cannot be decoded: {reason}; "
-            f"expected {self._probe.num_frames} frames, as many as the file says it shows; {how_to_mend(self._path)}"
+            f"expected {self._probe.num_frames} frames, as many as the file says it shows; {repair_hint(self._path)}"
         )
 
 
-def first_shown(path: Path) -> UInt8Array:
+def first_frame(path: Path) -> UInt8Array:
     """The first picture of a video file, (H, W, 3) RGB; the rest of the file is not looked at.
 
     Raises:

@@ -25,7 +25,7 @@ from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from aot.decoding.base import FrameSource
-from aot.drawing.style import OverlayLook
+from aot.drawing.style import OverlayStyle
 from aot.errors import OutOfMemory, WriteError
 from aot.paths import replacing
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Float64Array, Int64Array, QueryPoints, Tracks, UInt8Array
@@ -42,7 +42,7 @@ OBJECT_COLOURS = (
 )
 
 # Of the picture's height, and never less than that many px: what is smaller cannot be read.
-_LABEL_HEIGHT, _LEAST_LABEL_HEIGHT = 1 / 32, 10
+_LABEL_HEIGHT, _MIN_LABEL_HEIGHT = 1 / 32, 10
 # Of the picture's diagonal.
 _RADIUS, _OUTLINE = 1 / 250, 1 / 500
 # A dark rim sets discs off from whatever lies beneath; rings are to recede.
@@ -54,7 +54,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 21
 _TIME_BASE = Fraction(1, 90_000)
 # 1 ms: the container's edit list counts in it, and shows nothing of a clip that is shorter.
-_LEAST_STEP = 90
+_MIN_STEP = 90
 # Good enough to judge a track by, at about 3 Mbit/s for 854x480.
 _ENCODER_OPTIONS = {"preset": "veryfast", "crf": "21"}
 # OpenCV draws at 1/16 px with 4 fractional bits.
@@ -71,7 +71,7 @@ def write_overlay(
     queries: QueryPoints,
     masks: Callable[[int], BoolArray | None],
     object_ids: Sequence[int],
-    look: OverlayLook | None = None,
+    look: OverlayStyle | None = None,
 ) -> None:
     """Draw every kept frame with its masks and tracks, and put the video at `path` when it is whole.
 
@@ -93,7 +93,7 @@ def write_overlay(
             f"write_overlay: got tracks {tracks.xy.shape}, expected ({len(frames.index)}, {len(queries)}, 2): "
             f"a row a kept frame, a column a query point"
         )
-    look = look or OverlayLook()
+    look = look or OverlayStyle()
     points = _PointPainter(frames.width, frames.height, tracks, queries, look)
     with replacing(path) as part, _VideoWriter(part, path, frames, look) as video:
         row = 0
@@ -119,10 +119,10 @@ def object_colour(object_id: int) -> tuple[int, int, int]:
 
 def tint(picture: UInt8Array, masks: BoolArray, object_ids: Sequence[int]) -> None:
     """Colour some objects in place as overlays do, (H, W, 3) RGB."""
-    _paint_masks(picture, masks, object_ids, OverlayLook())
+    _paint_masks(picture, masks, object_ids, OverlayStyle())
 
 
-def _paint_masks(picture: UInt8Array, masks: BoolArray | None, object_ids: Sequence[int], look: OverlayLook) -> None:
+def _paint_masks(picture: UInt8Array, masks: BoolArray | None, object_ids: Sequence[int], look: OverlayStyle) -> None:
     """Colour each object in place, with an outline in the full colour."""
     if masks is None:
         return
@@ -151,7 +151,7 @@ def _tint_table(colour: tuple[int, int, int], share: float) -> UInt8Array:
 def _label(picture: UInt8Array, text: str) -> None:
     """Write a line into the lower left corner, on a darkened ground; nothing where it would not fit."""
     height, width = picture.shape[:2]
-    size = max(_LEAST_LABEL_HEIGHT, round(height * _LABEL_HEIGHT))
+    size = max(_MIN_LABEL_HEIGHT, round(height * _LABEL_HEIGHT))
     scale, margin = size / _FONT_HEIGHT, size // 2 + 1
     thickness = max(1, round(scale * 1.6))
     (text_width, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
@@ -168,7 +168,7 @@ def _label(picture: UInt8Array, text: str) -> None:
 class _PointPainter:
     """Draws the points of row after row, and remembers the fading trails between them."""
 
-    def __init__(self, width: int, height: int, tracks: Tracks, queries: QueryPoints, look: OverlayLook) -> None:
+    def __init__(self, width: int, height: int, tracks: Tracks, queries: QueryPoints, look: OverlayStyle) -> None:
         self._radius = max(1.5, float(np.hypot(width, height)) * _RADIUS)
         self._tracks = tracks
         by_object = look.colour == "object"
@@ -243,7 +243,7 @@ def _rainbow(queries: QueryPoints) -> list[tuple[int, int, int]]:
 class _VideoWriter:
     """An H.264 file in the making; frames keep their presentation times."""
 
-    def __init__(self, part: Path, path: Path, frames: FrameSource, look: OverlayLook) -> None:
+    def __init__(self, part: Path, path: Path, frames: FrameSource, look: OverlayStyle) -> None:
         self._path = path
         self._times = _ticks(frames.time)
         durations = _durations(self._times, frames.fps)
@@ -330,7 +330,7 @@ class _VideoWriter:
 def _ticks(time: Float64Array) -> Int64Array:
     """Presentation times since the first frame in units of the time base, strictly increasing."""
     ticks = np.round((time - time[0]) / float(_TIME_BASE)).astype(np.int64)
-    least = np.arange(len(ticks)) * _LEAST_STEP
+    least = np.arange(len(ticks)) * _MIN_STEP
     return np.asarray(np.maximum.accumulate(ticks - least) + least)
 
 

@@ -14,7 +14,7 @@ _TAIL_BYTES = 512
 _MARK = "aot overlay "
 
 
-class OverlayLook(BaseModel):
+class OverlayStyle(BaseModel):
     """The options of `overlay.*`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -14,7 +14,7 @@ from aot.export.base import ExportedClip
 from aot.paths import replacing_folder
 from aot.types import BoolArray, Float32Array, UInt8Array
 
-_MOST_OBJECTS = 254
+_MAX_OBJECTS = 254
 _Id = TypeVar("_Id", np.uint8, np.uint16)
 
 
@@ -29,9 +29,9 @@ class DavisExporter:
         from PIL import Image
 
         ids = clip.result.object_id
-        if len(ids) and ids.max() > _MOST_OBJECTS:
+        if len(ids) and ids.max() > _MAX_OBJECTS:
             raise ExportError(
-                f"{clip.clip_id}: object id {ids.max()} does not fit a palette; expected ids up to {_MOST_OBJECTS}"
+                f"{clip.clip_id}: object id {ids.max()} does not fit a palette; expected ids up to {_MAX_OBJECTS}"
             )
         palette = _palette().ravel().tolist()
         with replacing_folder(out / clip.clip_id) as part:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rerun import RecordingStream
 
 _JPEG_QUALITY = 80
-_MOST_ID = 2**16 - 1
+_MAX_ID = 2**16 - 1
 
 
 class RerunExporter:
@@ -60,9 +60,9 @@ class RerunExporter:
             for i, name in zip(result.object_id, result.object_name)
         ]
         rerun.log("video", rerun.AnnotationContext(names), static=True, recording=recording)
-        if len(result.object_id) and result.object_id.max() > _MOST_ID:
+        if len(result.object_id) and result.object_id.max() > _MAX_ID:
             raise ExportError(
-                f"clip {clip.clip_id!r}: object id {result.object_id.max()}; Rerun's classes go to {_MOST_ID}, "
+                f"clip {clip.clip_id!r}: object id {result.object_id.max()}; Rerun's classes go to {_MAX_ID}, "
                 f"use smaller ids or another format"
             )
         ids = result.object_id.astype(np.uint16)

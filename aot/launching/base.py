@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aot.launching.plan import Plan
-from aot.runs.task import Todo
+from aot.runs.task import ClipTask
 
 Wait = Callable[[], None]
 """Ends when nothing is left to wait for; what came of the clips lies on the disk."""
@@ -21,7 +21,7 @@ class Preview:
     """Clip ids of every task or worker; of workers that take from one queue, as it would go if all costs were right."""
     workers_at_once: int
     """How many clips are run at the same time."""
-    room_bytes: int | None
+    available_bytes: int | None
     """Memory of one worker; None: not limited by the launcher."""
     script: str | None = None
     """What a scheduler would be given, for machines that are not this one."""
@@ -35,7 +35,7 @@ class Launcher(Protocol):
     divides_work: bool
     """Whether clips go to several workers, so that it matters how long each takes."""
 
-    def launch(self, plan: Plan, todo: Sequence[Todo]) -> Wait | None:
+    def launch(self, plan: Plan, todo: Sequence[ClipTask]) -> Wait | None:
         """Hand the clips over; a launcher that runs them in this process or beside it does so in `Wait`.
 
         A clip that fails is recorded and stops nothing.
@@ -49,6 +49,6 @@ class Launcher(Protocol):
         """
         ...
 
-    def preview(self, plan: Plan, todo: Sequence[Todo]) -> Preview:
+    def preview(self, plan: Plan, todo: Sequence[ClipTask]) -> Preview:
         """Say what `launch` would do."""
         ...

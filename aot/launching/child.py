@@ -70,7 +70,7 @@ class _Channel:
         self._last_progress = 0.0
 
     def receive(self) -> Any:
-        """What the supervisor sends next: Start once, then Todo after Todo, then None."""
+        """What the supervisor sends next: Start once, then ClipTask after ClipTask, then None."""
         return self._connection.recv()
 
     def send(self, message: Ready | Beat | Progress | Noted) -> None:

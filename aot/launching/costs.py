@@ -11,16 +11,18 @@ from typing import Any
 
 from aot.decoding.size import ClipSize, num_kept_frames, read_size
 from aot.errors import DecodeError
-from aot.runs.fingerprint import Content
+from aot.runs.fingerprint import Fingerprint
 from aot.types import Clip
 
 # A header takes some milliseconds, on a file server more: of a larger dataset so many evenly spread clips are looked
 # into, and the others are judged by their bytes.
-MOST_HEADERS = 1000
+MAX_HEADERS = 1000
 _READERS = 8
 
 
-def find_sizes(clips: Sequence[Clip], contents: Mapping[str, Content], known: Mapping[str, Any]) -> dict[str, ClipSize]:
+def find_sizes(
+    clips: Sequence[Clip], contents: Mapping[str, Fingerprint], known: Mapping[str, Any]
+) -> dict[str, ClipSize]:
     """Sizes of the clips, or of a fixed sample of many; a source that cannot be read has none.
 
     Args:
@@ -28,7 +30,7 @@ def find_sizes(clips: Sequence[Clip], contents: Mapping[str, Content], known: Ma
         contents: of every clip.
         known: what an earlier run.json says of clips; sizes in it are taken over while their source is the same.
     """
-    step = -(-len(clips) // MOST_HEADERS)
+    step = -(-len(clips) // MAX_HEADERS)
     sizes = {}
     unread = []
     for number, clip in enumerate(clips):
@@ -45,7 +47,7 @@ def find_sizes(clips: Sequence[Clip], contents: Mapping[str, Content], known: Ma
 
 
 def estimate_costs(
-    clips: Sequence[Clip], contents: Mapping[str, Content], sizes: Mapping[str, ClipSize], frame_interval: int
+    clips: Sequence[Clip], contents: Mapping[str, Fingerprint], sizes: Mapping[str, ClipSize], frame_interval: int
 ) -> dict[str, float]:
     """Kept frames × pixels × objects of every clip; by its bytes where its size is not known."""
     per_byte = median(
@@ -76,7 +78,7 @@ def _pixels(clip: Clip, size: ClipSize, frame_interval: int) -> float:
     return float(num_kept_frames(size, clip, frame_interval) * size.width * size.height)
 
 
-def _size(content: Content) -> ClipSize | None:
+def _size(content: Fingerprint) -> ClipSize | None:
     return _read_once(content.source, content.size, content.mtime_ns)
 
 

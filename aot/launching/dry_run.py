@@ -14,13 +14,13 @@ from aot.launching.plan import Plan
 from aot.query_points.base import QuerySampler
 from aot.retry import Rung, ladder
 from aot.runs.ledger import last_done
-from aot.runs.task import Todo, Work
-from aot.system.memory import room_bytes
+from aot.runs.task import ClipTask, Work
+from aot.system.memory import available_bytes
 from aot.tracking.base import Tracker
 from aot.types import Clip
 
 # More rows than this scroll the totals out of sight.
-_MOST_ROWS = 20
+_MAX_ROWS = 20
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -50,11 +50,11 @@ def _describe_shards(preview: Preview, seconds: dict[str, float] | None) -> list
     workers = f" of {preview.workers_per_shard} workers" if preview.workers_per_shard > 1 else ""
     at_once = preview.workers_at_once // preview.workers_per_shard
     lines = [f"{_counted(len(shards), 'shard')}{workers}, {at_once} at once:"]
-    for number, shard in enumerate(shards[:_MOST_ROWS], start=1):
+    for number, shard in enumerate(shards[:_MAX_ROWS], start=1):
         takes = f", about {_duration(_shard_seconds(shard, seconds, preview))}" if seconds else ""
         named = ", ".join(shard[:4]) + (", …" if len(shard) > 4 else "")
         lines.append(f"  {number}: {_counted(len(shard), 'clip')}{takes}: {named}")
-    return lines + ([f"  … and {len(shards) - _MOST_ROWS} more"] if len(shards) > _MOST_ROWS else [])
+    return lines + ([f"  … and {len(shards) - _MAX_ROWS} more"] if len(shards) > _MAX_ROWS else [])
 
 
 def _describe_time(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
@@ -75,7 +75,7 @@ def _shard_seconds(shard: Sequence[str], seconds: dict[str, float], preview: Pre
     return max(sum(spent) / preview.workers_per_shard, max(spent, default=0.0))
 
 
-def _predict_seconds(plan: Plan, todo: Sequence[Todo]) -> dict[str, float] | None:
+def _predict_seconds(plan: Plan, todo: Sequence[ClipTask]) -> dict[str, float] | None:
     """Seconds each clip will take, by what those that are done took for their size; None before any is."""
     done = last_done(plan.paths, "summary")
     measured = [(clip_id, event["summary"]["seconds"]) for clip_id, event in done.items() if clip_id in plan.costs]
@@ -94,8 +94,8 @@ def _describe_memory(plan: Plan, clips: Sequence[Clip], preview: Preview) -> lis
     tracker: Tracker = config.tracker.build()
     sampler: QuerySampler = config.query_points.build()
     # A scheduler's machines are not this one.
-    here = room_bytes(tracker) if preview.script is None else None
-    known = [value for value in (here, preview.room_bytes) if value is not None]
+    here = available_bytes(tracker) if preview.script is None else None
+    known = [value for value in (here, preview.available_bytes) if value is not None]
     if not known:
         return ["memory: not known; with launcher.mem_gb it is told which clips are predicted to be tried leaner"]
     room = min(known)

@@ -10,7 +10,7 @@ from aot.launching.base import Preview, Wait
 from aot.launching.display import Display
 from aot.launching.plan import Plan
 from aot.launching.worker import BrokenProcess, Worker
-from aot.runs.task import Todo
+from aot.runs.task import ClipTask
 
 
 class InlineLauncher:
@@ -18,14 +18,14 @@ class InlineLauncher:
 
     divides_work = False
 
-    def launch(self, plan: Plan, todo: Sequence[Todo]) -> Wait:
+    def launch(self, plan: Plan, todo: Sequence[ClipTask]) -> Wait:
         return partial(_run, plan, todo)
 
-    def preview(self, plan: Plan, todo: Sequence[Todo]) -> Preview:
-        return Preview([[each.clip.clip_id for each in todo]], workers_at_once=1, room_bytes=None)
+    def preview(self, plan: Plan, todo: Sequence[ClipTask]) -> Preview:
+        return Preview([[each.clip.clip_id for each in todo]], workers_at_once=1, available_bytes=None)
 
 
-def _run(plan: Plan, todo: Sequence[Todo]) -> None:
+def _run(plan: Plan, todo: Sequence[ClipTask]) -> None:
     with Display(len(todo)) as display:
         worker = Worker(plan.context, on_event=display.hear)
         try:

@@ -13,8 +13,8 @@ from aot.launching.display import Display
 from aot.launching.plan import Plan
 from aot.launching.shards import longest_first, pack
 from aot.launching.slots import make_slots
-from aot.launching.supervisor import Care, Supervisor
-from aot.runs.task import Todo
+from aot.launching.supervisor import Supervisor, WorkerLimits
+from aot.runs.task import ClipTask
 
 
 class LocalLauncher:
@@ -28,27 +28,27 @@ class LocalLauncher:
     ) -> None:
         """Keep the options; they are explained in conf/launcher/local.yaml."""
         self._slots = make_slots(workers)
-        self._care = Care(stall_seconds, memory_gb)
+        self._care = WorkerLimits(stall_seconds, memory_gb)
 
     @property
     def divides_work(self) -> bool:
         return len(self._slots) > 1
 
-    def launch(self, plan: Plan, todo: Sequence[Todo]) -> Wait:
+    def launch(self, plan: Plan, todo: Sequence[ClipTask]) -> Wait:
         return partial(self._run, plan, self._ordered(plan, todo))
 
-    def preview(self, plan: Plan, todo: Sequence[Todo]) -> Preview:
+    def preview(self, plan: Plan, todo: Sequence[ClipTask]) -> Preview:
         costs = {each.clip.clip_id: plan.costs[each.clip.clip_id] for each in todo}
         room = None if self._care.memory_gb is None else int(self._care.memory_gb * 1e9)
         return Preview(pack(costs, len(self._slots)), len(self._slots), room)
 
-    def _ordered(self, plan: Plan, todo: Sequence[Todo]) -> Sequence[Todo]:
+    def _ordered(self, plan: Plan, todo: Sequence[ClipTask]) -> Sequence[ClipTask]:
         """One worker takes the clips as they are named; of several none shall begin with the longest at the end."""
         if not self.divides_work:
             return todo
         by_id = {each.clip.clip_id: each for each in todo}
         return [by_id[clip_id] for clip_id in longest_first({clip_id: plan.costs[clip_id] for clip_id in by_id})]
 
-    def _run(self, plan: Plan, todo: Sequence[Todo]) -> None:
+    def _run(self, plan: Plan, todo: Sequence[ClipTask]) -> None:
         with Display(len(todo)) as display:
             Supervisor(plan.context, self._slots, self._care, display).run(todo)

@@ -10,7 +10,7 @@ from aot.launching.plan import RunContext
 
 @dataclass(frozen=True)
 class Start:
-    """To the child, once: what holds for all clips. Clips (`Todo`) follow one by one, and None at the end."""
+    """To the child, once: what holds for all clips. Clips (`ClipTask`) follow one by one, and None at the end."""
 
     run: RunContext
     worker: str

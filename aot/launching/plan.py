@@ -22,10 +22,10 @@ from aot.paths import ClipPaths, RunPaths, write_text
 from aot.prompts import prompts_as_json
 from aot.report.clip import is_reported
 from aot.runs.failure import CANCELLED, read_failure
-from aot.runs.fingerprint import Content
+from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import attempts_so_far
 from aot.runs.ledger import last_done
-from aot.runs.task import Todo, Work
+from aot.runs.task import ClipTask, Work
 from aot.system.hashing import sha256_of
 from aot.types import Clip
 from aot.writing.hdf5 import load
@@ -45,7 +45,7 @@ class RunContext:
     planned_at: str
     """UTC, ISO 8601; what has failed since then is not taken again."""
 
-    def sort_out(self, clips: Iterable[tuple[Clip, Content]], *, task: str | None = None) -> list[Todo]:
+    def sort_out(self, clips: Iterable[tuple[Clip, Fingerprint]], *, task: str | None = None) -> list[ClipTask]:
         """What every clip still needs, judged by what lies on the disk.
 
         Args:
@@ -57,9 +57,9 @@ class RunContext:
         works = [(clip, content, self._work_for(clip, content, done.get(clip.clip_id))) for clip, content in clips]
         unfinished = {clip.clip_id: content.digest for clip, content, work in works if work is Work.ALL}
         attempts = attempts_so_far(self.paths, unfinished, is_forgotten=self._is_asked_for, task=task)
-        return [Todo(clip, work, content, attempts.get(clip.clip_id, ())) for clip, content, work in works]
+        return [ClipTask(clip, work, content, attempts.get(clip.clip_id, ())) for clip, content, work in works]
 
-    def _work_for(self, clip: Clip, content: Content, done: dict[str, Any] | None) -> Work:
+    def _work_for(self, clip: Clip, content: Fingerprint, done: dict[str, Any] | None) -> Work:
         paths = self.paths.clip(clip.clip_id)
         if paths.result.exists() and _is_current(paths, clip, content, done):
             undrawn = to_draw(self.config, clip, paths)
@@ -99,8 +99,8 @@ class Plan:
         return RunContext(self.config, self.paths, self.planned_at)
 
     @cached_property
-    def contents(self) -> dict[str, Content]:
-        return {clip.clip_id: Content.of(clip) for clip in self.clips}
+    def contents(self) -> dict[str, Fingerprint]:
+        return {clip.clip_id: Fingerprint.of(clip) for clip in self.clips}
 
     @cached_property
     def previous(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class Plan:
             own[clip_id] = content.as_json() | (size_as_json(size) if size else {})
         return dict(sorted((earlier | own).items()))
 
-    def work(self) -> list[Todo]:
+    def work(self) -> list[ClipTask]:
         """What every clip of this command still needs."""
         return self.context.sort_out((clip, self.contents[clip.clip_id]) for clip in self.own)
 
@@ -257,7 +257,7 @@ def _one_clip_a_line(run: dict[str, Any]) -> str:
     return f'{head[:-2]},\n "clips": {{\n{clips}\n }}\n}}\n'
 
 
-def _is_current(paths: ClipPaths, clip: Clip, content: Content, done: dict[str, Any] | None) -> bool:
+def _is_current(paths: ClipPaths, clip: Clip, content: Fingerprint, done: dict[str, Any] | None) -> bool:
     """Whether a clip's file was made of what is there now: by size and time, and where these differ by SHA-256."""
     if done is not None and content.looks_like(done["content"]):
         return True

@@ -29,7 +29,7 @@ from aot.paths import host, remove_parts_of
 from aot.retry import CRASHED, LOST, OUT_OF_MEMORY, STALLED, Attempt, ladder, next_rung
 from aot.runs.failure import record_failure
 from aot.runs.ledger import TOUCH_SECONDS, Ledger
-from aot.runs.task import Todo, Work
+from aot.runs.task import ClipTask, Work
 from aot.system.memory import num_oom_kills
 
 # Between two looks at what does not report itself: a child that stands still.
@@ -39,7 +39,7 @@ _TICK_SECONDS = 0.5
 _LIVELY_SHARE = 0.02
 # For a child to put away what it has in hand.
 _GRACE_SECONDS = 10.0
-_MOST_FAILED_STARTS = 3
+_MAX_FAILED_STARTS = 3
 _START_SECONDS = 300.0
 # What C++ and Python say last when they get no memory and nobody catches it.
 _MEMORY_WORDS = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory")
@@ -47,7 +47,7 @@ _LOG_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Care:
+class WorkerLimits:
     """How a supervisor treats its children."""
 
     stall_seconds: float
@@ -64,22 +64,22 @@ class Supervisor:
     Args:
         run: what holds for all clips.
         slots: the places for children.
-        care: how they are treated.
+        limits: how they are treated.
         display: is told what happens.
     """
 
-    def __init__(self, run: RunContext, slots: Sequence[Slot], care: Care, display: Display) -> None:
+    def __init__(self, run: RunContext, slots: Sequence[Slot], limits: WorkerLimits, display: Display) -> None:
         self._run = run
         self._free = deque(slots)
-        self._care = care
+        self._care = limits
         self._display = display
         self._rungs = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
-        self._queue: deque[Todo] = deque()
+        self._queue: deque[ClipTask] = deque()
         self._children: list[_Child] = []
-        self._buried: set[tuple[str, int]] = set()
+        self._reaped: set[tuple[str, int]] = set()
         self._failed_starts = 0
 
-    def run(self, todo: Sequence[Todo]) -> None:
+    def run(self, todo: Sequence[ClipTask]) -> None:
         """Run all clips, in this order; what came of them lies on the disk.
 
         Raises:
@@ -99,8 +99,8 @@ class Supervisor:
             self.give_up(f"stopped by {by}", is_counted=False)
             raise
         finally:
-            if self._buried:
-                remove_parts_of(self._run.paths.root, self._buried)
+            if self._reaped:
+                remove_parts_of(self._run.paths.root, self._reaped)
 
     def give_up(self, reason: str, *, is_counted: bool) -> None:
         """End all children; what each had in hand is given up cleanly, and the ledgers say so.
@@ -111,7 +111,7 @@ class Supervisor:
         """
         self._queue.clear()
         children, self._children = self._children, []
-        self._buried |= {(host(), child.pid) for child in children}  # one that must be killed leaves half a file
+        self._reaped |= {(host(), child.pid) for child in children}  # one that must be killed leaves half a file
         for child in children:
             child.signal(signal.SIGINT)
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -131,9 +131,9 @@ class Supervisor:
         try:
             message = child.connection.recv()
         except (EOFError, OSError):
-            self._bury(child)
+            self._reap(child)
             return
-        child.see_life(message)
+        child.record_activity(message)
         if isinstance(message, Ready):
             self._failed_starts = 0
             child.todo = self._queue.popleft() if self._queue else None
@@ -152,9 +152,9 @@ class Supervisor:
                 continue
             child.signal(signal.SIGKILL)
             stalled = f"no sign of life for {child.silent_seconds():.0f} s; raise launcher.stall_seconds if it was busy"
-            self._bury(child, (STALLED, stalled))
+            self._reap(child, (STALLED, stalled))
 
-    def _bury(self, child: _Child, cause: tuple[str, str] | None = None) -> None:
+    def _reap(self, child: _Child, cause: tuple[str, str] | None = None) -> None:
         """Free the slot of a dead child, count its attempt, and decide what becomes of its clip."""
         self._children.remove(child)
         self._free.append(child.slot)
@@ -165,7 +165,7 @@ class Supervisor:
                 self._count_failed_start(child, error)
             return
         todo = child.todo
-        self._buried.add((host(), child.pid))
+        self._reaped.add((host(), child.pid))
         if child.has_open_attempt or not child.has_begun:
             rung = next_rung(self._rungs, todo.attempts) or self._rungs[-1]  # as the child came to it
             todo = replace(todo, attempts=(*todo.attempts, Attempt(rung, kind, error)))
@@ -177,7 +177,7 @@ class Supervisor:
         else:
             self._queue.appendleft(todo)
 
-    def _fail(self, child: _Child, todo: Todo) -> None:
+    def _fail(self, child: _Child, todo: ClipTask) -> None:
         paths = self._run.paths
         ledger = Ledger(paths.ledger(child.name), task=self._care.task, on_event=self._display.hear)
         record_failure(
@@ -192,7 +192,7 @@ class Supervisor:
 
     def _count_failed_start(self, child: _Child, error: str) -> None:
         self._failed_starts += 1
-        if self._failed_starts >= _MOST_FAILED_STARTS:
+        if self._failed_starts >= _MAX_FAILED_STARTS:
             raise AotError(
                 f"{self._failed_starts} worker processes in a row died before they could take a clip ({error}); "
                 f"{self._run.paths.log(child.name)} says why"
@@ -211,17 +211,17 @@ class Supervisor:
 class _Child:
     """One child process, and what is known of it."""
 
-    def __init__(self, run: RunContext, slot: Slot, care: Care) -> None:
+    def __init__(self, run: RunContext, slot: Slot, limits: WorkerLimits) -> None:
         self.slot = slot
         # Those who take over a slot write on in the same ledger: a worker is a place, not a process.
         self.name = f"{host()}-{os.getpid()}-{slot.number}"
-        self.ledger = Ledger(run.paths.ledger(self.name), task=care.task)
-        self.todo: Todo | None = None
+        self.ledger = Ledger(run.paths.ledger(self.name), task=limits.task)
+        self.todo: ClipTask | None = None
         self.stage: str | None = None
         self.is_ready = False
         self.has_begun = self.has_open_attempt = False
         self._started: dict[str, Any] = {}
-        self._care = care
+        self._care = limits
         self._log = run.paths.log(self.name)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._num_oom_kills = num_oom_kills()
@@ -242,7 +242,7 @@ class _Child:
             )
         theirs.close()
         self.connection = Connection(ours.detach())
-        self._send(Start(run, self.name, care.task, care.memory_gb))
+        self._send(Start(run, self.name, limits.task, limits.memory_gb))
 
     def hand_over(self) -> None:
         """Send what it is to do: a clip, or nothing more."""
@@ -250,7 +250,7 @@ class _Child:
         self.has_begun = self.has_open_attempt = False
         self._send(self.todo)
 
-    def see_life(self, message: Any) -> None:
+    def record_activity(self, message: Any) -> None:
         """A message came; a heart that beats while nothing is done is no sign of life."""
         self.is_ready = True
         if isinstance(message, Beat):

@@ -29,9 +29,9 @@ from aot.report.clip import report_clip
 from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
 from aot.runs.failure import record_failure
 from aot.runs.ledger import Ledger
-from aot.runs.task import Todo, Work
+from aot.runs.task import ClipTask, Work
 from aot.system.hashing import sha256_of
-from aot.system.memory import room_bytes
+from aot.system.memory import available_bytes
 from aot.types import Clip
 
 _log = logging.getLogger("aot.worker")
@@ -42,7 +42,7 @@ class BrokenProcess(Exception):
 
 
 @dataclass(frozen=True)
-class _BadEnd:
+class FailedAttempt:
     """How an attempt ended badly, without the exception: its traceback would hold all arrays of the attempt."""
 
     attempt: Attempt
@@ -103,7 +103,7 @@ class Worker:
         logging.getLogger("aot").removeHandler(self._handler)
         self._handler.close()
 
-    def run(self, todo: Todo, on_progress: OnProgress = lambda stage, share: None) -> None:
+    def run(self, todo: ClipTask, on_progress: OnProgress = lambda stage, share: None) -> None:
         """Do what a clip still needs. What came of it lies on the disk; its failure is a record, never an exception.
 
         Raises:
@@ -119,40 +119,40 @@ class Worker:
             return
         attempts = list(todo.attempts)
         earlier_result = _time_of(paths.result)
-        end: _BadEnd | None = None
+        end: FailedAttempt | None = None
         while (rung := next_rung(self._ladder, attempts)) is not None:
-            came_of_it = self._try(todo, paths, rung, tuple(attempts), on_progress)
-            if isinstance(came_of_it, ClipSummary):
-                self._finish(todo, paths, came_of_it.object_errors, on_progress)
+            outcome = self._try(todo, paths, rung, tuple(attempts), on_progress)
+            if isinstance(outcome, ClipSummary):
+                self._finish(todo, paths, outcome.object_errors, on_progress)
                 return
             is_changed = _time_of(paths.result) != earlier_result
             if is_changed and not self._is_written:  # a twin of this worker has finished it meanwhile
                 self._ledger.append("ended", clip_id=todo.clip.clip_id, state="done")
                 return
-            end = came_of_it
+            end = outcome
             attempts.append(end.attempt)
         self._failed(todo, paths, attempts, end)
 
-    def interrupted(self, todo: Todo) -> None:
+    def interrupted(self, todo: ClipTask) -> None:
         """Note that the user gave a clip up; it counts for nothing."""
         self._ledger.append("interrupted", clip_id=todo.clip.clip_id, reason="stopped by the user", is_counted=False)
 
     def _try(
-        self, todo: Todo, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
-    ) -> ClipSummary | _BadEnd:
+        self, todo: ClipTask, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
+    ) -> ClipSummary | FailedAttempt:
         """One attempt, on one rung of the ladder."""
         self._is_written = False
         self._begin(todo, rung)
         try:
             return self._process(todo, paths, rung, attempts, on_progress)
         except Exception as error:  # noqa: BLE001 (the one place: a clip's failure must not stop the others)
-            end = _bad_end(error, rung)
+            end = _failed_attempt(error, rung)
         # Only here, outside the handler, nothing holds the attempt's arrays any more.
         _release_memory()
         self._note(todo, end)
         return end
 
-    def _begin(self, todo: Todo, rung: Rung) -> None:
+    def _begin(self, todo: ClipTask, rung: Rung) -> None:
         self._ledger.append(
             "started",
             clip_id=todo.clip.clip_id,
@@ -164,7 +164,7 @@ class Worker:
         )
 
     def _process(
-        self, todo: Todo, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
+        self, todo: ClipTask, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
     ) -> ClipSummary:
         config, clip = self._run.config, todo.clip
         try:
@@ -180,7 +180,7 @@ class Worker:
             provenance={"source_sha256": source_sha256, **self._provenance},
             attempts=attempts,
             # The estimate is from above: what it says of the last rung is not believed before it was tried.
-            room_bytes=None if rung == self._ladder[-1] else partial(room_bytes, self._parts.tracker),
+            available_bytes=None if rung == self._ladder[-1] else partial(available_bytes, self._parts.tracker),
         )
         summary = process_clip(clip, self._parts, settings, paths, on_progress)
         self._is_written = True
@@ -199,7 +199,9 @@ class Worker:
         )
         return summary
 
-    def _finish(self, todo: Todo, paths: ClipPaths, object_errors: Mapping[int, str], on_progress: OnProgress) -> None:
+    def _finish(
+        self, todo: ClipTask, paths: ClipPaths, object_errors: Mapping[int, str], on_progress: OnProgress
+    ) -> None:
         """Draw what is to be drawn; the clip's file is whole by now."""
         clip_id = todo.clip.clip_id
         end = None
@@ -208,7 +210,7 @@ class Worker:
                 on_progress(drawing, 0.0)
                 _draw(drawing, todo.clip, paths, self._run.config)
         except Exception as error:  # noqa: BLE001 (as above)
-            end = _bad_end(error, self._ladder[0])
+            end = _failed_attempt(error, self._ladder[0])
         if end is not None:
             self._note(todo, end)
             self._failed(todo, paths, [end.attempt], end)
@@ -220,7 +222,7 @@ class Worker:
         _log.info("%s: %s", clip_id, state)
         self._ledger.append("ended", clip_id=clip_id, state=state)
 
-    def _score(self, todo: Todo, paths: ClipPaths) -> dict[str, float | str | None]:
+    def _score(self, todo: ClipTask, paths: ClipPaths) -> dict[str, float | str | None]:
         """All scores where the truth is known; what hinders them is said, and not held against the clip."""
         clip_id = todo.clip.clip_id
         try:
@@ -235,7 +237,7 @@ class Worker:
             return {"error": f"cannot be scored: {error}"}
         return dict(score.as_row())
 
-    def _note(self, todo: Todo, end: _BadEnd) -> None:
+    def _note(self, todo: ClipTask, end: FailedAttempt) -> None:
         """Log how an attempt ended; leave at once where nothing else can succeed here.
 
         Raises:
@@ -253,7 +255,7 @@ class Worker:
             raise BrokenProcess(broken)
         self._ledger.append("attempt failed", clip_id=clip_id, **{"class": attempt.kind, "error": attempt.error})
 
-    def _failed(self, todo: Todo, paths: ClipPaths, attempts: Sequence[Attempt], end: _BadEnd | None) -> None:
+    def _failed(self, todo: ClipTask, paths: ClipPaths, attempts: Sequence[Attempt], end: FailedAttempt | None) -> None:
         record_failure(
             todo,
             attempts,
@@ -275,10 +277,10 @@ def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None
         report_clip(paths)
 
 
-def _bad_end(error: Exception, rung: Rung) -> _BadEnd:
+def _failed_attempt(error: Exception, rung: Rung) -> FailedAttempt:
     kind = error.kind if isinstance(error, AotError) else "unexpected"
     attempt = Attempt(rung, kind, str(error) or type(error).__name__)
-    return _BadEnd(attempt, getattr(error, "stage", None), "".join(traceback.format_exception(error)))
+    return FailedAttempt(attempt, getattr(error, "stage", None), "".join(traceback.format_exception(error)))
 
 
 def _release_memory() -> None:

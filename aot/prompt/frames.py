@@ -11,16 +11,16 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from aot.decoding import first_picture, open_source
+from aot.decoding import first_frame, open_source
 from aot.decoding.base import FrameSource
 from aot.errors import DecodeError
 from aot.types import Clip, UInt8Array
 
-_MOST_OPEN = 4
+_MAX_OPEN = 4
 # Stepping backwards costs decoding from the key frame on; what lies before the frame asked for comes along with it.
 _BACKWARD_STEP = 12
-_MOST_JPEGS = 96
-_MOST_THUMBNAILS = 4096
+_MAX_JPEGS = 96
+_MAX_THUMBNAILS = 4096
 _THUMBNAIL_WIDTH = 120
 _FRAME_QUALITY, _THUMBNAIL_QUALITY = 92, 80
 
@@ -120,7 +120,7 @@ class ClipFrames:
                 for number, picture, time in zip(missing, pictures, times):
                     opened.jpegs[number] = ShownFrame(_jpeg(picture, _FRAME_QUALITY), float(time))
             opened.jpegs.move_to_end(frame)
-            while len(opened.jpegs) > _MOST_JPEGS:
+            while len(opened.jpegs) > _MAX_JPEGS:
                 opened.jpegs.popitem(last=False)
             return opened.jpegs[frame]
 
@@ -133,13 +133,13 @@ class ClipFrames:
         known = self._thumbnails.get(clip_id)
         if known is not None:
             return known
-        picture = first_picture(self._clips[clip_id])
+        picture = first_frame(self._clips[clip_id])
         height = max(1, round(picture.shape[0] * _THUMBNAIL_WIDTH / picture.shape[1]))
         small = cv2.resize(picture, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
         jpeg = _jpeg(np.asarray(small, np.uint8), _THUMBNAIL_QUALITY)
         with self._lock:
             self._thumbnails[clip_id] = jpeg
-            while len(self._thumbnails) > _MOST_THUMBNAILS:
+            while len(self._thumbnails) > _MAX_THUMBNAILS:
                 self._thumbnails.popitem(last=False)
         return jpeg
 
@@ -170,7 +170,7 @@ class ClipFrames:
             twin = self._open.get(clip_id)
             if twin is None:
                 self._open[clip_id] = opened
-            too_many = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - _MOST_OPEN)]
+            too_many = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - _MAX_OPEN)]
         for other in [*too_many, *([opened] if twin else [])]:
             other.close()
         return twin or opened

@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 
 from aot.drawing.overlay import object_colour
-from aot.drawing.style import OverlayLook
+from aot.drawing.style import OverlayStyle
 from aot.prompt.frames import ClipFrames
 from aot.prompts import ClipEntry, ObjectEntry, check_prompts, entry_prompts
 from aot.segmentation.base import FrameSession, InteractiveSegmenter
 from aot.types import BoolArray, Prompt
 
 # Each holds one frame's features, some ten MB with SAM 2.
-_MOST_SESSIONS = 4
+_MAX_SESSIONS = 4
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class LiveMasks:
     def _session(self, clip_id: str, frame: int, segmenter: InteractiveSegmenter) -> FrameSession:
         session = self._sessions.get((clip_id, frame))
         if session is None:
-            while len(self._sessions) >= _MOST_SESSIONS:
+            while len(self._sessions) >= _MAX_SESSIONS:
                 self._sessions.popitem(last=False)
             session = segmenter.open_frame(self._frames.rgb(clip_id, frame))
             self._sessions[clip_id, frame] = session
@@ -110,7 +110,7 @@ def _shown(object_id: int, mask: BoolArray, score: float) -> ShownMask:
     part = inside[y : y + height, x : x + width]
     red, green, blue = object_colour(object_id)
     picture = np.zeros((height, width, 4), np.uint8)
-    picture[part > 0] = blue, green, red, round(255 * OverlayLook().tint)
+    picture[part > 0] = blue, green, red, round(255 * OverlayStyle().tint)
     outline = part - cv2.erode(part, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     picture[outline > 0] = blue, green, red, 255
     _, png = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])

@@ -35,7 +35,7 @@ from aot.prompt.masks import LiveMasks
 from aot.prompts import ObjectEntry, check_entry
 
 # A clip's entry may hold masks as run lengths.
-MOST_BODY_BYTES = 8 * 2**20
+MAX_BODY_BYTES = 8 * 2**20
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -235,7 +235,7 @@ class Guard:
         if not slash:
             return RedirectResponse(f"/{self._token}/")
         size = request.headers.get("content-length", "0")
-        if not size.isdecimal() or int(size) > MOST_BODY_BYTES:
+        if not size.isdecimal() or int(size) > MAX_BODY_BYTES:
             return PlainTextResponse("too large", status_code=413, headers={"Connection": "close"})
         return None
 
@@ -277,7 +277,7 @@ async def _json(request: Request) -> Any:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST_BODY_BYTES:
+        if len(body) > MAX_BODY_BYTES:
             raise HTTPException(413, "too large", headers={"Connection": "close"})
     try:
         return json.loads(body)

@@ -19,9 +19,9 @@ from aot.paths import ClipPaths, ClipReportPaths, replacing, write_errors, write
 from aot.types import BoolArray, ClipResult, Float64Array, Int64Array
 
 # What charts show: so many points over so many rows, 130 KB at most.
-_MOST_POINTS = 36
-_MOST_ROWS = 600
-_MOST_PICTURES = 6
+_MAX_POINTS = 36
+_MAX_ROWS = 600
+_MAX_PICTURES = 6
 _PICTURE_WIDTH = 640
 _PICTURE_QUALITY = 82
 # Positions are written in quarters of a px; this number stands for none.
@@ -126,7 +126,7 @@ def _shown_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chosen_rows(num_rows: int) -> Int64Array:
-    return np.unique(np.linspace(0, num_rows - 1, min(num_rows, _MOST_ROWS)).round().astype(np.int64))
+    return np.unique(np.linspace(0, num_rows - 1, min(num_rows, _MAX_ROWS)).round().astype(np.int64))
 
 
 def _charts(result: ClipResult, rows: Int64Array, area: Float64Array) -> dict[str, Any]:
@@ -166,9 +166,9 @@ def _chosen_points(object_id: np.ndarray) -> Int64Array:
     chosen = [np.zeros(0, np.int64)]
     for one in objects:
         own = np.flatnonzero(object_id == one)
-        count = min(len(own), max(1, _MOST_POINTS // len(objects)))
+        count = min(len(own), max(1, _MAX_POINTS // len(objects)))
         chosen.append(own[np.linspace(0, len(own) - 1, count).round().astype(np.int64)])
-    return np.concatenate(chosen)[:_MOST_POINTS]
+    return np.concatenate(chosen)[:_MAX_POINTS]
 
 
 def _packed_positions(values: np.ndarray) -> str:
@@ -197,7 +197,7 @@ def _look_at(paths: ClipPaths, result: ClipResult, rows: Int64Array) -> tuple[Fl
             if found is not None:
                 sizes = found.sum(axis=(1, 2)).astype(np.float64)
                 area[place] = np.where(scored[row], sizes, np.nan)
-        wanted = _prompt_frames(result)[:_MOST_PICTURES]
+        wanted = _prompt_frames(result)[:_MAX_PICTURES]
         try:
             pictures = _take_pictures(paths, result, masks, wanted)
         except AotError as error:  # the video may have gone since; the results are worth showing without it

@@ -28,7 +28,7 @@ from aot.runs.summary import summary_rows
 from aot.writing.hdf5 import read_attributes
 
 _PAGES = {"report.html": "index.html", "clip.html": "clip.html"}
-_MOST_LOG_BYTES, _MOST_LOG_LINES = 2**21, 40
+_MAX_LOG_BYTES, _MAX_LOG_LINES = 2**21, 40
 _RUN_FACTS = "created updated config_hash versions choices".split()
 
 
@@ -133,9 +133,9 @@ def _log_lines(log: Path, clip_id: str, known: dict[Path, list[str]]) -> list[st
     if log not in known:
         known[log] = []
         with suppress(OSError), log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _MOST_LOG_BYTES))
+            file.seek(max(0, log.stat().st_size - _MAX_LOG_BYTES))
             known[log] = file.read().decode(errors="replace").splitlines()
-    return list(deque((line for line in known[log] if f" {clip_id}: " in line), maxlen=_MOST_LOG_LINES))
+    return list(deque((line for line in known[log] if f" {clip_id}: " in line), maxlen=_MAX_LOG_LINES))
 
 
 def _weights(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

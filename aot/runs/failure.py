@@ -11,14 +11,14 @@ from typing import Any
 from aot.paths import ClipPaths, write_text
 from aot.retry import Attempt
 from aot.runs.ledger import Ledger
-from aot.runs.task import Todo
+from aot.runs.task import ClipTask
 
 CANCELLED = "cancelled"
 """The class of what its task did not come to, because someone ended the task; the same command takes it again."""
 
 
 def record_failure(
-    todo: Todo,
+    todo: ClipTask,
     attempts: Sequence[Attempt],
     paths: ClipPaths,
     ledger: Ledger,

@@ -13,7 +13,7 @@ from aot.types import Clip
 
 
 @dataclass(frozen=True)
-class Content:
+class Fingerprint:
     """A clip's source and prompts at the time of planning; cheap to make, no video is read."""
 
     source: str
@@ -25,12 +25,12 @@ class Content:
     prompts_sha256: str
 
     @classmethod
-    def of(cls, clip: Clip) -> Content:
+    def of(cls, clip: Clip) -> Fingerprint:
         size, mtime_ns = _size_and_time(clip.source)
         return cls(os.path.abspath(clip.source), size, mtime_ns, prompts_digest(clip.prompts))  # noqa: PTH100 (links stay)
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Content:
+    def from_json(cls, record: dict[str, Any]) -> Fingerprint:
         """As run.json keeps it, among other things."""
         return cls(record["source"], record["size"], record["mtime_ns"], record["prompts_sha256"])
 

@@ -31,7 +31,7 @@ _HEADINGS = {
 }  # fmt: skip
 
 # More rows than this scroll the totals out of sight; the file has them all.
-_MOST_ROWS = 40
+_MAX_ROWS = 40
 
 
 def summary_rows(paths: RunPaths, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def write_summary(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> None:
 
 def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) -> None:
     """The closing table: all clips of a small run, what is not whole of a large one; the totals; where to look."""
-    shown = [row for row in rows if len(rows) <= _MOST_ROWS or row["state"] != "done"][:_MOST_ROWS]
+    shown = [row for row in rows if len(rows) <= _MAX_ROWS or row["state"] != "done"][:_MAX_ROWS]
     table = Table(box=None, pad_edge=False)
     for column, heading in _HEADINGS.items():
         if any(row[column] != "" for row in rows):

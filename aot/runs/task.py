@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from aot.retry import Attempt
-from aot.runs.fingerprint import Content
+from aot.runs.fingerprint import Fingerprint
 from aot.types import Clip
 
 
@@ -20,11 +20,11 @@ class Work(Enum):
 
 
 @dataclass(frozen=True)
-class Todo:
+class ClipTask:
     """A clip and what it still needs."""
 
     clip: Clip
     work: Work
-    content: Content
+    content: Fingerprint
     attempts: tuple[Attempt, ...] = ()
     """Those that ended badly since the clip's last result or failure."""

@@ -52,17 +52,17 @@ _POINT_REACH = 0.2
 # A colour that the ring around the box shows within this distance (8-bit Lab) is background to begin with.
 _SAME_COLOUR = 3.0
 # Where less than this share of the box is unlike the ring, colours do not tell and the whole box stays.
-_LEAST_UNLIKE = 0.05
+_MIN_UNLIKE = 0.05
 _RING = 0.3
 # A mask shorter or narrower than this share of its box is a part of the object: the whole box is tried then.
-_LEAST_EXTENT = 0.7
+_MIN_EXTENT = 0.7
 _RING_SAMPLES = 3000
 # GrabCut fits mixtures of this many colours to object and to background.
 _GRABCUT_COLOURS = 5
 _GRABCUT_MODEL_SIZE = 13 * _GRABCUT_COLOURS
 # On carried frames a window of more pixels than this is cut at a smaller size: a large object has no need of the
 # detail a small one has. Camel of DAVIS: 39 ms of one core a frame in place of 100.
-_MOST_PIXELS = 20000
+_MAX_PIXELS = 20000
 
 _Window = tuple[slice, slice]
 _Histograms = tuple[Float32Array, Float32Array]
@@ -192,7 +192,7 @@ class GrabCutSegmenter:
         trimap = np.where(evidence > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
         trimap[evidence > _UNSURE] = cv2.GC_FGD
         trimap[evidence < -_UNSURE] = cv2.GC_BGD
-        return _Claim(_grabcut(view.lab, trimap, self.iterations, _MOST_PIXELS), evidence)
+        return _Claim(_grabcut(view.lab, trimap, self.iterations, _MAX_PIXELS), evidence)
 
     def remember(self, view: _View, mask: BoolArray, tracked: _Tracked | None) -> _Tracked:
         """Take in what a finished frame shows; `tracked` None: everything known comes from this frame."""
@@ -262,7 +262,7 @@ class _ClipRun:
             prompted = {prompt.object_id for prompt in prompts}
             claims = self._claims(before, view, tracked)
             claims |= _prompt_claims(self.segmenter, self.grid, view, prompts, claims)
-            masks = self._without_failures(_settle(claims, prompted), prompts)
+            masks = self._without_failures(_resolve_overlaps(claims, prompted), prompts)
             tracked = {
                 i: self.segmenter.remember(view, mask, None if i in prompted else tracked[i])
                 for i, mask in masks.items()
@@ -285,7 +285,7 @@ class _ClipRun:
         before: _View | None = None
         for frame, view in self._views(self.frames.index[self.frames.index <= max(starts.values())][::-1]):
             claims = self._claims(before, view, tracked)
-            masks = _settle(claims, first=set())
+            masks = _resolve_overlaps(claims, first=set())
             if frame in self.taken:
                 taken = _unpacked(self.taken.pop(frame), self.grid)
                 masks = {i: mask & ~taken for i, mask in masks.items()}
@@ -337,7 +337,7 @@ class _GrabCutFrame:
     def masks(self, prompts: Sequence[Prompt]) -> MaskBlock:
         try:
             claims = _prompt_claims(self._segmenter, self._grid, self._view, prompts, carried={})
-            masks = _settle(claims, first=set(claims))
+            masks = _resolve_overlaps(claims, first=set(claims))
             return _as_block(prompts[0].frame, self._grid, masks, claims, prompts)
         except cv2.error as exc:
             raise _as_aot_error(exc, self._grid.width, self._grid.height) from exc
@@ -516,7 +516,7 @@ def _trimap_of_box(view: _View, box: tuple[int, int, int, int], unlike_ring: boo
         inside = view.lab[y0:y1, x0:x1].reshape(-1, 3).astype(np.float32)
         nearest = [match.distance for match in cv2.BFMatcher(cv2.NORM_L2).match(inside, sample)]
         alike = np.reshape(nearest, (y1 - y0, x1 - x0)) <= _SAME_COLOUR
-        if np.count_nonzero(~alike) > _LEAST_UNLIKE * alike.size:
+        if np.count_nonzero(~alike) > _MIN_UNLIKE * alike.size:
             trimap[y0:y1, x0:x1][alike] = cv2.GC_PR_BGD
     return trimap
 
@@ -527,7 +527,7 @@ def _fills(mask: BoolArray, box: tuple[int, int, int, int]) -> bool:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return False
-    return bool(np.ptp(rows) + 1 >= _LEAST_EXTENT * (y1 - y0) and np.ptp(columns) + 1 >= _LEAST_EXTENT * (x1 - x0))
+    return bool(np.ptp(rows) + 1 >= _MIN_EXTENT * (y1 - y0) and np.ptp(columns) + 1 >= _MIN_EXTENT * (x1 - x0))
 
 
 def _trimap_of_correction(carried: BoolArray) -> UInt8Array:
@@ -589,7 +589,7 @@ def _grabcut(lab: UInt8Array, trimap: UInt8Array, iterations: int, most_pixels: 
     return result
 
 
-def _settle(claims: Mapping[int, _Claim], first: set[int]) -> dict[int, BoolArray]:
+def _resolve_overlaps(claims: Mapping[int, _Claim], first: set[int]) -> dict[int, BoolArray]:
     """Give every pixel to one object at most.
 
     Objects in `first` (prompted on this frame) come before carried ones, small ones before large: a box around the

@@ -7,12 +7,12 @@ import resource
 from pathlib import Path
 
 
-def room_bytes(part: object) -> int:
+def available_bytes(part: object) -> int:
     """Memory that a part can still get on the device it runs on; see `aot.system.devices` for how it says which."""
-    return device_room_bytes(str(getattr(part, "device_name", "cpu")))
+    return available_device_bytes(str(getattr(part, "device_name", "cpu")))
 
 
-def device_room_bytes(device: str) -> int:
+def available_device_bytes(device: str) -> int:
     """Memory that this process can still get on a device, named as torch or a result names it."""
     if device.startswith("cuda"):
         import torch
@@ -20,10 +20,10 @@ def device_room_bytes(device: str) -> int:
         free, _ = torch.cuda.mem_get_info()
         # What torch has reserved and does not use is free for us too.
         return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
-    return host_room_bytes()
+    return available_host_bytes()
 
 
-def host_room_bytes() -> int:
+def available_host_bytes() -> int:
     """Main memory that this process can still get: of the machine, of its control groups, below its own cap."""
     available = _status_bytes(Path("/proc/meminfo"), "MemAvailable")
     rooms = [] if available is None else [available]

@@ -29,7 +29,7 @@ _V2_WINDOW_LEN = 8
 _FEATURE_BYTES, _FEATURE_FRAMES = 100e6, 200
 _FRAME_BYTES = 25e6
 _POINT_BYTES = 2 * 4 * 4 * 49 * 49
-_LEAST_BYTES = 0.5e9
+_MIN_BYTES = 0.5e9
 
 
 class CoTrackerUpstreamTracker:
@@ -122,7 +122,7 @@ class CoTrackerUpstreamTracker:
         """Peak memory of `track` beside the model itself, estimated from above."""
         features = _FEATURE_BYTES * min(num_frames, _FEATURE_FRAMES)
         kept = num_frames * (_FRAME_BYTES + _POINT_BYTES * num_points)
-        return int(_LEAST_BYTES + features + kept + 60 * width * height)
+        return int(_MIN_BYTES + features + kept + 60 * width * height)
 
     def _loaded(self) -> Any:
         if self._predictor is None:

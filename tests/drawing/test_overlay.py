@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from aot.drawing import overlay
 from aot.drawing.overlay import OBJECT_COLOURS, object_colour, write_overlay
-from aot.drawing.style import OverlayLook
+from aot.drawing.style import OverlayStyle
 from aot.errors import DecodeError, OutOfMemory, WriteError
 from aot.types import QueryPoints, Tracks
 from tests.fakes import ArraySource
@@ -56,7 +56,7 @@ def write(
     **look: object,
 ) -> np.ndarray:
     """Write an overlay and decode it again: (T, H, W, 3) RGB."""
-    chosen = OverlayLook.model_validate(look)
+    chosen = OverlayStyle.model_validate(look)
     write_overlay(path, clip, masks=masks, tracks=drawn[0], queries=drawn[1], object_ids=object_ids, look=chosen)
     with av.open(path) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
@@ -182,7 +182,7 @@ class TestLook:
         assert np.abs(video[:, 20:30, 80:110] - GREY).max() > 25
 
     def test_a_video_tells_its_look(self, tmp_path: Path) -> None:
-        usual, other = OverlayLook(), OverlayLook(trail=3)
+        usual, other = OverlayStyle(), OverlayStyle(trail=3)
         for num_frames in (1, 3000):
             write(tmp_path / "o.mp4", grey_clip(num_frames, 16, 16), points(num_frames))
             assert usual.is_that_of(tmp_path / "o.mp4")
@@ -194,7 +194,7 @@ class TestLook:
     @pytest.mark.parametrize("wrong", [{"trail": 256}, {"tint": 1.5}, {"colour": "red"}, {"colours": "start"}])
     def test_looks_that_are_not(self, wrong: dict[str, object]) -> None:
         with pytest.raises(ValidationError, match=next(iter(wrong))):
-            OverlayLook.model_validate(wrong)
+            OverlayStyle.model_validate(wrong)
 
 
 class TestFile:

@@ -12,7 +12,7 @@ from types import MappingProxyType, TracebackType
 from tests.launching.clips import Clips
 
 # No test waits longer for a command to end by itself.
-_MOST_SECONDS = 240
+_MAX_SECONDS = 240
 
 
 class Command:
@@ -39,7 +39,7 @@ class Command:
 
     def ends(self) -> int:
         """Wait until it ends by itself; returns its exit code."""
-        self.output, _ = self._process.communicate(timeout=_MOST_SECONDS)
+        self.output, _ = self._process.communicate(timeout=_MAX_SECONDS)
         return self._process.returncode
 
     def is_running(self) -> bool:

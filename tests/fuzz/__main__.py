@@ -30,7 +30,7 @@ BLIND = ("results", "video")
 HANG_SECONDS = 30
 MEMORY_MB = 4096
 BATCH = 400
-MOST_FINDINGS = 20
+MAX_FINDINGS = 20
 
 
 def mutated(seed: bytes, rng: random.Random) -> bytes:
@@ -120,7 +120,7 @@ def run_guided(name: str, minutes: float, folders: Sequence[Path], seed: int) ->
     with tempfile.TemporaryDirectory() as corpus:  # what one process learns helps the next
         for item, content in enumerate(inputs(name, folders)):
             Path(corpus, str(item)).write_bytes(content)
-        while (left := end - time.monotonic()) > 1 and findings < MOST_FINDINGS:
+        while (left := end - time.monotonic()) > 1 and findings < MAX_FINDINGS:
             own = [
                 sys.executable,
                 "-m",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import aot
-from aot.system.memory import host_room_bytes, num_oom_kills
+from aot.system.memory import available_host_bytes, num_oom_kills
 
 
 def say(code: str) -> list[str]:
@@ -21,11 +21,11 @@ def say(code: str) -> list[str]:
 def test_room_is_what_is_left_below_the_cap() -> None:
     before, after, error = say(
         "import numpy as np\n"
-        "from aot.system.memory import cap_memory, host_room_bytes\n"
+        "from aot.system.memory import cap_memory, available_host_bytes\n"
         "cap_memory(1.0)\n"
-        "before = host_room_bytes()\n"
+        "before = available_host_bytes()\n"
         "held = np.ones(2 * 10**8, dtype=np.uint8)\n"
-        "print(before, host_room_bytes())\n"
+        "print(before, available_host_bytes())\n"
         "try:\n"
         "    np.ones(10**9, dtype=np.uint8)\n"
         "except MemoryError as error:\n"
@@ -38,5 +38,5 @@ def test_room_is_what_is_left_below_the_cap() -> None:
 
 def test_without_a_cap_there_is_the_machines_room() -> None:
     total = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
-    assert 0 < host_room_bytes() <= total
+    assert 0 < available_host_bytes() <= total
     assert num_oom_kills() >= 0

@@ -168,7 +168,7 @@ def test_the_allocators_error_is_out_of_memory(
 def test_a_clip_that_cannot_fit_is_refused(
     offline_tracker: CoTracker3OfflineTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aot.tracking.cotracker3.plan.device_room_bytes", lambda device: 10**6)
+    monkeypatch.setattr("aot.tracking.cotracker3.plan.available_device_bytes", lambda device: 10**6)
     source = clip()
     with pytest.raises(OutOfMemory, match="tracking 37 points through 6 frames at 64x48 px takes"):
         offline_tracker.track(source, query((0, 20, 20)))

@@ -30,12 +30,12 @@ from aot.launching.slots import make_slots, python_path
 from aot.launching.slurm.monitor import SlurmWait
 from aot.launching.slurm.squeue import max_array_tasks
 from aot.launching.slurm.submissions import Submission
-from aot.launching.supervisor import Care, Supervisor
-from aot.runs.task import Todo, Work
+from aot.launching.supervisor import Supervisor, WorkerLimits
+from aot.runs.task import ClipTask, Work
 
 # submitit ends a task for good after so many time limits. How often a clip may be lost with its task is the ladder's
 # business, and every clip that is finished is progress.
-_MOST_TIME_LIMITS = 10_000
+_MAX_TIME_LIMITS = 10_000
 
 
 @dataclass
@@ -43,9 +43,9 @@ class Task:
     """What submitit pickles: one shard of the clips, run under a supervisor wherever the task is started."""
 
     run: RunContext
-    todo: tuple[Todo, ...]
+    todo: tuple[ClipTask, ...]
     workers: int | None
-    care: Care
+    limits: WorkerLimits
     _supervisor: Supervisor | None = field(default=None, init=False, repr=False)
 
     def __call__(self) -> None:
@@ -53,16 +53,16 @@ class Task:
         task = JobEnvironment().job_id
         clips = [(each.clip, each.content) for each in self.todo]
         todo = [each for each in self.run.sort_out(clips, task=task) if each.work in (Work.ALL, Work.OVERLAY)]
-        care = Care(self.care.stall_seconds, self.care.memory_gb, task)
+        limits = WorkerLimits(self.limits.stall_seconds, self.limits.memory_gb, task)
         with Display(len(todo)) as display:
-            self._supervisor = Supervisor(self.run, make_slots(self.workers), care, display)
+            self._supervisor = Supervisor(self.run, make_slots(self.workers), limits, display)
             self._supervisor.run(todo)
 
     def checkpoint(self) -> DelayedSubmission:
         """A time limit or a preemption is near: put away what is in hand; the task goes on with what is missing."""
         if self._supervisor is not None:
             self._supervisor.give_up("its task reached its time limit or was preempted", is_counted=True)
-        return DelayedSubmission(Task(self.run, self.todo, self.workers, self.care))
+        return DelayedSubmission(Task(self.run, self.todo, self.workers, self.limits))
 
 
 class SlurmLauncher:
@@ -99,7 +99,7 @@ class SlurmLauncher:
         self._wait = wait
         self._poll_seconds = poll_seconds
         self._workers = workers
-        self._care = Care(stall_seconds, memory_gb)
+        self._care = WorkerLimits(stall_seconds, memory_gb)
         given: dict[str, Any] = {
             "partition": partition,
             "account": account,
@@ -125,7 +125,7 @@ class SlurmLauncher:
             },
         }
 
-    def launch(self, plan: Plan, todo: Sequence[Todo]) -> Wait | None:
+    def launch(self, plan: Plan, todo: Sequence[ClipTask]) -> Wait | None:
         if shutil.which("sbatch") is None:
             raise ConfigError(
                 "launcher=slurm: there is no sbatch on this machine; run it on a cluster's login node, "
@@ -138,7 +138,7 @@ class SlurmLauncher:
         print(f"submitted; nobody waits (launcher.wait=false)\n{how_to_look(plan.paths.root)}")
         return None
 
-    def preview(self, plan: Plan, todo: Sequence[Todo]) -> Preview:
+    def preview(self, plan: Plan, todo: Sequence[ClipTask]) -> Preview:
         shards = self._shards(plan, todo)
         executor = self._executor(plan, plan.paths.submissions.absolute() / "TIME")
         workers = self._workers or self._gpus_per_node or 1
@@ -149,7 +149,7 @@ class SlurmLauncher:
         at_once = min(len(shards), self._array_parallelism) * workers
         return Preview(shards, max(1, at_once), None if room is None else int(room * 1e9), script, workers)
 
-    def _submit(self, plan: Plan, todo: Sequence[Todo]) -> Submission:
+    def _submit(self, plan: Plan, todo: Sequence[ClipTask]) -> Submission:
         """Submit clips, in as many arrays as it takes.
 
         Raises:
@@ -183,13 +183,13 @@ class SlurmLauncher:
             Submission(folder, tasks).save()  # at once: what is not written down is not found again
         return Submission(folder, tasks)
 
-    def _shards(self, plan: Plan, todo: Sequence[Todo]) -> list[list[str]]:
+    def _shards(self, plan: Plan, todo: Sequence[ClipTask]) -> list[list[str]]:
         costs = {each.clip.clip_id: plan.costs[each.clip.clip_id] for each in todo}
         return pack(costs, -(-len(costs) // self._clips_per_task), self._clips_per_task) if costs else []
 
     def _executor(self, plan: Plan, folder: Path) -> SlurmExecutor:
         # exec: the batch script becomes our process, and SLURM's signals reach it.
-        executor = _Executor(folder, _MOST_TIME_LIMITS, python=f"exec {shlex.quote(sys.executable)}")
+        executor = _Executor(folder, _MAX_TIME_LIMITS, python=f"exec {shlex.quote(sys.executable)}")
         executor.update_parameters(job_name=f"aot-{plan.config.dataset.name}", **self._parameters)
         return executor
 

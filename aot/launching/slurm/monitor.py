@@ -30,14 +30,14 @@ from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure
 from aot.runs.history import close_cancelled, read_history
 from aot.runs.ledger import Ledger, LedgerTail, read_events
-from aot.runs.task import Todo, Work
+from aot.runs.task import ClipTask, Work
 
-Submit = Callable[[Plan, Sequence[Todo]], Submission]
+Submit = Callable[[Plan, Sequence[ClipTask]], Submission]
 
 _LEDGER_SECONDS = 1.0
 # A task that is being requeued may look ended for a moment: its end is believed when it is seen twice.
 _CONFIRM_SECONDS = 5.0
-_MOST_REFUSALS = 5
+_MAX_REFUSALS = 5
 
 
 class SlurmWait:
@@ -59,7 +59,7 @@ class SlurmWait:
         self._tail = LedgerTail(plan.paths)
         self._waited_for: set[str] = set()
 
-    def begin(self, todo: Sequence[Todo]) -> None:
+    def begin(self, todo: Sequence[ClipTask]) -> None:
         """Submit what no living task has in hand already.
 
         Raises:
@@ -94,7 +94,7 @@ class SlurmWait:
                 num_lost = 0
                 while True:
                     states = self._watch(display)
-                    again = self._settle(states, display, is_last=num_lost >= REPEATS[LOST])
+                    again = self._reconcile(states, display, is_last=num_lost >= REPEATS[LOST])
                     if not again:
                         break
                     num_lost += bool(states)  # else SLURM has taken only some of the tasks
@@ -110,7 +110,7 @@ class SlurmWait:
             raise
         self._sweep_up()
 
-    def _hand_over(self, todo: Sequence[Todo]) -> None:
+    def _hand_over(self, todo: Sequence[ClipTask]) -> None:
         submission = self._submit(self._plan, todo)
         self._follow(submission, list(submission.tasks))
         self._waited_for.update(each.clip.clip_id for each in todo)
@@ -118,9 +118,9 @@ class SlurmWait:
             self._is_all_ours = False
         print(f"submitted {len(submission.tasks)} tasks as {', '.join(submission.jobs)}; logs in {submission.folder}")
 
-    def _hand_over_again(self, todo: Sequence[Todo]) -> bool:
+    def _hand_over_again(self, todo: Sequence[ClipTask]) -> bool:
         """Submit what came back; False where SLURM goes on refusing, which it does for a while when it restarts."""
-        for number in range(_MOST_REFUSALS):
+        for number in range(_MAX_REFUSALS):
             if number:
                 print(f"it is asked again in {self._poll_seconds:g} s", file=sys.stderr)
                 time.sleep(self._poll_seconds)
@@ -173,7 +173,7 @@ class SlurmWait:
                 )
             time.sleep(_LEDGER_SECONDS)
 
-    def _settle(self, states: Mapping[str, str], display: Display, *, is_last: bool) -> list[Todo]:
+    def _reconcile(self, states: Mapping[str, str], display: Display, *, is_last: bool) -> list[ClipTask]:
         """Count what died with its task, and record what does not come back; returns what is to be submitted again."""
         if not states and self._is_all_ours:
             return []
@@ -222,7 +222,7 @@ class SlurmWait:
         return cancelled
 
     def _fail(
-        self, todo: Todo, task: str, display: Display, kind: str | None = None, message: str | None = None
+        self, todo: ClipTask, task: str, display: Display, kind: str | None = None, message: str | None = None
     ) -> None:
         paths = self._plan.paths
         record_failure(

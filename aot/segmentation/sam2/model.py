@@ -41,7 +41,7 @@ POSTPROCESSING = {
 }
 FILL_HOLE_AREA = 8
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 _importing = Lock()
 
 
@@ -124,4 +124,4 @@ def _has_extension() -> bool:
 
 def _first(keys: Any) -> str:
     named = [str(key) for key in keys]
-    return ", ".join(named[:_MOST_NAMED]) + (", …" if len(named) > _MOST_NAMED else "")
+    return ", ".join(named[:_MAX_NAMED]) + (", …" if len(named) > _MAX_NAMED else "")

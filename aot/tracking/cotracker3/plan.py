@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aot.errors import OutOfMemory
-from aot.system.memory import device_room_bytes, host_room_bytes
+from aot.system.memory import available_device_bytes, available_host_bytes
 from aot.tracking.cotracker3.sizes import (
     BYTES,
     CHANNELS,
@@ -118,7 +118,7 @@ class MemoryPlan:
         Raises:
             OutOfMemory: not even the leanest plan fits.
         """
-        free = device_room_bytes(device) if available_bytes is None else available_bytes
+        free = available_device_bytes(device) if available_bytes is None else available_bytes
         offered = cls.candidates(mode=mode, is_length_known=num_frames is not None, device=device, lean=lean)
         plans = [replace(plan, **(fixed or {})) for plan in offered]
         length = WINDOW_LEN["online"] if mode == "online" else num_frames or 0
@@ -165,7 +165,7 @@ class MemoryPlan:
     def _features_fit(self, num_frames: int, resolution: tuple[int, int], precision: Precision) -> bool:
         """Whether features that live off the device have room there."""
         if self.features == "host":
-            return self.feature_bytes(num_frames, resolution, precision) <= USABLE_SHARE * host_room_bytes()
+            return self.feature_bytes(num_frames, resolution, precision) <= USABLE_SHARE * available_host_bytes()
         if self.features == "file":
             return self.feature_bytes(num_frames, resolution, precision) <= self._free_on_disk()
         return True

@@ -136,7 +136,7 @@ def test_a_full_disk_is_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_refused_before_the_frames_are_read(offline: CoTracker3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "device_room_bytes", lambda device: 10**6)
+    monkeypatch.setattr(plan_module, "available_device_bytes", lambda device: 10**6)
     frames = iter([moving_square(3)] * 5)
     with pytest.raises(OutOfMemory, match="takes"):
         track_offline(offline, frames, query_points=np.array([[0, 20, 30]], np.float32), num_frames=15)
