@@ -146,7 +146,7 @@ class TestOpenRun:
 
     def test_only_what_has_changed_is_looked_into(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         aot.open_run(run)
-        from aot import results
+        from aot.runs import index as results
 
         opened: list[str] = []
         own = results.read_overview
