@@ -17,10 +17,11 @@ from aot.errors import AotError, ConfigError
 from aot.launching.plan import read_run_json
 from aot.launching.slurm.squeue import ENDED, cancel_jobs, task_states
 from aot.launching.slurm.submissions import read_submissions
-from aot.paths import RunPaths, host, is_alive
+from aot.paths import RunPaths
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, close_cancelled, read_history
 from aot.system.cli import run_command
+from aot.system.processes import host, is_alive
 
 EXIT_DONE, EXIT_WRONG = 0, 2
 

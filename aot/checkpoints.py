@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aot.errors import AotError, ConfigError, WriteError
-from aot.paths import PART_SUFFIX, write_errors
 from aot.system.cli import EXIT_INTERRUPTED, run_command
+from aot.system.files import PART_SUFFIX, write_errors
 from aot.system.hashing import sha256_of
 
 FOLDER = Path("checkpoints")

@@ -26,12 +26,12 @@ from aot.errors import AotError, ConfigError
 from aot.launching.base import Launcher, Wait
 from aot.launching.dry_run import print_plan
 from aot.launching.plan import Plan, make_plan
-from aot.paths import remove_abandoned_parts
 from aot.report.index import write_report
 from aot.runs.index import open_run
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_INTERRUPTED, run_command
+from aot.system.files import remove_abandoned_parts
 
 # Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.
 _FILE_WIDTH = 120

@@ -1,17 +1,10 @@
-"""Every file is replaced in one step, and what killed processes left is cleared away."""
+"""The tree of a run folder mirrors the tree of its dataset."""
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from aot.errors import WriteError
-from aot.paths import RunPaths, is_alive, remove_abandoned_parts, replacing, write_text
+from aot.paths import RunPaths
 
 
 def test_results_mirror_the_datasets_tree() -> None:
@@ -19,50 +12,3 @@ def test_results_mirror_the_datasets_tree() -> None:
     assert paths.result == Path("run/clips/day1/cam2/ep.003.h5")
     assert paths.overlay == Path("run/overlays/day1/cam2/ep.003.mp4")
     assert paths.failure == Path("run/failures/day1/cam2/ep.003.json")
-
-
-def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    write_text(path, "old")
-    with pytest.raises(RuntimeError, match="on the way"), replacing(path) as part:
-        part.write_text("ne")
-        raise RuntimeError("on the way")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
-
-
-def test_new_files_have_the_users_usual_permissions(tmp_path: Path) -> None:
-    write_text(tmp_path / "ours", "x")
-    (tmp_path / "plain").write_text("x")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_names_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
-    write_text(tmp_path / ("n" * 250 + ".json"), "x")
-    with pytest.raises(WriteError, match="could not be written"):
-        write_text(tmp_path / ("n" * 300), "x")
-
-
-def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_stay(tmp_path: Path) -> None:
-    host = socket.gethostname()
-    finished = subprocess.Popen([sys.executable, "-c", ""])
-    finished.wait()
-    folder = tmp_path / "clips" / "day1"
-    folder.mkdir(parents=True)
-    dead, living = folder / f".{host}-{finished.pid}-x.h5.part", folder / f".{host}-{os.getpid()}-x.h5.part"
-    elsewhere = [folder / f".{host}{more}-{os.getpid()}-x.h5.part" for more in ("2", f"-{finished.pid}")]
-    for path in (dead, living, *elsewhere):
-        path.touch()
-    assert remove_abandoned_parts(tmp_path) == 1
-    assert not dead.exists()
-    assert living.exists()
-    assert all(path.exists() for path in elsewhere)
-
-
-def test_a_process_that_has_ended_is_not_alive_even_before_its_parent_looks() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "pass"])
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is kept
-    assert not is_alive(process.pid)
-    process.wait()
-    assert not is_alive(process.pid)
-    assert is_alive(os.getpid())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aot.cancel import main as cancel
-from aot.paths import host
 from aot.status import main as status
+from aot.system.processes import host
 from tests.faults.commands import Command
 from tests.launching.clips import Clips
 from tests.waiting import until

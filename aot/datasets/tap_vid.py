@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from aot.datasets.ground_truth import AnnotatedTruth, GroundTruth
 from aot.errors import DatasetError
-from aot.paths import replacing_folder
+from aot.system.files import replacing_folder
 from aot.types import Clip, Prompt
 
 # What unpicklers, and numpy's own part of it, raise on what is no pickle of arrays.

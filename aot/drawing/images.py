@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from aot.paths import replacing, write_errors
+from aot.system.files import replacing, write_errors
 from aot.types import BoolArray, FrameBlock
 
 

@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from aot.decoding.base import FrameSource
 from aot.drawing.style import OverlayStyle
 from aot.errors import OutOfMemory, WriteError
-from aot.paths import replacing
+from aot.system.files import replacing
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Float64Array, Int64Array, QueryPoints, Tracks, UInt8Array
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart too; the one that stands out from most scenes is first.

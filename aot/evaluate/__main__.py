@@ -17,8 +17,9 @@ from aot.errors import AotError, ConfigError
 from aot.evaluate.clip import ClipScore
 from aot.evaluate.run import Task, evaluate_clips, format_scores, score_rows, scores_as_csv, scores_as_json
 from aot.launching.plan import read_run_json
-from aot.paths import RunPaths, write_text
+from aot.paths import RunPaths
 from aot.system.cli import run_command
+from aot.system.files import write_text
 
 
 def evaluate_run(

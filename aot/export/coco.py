@@ -11,7 +11,7 @@ import numpy as np
 
 from aot.export.base import ExportedClip
 from aot.images.masks import encode_rle
-from aot.paths import write_text
+from aot.system.files import write_text
 
 
 class CocoExporter:

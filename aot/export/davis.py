@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aot.errors import ExportError
 from aot.evaluate.full_rate import full_rate_frames
 from aot.export.base import ExportedClip
-from aot.paths import replacing_folder
+from aot.system.files import replacing_folder
 from aot.types import BoolArray, Float32Array, UInt8Array
 
 _MAX_OBJECTS = 254

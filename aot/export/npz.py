@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aot.export.base import ExportedClip
-from aot.paths import replacing, write_errors
+from aot.system.files import replacing, write_errors
 from aot.writing.hdf5 import MaskReader
 
 

@@ -12,7 +12,7 @@ from aot.decoding import open_source
 from aot.errors import ConfigError, ExportError
 from aot.export.base import ExportedClip
 from aot.export.davis import flatten
-from aot.paths import replacing, write_errors
+from aot.system.files import replacing, write_errors
 from aot.types import Clip
 from aot.writing.hdf5 import MaskReader
 

@@ -11,7 +11,7 @@ import numpy as np
 from aot.evaluate.full_rate import full_rate_frames
 from aot.export.base import ExportedClip
 from aot.images.masks import encode_rle
-from aot.paths import write_text
+from aot.system.files import write_text
 from aot.types import LOWEST_OBJECT_ID
 
 # SA-V's own borders between small, medium and large, px.

@@ -12,7 +12,7 @@ import numpy as np
 from aot.decoding import open_source
 from aot.evaluate.tracks import RASTER
 from aot.export.base import ExportedClip, as_shares
-from aot.paths import replacing, write_errors
+from aot.system.files import replacing, write_errors
 from aot.types import Clip
 
 _JPEG_QUALITY = 95

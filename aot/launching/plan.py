@@ -18,7 +18,7 @@ from aot.decoding.size import ClipSize
 from aot.errors import AotError, ConfigError, WriteError
 from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
 from aot.launching.shards import pack
-from aot.paths import ClipPaths, RunPaths, write_text
+from aot.paths import ClipPaths, RunPaths
 from aot.prompts import prompts_as_json
 from aot.report.clip import is_reported
 from aot.runs.failure import CANCELLED, read_failure
@@ -26,6 +26,7 @@ from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import attempts_so_far
 from aot.runs.ledger import last_done
 from aot.runs.task import ClipTask, Work
+from aot.system.files import write_text
 from aot.system.hashing import sha256_of
 from aot.types import Clip
 from aot.writing.hdf5 import load

@@ -25,12 +25,13 @@ from aot.launching.display import Display
 from aot.launching.messages import Beat, Noted, Progress, Ready, Start
 from aot.launching.plan import RunContext
 from aot.launching.slots import Slot
-from aot.paths import host, remove_parts_of
 from aot.retry import CRASHED, LOST, OUT_OF_MEMORY, STALLED, Attempt, ladder, next_rung
 from aot.runs.failure import record_failure
 from aot.runs.ledger import TOUCH_SECONDS, Ledger
 from aot.runs.task import ClipTask, Work
+from aot.system.files import remove_parts_of
 from aot.system.memory import num_oom_kills
+from aot.system.processes import host
 
 # Between two looks at what does not report itself: a child that stands still.
 _TICK_SECONDS = 0.5

@@ -23,7 +23,7 @@ from aot.datasets.base import Dataset
 from aot.errors import AotError, DecodeError
 from aot.evaluate.clip import evaluate_clip
 from aot.launching.plan import RunContext, to_draw, versions
-from aot.paths import ClipPaths, host
+from aot.paths import ClipPaths
 from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, picture_clip, process_clip
 from aot.report.clip import report_clip
 from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
@@ -32,6 +32,7 @@ from aot.runs.ledger import Ledger
 from aot.runs.task import ClipTask, Work
 from aot.system.hashing import sha256_of
 from aot.system.memory import available_bytes
+from aot.system.processes import host
 from aot.types import Clip
 
 _log = logging.getLogger("aot.worker")

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from aot.errors import ConfigError
 from aot.images.frames import image_files
-from aot.paths import write_text
 from aot.prompts import Manifest
+from aot.system.files import write_text
 
 _TRACK_KEYS = ("track_id", "instance_id", "object_id")
 MAX_SIDE_PX = 2**16

@@ -15,8 +15,8 @@ from typing import Any
 
 from aot.errors import ConfigError, PromptError
 from aot.manifest.edit_text import ManifestText, plain_entry
-from aot.paths import replacing, write_errors
 from aot.prompts import ClipEntry, parse_manifest
+from aot.system.files import replacing, write_errors
 
 
 class ManifestConflict(PromptError):

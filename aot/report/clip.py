@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from aot.errors import AotError, error_context
-from aot.paths import ClipPaths, ClipReportPaths, replacing, write_errors, write_text
+from aot.paths import ClipPaths, ClipReportPaths
+from aot.system.files import replacing, write_errors, write_text
 from aot.types import BoolArray, ClipResult, Float64Array, Int64Array
 
 # What charts show: so many points over so many rows, 130 KB at most.

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from aot.launching.plan import read_run_json
-from aot.paths import RunPaths, replacing, write_errors, write_text
+from aot.paths import RunPaths
 from aot.report.clip import write_report_data
 from aot.runs.failure import read_failure
 from aot.runs.summary import summary_rows
+from aot.system.files import replacing, write_errors, write_text
 from aot.writing.hdf5 import read_attributes
 
 _PAGES = {"report.html": "index.html", "clip.html": "clip.html"}

@@ -8,10 +8,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from aot.paths import ClipPaths, write_text
+from aot.paths import ClipPaths
 from aot.retry import Attempt
 from aot.runs.ledger import Ledger
 from aot.runs.task import ClipTask
+from aot.system.files import write_text
 
 CANCELLED = "cancelled"
 """The class of what its task did not come to, because someone ended the task; the same command takes it again."""

@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aot.paths import RunPaths, host, is_alive
+from aot.paths import RunPaths
 from aot.retry import LOST, Attempt
 from aot.runs.ledger import SILENT_SECONDS, Ledger, read_events, silent_seconds
+from aot.system.processes import host, is_alive
 
 IsForgotten = Callable[[str, str, str], bool]
 """Whether an attempt counts no more, by its clip's id, how it ended (class), and when (UTC, ISO 8601)."""

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import ConfigError, WriteError
-from aot.paths import RunPaths, replacing
+from aot.paths import RunPaths
 from aot.self_checks import CHECKS, worst
+from aot.system.files import replacing
 from aot.types import BoolArray, ClipResult
 from aot.writing.hdf5 import load, read_overview
 

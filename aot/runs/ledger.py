@@ -22,7 +22,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from aot.paths import RunPaths, host, write_errors
+from aot.paths import RunPaths
+from aot.system.files import write_errors
+from aot.system.processes import host
 
 # Who watches a worker touches its ledger this often while it is alive.
 TOUCH_SECONDS = 15.0

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from aot.launching.plan import Plan
-from aot.paths import RunPaths, write_text
+from aot.paths import RunPaths
 from aot.runs.failure import read_failure
 from aot.runs.ledger import last_done
 from aot.self_checks import CHECKS, worst
+from aot.system.files import write_text
 
 COLUMNS = (
     "clip_id state objects points frames source_frames frame_interval rung attempts visible in_mask mask_stability "

@@ -21,10 +21,11 @@ from typing import Any
 from aot.config import RunConfig, load_run_config
 from aot.errors import AotError, ConfigError
 from aot.launching.plan import read_run_json
-from aot.paths import RunPaths, SweepPaths, write_text
+from aot.paths import RunPaths, SweepPaths
 from aot.sweep.picture import draw_sweep
 from aot.sweep.scores import MEASURES, Interval, SweptClip, SweptRun, intervals_of, largest_within, score_sweep
 from aot.system.cli import run_command
+from aot.system.files import write_text
 
 DEFAULT_TOLERANCE = 0.02
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import WriteError
-from aot.paths import replacing, write_errors
 from aot.prompts import prompts_as_json
+from aot.system.files import replacing, write_errors
 from aot.types import BoolArray, Clip, ClipResult, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
 
 if TYPE_CHECKING:

@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from aot.paths import RunPaths, is_alive
+from aot.paths import RunPaths
 from aot.runs.ledger import read_events
 from aot.system.cli import EXIT_INTERRUPTED
+from aot.system.processes import is_alive
 from aot.verify import EXIT_NOT_WHOLE, Finding, State, verify_run
 from aot.verify import main as verify
 from tests.faults.commands import Command

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import aot
-from aot.paths import is_alive
+from aot.system.processes import is_alive
 from tests.faults.commands import Command
 from tests.launching.clips import Clips, assert_same_results
 from tests.waiting import until

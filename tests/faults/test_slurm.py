@@ -15,8 +15,8 @@ import pytest
 
 import aot
 from aot.cancel import main as cancel
-from aot.paths import is_alive
 from aot.status import main as status
+from aot.system.processes import is_alive
 from tests.faults.commands import Command
 from tests.faults.devcluster import Devcluster, require_devcluster
 from tests.launching.clips import Clips, assert_same_results

@@ -25,12 +25,13 @@ from aot.launching.slurm.squeue import (
     task_states,
 )
 from aot.launching.slurm.submissions import Submission, read_submissions
-from aot.paths import host, remove_parts_of
 from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure
 from aot.runs.history import close_cancelled, read_history
 from aot.runs.ledger import Ledger, LedgerTail, read_events
 from aot.runs.task import ClipTask, Work
+from aot.system.files import remove_parts_of
+from aot.system.processes import host
 
 Submit = Callable[[Plan, Sequence[ClipTask]], Submission]
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aot.paths import RunPaths, write_text
+from aot.paths import RunPaths
+from aot.system.files import write_text
 
 _RECORD = "tasks.json"
 

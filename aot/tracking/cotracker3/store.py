@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aot.errors import WriteError
-from aot.paths import write_errors
+from aot.system.files import write_errors
 from aot.tracking.cotracker3.features import Pyramid
 from aot.tracking.cotracker3.plan import FeaturePlace, MemoryPlan
 from aot.tracking.cotracker3.sizes import CHANNELS

@@ -1,0 +1,148 @@
+"""Atomic writing: a file or folder gets its name only when it is complete, and part files are removed.
+
+A file is written under a temporary name `.<host>-<pid>-<random><suffix>.part` beside its destination, flushed to the
+disk, and renamed. Host and pid identify the writer, so that the part files of dead processes can be removed later.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aot.errors import WriteError
+from aot.system.processes import host, is_alive
+
+PART_SUFFIX = ".part"
+"""Suffix of files that are still being written."""
+
+_MAX_IDLE_SECONDS = 24 * 3600
+"""A part file of another machine counts as abandoned when it has not been written to for so long."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; it is renamed to `path` when the block ends without an error.
+
+    Two processes that write the same file at the same time do not disturb each other: each has its own temporary
+    name, and the later rename wins with an equally complete file.
+
+    Args:
+        path: the destination; its parent folders are created.
+    Yields:
+        An existing empty file beside `path`; removed if the block raises.
+    Raises:
+        WriteError: the folder cannot be written, or the disk is full. Errors raised in the block pass through.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The clip's name is not part of it: that name may already use the 255 bytes that most file systems allow.
+        prefix = f".{host()}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix + PART_SUFFIX, dir=path.parent)
+        os.fchmod(handle, 0o666 & ~_umask())
+        os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with write_errors(path):
+            _flush(part)
+            part.replace(path)
+            _flush(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; it replaces `path` and its contents when the block ends without an error.
+
+    Args:
+        path: the destination; its parent folders are created.
+    Yields:
+        An existing empty folder beside `path`; removed if the block raises.
+    Raises:
+        WriteError: the folder cannot be written; an OSError raised in the block is reported as this too. Other errors
+            raised in the block pass through.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{host()}-{os.getpid()}-"
+        part = Path(tempfile.mkdtemp(prefix=prefix, suffix=PART_SUFFIX, dir=path.parent))
+        part.chmod(0o777 & ~_umask())
+        try:
+            yield part
+            shutil.rmtree(path, ignore_errors=True)
+            part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Map an OSError raised in the block to a WriteError that names the file."""
+    try:
+        yield
+    except OSError as exc:
+        raise WriteError(
+            f"{path} could not be written: {exc}; check that its folder is writable and has free space"
+        ) from exc
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file (UTF-8) atomically: readers see either the old content or the new.
+
+    Raises:
+        WriteError: the folder cannot be written, or the disk is full.
+    """
+    with replacing(path) as part, write_errors(path):
+        part.write_text(text, encoding="utf-8")
+
+
+def remove_abandoned_parts(root: Path) -> int:
+    """Delete part files that dead processes left below a run folder; returns how many were deleted.
+
+    Processes on other machines cannot be checked from here: their part files are deleted when they have not been
+    written to for a day.
+    """
+    return _remove_parts(root, lambda part, owner: not is_alive(owner[1]) if owner[0] == host() else _is_old(part))
+
+
+def remove_parts_of(root: Path, owners: Collection[tuple[str, int]]) -> int:
+    """Delete part files that the given processes, as (host, pid), left below a run folder; returns how many."""
+    return _remove_parts(root, lambda part, owner: owner in owners)
+
+
+def _remove_parts(root: Path, is_removable: Callable[[Path, tuple[str, int]], bool]) -> int:
+    removed = 0
+    for part in root.rglob(f".*{PART_SUFFIX}"):
+        name, _, pid = part.name[1:].rpartition("-")[0].rpartition("-")
+        if pid.isdecimal() and part.is_file() and is_removable(part, (name, int(pid))):
+            part.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _is_old(path: Path) -> bool:
+    """Whether a file has not been written to for a day."""
+    try:
+        return time.time() - path.stat().st_mtime > _MAX_IDLE_SECONDS
+    except OSError:
+        return False
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
