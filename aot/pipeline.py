@@ -19,8 +19,8 @@ from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
 from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, OutOfMemory, SegmentationError, error_context
+from aot.manifest.fit import check_prompts
 from aot.paths import ClipPaths
-from aot.prompts import check_prompts
 from aot.query_points.base import QuerySampler
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter

@@ -18,9 +18,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from aot.manifest.schema import ObjectEntry
 from aot.prompt.frames import ClipFrames
 from aot.prompt.masks import LiveMasks
-from aot.prompts import ObjectEntry
 from aot.segmentation.grabcut import GrabCutSegmenter
 from aot.types import Clip
 from tests.prompt.test_live_masks import large_object

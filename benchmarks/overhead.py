@@ -30,8 +30,8 @@ from aot.config import RunConfig, check_config
 from aot.decoding import open_source
 from aot.launching.plan import Plan, make_plan
 from aot.launching.shards import pack
+from aot.manifest.fit import check_prompts
 from aot.paths import RunPaths
-from aot.prompts import check_prompts
 from aot.runs.ledger import Ledger, read_events
 from aot.types import Clip, QueryPoints
 from tests.synthetic import moving_square, write_video

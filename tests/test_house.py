@@ -35,7 +35,7 @@ ORDER = [
     ["aot.types"],
     ["aot.paths", "aot.images", "aot.self_checks", "aot.checkpoints"],
     ["aot.retry", "aot.pages"],
-    ["aot.prompts", "aot.manifest"],
+    ["aot.manifest"],
     [f"aot.{role}" for role in ROLES],
     ["aot.drawing"],
     ["aot.pipeline"],
@@ -45,7 +45,7 @@ ORDER = [
     ["aot.launching", "aot.runs"],
     ["aot.sweep", "aot.report", "aot.prompt"],
     [f"aot.{name}.__main__" for name in "evaluate export prompt report sweep".split()],
-    [f"aot.{name}" for name in "run verify status cancel".split()],
+    [f"aot.{name}" for name in "run verify status cancel prompts".split()],
 ]
 
 

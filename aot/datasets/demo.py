@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aot.datasets.demo_scenes import ensure_demo
 from aot.datasets.ground_truth import GroundTruth, SceneTruth
-from aot.prompts import assign_prompts
+from aot.manifest.assign import assign_prompts
 from aot.types import Clip
 
 

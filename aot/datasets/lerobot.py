@@ -16,7 +16,7 @@ from typing import Any
 
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
-from aot.prompts import assign_prompts
+from aot.manifest.assign import assign_prompts
 from aot.types import Clip, Prompt
 
 

@@ -16,7 +16,8 @@ from aot.datasets.ground_truth import AnnotatedTruth, ApartTruth, GroundTruth, n
 from aot.errors import DatasetError, DecodeError
 from aot.images.frames import IMAGE_SUFFIXES, image_files
 from aot.images.masks import read_indices
-from aot.prompts import PromptKind, assign_prompts, mask_prompt
+from aot.manifest.assign import assign_prompts
+from aot.manifest.from_masks import PromptKind, mask_prompt
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, MaskFile, Prompt, UInt8Array
 
 FOREGROUND_VALUE = 255

@@ -16,7 +16,8 @@ from annotated_types import Ge
 from aot.datasets.ground_truth import GroundTruth, TrackTruth
 from aot.errors import DatasetError
 from aot.images.masks import decode_rle, rle_area
-from aot.prompts import PromptKind, assign_prompts, mask_prompt
+from aot.manifest.assign import assign_prompts
+from aot.manifest.from_masks import PromptKind, mask_prompt
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, Int64Array, Prompt, QueryPoints, RleMask
 
 

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
-from aot.prompts import ClipEntry, ObjectEntry, contradictions, entry_prompts, object_mistakes
+from aot.manifest.assign import entry_prompts
+from aot.manifest.read import object_mistakes
+from aot.manifest.schema import ClipEntry, ObjectEntry, contradictions
 from aot.types import Clip
 
 

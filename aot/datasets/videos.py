@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aot.datasets.ground_truth import AnnotatedTruth, GroundTruth
 from aot.errors import ConfigError, DatasetError
-from aot.prompts import assign_prompts
+from aot.manifest.assign import assign_prompts
 from aot.types import Clip
 
 VIDEO_SUFFIXES = frozenset(

@@ -18,8 +18,8 @@ from aot.decoding.size import ClipSize
 from aot.errors import AotError, ConfigError, WriteError
 from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
 from aot.launching.shards import pack
+from aot.manifest.serialize import prompts_as_json
 from aot.paths import ClipPaths, RunPaths
-from aot.prompts import prompts_as_json
 from aot.report.clip import is_reported
 from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.fingerprint import Fingerprint

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from aot.errors import ConfigError
 from aot.images.frames import image_files
-from aot.prompts import Manifest
+from aot.manifest.schema import Manifest
 from aot.system.files import write_text
 
 _TRACK_KEYS = ("track_id", "instance_id", "object_id")

@@ -15,7 +15,8 @@ from typing import Any
 
 from aot.errors import ConfigError, PromptError
 from aot.manifest.edit_text import ManifestText, plain_entry
-from aot.prompts import ClipEntry, parse_manifest
+from aot.manifest.read import parse_manifest
+from aot.manifest.schema import ClipEntry
 from aot.system.files import replacing, write_errors
 
 

@@ -16,7 +16,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from aot.errors import ConfigError
-from aot.prompts import ClipEntry, ObjectEntry, parse_manifest
+from aot.manifest.read import parse_manifest
+from aot.manifest.schema import ClipEntry, ObjectEntry
 
 _HEAD = "# Which objects to follow in which clip. Written by `python -m aot.prompt`; edit it as you like.\n"
 # Anchors, aliases and merges tie an entry to others: it cannot be read without them.

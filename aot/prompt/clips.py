@@ -12,9 +12,11 @@ from typing import Any
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
 from aot.errors import ConfigError, PromptError
+from aot.manifest.assign import best_pattern, entry_prompts
 from aot.manifest.edit_file import ManifestFile
+from aot.manifest.schema import ClipEntry
+from aot.manifest.serialize import prompts_digest
 from aot.paths import RunPaths
-from aot.prompts import ClipEntry, best_pattern, entry_prompts, prompts_digest
 from aot.runs.ledger import last_done
 from aot.types import Clip
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from aot.drawing.overlay import object_colour
 from aot.drawing.style import OverlayStyle
+from aot.manifest.assign import entry_prompts
+from aot.manifest.fit import check_prompts
+from aot.manifest.schema import ClipEntry, ObjectEntry
 from aot.prompt.frames import ClipFrames
-from aot.prompts import ClipEntry, ObjectEntry, check_prompts, entry_prompts
 from aot.segmentation.base import FrameSession, InteractiveSegmenter
 from aot.types import BoolArray, Prompt
 

@@ -29,10 +29,11 @@ from aot.drawing.overlay import OBJECT_COLOURS
 from aot.errors import AotError
 from aot.manifest.edit_file import ManifestConflict, version_of
 from aot.manifest.edit_text import plain_entry
+from aot.manifest.read import check_entry
+from aot.manifest.schema import ObjectEntry
 from aot.prompt.clips import ClipList
 from aot.prompt.frames import ClipFrames
 from aot.prompt.masks import LiveMasks
-from aot.prompts import ObjectEntry, check_entry
 
 # A clip's entry may hold masks as run lengths.
 MAX_BODY_BYTES = 8 * 2**20

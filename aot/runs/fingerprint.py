@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aot.prompts import prompts_digest
+from aot.manifest.serialize import prompts_digest
 from aot.types import Clip
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import WriteError
-from aot.prompts import prompts_as_json
+from aot.manifest.serialize import prompts_as_json
 from aot.system.files import replacing, write_errors
 from aot.types import BoolArray, Clip, ClipResult, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aot.prompts import load_manifest
+from aot.manifest.read import load_manifest
 from aot.run import main as run_main
 from tests.prompt.prompt_server import prompt_server
 from tests.shared_data import DAVIS_CLIPS, SHARED_DATA, needs_shared_data

@@ -7,7 +7,8 @@ import pytest
 
 from aot.datasets.base import Dataset, check_clip_ids
 from aot.decoding import open_source
-from aot.prompts import check_prompts, prompts_as_json
+from aot.manifest.fit import check_prompts
+from aot.manifest.serialize import prompts_as_json
 from aot.types import QueryPoints
 
 

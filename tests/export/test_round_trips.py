@@ -25,7 +25,7 @@ from aot.export.npz import NpzExporter
 from aot.export.rerun import RerunExporter
 from aot.export.sa_v import SaVExporter
 from aot.export.tap_vid import TapVidExporter
-from aot.prompts import load_manifest
+from aot.manifest.read import load_manifest
 from aot.prompts import main as prompts_main
 from aot.types import Clip, Prompt, QueryPoints
 from tests.results import write_result

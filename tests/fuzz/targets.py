@@ -29,7 +29,11 @@ from aot.datasets.tap_vid import TapVid
 from aot.decoding import open_source
 from aot.errors import AotError, ConfigError, DecodeError, PromptError
 from aot.images.masks import encode_rle
-from aot.prompts import Manifest, assign_prompts, check_prompts, load_manifest, prompts_as_json
+from aot.manifest.assign import assign_prompts
+from aot.manifest.fit import check_prompts
+from aot.manifest.read import load_manifest
+from aot.manifest.schema import Manifest
+from aot.manifest.serialize import prompts_as_json
 from aot.prompts import main as prompts_main
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.verify import MISTAKE, Expected, FileChecker, State

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from aot.images.masks import decode_rle, encode_rle
-from aot.prompts import load_manifest, main
+from aot.manifest.read import load_manifest
+from aot.prompts import main
 from aot.types import RleMask
 
 IMAGES = [

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from aot.errors import ConfigError
 from aot.manifest.edit_file import ManifestConflict, ManifestFile, version_of
-from aot.prompts import ClipEntry, load_manifest
+from aot.manifest.read import load_manifest
+from aot.manifest.schema import ClipEntry
 
 WRITTEN_BY_PEOPLE = """\
 # The kitchen, filmed in May.

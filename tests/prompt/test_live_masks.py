@@ -14,9 +14,9 @@ import pytest
 from aot.drawing.overlay import object_colour
 from aot.errors import DecodeError
 from aot.images.masks import encode_rle
+from aot.manifest.schema import ObjectEntry
 from aot.prompt.frames import ClipFrames
 from aot.prompt.masks import LiveMasks
-from aot.prompts import ObjectEntry
 from aot.segmentation.grabcut import GrabCutSegmenter
 from aot.types import Clip, UInt8Array
 from tests.synthetic import moving_square, write_video

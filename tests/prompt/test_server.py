@@ -20,8 +20,8 @@ from PIL import Image
 
 import aot
 from aot.manifest.edit_file import version_of
+from aot.manifest.read import load_manifest
 from aot.prompt.__main__ import main
-from aot.prompts import load_manifest
 from tests.prompt.prompt_server import prompt_server
 from tests.synthetic import moving_square, write_video
 

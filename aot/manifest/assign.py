@@ -1,0 +1,125 @@
+"""Assign the entries of a manifest to the clips of a dataset."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from aot.errors import ConfigError
+from aot.manifest.read import read_entries, refuse
+from aot.manifest.schema import ClipEntry, RleEntry
+from aot.types import Clip, MaskFile, Prompt, RleMask
+
+# Looking for near names takes a moment each in a large dataset, and nobody reads thousands of lines.
+_MAX_MISTAKES = 20
+
+
+def assign_prompts(clips: Sequence[Clip], manifest_path: Path) -> list[Clip]:
+    """Give every clip its prompts; a clip that no entry matches keeps none.
+
+    Raises:
+        ConfigError: the manifest is wrong, names an unknown clip, or lacks a mask file; all mistakes at once.
+    """
+    entries, mistakes = read_entries(manifest_path)
+    clip_ids = {clip.clip_id for clip in clips}
+    patterns = [key for key in entries if key not in clip_ids]
+    unknown = [key for key in patterns if not fnmatch.filter(clip_ids, key)]
+    mistakes += [_unknown_clip(key, clip_ids) for key in unknown[:_MAX_MISTAKES]]
+    if len(unknown) > _MAX_MISTAKES:
+        mistakes.append(f"and {len(unknown) - _MAX_MISTAKES} more entries that are not in the dataset")
+    prompts = {key: entry_prompts(entry, manifest_path.parent) for key, entry in entries.items()}
+    mistakes += _missing_masks(prompts)
+    assigned = []
+    for clip in clips:
+        try:
+            entry_key = clip.clip_id if clip.clip_id in entries else best_pattern(clip.clip_id, patterns)
+            assigned.append(clip if entry_key is None else replace(clip, prompts=prompts[entry_key]))
+        except ConfigError as error:
+            mistakes.append(str(error))
+    refuse(manifest_path, mistakes)
+    return assigned
+
+
+def check_manifest(path: Path) -> int:
+    """Check a manifest without its dataset; returns the number of entries.
+
+    Raises:
+        ConfigError: the manifest is wrong or lacks a mask file; all mistakes at once.
+    """
+    entries, mistakes = read_entries(path)
+    prompts = {key: entry_prompts(entry, path.parent) for key, entry in entries.items()}
+    refuse(path, [*mistakes, *_missing_masks(prompts)])
+    return len(entries)
+
+
+def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
+    """The prompts of one manifest entry, ordered by object and frame; mask files are looked for in `folder`."""
+    names: dict[int, str] = {item.id: item.name for item in entry.objects if item.name}
+    prompts = [
+        Prompt(
+            object_id=item.id,
+            frame=item.frame,
+            name=names.get(item.id, ""),
+            box=item.box,
+            points=item.points,
+            labels=item.labels or (1,) * len(item.points),
+            mask=_as_mask(item.mask, folder),
+            query_points=item.query_points,
+        )
+        for item in entry.objects
+    ]
+    return tuple(sorted(prompts, key=lambda prompt: (prompt.object_id, prompt.frame)))
+
+
+def best_pattern(clip_id: str, patterns: Sequence[str]) -> str | None:
+    """The matching pattern with the most literal characters; None where none matches.
+
+    Raises:
+        ConfigError: several are equally specific.
+    """
+    matching = [pattern for pattern in patterns if fnmatch.fnmatchcase(clip_id, pattern)]
+    if not matching:
+        return None
+    weight = {pattern: sum(char not in "*?[]" for char in pattern) for pattern in matching}
+    best = [pattern for pattern in matching if weight[pattern] == max(weight.values())]
+    if len(best) > 1:
+        raise ConfigError(
+            f"clip {clip_id!r}: the patterns {', '.join(best)} are equally specific; name the clip itself"
+        )
+    return best[0]
+
+
+def _as_mask(entry: str | RleEntry | None, folder: Path) -> MaskFile | RleMask | None:
+    if isinstance(entry, RleEntry):
+        return RleMask(height=entry.size[0], width=entry.size[1], counts=entry.counts)
+    return None if entry is None else MaskFile(folder / entry)
+
+
+def _unknown_clip(key: str, clip_ids: set[str]) -> str:
+    if any(char in key for char in "*?["):
+        return f"pattern {key!r} matches none of the {len(clip_ids)} clips"
+    near = get_close_matches(key, clip_ids, n=3)
+    return f"clip {key!r} is not in the dataset; " + (
+        f"did you mean {', '.join(near)}?"
+        if near
+        else f"it has {len(clip_ids)} clips, such as {min(clip_ids, default='')}"
+    )
+
+
+def _missing_masks(prompts: Mapping[str, Sequence[Prompt]]) -> list[str]:
+    return [
+        f"clip {key!r}, object {prompt.object_id}: mask {prompt.mask.path}: there is no such file"
+        for key, found in prompts.items()
+        for prompt in found
+        if isinstance(prompt.mask, MaskFile) and not _is_file(prompt.mask.path)
+    ]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file can have such a name
+        return False

@@ -1,0 +1,53 @@
+"""Prompts from annotated masks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from aot.types import BoolArray, MaskFile, Prompt, RleMask
+
+PromptKind = Literal["mask", "box", "points"]
+"""What is made of an annotated mask."""
+
+
+def mask_prompt(
+    object_id: int, frame: int, file: MaskFile | RleMask, mask: BoolArray, kind: PromptKind, name: str = ""
+) -> Prompt:
+    """Make a prompt of an annotated mask: the mask itself, its box, or a few points deep inside it.
+
+    Args:
+        file: what stands for the mask itself; read again when it is needed.
+        mask: (H, W) bool, not empty.
+    """
+    if kind == "mask":
+        return Prompt(object_id=object_id, frame=frame, name=name, mask=file)
+    if kind == "points":
+        points = points_inside(mask)
+        return Prompt(object_id=object_id, frame=frame, name=name, points=points, labels=(1,) * len(points))
+    ys, xs = np.nonzero(mask)
+    box = (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
+    return Prompt(object_id=object_id, frame=frame, name=name, box=box)
+
+
+def points_inside(mask: BoolArray, max_points: int = 3) -> tuple[tuple[float, float], ...]:
+    """A few points deep inside a mask, as a person would click them: the deepest, then the deepest far from it.
+
+    Args:
+        mask: (H, W) bool with at least one pixel set.
+    Returns:
+        1 to `max_points` points (x, y) px.
+    """
+    import cv2
+
+    left = np.pad(mask.astype(np.uint8), 1)
+    points: list[tuple[float, float]] = []
+    while len(points) < max_points and left.any():
+        depth = cv2.distanceTransform(left, cv2.DIST_L2, 5)
+        y, x = np.unravel_index(np.argmax(depth), depth.shape)
+        points.append((float(x - 1), float(y - 1)))
+        radius = 1.5 * float(depth[y, x]) + 1
+        rows, columns = np.ogrid[: left.shape[0], : left.shape[1]]
+        left[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = 0
+    return tuple(points)

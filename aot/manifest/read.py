@@ -1,0 +1,205 @@
+"""Reading a manifest: YAML or JSON text, checked, with all mistakes in one error."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from aot.errors import ConfigError, PromptError
+from aot.manifest.schema import ClipEntry, Manifest, ObjectEntry, contradictions
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read and check a manifest, YAML or JSON.
+
+    Raises:
+        ConfigError: with all mistakes at once, each with its clip, object and reason.
+    """
+    return parse_manifest(_read_text(path), path)
+
+
+def parse_manifest(text: str, path: Path) -> Manifest:
+    """Check a manifest's text, JSON where `path` ends in .json, else YAML.
+
+    Raises:
+        ConfigError: as `load_manifest`.
+    """
+    entries, mistakes = _parse(text, path)
+    refuse(path, mistakes)
+    return Manifest(clips=entries)
+
+
+def read_entries(path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
+    """Every entry by its key, of a wrong one what is right in it; and all mistakes.
+
+    Raises:
+        ConfigError: the file cannot be read, or is neither YAML nor JSON.
+    """
+    return _parse(_read_text(path), path)
+
+
+def check_entry(clip_id: str, objects: Any) -> ClipEntry:
+    """Check one clip's objects, as a manifest would hold them.
+
+    Raises:
+        PromptError: with all mistakes at once.
+    """
+    entries, mistakes = _checked({"clips": {clip_id: {"objects": objects}}})
+    if mistakes:
+        raise PromptError("; ".join(mistakes))
+    return entries[clip_id]
+
+
+def object_mistakes(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
+    """What pydantic found wrong with one object's entry, as `field: reason`, a line a field."""
+    return list(dict.fromkeys(_describe_field(detail, given) for detail in error.errors()))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"prompt manifest {path}: cannot be read ({exc}); write one (the README shows its form) "
+            f"or name another with dataset.prompts=FILE"
+        ) from exc
+
+
+def _parse(text: str, path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
+    """Every entry by its key, of a wrong one what is right in it; and all mistakes."""
+    try:
+        content = json.loads(text, object_pairs_hook=_no_repeats) if path.suffix == ".json" else _load_yaml(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as exc:
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise ConfigError(f"prompt manifest {path}: not valid {kind}: {exc}") from exc
+    return _checked(content)
+
+
+def _checked(content: Any) -> tuple[dict[str, ClipEntry], list[str]]:
+    """As `_parse`, of what the text says."""
+    try:
+        return dict(Manifest.model_validate(content).clips), []
+    except ValidationError as exc:
+        errors = [error for error in exc.errors() if not _is_told_otherwise(error)]
+    clips = content.get("clips") if isinstance(content, dict) else None
+    given: dict[str, Any] = clips if isinstance(clips, dict) else {}
+    mistakes = [_describe(error, given) for error in errors]
+    # pydantic looks for contradictions only where everything else is right; and a wrong entry is an entry all the same.
+    entries = {key: ClipEntry.model_construct(objects=tuple(_sound_objects(entry))) for key, entry in given.items()}
+    for key, entry in entries.items():
+        mistakes += [f"clip {key!r}, {mistake}" for mistake in contradictions(entry.objects)]
+    return entries, list(dict.fromkeys(mistakes))
+
+
+def _sound_objects(entry: Any) -> Iterator[ObjectEntry]:
+    """The objects of an entry that are right in themselves."""
+    objects = entry.get("objects") if isinstance(entry, dict) else None
+    for item in objects if isinstance(objects, list) else []:
+        with suppress(ValidationError):
+            yield ObjectEntry.model_validate(item)
+
+
+def _is_told_otherwise(error: Any) -> bool:
+    """Whether it is a contradiction, told one by one, or follows from others: to pydantic a wrong object is none."""
+    is_contradiction = error["type"] == "value_error" and len(error["loc"]) == len(("clips", "a clip", "objects"))
+    return is_contradiction or (error["type"] == "too_short" and len(error["input"]) > 0)
+
+
+def refuse(path: Path, mistakes: Sequence[str]) -> None:
+    if mistakes:
+        lines = "\n  ".join(mistakes)
+        raise ConfigError(f"prompt manifest {path}: {len(mistakes)} mistake(s)\n  {lines}")
+
+
+# What is expected at each depth of a manifest, down to an object's entry.
+_EXPECTED = (
+    "a mapping with the key clips",
+    "clip ids or patterns, each with its objects",
+    "a mapping with the key objects",
+    "a list of objects",
+    "a mapping such as {id: 1, box: [x0, y0, x1, y1]}",
+)
+
+
+def _describe(error: Any, given: Mapping[str, Any]) -> str:
+    """One pydantic error in the manifest's words: clip, object, field, reason, value."""
+    where = list(error["loc"])
+    words = []
+    if where[:1] == ["clips"] and len(where) > 1:
+        words.append(f"clip {where[1]!r}")
+    if where[2:3] == ["objects"] and len(where) > 3:
+        entry = given[where[1]]["objects"][where[3]]
+        named = entry.get("id") if isinstance(entry, dict) else None
+        words.append(f"object {named}" if isinstance(named, int) else f"entry {where[3] + 1}")
+        if isinstance(entry, dict):
+            return ", ".join([*words, _describe_field({**error, "loc": where[4:]}, entry)])
+    if error["type"] == "extra_forbidden":
+        words.append(str(where[-1]))
+        reason = _unknown_key(words[-1], Manifest if len(where) == 1 else ClipEntry)
+    elif error["type"] == "missing":
+        reason = f"expected {_EXPECTED[len(where) - 1]}"
+    else:
+        words += where[-1:] if len(where) in (1, 3) else []
+        reason = f"expected {_EXPECTED[len(where)]}, got {reprlib.repr(error['input'])}"
+    return f"{', '.join(words) or 'file'}: {reason}"
+
+
+def _describe_field(error: Any, entry: Mapping[str, Any]) -> str:
+    """One pydantic error in an object's entry: field, reason, value."""
+    if error["type"] == "value_error":  # ours, which names the field
+        return str(error["msg"]).removeprefix("Value error, ")
+    field = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        return f"{field}: {_unknown_key(field, ObjectEntry)}"
+    expected = f"expected {ObjectEntry.model_fields[field].description}"
+    return f"{field}: {expected}, got {reprlib.repr(entry[field])}" if field in entry else f"{field}: {expected}"
+
+
+def _unknown_key(key: str, model: type[BaseModel]) -> str:
+    near = get_close_matches(key, model.model_fields, n=1)
+    return (
+        f"unknown key; did you mean {near[0]}?" if near else f"unknown key; there are {', '.join(model.model_fields)}"
+    )
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if repeated:
+        raise ValueError(f"the key {repeated[0]!r} stands twice; the second would silently win")
+    return dict(pairs)
+
+
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML's safe loader (libyaml's where it is there: ten times as fast) with two differences.
+
+    Repeated keys are refused; and keys are text as written: a clip called 001 or 2024-05-01 is no number and no date.
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Take in what `<<` brings; a key stands once then, so that merges of merges do not grow without limit."""
+        scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        own = Counter(key.value for key in scalars if key.tag != "tag:yaml.org,2002:merge")
+        repeated = [key for key, count in own.items() if count > 1]
+        if repeated:
+            line = node.start_mark.line + 1
+            raise ValueError(f"the key {repeated[0]!r} stands twice below line {line}; the second would silently win")
+        super().flatten_mapping(node)
+        last: dict[Hashable, Any] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"
+            last[key.value if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
+        node.value = list(last.values())
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a safe loader's subclass)

@@ -1,0 +1,59 @@
+"""Prompts as JSON values, and their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from aot.errors import PromptError
+from aot.types import MaskFile, Prompt, RleMask
+
+
+def prompts_as_json(prompts: Iterable[Prompt]) -> list[dict[str, Any]]:
+    """The prompts in the manifest's words, for results and for telling whether they have changed."""
+    return [_as_json(prompt) for prompt in prompts]
+
+
+def prompts_digest(prompts: Iterable[Prompt]) -> str:
+    """SHA-256 over what the prompts say, the bytes of mask files included, their paths not.
+
+    Raises:
+        PromptError: a mask file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        written = _as_json(prompt)
+        if isinstance(prompt.mask, MaskFile):
+            written.pop("mask")
+        digest.update(json.dumps(written, sort_keys=True).encode())
+        if isinstance(prompt.mask, MaskFile):
+            digest.update(hashlib.sha256(_mask_bytes(prompt.mask.path)).digest())
+    return digest.hexdigest()
+
+
+def _as_json(prompt: Prompt) -> dict[str, Any]:
+    written: dict[str, Any] = {"id": prompt.object_id, "name": prompt.name, "frame": prompt.frame}
+    if prompt.box is not None:
+        written["box"] = list(prompt.box)
+    if prompt.points:
+        written["points"] = [list(point) for point in prompt.points]
+        written["labels"] = list(prompt.labels)
+    if isinstance(prompt.mask, MaskFile):
+        written["mask"] = str(prompt.mask.path.absolute())
+        if prompt.mask.value is not None:
+            written["mask_value"] = prompt.mask.value
+    if isinstance(prompt.mask, RleMask):
+        written["mask"] = {"size": [prompt.mask.height, prompt.mask.width], "counts": prompt.mask.counts}
+    if prompt.query_points:
+        written["query_points"] = [list(query) for query in prompt.query_points]
+    return written
+
+
+def _mask_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise PromptError(f"mask {path} cannot be read: {exc}; check that it is there and readable") from exc

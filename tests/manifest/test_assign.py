@@ -1,0 +1,86 @@
+"""Entries reach the clips that they name or match."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aot.errors import ConfigError
+from aot.manifest.assign import assign_prompts
+from aot.types import MaskFile
+from tests.manifest.samples import WHOLE, clips, write
+
+
+def test_whole_manifest_reaches_its_clips(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (4, 4), 255).save(tmp_path / "masks" / "teapot_2.png")
+    assigned = assign_prompts(clips("teapot", "day1/cam1/a", "day1/cam2/a", "day2/a"), write(tmp_path, WHOLE))
+    by_id = {clip.clip_id: clip for clip in assigned}
+    first, correction, masked, queried = by_id["teapot"].prompts
+    assert (first.object_id, first.frame, first.labels) == (1, 0, (1, 0))
+    assert (correction.object_id, correction.frame, correction.name) == (1, 40, "teapot")
+    assert masked.mask == MaskFile(tmp_path / "masks" / "teapot_2.png")
+    assert queried.query_points == ((0, 600.0, 465.0), (12, 610.5, 470.0))
+    assert by_id["teapot"].object_ids == (1, 2, 3)
+    assert by_id["day1/cam1/a"].object_ids == (1,)
+    assert by_id["day1/cam2/a"].object_ids == (7,), "the more specific pattern wins"
+    assert by_id["day2/a"].prompts == ()
+
+
+def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
+    """What is wrong in itself hides neither what contradicts it, nor unknown clips, nor missing files."""
+    box = "box: [1, 2, 3, 4]"
+    text = f"""
+        clips:
+          a:
+            objects:
+              - {{id: 0, {box}}}
+              - {{id: 1, box: [4, 4, 1, 1]}}
+              - {{id: 2, {box}}}
+              - {{id: 2, points: [[1, 1]]}}
+              - {{id: 3, mask: no.png}}
+              - just text
+          b: {{objects: []}}
+          c: {{objekts: [{{id: 1, {box}}}]}}
+          d: text
+          unknown: {{objects: [{{id: 0, {box}}}]}}
+        clisp: 3
+    """
+    with pytest.raises(ConfigError, match=r"prompts\.yaml: 12 mistake") as caught:
+        assign_prompts(clips("a", "b", "c", "d"), write(tmp_path, text))
+    assert str(caught.value).replace(f"{tmp_path}/", "").splitlines()[1:] == [
+        "  clip 'a', object 0, id: expected a whole number from 1, each object its own, got 0",
+        "  clip 'a', object 1, box: expected [x0, y0, x1, y1] with x0 < x1 and y0 < y1, got [4.0, 4.0, 1.0, 1.0]",
+        "  clip 'a', entry 6: expected a mapping such as {id: 1, box: [x0, y0, x1, y1]}, got 'just text'",
+        "  clip 'b', objects: expected a list of objects, got []",
+        "  clip 'c': expected a mapping with the key objects",
+        "  clip 'c', objekts: unknown key; did you mean objects?",
+        "  clip 'd': expected a mapping with the key objects, got 'text'",
+        "  clip 'unknown', object 0, id: expected a whole number from 1, each object its own, got 0",
+        "  clisp: unknown key; did you mean clips?",
+        "  clip 'a', object 2: has 2 entries on frame 0; write them as one",
+        "  clip 'unknown' is not in the dataset; it has 4 clips, such as a",
+        "  clip 'a', object 3: mask no.png: there is no such file",
+    ]
+
+
+def test_unknown_clips_are_named_with_the_nearest(tmp_path: Path) -> None:
+    text = "clips: {teapto: {objects: [{id: 1, box: [1,2,3,4]}]}, 'x/*': {objects: [{id: 1, box: [1,2,3,4]}]}}"
+    with pytest.raises(ConfigError, match="did you mean teapot") as caught:
+        assign_prompts(clips("teapot", "mug"), write(tmp_path, text))
+    assert "pattern 'x/*' matches none" in str(caught.value)
+
+
+def test_missing_mask_file_and_ambiguous_patterns(tmp_path: Path) -> None:
+    long = "x" * 400
+    text = (
+        f"clips: {{'a*': {{objects: [{{id: 1, mask: no.png}}, {{id: 2, mask: {long}}}, {{id: 3, mask: /etc}}]}}, "
+        f"'*b': {{objects: [{{id: 1, box: [1,2,3,4]}}]}}}}"
+    )
+    with pytest.raises(ConfigError, match=r"no\.png: there is no such file") as caught:
+        assign_prompts(clips("ab"), write(tmp_path, text))
+    assert "equally specific" in str(caught.value)
+    assert f"{long}: there is no such file" in str(caught.value)
+    assert "mask /etc: there is no such file" in str(caught.value)

@@ -1,0 +1,74 @@
+"""Prompts are checked against the open video."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aot.errors import PromptError
+from aot.manifest.fit import check_prompts, read_mask
+from aot.types import MaskFile, Prompt
+
+
+def fit(prompt: Prompt, **changes: object) -> tuple[list[Prompt], dict[int, PromptError]]:
+    video = {"width": 20, "height": 10, "frames": list(range(5)), "num_source_frames": 8} | changes
+    return check_prompts([prompt], **video)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (Prompt(object_id=1, frame=8, box=(0, 0, 5, 5)), "frame 8 is beyond the end; the video has 8 frames, 0 to 7"),
+        (Prompt(object_id=1, frame=6, box=(0, 0, 5, 5)), "outside the time range; .* leave the frames 0 to 4"),
+        (
+            Prompt(object_id=1, frame=0, points=((20, 5),), labels=(1,)),
+            r"the point \(20, 5\) is outside the frame of 20x10",
+        ),
+        (Prompt(object_id=1, frame=0, box=(0, 0, 21, 5)), r"the box corner \(21, 5\) is outside the frame"),
+        (Prompt(object_id=1, frame=0, query_points=((9, 1, 1),)), "frame 9 is beyond the end"),
+        (Prompt(object_id=1, frame=0, query_points=((0, 1, -1),)), r"the query point \(1, -1\) is outside the frame"),
+    ],
+)
+def test_prompts_that_do_not_fit_their_video(prompt: Prompt, message: str) -> None:
+    fitting, errors = fit(prompt)
+    assert fitting == []
+    assert re.search(message, str(errors[1]))
+
+
+def test_a_box_may_end_on_the_far_edge() -> None:
+    fitting, errors = fit(Prompt(object_id=1, frame=4, box=(0, 0, 20, 10)))
+    assert len(fitting) == 1
+    assert not errors
+
+
+def test_one_object_fails_alone() -> None:
+    good, bad = Prompt(object_id=1, frame=0, box=(0, 0, 5, 5)), Prompt(object_id=2, frame=9, box=(0, 0, 5, 5))
+    fitting, errors = check_prompts([good, bad], width=20, height=10, frames=range(5), num_source_frames=5)
+    assert fitting == [good]
+    assert list(errors) == [2]
+
+
+def test_mask_files_are_read_by_value_and_checked(tmp_path: Path) -> None:
+    values = np.zeros((10, 20), dtype=np.uint8)
+    values[2:4, 3:6], values[7, 7] = 2, 5
+    image = Image.fromarray(values).convert("P")
+    image.putpalette([channel for value in range(256) for channel in (value, 0, 255 - value)])
+    image.putdata(values.reshape(-1).tolist())
+    image.save(tmp_path / "palette.png")
+    assert np.array_equal(read_mask(MaskFile(tmp_path / "palette.png", 2)), values == 2)
+    assert np.array_equal(read_mask(MaskFile(tmp_path / "palette.png")), values != 0)
+    (fitted,), _ = fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "palette.png", 5)))
+    assert isinstance(fitted.mask, np.ndarray)
+    assert fitted.mask.sum() == 1
+    assert "is empty" in str(fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "palette.png", 9)))[1][1])
+    assert "expected 30x10" in str(
+        fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "palette.png")), width=30)[1][1]
+    )
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    assert "not a readable picture" in str(
+        fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "broken.png")))[1][1]
+    )

@@ -1,0 +1,106 @@
+"""Reading a manifest: what is read, what is refused, and with which message."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aot.errors import ConfigError
+from aot.manifest.read import load_manifest
+from tests.manifest.samples import write
+
+
+def test_json_says_the_same_as_yaml(tmp_path: Path) -> None:
+    entry = {"clips": {"a": {"objects": [{"id": 1, "points": [[1, 2]]}]}}}
+    from_json = load_manifest(write(tmp_path, json.dumps(entry), "prompts.json"))
+    from_yaml = load_manifest(write(tmp_path, "clips: {a: {objects: [{id: 1, points: [[1, 2]]}]}}"))
+    assert from_json == from_yaml
+
+
+def test_a_clip_is_called_as_it_is_written(tmp_path: Path) -> None:
+    entry = "{objects: [{id: 1, box: [1, 2, 3, 4]}]}"
+    ids = ["001", "2024-05-01", "1.50", "no", "null"]
+    text = "clips:\n" + "".join(f"  {clip_id}: {entry}\n" for clip_id in ids)
+    assert list(load_manifest(write(tmp_path, text)).clips) == ids
+    shared = f"clips:\n  a: &entry {entry}\n  b: {{<<: *entry}}\n"
+    assert list(load_manifest(write(tmp_path, shared)).clips) == ["a", "b"]
+
+
+MISTAKES = {
+    "id: 1, box: [5, 1, 3, 4]": "object 1, box: expected [x0, y0, x1, y1] with x0 < x1 and y0 < y1, got",
+    "id: 1, box: [1, 2, 3]": "object 1, box: expected [x0, y0, x1, y1], got [1, 2, 3]",
+    "id: 1, box: [1, 2, 3, .nan]": "object 1, box: expected [x0, y0, x1, y1], got [1, 2, 3, nan]",
+    "id: 1, points: [1, 2]": "object 1, points: expected [[x, y], …], got [1, 2]",
+    "id: 1, points: [[1, 2]], labels: [1, 1]": "object 1, labels: expected one a point (1), got 2",
+    "id: 1, points: [[1, 2]], labels: [2]": "object 1, labels: expected one a point, 1 object or 0 background",
+    "id: 1, points: [[1, 2]], labels: [0]": "object 1: begins with background points alone; give one point the label 1",
+    "id: 1, mask: a.png, box: [1, 2, 3, 4]": "object 1, mask: it stands alone",
+    "id: 1, pionts: [[1, 2]]": "object 1, pionts: unknown key; did you mean points?",
+    "id: 1, name: x": "object 1, box, points, mask or query_points: none is there",
+    "id: 1, frame: -1, box: [1, 2, 3, 4]": "object 1, frame: expected a source frame number, from 0, got -1",
+    "id: 1, frame: 1.5, box: [1, 2, 3, 4]": "object 1, frame: expected a source frame number, from 0, got 1.5",
+    "id: 0, box: [1, 2, 3, 4]": "object 0, id: expected a whole number from 1, each object its own, got 0",
+    "id: x, box: [1, 2, 3, 4]": "entry 1, id: expected a whole number from 1, each object its own, got 'x'",
+    "box: [1, 2, 3, 4]": "entry 1, id: expected a whole number from 1",
+    "id: 1, query_points: [[1, 2]]": "object 1, query_points: expected [[source frame, x, y], …]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("entry", "message"), MISTAKES.items())
+def test_mistakes_are_named_with_clip_and_object(tmp_path: Path, entry: str, message: str) -> None:
+    with pytest.raises(ConfigError, match="1 mistake") as caught:
+        load_manifest(write(tmp_path, f"clips: {{a: {{objects: [{{{entry}}}]}}}}"))
+    assert f"  clip 'a', {message}" in str(caught.value)
+
+
+def test_yaml_merges(tmp_path: Path) -> None:
+    """What `<<` brings in counts as if it were written there: keys are text, the nearest wins, none may come twice."""
+    shared = "{frame: 3, box: [1,2,3,4]}"
+    text = (
+        f"clips: {{a: {{objects: [{{<<: &shared {shared}, id: 1}}, {{id: 2, <<: *shared, frame: 5}}]}},\n"
+        f"<<: {{007: {{objects: [{{id: 1, <<: *shared}}]}}}}}}"
+    )
+    entries = load_manifest(write(tmp_path, text)).clips
+    assert [(item.id, item.frame) for item in entries["a"].objects] == [(1, 3), (2, 5)]
+    assert [item.frame for item in entries["007"].objects] == [3]
+    quoted = "{objects: [{id: 1, box: [1,2,3,4]}]}"
+    with pytest.raises(ConfigError, match="'<<' stands twice"):
+        load_manifest(write(tmp_path, f"clips: {{'<<': {quoted}, '<<': {quoted}}}"))
+    with pytest.raises(ConfigError, match="'id' stands twice"):
+        load_manifest(write(tmp_path, "clips: {a: {objects: [{<<: {id: 1, id: 2}, box: [1,2,3,4]}]}}"))
+
+
+def test_merges_of_merges_do_not_grow(tmp_path: Path) -> None:
+    lines = ["x0: &x0 {k: 1}", *(f"x{n}: &x{n} {{<<: [*x{n - 1}, *x{n - 1}], k{n}: 1}}" for n in range(1, 64))]
+    with pytest.raises(ConfigError, match="x63: unknown key"):
+        load_manifest(write(tmp_path, "\n".join(lines)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "clips: {a: {objects: [{id: 1, box: [1,2,3,4]}]}, a: {objects: [{id: 2, box: [1,2,3,4]}]}}",
+            "'a' stands twice",
+        ),
+        (
+            "clips: {a: {objects: [{id: 1, box: [1,2,3,4]}, {id: 1, points: [[1,1]]}]}}",
+            "object 1: has 2 entries on frame 0",
+        ),
+        (
+            "clips: {a: {objects: [{id: 1, name: x, box: [1,2,3,4]}, {id: 1, name: y, frame: 3, points: [[1,1]]}]}}",
+            "object 1: has the names x, y",
+        ),
+        ("clips: {? [1, 2] : {objects: []}}", "not valid YAML"),
+        ("clips: [", "not valid YAML"),
+        ("clips: [a, b]", r"clips: expected clip ids or patterns, each with its objects, got \['a', 'b'\]"),
+        ("", "file: expected a mapping with the key clips, got None"),
+        ("a: {objects: [{id: 1, box: [1,2,3,4]}]}", "file: expected a mapping with the key clips"),
+        ("clips: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_broken_manifests(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_manifest(write(tmp_path, text))

@@ -1,0 +1,28 @@
+"""The digest of prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aot.errors import PromptError
+from aot.manifest.serialize import prompts_digest
+from aot.types import MaskFile, Prompt
+
+
+def test_digest_tells_what_prompts_say_not_where_masks_lie(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("L", (4, 4), 255).save(tmp_path / name)
+    Image.new("L", (4, 4), 0).save(tmp_path / "c.png")
+    digest = {
+        name: prompts_digest([Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / name))])
+        for name in ("a.png", "b.png", "c.png")
+    }
+    assert digest["a.png"] == digest["b.png"] != digest["c.png"]
+    assert prompts_digest([Prompt(object_id=1, frame=0, box=(0, 0, 1, 1))]) != prompts_digest(
+        [Prompt(object_id=1, frame=1, box=(0, 0, 1, 1))]
+    )
+    with pytest.raises(PromptError, match=r"d\.png cannot be read"):
+        prompts_digest([Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "d.png"))])
