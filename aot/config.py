@@ -1,13 +1,13 @@
-"""The configuration's schema. What Hydra composed is checked here against it, all mistakes at once, before
-anything starts: run-level values against the models below, every part's arguments against its constructor."""
+"""The schema of the configuration: what was composed is checked against it before anything starts.
+
+Run-level values are checked against the models below, the arguments of every part against its constructor; all
+mistakes are reported together.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import inspect
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -25,11 +25,15 @@ from pydantic import (
 from pydantic_core import to_jsonable_python
 
 from aot.checkpoints import weights_of
+from aot.config_hash import hash_of, hashed_part, import_target
 from aot.drawing.style import OverlayStyle
 from aot.errors import ConfigError
 
 GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
 MISSING = "???"
+
+# pydantic's names of the error that a number raises where a list is expected.
+_LIST_EXPECTED = ("is_instance_of", "list_type", "tuple_type", "sequence_str")
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
@@ -39,7 +43,7 @@ class _Strict(BaseModel):
 
 
 class Selection(_Strict):
-    """Which clips of the dataset to run, and which part of each; written as `dataset.include` and so on."""
+    """Which clips of the dataset to run, and which time range of each; the keys are `dataset.include` and so on."""
 
     include: Names = ()
     exclude: Names = ()
@@ -55,7 +59,7 @@ class Selection(_Strict):
 
 
 class Output(_Strict):
-    """Where results go and what is made of them besides the HDF5 files."""
+    """Where results are written, and what is made besides the HDF5 files."""
 
     root: Annotated[Path, AfterValidator(Path.expanduser)]
     overlay: bool
@@ -66,13 +70,13 @@ class Output(_Strict):
 
 
 class Ladder(_Strict):
-    """How far a clip that runs out of memory may be thinned out."""
+    """How many frames may be dropped from a clip that runs out of memory."""
 
     max_frame_interval: Annotated[int, Ge(1)] = 8
 
 
 class Shard(_Strict):
-    """One part of a run whose clips are divided among several commands; written as `3/16`."""
+    """One shard of a run whose clips are divided among several commands; written as `3/16`."""
 
     number: Annotated[int, Ge(1)]
     count: Annotated[int, Ge(1)]
@@ -89,19 +93,19 @@ class Shard(_Strict):
 
 
 class PartConfig(_Strict):
-    """One part: the option's name, the class, and its arguments as its constructor wants them."""
+    """One part: the name of its option, its class, and the arguments of its constructor."""
 
     name: str
     target: str
     arguments: dict[str, Any]
 
     def build(self) -> Any:
-        """Make the part. Constructors are cheap and say what is missing; models load on first use."""
-        return _import(self.target)(**self.arguments)
+        """Construct the part. Constructors are cheap and raise where a file is missing; models load on first use."""
+        return import_target(self.target)(**self.arguments)
 
 
 class RunConfig(_Strict):
-    """Everything one run is told."""
+    """The complete configuration of one run."""
 
     dataset: PartConfig
     selection: Selection
@@ -119,24 +123,23 @@ class RunConfig(_Strict):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what decides results; not of launcher, ladder, output, paths, or which clips are chosen.
+        """SHA-256 of what decides results: not of launcher, ladder, output, paths, or the choice of clips.
 
-        Weights count by their content. Published ones follow from the other arguments and add nothing, whether they
-        are here already or not.
+        Weights count by their content. Published weights follow from the other arguments and add nothing, so that
+        the hash is the same before and after their download.
         """
         parts = {"dataset": self.dataset, **self._models()}
-        deciding = {
-            **{group: [part.target, _without_paths(part.arguments)] for group, part in parts.items()},
+        deciding: dict[str, Any] = {
+            **{group: hashed_part(part.target, part.arguments) for group, part in parts.items()},
             "range": [self.selection.start_seconds, self.selection.end_seconds],
             "frame_interval": self.frame_interval,
         }
         own = {group: digests for group, part in self._models().items() if (digests := _own_weights(part))}
-        deciding |= {"weights": own} if own else {}
-        return hashlib.sha256(json.dumps(to_jsonable_python(deciding), sort_keys=True).encode()).hexdigest()
+        return hash_of(deciding | ({"weights": own} if own else {}))
 
     @property
     def run_folder(self) -> Path:
-        """Where the run's files lie; the same for the same settings."""
+        """The run folder; the same settings give the same folder."""
         name = f"{self.segmenter.name}-{self.tracker.name}-k{self.frame_interval}-{self.hash[:8]}"
         return self.output.root / self.dataset.name / name
 
@@ -145,7 +148,7 @@ class RunConfig(_Strict):
         return {group: getattr(self, group).name for group in GROUPS}
 
     def as_composed(self) -> dict[str, Any]:
-        """Plain containers that `check_config` takes back, with absolute paths: valid from any folder."""
+        """Plain containers that `check_config` accepts again, with absolute paths: valid in any working directory."""
         composed: dict[str, Any] = {"frame_interval": self.frame_interval, "retry": list(self.retry)}
         for group in GROUPS:
             part: PartConfig = getattr(self, group)
@@ -167,7 +170,7 @@ def check_config(composed: Mapping[str, Any], choices: Mapping[str, str]) -> Run
         composed: plain containers, interpolations resolved; a value still missing is "???".
         choices: the option chosen in every group.
     Raises:
-        ConfigError: with all mistakes at once, each with the nearest valid name or the allowed range.
+        ConfigError: lists all mistakes, each with the nearest valid name or the allowed range.
     """
     mistakes: list[str] = []
     values = dict(composed)
@@ -203,13 +206,13 @@ def load_run_config(run_json: Mapping[str, Any]) -> RunConfig:
 
 
 def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:
-    """Bind a part's arguments to its constructor, types and ranges included; nothing is constructed."""
+    """Check a part's arguments against its constructor's types and ranges; nothing is constructed."""
     arguments = dict(given)
     target = arguments.pop("_target_", None)
     if not isinstance(target, str):
         raise ConfigError(f"{group}: no _target_ in option {name!r}; expected the dotted name of a class")
     try:
-        constructor = _import(target)
+        constructor = import_target(target)
     except (ImportError, AttributeError, ValueError) as exc:
         raise ConfigError(f"{group}._target_={target!r} cannot be imported: {exc}") from exc
     hints = get_type_hints(constructor.__init__, include_extras=True)
@@ -225,9 +228,9 @@ def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:
     try:
         bound = model.model_validate(present)
     except ValidationError as exc:
-        raise ConfigError("\n".join(_describe(error, model, group) for error in exc.errors())) from exc
+        raise ConfigError("\n".join(_describe_all(exc.errors(), model, group))) from exc
     values = {key: getattr(bound, key) for key in fields}
-    # In quotes, as Hydra wants it, and in YAML no shell has made a folder of `~`.
+    # The shell does not expand `~` inside quotes or in YAML.
     paths = {key: value.expanduser() for key, value in values.items() if isinstance(value, Path)}
     return PartConfig(name=name, target=target, arguments=values | paths)
 
@@ -239,39 +242,50 @@ def _absolute(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
-    # Without None, so that giving a path where there was none changes nothing either.
-    return {key: value for key, value in values.items() if not isinstance(value, Path | None)}
-
-
 def _own_weights(part: PartConfig) -> list[str]:
-    """SHA-256 of a part's weights that are not published ones."""
+    """SHA-256 of a part's weights that are not published."""
     try:
         return [weights.sha256 for weights in weights_of(part.build()) if weights.checkpoint is None]
-    except ConfigError:  # they are missing: `aot.run` says so before anything starts, other commands need none
+    except ConfigError:  # missing weights: `aot.run` reports them before anything starts, other commands need none
         return []
 
 
-def _import(target: str) -> Any:
-    module, _, attribute = target.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
+def _describe_all(errors: Sequence[Any], model: type[BaseModel], group: str) -> list[str]:
+    """One line per mistake; a flat list where a list of lists is expected is one mistake, not one per number."""
+    messages = []
+    for error in errors:
+        name, *below = error["loc"]
+        given = _given(errors, name) if below and error["type"] in _LIST_EXPECTED else None
+        if given is None:
+            messages.append(_describe(error, model, group))
+        else:
+            text = str(given).replace(" ", "")
+            messages.append(f"{group}.{name}: expected a list of lists, got {text}; did you mean [{text}]?")
+    return list(dict.fromkeys(messages))
+
+
+def _given(errors: Sequence[Any], name: Any) -> list[Any] | None:
+    """The value of an argument, rebuilt from its errors, where every item should have been a list and is a number."""
+    own = [error for error in errors if error["loc"][0] == name]
+    is_flat = all(len(error["loc"]) == 2 and isinstance(error["input"], int | float) for error in own)
+    return [error["input"] for error in own] if is_flat else None
 
 
 def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
-    """One pydantic error as `key: reason`, in the words of the command line."""
+    """One pydantic error as `key: reason`, with the key as it stands on the command line."""
     where = [group, *error["loc"]] if group else list(error["loc"])
     if where[0] == "selection":
         where[0] = "dataset"
     key = ".".join(str(part) for part in where if part != "")
     if error["type"] == "missing":
-        return f"{key}: required and not given; say {key}=…"
+        return f"{key}: required and not given; add {key}=VALUE"
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, error["loc"][:-1])
         if group == "dataset":
             known = [*known, *Selection.model_fields]
         known = [name for name in known if name != "selection"]
         near = get_close_matches(str(error["loc"][-1]), known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
         return f"{key}: no such key; {hint}"
     expected = {"is_instance_of": "a list", "sequence_str": "a list", "path_type": "a path", "string_type": "text"}
     reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
@@ -279,7 +293,7 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
         reason = f"expected {expected[error['type']]}"
     hint = ""
     if error["type"] in ("path_type", "string_type") and isinstance(error["input"], int | float):
-        hint = "; a name that reads as a number wants double quotes inside single ones: 'key=\"2024\"'"
+        hint = "; put a name that looks like a number in double quotes inside single quotes: 'key=\"2024\"'"
     return f"{key}: {reason}, got {error['input']!r}{hint}"
 
 

@@ -102,12 +102,19 @@ def test_unknown_names(arguments: list[str], messages: list[str]) -> None:
         (["dataset.start_seconds=3", "dataset.end_seconds=2"], ["must be below end_seconds"]),
         (["+output.overlayy=true"], ["output.overlayy: no such key; did you mean overlay"]),
         (["+dataset.foo=1"], ["dataset.foo: no such key"]),
+        (
+            ["dataset=video", "dataset.path=a.mp4", "dataset.points=[462,388]"],
+            ["dataset.points: expected a list of lists, got [462,388]; did you mean [[462,388]]?"],
+        ),
         (["dataset.include=[[a]]"], ["dataset.include.0: expected text, got ['a']"]),
         (
             ["dataset.include=[20240501]"],
-            ["dataset.include.0: expected text, got 20240501; a name that reads as a number wants"],
+            ["dataset.include.0: expected text, got 20240501; put a name that looks like a number in double quotes"],
         ),
-        (["dataset.root=20240501"], ["dataset.root: expected a path, got 20240501; a name that reads as a number"]),
+        (
+            ["dataset.root=20240501"],
+            ["dataset.root: expected a path, got 20240501; put a name that looks like a number"],
+        ),
         (["dataset.root=null"], ["dataset.root: expected a path, got None"]),
         (["frame_interval=0", "output.evaluate=7"], ["frame_interval", "output.evaluate"]),
     ],
@@ -123,7 +130,7 @@ def test_values_out_of_range(arguments: list[str], messages: list[str]) -> None:
 
 def test_required_values_are_asked_for() -> None:
     job, _ = compose_one("dataset=videos")
-    with pytest.raises(ConfigError, match=r"dataset.root: required and not given; say dataset.root="):
+    with pytest.raises(ConfigError, match=r"dataset.root: required and not given; add dataset.root=VALUE"):
         check_config(job.values, job.choices)
 
 

@@ -39,6 +39,7 @@ ORDER = [
     [f"aot.{role}" for role in ROLES],
     ["aot.drawing"],
     ["aot.pipeline"],
+    ["aot.config_hash"],
     ["aot.config"],
     ["aot.compose"],
     ["aot.evaluate", "aot.report.clip", "aot.export"],

@@ -1,0 +1,61 @@
+"""The configuration hash survives refactoring, and the run folders of version 0.1 keep their names."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import pytest
+from annotated_types import Ge
+
+from aot.compose import compose_jobs, parse_command
+from aot.config import RunConfig, check_config
+from aot.config_hash import hashed_part
+from aot.segmentation.grabcut import GrabCutSegmenter
+
+VERSION_0_1 = json.loads((Path(__file__).parent / "data" / "config_hashes_0_1.json").read_text())
+
+
+def checked(*arguments: str) -> RunConfig:
+    jobs, mistakes = compose_jobs(parse_command(arguments))
+    assert not mistakes
+    return check_config(jobs[0].values, jobs[0].choices)
+
+
+@pytest.mark.parametrize("known", VERSION_0_1, ids=lambda known: " ".join(known["overrides"]))
+def test_hashes_of_version_0_1_are_unchanged(known: dict[str, object], tmp_path: Path) -> None:
+    assert checked(*known["overrides"]).hash == known["hash"]  # type: ignore[misc]
+
+
+class MovedSegmenter(GrabCutSegmenter):
+    """A class of another name is another option."""
+
+
+def test_a_class_is_the_same_option_under_every_name_it_can_be_imported_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = ModuleType("aot_elsewhere")
+    elsewhere.GrabCutSegmenter = GrabCutSegmenter  # type: ignore[attr-defined]
+    elsewhere.MovedSegmenter = MovedSegmenter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "aot_elsewhere", elsewhere)
+    first = hashed_part("aot.segmentation.grabcut.GrabCutSegmenter", {"memory": 0.3})
+    assert hashed_part("aot_elsewhere.GrabCutSegmenter", {"memory": 0.3}) == first
+    assert hashed_part("aot_elsewhere.MovedSegmenter", {"memory": 0.5})[0] != first[0]
+
+
+class WithANewArgument(GrabCutSegmenter):
+    """Version 0.2 of the segmenter, as far as its arguments go."""
+
+    def __init__(self, memory: float = 0.3, smoothing: Annotated[int, Ge(0)] = 2) -> None:
+        super().__init__(memory=memory)
+
+
+def test_a_new_argument_counts_only_where_it_differs_from_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    import aot.segmentation.grabcut as package
+
+    target = "aot.segmentation.grabcut.GrabCutSegmenter"
+    before = hashed_part(target, {"memory": 0.3})
+    monkeypatch.setattr(package, "GrabCutSegmenter", WithANewArgument)
+    assert hashed_part(target, {"memory": 0.3, "smoothing": 2}) == before
+    assert hashed_part(target, {"memory": 0.3, "smoothing": 3}) != before
