@@ -10,7 +10,8 @@ import pytest
 
 from aot.errors import AotError, OutOfMemory, SegmentationError
 from aot.segmentation.base import Segmenter
-from aot.segmentation.grabcut import GrabCutSegmenter, _flow
+from aot.segmentation.grabcut import GrabCutSegmenter
+from aot.segmentation.grabcut.segmenter import _flow
 from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
 from tests.fakes import ArraySource
 from tests.segmentation import contract
