@@ -82,11 +82,24 @@ def test_imports_point_up_only(path: Path) -> None:
     assert not below, f"{own} imports what stands below it"
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name in ROLES], ids=module_of)
-def test_an_adapter_knows_no_config_and_no_other_role_but_its_interface(path: Path) -> None:
-    own_role = f"aot.{path.parent.name}."
-    others = [name for name in imports(path) if name.split(".")[1] in ROLES and not name.startswith(own_role)]
+ADAPTERS = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in ROLES]
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=module_of)
+def test_an_adapter_imports_of_other_roles_only_their_interface(path: Path) -> None:
+    """An adapter is a module of its role or a package of modules there, such as `sam2` and `grabcut`."""
+    own_role = path.relative_to(PACKAGE).parts[0]
+    others = [name for name in imports(path) if name.split(".")[1] in ROLES and name.split(".")[1] != own_role]
     assert all(name.endswith(".base") for name in others), others
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in ADAPTERS if p.relative_to(PACKAGE).parts[0] == "segmentation"], ids=module_of
+)
+def test_a_segmenter_imports_no_other_segmenter(path: Path) -> None:
+    adapter = ".".join(module_of(path).split(".")[:3])
+    siblings = [name for name in imports(path) if name.startswith("aot.segmentation.")]
+    assert all(f"{name}.".startswith((f"{adapter}.", "aot.segmentation.base.")) for name in siblings), siblings
 
 
 OPTIONS = [

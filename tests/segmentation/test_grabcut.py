@@ -11,7 +11,7 @@ import pytest
 from aot.errors import AotError, OutOfMemory, SegmentationError
 from aot.segmentation.base import Segmenter
 from aot.segmentation.grabcut import GrabCutSegmenter
-from aot.segmentation.grabcut.segmenter import _flow
+from aot.segmentation.grabcut.propagation import optical_flow
 from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
 from tests.fakes import ArraySource
 from tests.segmentation import contract
@@ -264,7 +264,7 @@ def test_flow_does_not_depend_on_what_ran_before() -> None:
     for height, width in rng.integers(40, 220, (12, 2)):
         pair = start[:height, :width].copy(), end[:height, :width].copy()
         fresh = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        assert np.array_equal(_flow(*pair), fresh.calc(*pair, None))
+        assert np.array_equal(optical_flow(*pair), fresh.calc(*pair, None))
 
 
 def test_an_object_without_a_mask_is_reported_and_the_others_go_on() -> None:
