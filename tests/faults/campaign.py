@@ -196,7 +196,7 @@ def full_disk(folder: Path, times: int, rng: random.Random) -> Outcome:
             trial.outcome = outcome
             with trial.command("launcher.workers=2") as command:
                 assert command.ends() != 0, "the disk was not full"
-            outcome.said = line_with(command.output, "No space left", "has room")
+            outcome.said = line_with(command.output, "No space left", "has free space")
             trial.struck()
             remount(disk, "size=200m")
             trial.finish()
