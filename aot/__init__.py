@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aot.runs.index import RunResults, open_run
     from aot.types import ClipResult
-    from aot.writing.hdf5 import load
+    from aot.writing.reader import load
 
 __all__ = ["ClipResult", "RunResults", "load", "open_run"]
 
@@ -15,7 +15,7 @@ __all__ = ["ClipResult", "RunResults", "load", "open_run"]
 def __getattr__(name: str) -> Any:
     """Import the public names on first use: `import aot` stays as quick as the command line wants it."""
     if name == "load":
-        from aot.writing.hdf5 import load
+        from aot.writing.reader import load
 
         return load
     if name in ("RunResults", "open_run"):

@@ -29,7 +29,8 @@ from aot.system.devices import devices_of
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
-from aot.writing.hdf5 import MaskReader, load, new_clip_file
+from aot.writing.hdf5 import new_clip_file
+from aot.writing.reader import MaskReader, load
 
 OnProgress = Callable[[str, float], None]
 """Called with (stage, share of the stage that is done)."""

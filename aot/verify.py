@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import cast
 
-from aot.errors import AotError, WriteError
+from aot.errors import AotError, ResultError, WriteError
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
 from aot.runs.failure import read_failure
@@ -32,7 +32,8 @@ from aot.runs.task import Work
 from aot.system.cli import run_command
 from aot.system.hashing import sha256_of
 from aot.types import ClipResult
-from aot.writing.hdf5 import OtherSchema, check_contents, check_file, load
+from aot.writing.reader import check_contents, check_file, load
+from aot.writing.schema import OtherSchema
 
 EXIT_WHOLE, EXIT_NOT_WHOLE, EXIT_WRONG = 0, 1, 2
 
@@ -258,7 +259,7 @@ def _examine(path: Path, expected: Expected, *, quick: bool) -> Verdict:
     """
     try:
         if not path.is_file():
-            raise WriteError(f"{path} is no file; expected the clip's result")
+            raise ResultError(f"{path} is no file; expected the clip's result")
         # First: a file that is not what it was needs no library to tell.
         if quick:
             path.open("rb").close()
@@ -274,7 +275,7 @@ def _examine(path: Path, expected: Expected, *, quick: bool) -> Verdict:
         return Verdict(State.UNCHECKED, f"{path} cannot be read: {exc}; check its permissions and the disk")
     except OtherSchema as error:
         return Verdict(State.UNCHECKED, str(error))
-    except WriteError as error:
+    except ResultError as error:
         if isinstance(error.__cause__, MemoryError):
             raise error.__cause__ from error
         return Verdict(State.BROKEN, str(error))
@@ -285,14 +286,14 @@ def _check_identity(path: Path, result: ClipResult, expected: Expected) -> None:
     for name in ("clip_id", "config_hash"):
         found, wanted = result.attributes[name], getattr(expected, name)
         if not isinstance(found, str) or found != wanted:
-            raise WriteError(f"{path}: {name} is {found!r}, expected {wanted!r}: it is another run's or clip's file")
+            raise ResultError(f"{path}: {name} is {found!r}, expected {wanted!r}: it is another run's or clip's file")
 
 
 def _check_frames(path: Path, result: ClipResult) -> None:
     """The rows are the frames that the interval keeps, and frames that a prompt or a query asks for besides."""
     number, interval = int(result.attributes["num_source_frames"]), int(result.attributes["frame_interval"])
     if not len(result.index) or result.index[0] < 0 or result.index[-1] >= number:
-        raise WriteError(f"{path}: frames/index is not within the {number} frames of the source")
+        raise ResultError(f"{path}: frames/index is not within the {number} frames of the source")
     prompts = [prompt for of_object in result.object_prompts for prompt in of_object]
     asked = {prompt["frame"] for prompt in prompts}
     asked |= {int(query[0]) for prompt in prompts for query in prompt.get("query_points", ())}
@@ -303,7 +304,7 @@ def _check_frames(path: Path, result: ClipResult) -> None:
     num_missing = len(spaced) - sum(frame in spaced for frame in found)
     unasked = {frame for frame in found if frame not in spaced} - asked
     if num_missing or unasked:
-        raise WriteError(
+        raise ResultError(
             f"{path}: of the frames that frame_interval={interval} keeps, {num_missing} are missing, and "
             f"{len(unasked)} are there that nothing asks for"
         )
@@ -312,7 +313,7 @@ def _check_frames(path: Path, result: ClipResult) -> None:
 def _check_digest(path: Path, recorded: str | None) -> None:
     found = sha256_of(path)
     if recorded is not None and found != recorded:
-        raise WriteError(
+        raise ResultError(
             f"{path} has changed since it was written: its SHA-256 is {found[:12]}…, expected {recorded[:12]}… as "
             f"recorded in ledger/"
         )

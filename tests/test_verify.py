@@ -102,24 +102,27 @@ def test_a_whole_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (truncate, "not a whole result file"),
-        (empty, "not a whole result file"),
+        (truncate, "not a complete result file"),
+        (empty, "not a complete result file"),
         (take_the_others, "clip_id is 'zoom', expected 'late'"),
         (edit(lambda file: file.attrs.__setitem__("config_hash", "0")), "config_hash is '0'"),
         (edit(lambda file: file.attrs.__delitem__("seconds")), "attributes seconds are missing"),
-        (edit(lambda file: file.__delitem__("masks")), "not a whole result file"),
-        (edit(shorten_the_tracks), "not a whole result file"),
+        (edit(lambda file: file.__delitem__("masks")), "not a complete result file"),
+        (edit(shorten_the_tracks), "not a complete result file"),
         (edit(drop_a_frame), "1 are missing, and 1 are there that nothing asks for"),
         (edit(lambda file: file["frames/index"].__setitem__(-1, 900)), "not within the 48 frames"),
-        (edit(lambda file: file["frames/time"].__setitem__(0, 9.0)), "frames/time: values that cannot be"),
-        (edit(lambda file: file["masks/row"].__setitem__(0, 1)), "masks/row: values that cannot be"),
-        (edit(lambda file: file["objects/id"].__setitem__(0, -7)), "objects/id, tracks/object_id: values that"),
+        (edit(lambda file: file["frames/time"].__setitem__(0, 9.0)), "frames/time: impossible values"),
+        (edit(lambda file: file["masks/row"].__setitem__(0, 1)), "masks/row: impossible values"),
+        (edit(lambda file: file["objects/id"].__setitem__(0, -7)), "objects/id, tracks/object_id: impossible values"),
         (
             edit(lambda file: file.attrs.__setitem__("frame_interval", 0)),
-            "frame_interval is 0, expected a whole number",
+            "frame_interval is 0, expected an integer",
         ),
-        (edit(lambda file: file.attrs.__setitem__("width", "abc")), "width is 'abc', expected a whole number"),
-        (edit(lambda file: file["objects/prompt"].__setitem__(0, '[{"name": "x"}]')), "objects/prompt: values that"),
+        (edit(lambda file: file.attrs.__setitem__("width", "abc")), "width is 'abc', expected an integer"),
+        (
+            edit(lambda file: file["objects/prompt"].__setitem__(0, '[{"name": "x"}]')),
+            "objects/prompt: impossible values",
+        ),
         (become_a_folder, "is no file"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -146,7 +149,7 @@ def test_another_versions_file_is_left_alone(
         ledger.unlink()
     assert main([str(paths.root), "--repair", *flags]) == 1
     said = capsys.readouterr().out
-    assert f"late: not checked: {late}: schema 'aot/0', expected 'aot/1': read it with the version" in said
+    assert f"late: not checked: {late}: schema 'aot/0', expected 'aot/1'; read it with the version" in said
     assert late.exists()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from aot.datasets.ground_truth import GroundTruth, TrackTruth
 from aot.types import BoolArray, Int64Array, QueryPoints
-from aot.writing.hdf5 import MaskReader, load
+from aot.writing.reader import MaskReader, load
 
 _MATCH_PX = 0.01
 

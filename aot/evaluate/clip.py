@@ -12,7 +12,7 @@ from aot.evaluate.full_rate import full_rate_frames, held_rows, tracks_at
 from aot.evaluate.masks import MaskScore, Series, contour_accuracy, region_similarity
 from aot.evaluate.tracks import PointScore, counted_positions, score_points
 from aot.types import BoolArray, ClipResult, Float64Array, Int64Array, QueryPoints
-from aot.writing.hdf5 import MaskReader, load
+from aot.writing.reader import MaskReader, load
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from aot.export.tap_vid import TapVidExporter
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
 from aot.system.cli import run_command
-from aot.writing.hdf5 import read_object_names
+from aot.writing.reader import read_object_names
 
 FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun")
 

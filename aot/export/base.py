@@ -14,7 +14,7 @@ from aot.errors import DecodeError, ExportError
 from aot.evaluate.full_rate import held_rows
 from aot.images.frames import image_files
 from aot.types import BoolArray, ClipResult, Float32Array, Int64Array
-from aot.writing.hdf5 import MaskReader, load
+from aot.writing.reader import MaskReader, load
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Exporter(Protocol):
             What was written: a file, or a folder.
         Raises:
             ExportError: the clip has not what the format wants.
-            WriteError: the folder cannot be written, or the clip's file is damaged.
+            WriteError: the folder cannot be written.
+            ResultError: the clip's file cannot be read.
             DecodeError: frames are wanted, and the source cannot be read.
         """
         ...

@@ -10,7 +10,7 @@ import numpy as np
 
 from aot.export.base import ExportedClip
 from aot.system.files import replacing, write_errors
-from aot.writing.hdf5 import MaskReader
+from aot.writing.reader import MaskReader
 
 
 class NpzExporter:

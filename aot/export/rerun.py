@@ -14,7 +14,7 @@ from aot.export.base import ExportedClip
 from aot.export.davis import flatten
 from aot.system.files import replacing, write_errors
 from aot.types import Clip
-from aot.writing.hdf5 import MaskReader
+from aot.writing.reader import MaskReader
 
 if TYPE_CHECKING:
     from rerun import RecordingStream

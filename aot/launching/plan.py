@@ -15,7 +15,7 @@ from typing import Any, cast
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_id, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
-from aot.errors import AotError, ConfigError, WriteError
+from aot.errors import AotError, ConfigError, ResultError
 from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
 from aot.launching.shards import pack
 from aot.manifest.serialize import prompts_as_json
@@ -29,7 +29,7 @@ from aot.runs.task import ClipTask, Work
 from aot.system.files import write_text
 from aot.system.hashing import sha256_of
 from aot.types import Clip
-from aot.writing.hdf5 import load
+from aot.writing.reader import load
 
 _REPORTED_PACKAGES = (
     "auto-objects-tracker", "torch", "torchvision", "rf-sam-2", "numpy", "opencv-python-headless", "av",
@@ -270,7 +270,7 @@ def _is_current(paths: ClipPaths, clip: Clip, content: Fingerprint, done: dict[s
             else [item for prompts in result.object_prompts for item in prompts] == prompts_as_json(clip.prompts)
         )
         return same_prompts and result.attributes["source_sha256"] == sha256_of(clip.source)
-    except (WriteError, OSError):
+    except (ResultError, OSError):
         return False
 
 

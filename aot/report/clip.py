@@ -55,7 +55,7 @@ def report_clip(paths: ClipPaths) -> None:
     Raises:
         AotError: the clip's file cannot be read, or the report cannot be written.
     """
-    from aot.writing.hdf5 import load  # brings h5py, which the command line does without
+    from aot.writing.reader import load  # brings h5py, which the command line does without
 
     with error_context(clip_id=paths.clip_id, stage="report"):
         result = load(paths.result, masks=False)
@@ -187,7 +187,7 @@ def _packed(values: np.ndarray) -> str:
 
 def _look_at(paths: ClipPaths, result: ClipResult, rows: Int64Array) -> tuple[Float64Array, list[dict[str, Any]], str]:
     """Masks' areas on the chosen rows, and pictures of the prompt frames with the masks on them."""
-    from aot.writing.hdf5 import MaskReader
+    from aot.writing.reader import MaskReader
 
     area = np.full((len(rows), len(result.object_id)), np.nan)
     with MaskReader(paths.result) as masks:

@@ -20,13 +20,14 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from aot.errors import ResultError
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
 from aot.report.clip import write_report_data
 from aot.runs.failure import read_failure
 from aot.runs.summary import summary_rows
 from aot.system.files import replacing, write_errors, write_text
-from aot.writing.hdf5 import read_attributes
+from aot.writing.reader import read_attributes
 
 _PAGES = {"report.html": "index.html", "clip.html": "clip.html"}
 _MAX_LOG_BYTES, _MAX_LOG_LINES = 2**21, 40
@@ -144,7 +145,7 @@ def _weights(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str, 
     for row in rows:
         result = paths.clip(row["clip_id"]).result
         if row["state"] in ("done", "partial") and result.exists():
-            with suppress(OSError, KeyError, ValueError):
+            with suppress(ResultError, KeyError, ValueError):
                 weights: list[dict[str, Any]] = json.loads(read_attributes(result)["weights"])
                 return weights
     return []

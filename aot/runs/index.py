@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aot.errors import ConfigError, WriteError
+from aot.errors import ConfigError, ResultError, WriteError
 from aot.paths import RunPaths
 from aot.self_checks import CHECKS, worst
 from aot.system.files import replacing
 from aot.types import BoolArray, ClipResult
-from aot.writing.hdf5 import load, read_overview
+from aot.writing.reader import load, read_overview
 
 if TYPE_CHECKING:
     import pandas
@@ -97,7 +97,7 @@ class RunResults:
         """One clip's result, its masks unread.
 
         Raises:
-            WriteError: the file is not there, or not whole.
+            ResultError: the file is not there, or not whole.
         """
         return load(RunPaths(self.root).clip(clip_id).result, masks=masks)
 
@@ -170,7 +170,7 @@ def _look_into(paths: RunPaths, clip_id: str, mtime_ns: int, size: int) -> dict[
     """A row of the index; None, said aloud, for a file that cannot be read."""
     try:
         overview = read_overview(paths.clip(clip_id).result, _ATTRIBUTES)
-    except WriteError as error:
+    except ResultError as error:
         _log.warning("left out: %s", error)
         return None
     checks = json.loads(overview.get("checks", "{}"))

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from aot.types import ClipResult
-from aot.writing.hdf5 import load
+from aot.writing.reader import load
 
 
 class ClipDataset(Dataset[Any]):

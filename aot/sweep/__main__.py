@@ -53,7 +53,8 @@ def write_sweep_report(
         workers: processes; None: one a core.
     Raises:
         ConfigError: it is no sweep, or only one interval is finished.
-        WriteError: a result is damaged, or the folder cannot be written.
+        ResultError: a result cannot be read.
+        WriteError: the folder cannot be written.
     """
     runs = _read_runs(root)
     clips = score_sweep(runs, workers)

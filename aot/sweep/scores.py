@@ -16,7 +16,7 @@ from aot.datasets.ground_truth import GroundTruth
 from aot.evaluate.agreement import ResultTruth
 from aot.evaluate.clip import ClipScore, evaluate_clip
 from aot.evaluate.run import in_processes
-from aot.writing.hdf5 import read_attributes
+from aot.writing.reader import read_attributes
 
 MEASURES = {"masks": "J&F", "tracks": "δ_avg"}
 """What is measured, and by which score; both in 0..1."""

@@ -1,4 +1,4 @@
-"""The writer: takes one clip's results as they come."""
+"""The role of a writer: it stores one clip's results as they are computed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,35 @@ from aot.types import BoolArray, MaskBlock, QueryPoints, Tracks
 
 
 class ClipWriter(Protocol):
-    """One clip's file in the making; it gets its name when the context that made it ends without an error."""
+    """One clip's file while it is written; it gets its name when the context that created it ends without an error."""
 
     def write_masks(self, block: MaskBlock) -> None:
-        """Store masks of some frames and objects; each (frame, object) at most once, in any order."""
+        """Store masks of some frames and objects; each (frame, object) at most once, in any order.
+
+        Raises:
+            WriteError: the disk is full or failed; so do the other methods that write.
+        """
         ...
 
     def read_masks(self, frame: int) -> BoolArray | None:
-        """Masks stored for a source frame, (K, H, W); None where the clip has no masks on that frame."""
+        """(K, H, W) masks stored so far for a source frame; None if the clip has no masks on that frame."""
         ...
 
     def write_tracks(self, tracks: Tracks, queries: QueryPoints, in_mask: BoolArray) -> None:
-        """Store the tracks, once."""
+        """Store the tracks; called once.
+
+        Args:
+            tracks: T rows, N points.
+            queries: the N query points that they started from.
+            in_mask: (T, N) whether each position lies in its own object's mask.
+        """
         ...
 
     def write_provenance(self, attributes: Mapping[str, Any], object_errors: Mapping[int, str]) -> None:
-        """Store how the results came about, and the error of every object that failed."""
+        """Store the root attributes and the errors of failed objects; called once, last.
+
+        Args:
+            attributes: name → number or text; docs/hdf5.md lists them.
+            object_errors: object id → message, of the objects that failed.
+        """
         ...

@@ -37,7 +37,8 @@ from aot.manifest.serialize import prompts_as_json
 from aot.prompts import main as prompts_main
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.verify import MISTAKE, Expected, FileChecker, State
-from aot.writing.hdf5 import MaskReader, load, new_clip_file
+from aot.writing.hdf5 import new_clip_file
+from aot.writing.reader import MaskReader, load
 from tests.synthetic import moving_square, write_video
 
 Target = Callable[[bytes], bool]

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import aot
-from aot.errors import ConfigError, WriteError
+from aot.errors import ConfigError, ResultError
 from aot.types import Clip, Prompt
 from tests.results import write_result
 
@@ -63,7 +63,7 @@ class TestLazyMasks:
         lazy = aot.load(path, masks="lazy").masks
         assert lazy is not None
         assert np.array_equal(lazy[:, 0], masks_of()[:, 0])
-        with pytest.raises(WriteError, match=r"a\.h5 cannot be read"):
+        with pytest.raises(ResultError, match=r"a\.h5 cannot be read"):
             lazy[4, 1]
 
 

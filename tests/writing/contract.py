@@ -1,4 +1,4 @@
-"""What every writer of clips promises (`aot.writing.base`), as tests to inherit."""
+"""Contract tests of every `ClipWriter`, to inherit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_tracks(writer: ClipWriter) -> None:
 
 
 class ClipWriterContract:
-    """Inherit it and give a fixture `begin`: starts a file of FRAMES, MASK_FRAMES and OBJECTS; and `provenance`."""
+    """Inherit it and define two fixtures: `begin` starts a file with FRAMES, MASK_FRAMES and OBJECTS; `provenance`."""
 
     @pytest.fixture
     def begin(self) -> Begin:
@@ -63,7 +63,7 @@ class ClipWriterContract:
             assert writer.read_masks(0) is None, "a frame without masks"
             raise DecodeError("enough")
 
-    def test_a_file_gets_its_name_when_it_is_whole(
+    def test_a_file_gets_its_name_when_it_is_complete(
         self, begin: Begin, provenance: dict[str, object], tmp_path: Path
     ) -> None:
         path = tmp_path / "day 1" / "a.h5"
@@ -73,7 +73,7 @@ class ClipWriterContract:
             assert not path.exists()
         assert [entry.name for entry in path.parent.iterdir()] == ["a.h5"]
 
-    def test_an_error_on_the_way_leaves_what_was_there(self, begin: Begin, tmp_path: Path) -> None:
+    def test_an_error_leaves_the_earlier_file(self, begin: Begin, tmp_path: Path) -> None:
         path = tmp_path / "a.h5"
         path.write_text("older")
         with pytest.raises(RuntimeError, match="of a model"), begin(path) as writer:
@@ -82,7 +82,7 @@ class ClipWriterContract:
         assert [entry.name for entry in tmp_path.iterdir()] == ["a.h5"]
         assert path.read_text() == "older"
 
-    def test_half_a_file_is_refused(self, begin: Begin, tmp_path: Path) -> None:
+    def test_an_incomplete_file_is_refused(self, begin: Begin, tmp_path: Path) -> None:
         with pytest.raises(WriteError, match="are missing"), begin(tmp_path / "a.h5") as writer:
             write_tracks(writer)
         assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,171 @@
+"""Schema "aot/1" of a clip's HDF5 file: which datasets and attributes it has, as open files are written and read.
+
+docs/hdf5.md describes each of them. Functions here take an open `h5py.File`; `aot.writing.reader` opens files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from aot.errors import ResultError
+from aot.manifest.serialize import prompts_as_json
+from aot.types import Clip, ClipResult, Float64Array, Int64Array, Tracks
+
+SCHEMA = "aot/1"
+
+# Level 1 takes a third of the default level's time on masks and makes files a few per cent larger. Any HDF5 library
+# reads it without a plugin.
+GZIP: dict[str, Any] = {"compression": "gzip", "compression_opts": 1}
+
+_REQUIRED_ATTRIBUTES = frozenset(
+    "schema clip_id source source_sha256 width height fps num_source_frames frame_interval_requested frame_interval "
+    "config_yaml config_hash versions device attempts seconds peak_memory_bytes created".split()
+)
+
+_POSITIVE_ATTRIBUTES = ("width", "height", "num_source_frames", "frame_interval_requested", "frame_interval")
+
+
+class OtherSchema(ResultError):
+    """The file has the schema of another version of aot; this version cannot check it."""
+
+
+def create_datasets(
+    file: h5py.File,
+    clip: Clip,
+    index: Int64Array,
+    time: Float64Array,
+    mask_index: Int64Array,
+    size: tuple[int, int],
+) -> None:
+    """Create the datasets of frames, objects and masks in a new file; those of the tracks follow with their values.
+
+    Args:
+        file: open for writing.
+        clip: its objects and their prompts are recorded.
+        index, time: (T,) kept source frames, and their presentation times in s.
+        mask_index: (Tm,) the source frames among them that will have masks, ascending.
+        size: height and width of the source, px.
+    """
+    object_ids = clip.object_ids
+    by_object = [[prompt for prompt in clip.prompts if prompt.object_id == object_id] for object_id in object_ids]
+    names = [next((prompt.name for prompt in prompts if prompt.name), "") for prompts in by_object]
+    file["frames/index"] = index
+    file["frames/time"] = time
+    file["objects/id"] = np.asarray(object_ids, dtype=np.int32)
+    file.create_dataset("objects/name", data=names, dtype=h5py.string_dtype())
+    prompts_json = [json.dumps(prompts_as_json(prompts)) for prompts in by_object]
+    file.create_dataset("objects/prompt", data=prompts_json, dtype=h5py.string_dtype())
+    shape = (len(mask_index), len(object_ids))
+    # One chunk per mask: each object of each frame can be read and written separately. Unwritten masks read as False.
+    chunks = (1, 1, *size) if len(mask_index) else None
+    file.create_dataset("masks/data", (*shape, *size), np.bool_, chunks=chunks, **(GZIP if len(mask_index) else {}))
+    file["masks/row"] = np.searchsorted(index, mask_index).astype(np.int64)
+    file.create_dataset("masks/score", shape, np.float32, fillvalue=np.nan)
+
+
+def read_result(file: h5py.File, *, with_masks: bool) -> ClipResult:
+    """Read an open file into memory; `masks` is None unless `with_masks`."""
+    tracks = file["tracks"]
+    return ClipResult(
+        index=file["frames/index"][()],
+        time=file["frames/time"][()],
+        object_id=file["objects/id"][()],
+        object_name=read_names(file),
+        object_prompts=tuple(json.loads(text) for text in file["objects/prompt"].asstr()[()]),
+        object_error=tuple(file["objects/error"].asstr()[()]),
+        mask_row=file["masks/row"][()],
+        masks=file["masks/data"][()] if with_masks else None,
+        mask_score=file["masks/score"][()],
+        query=tracks["query"][()],
+        track_object_id=tracks["object_id"][()],
+        tracks=Tracks(
+            xy=tracks["xy"][()],
+            visible=tracks["visible"][()],
+            visibility=tracks["visibility"][()].astype(np.float32),
+            confidence=tracks["confidence"][()].astype(np.float32),
+        ),
+        in_mask=tracks["in_mask"][()],
+        attributes=attributes_of(file),
+    )
+
+
+def read_names(file: h5py.File) -> tuple[str, ...]:
+    """The K names of the objects; empty where an object has none."""
+    return tuple(file["objects/name"].asstr()[()])
+
+
+def attributes_of(file: h5py.File) -> dict[str, Any]:
+    """The root attributes as Python values."""
+    return {name: plain(value) for name, value in file.attrs.items()}
+
+
+def plain(value: Any) -> Any:
+    """An attribute as a Python value: NumPy scalars become numbers."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_schema(path: Path, file: h5py.File) -> None:
+    """Raise OtherSchema unless the file has this version's schema; a file without any is checked as one of ours."""
+    schema = file.attrs.get("schema", SCHEMA)
+    if schema != SCHEMA:
+        raise OtherSchema(
+            f"{path}: schema {schema!r}, expected {SCHEMA!r}; read it with the version of aot that wrote it"
+        )
+
+
+def check_structure(path: Path, file: h5py.File) -> None:
+    """Check that an open file has all attributes and datasets, and that their shapes and values are consistent.
+
+    Args:
+        path: named in messages.
+        file: open for reading; the contents of `masks/data` are not read.
+    Raises:
+        OtherSchema: the file has another schema.
+        ResultError: with what is wrong.
+    """
+    check_schema(path, file)
+    missing = sorted(_REQUIRED_ATTRIBUTES - set(file.attrs))
+    if missing:
+        raise ResultError(f"{path}: the attributes {', '.join(missing)} are missing; the file is incomplete")
+    result = read_result(file, with_masks=False)
+    _check_values(path, result)
+    masks = file["masks/data"]
+    expected = (len(result.mask_row), len(result.object_id), file.attrs["height"], file.attrs["width"])
+    if masks.shape != expected or masks.dtype != np.bool_:
+        raise ResultError(f"{path}: masks/data is {masks.shape} {masks.dtype}, expected {expected} bool")
+
+
+def _check_values(path: Path, result: ClipResult) -> None:
+    for name in _POSITIVE_ATTRIBUTES:
+        value = result.attributes[name]
+        if not isinstance(value, int) or value < 1:
+            raise ResultError(f"{path}: {name} is {value!r}, expected an integer of at least 1")
+    objects = result.object_id
+    ascending = {"frames/index": result.index, "frames/time": result.time, "masks/row": result.mask_row}
+    wrong = [name for name, values in ascending.items() if not (np.diff(values) > 0).all()]
+    wrong += ["objects/id"] if (objects < 1).any() or len(set(objects.tolist())) < len(objects) else []
+    wrong += ["masks/row"] if not set(result.mask_row.tolist()) <= set(range(len(result.index))) else []
+    wrong += ["tracks/object_id"] if not set(result.track_object_id.tolist()) <= set(objects.tolist()) else []
+    wrong += ["objects/prompt"] if not all(map(_are_prompts, result.object_prompts)) else []
+    if wrong:
+        raise ResultError(
+            f"{path}: {', '.join(dict.fromkeys(wrong))}: impossible values; expected ascending frames, times and rows, "
+            f"distinct object ids of at least 1, points of these objects, and prompts with frames"
+        )
+
+
+def _are_prompts(value: Any) -> bool:
+    """Whether a value is a list of prompts in the parts that readers rely on: frames of prompts and query points."""
+    if not isinstance(value, list) or not all(isinstance(prompt, dict) for prompt in value):
+        return False
+    queries = [prompt.get("query_points", []) for prompt in value]
+    if not all(isinstance(points, list) and all(isinstance(one, list) and one for one in points) for points in queries):
+        return False
+    frames = [prompt.get("frame") for prompt in value] + [query[0] for points in queries for query in points]
+    return all(isinstance(frame, int | float) and math.isfinite(frame) for frame in frames)
