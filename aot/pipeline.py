@@ -154,7 +154,7 @@ def process_clip(
     return summary
 
 
-def draw_clip(clip: Clip, paths: ClipPaths, look: OverlayStyle | None = None) -> None:
+def draw_clip(clip: Clip, paths: ClipPaths, style: OverlayStyle | None = None) -> None:
     """Draw the overlay video of a clip whose file is whole.
 
     Raises:
@@ -174,7 +174,7 @@ def draw_clip(clip: Clip, paths: ClipPaths, look: OverlayStyle | None = None) ->
                 tracks=result.tracks,
                 queries=queries,
                 object_ids=masks.object_id.tolist(),
-                look=look,
+                style=style,
             )
 
 
@@ -184,7 +184,7 @@ def picture_clip(clip: Clip, paths: ClipPaths) -> None:
     Raises:
         AotError: the video cannot be read again, or a picture cannot be written; the clip's file is untouched.
     """
-    from aot.drawing.images import write_pictures
+    from aot.drawing.images import write_images
 
     with error_context(clip_id=clip.clip_id, stage="pictures"), open_source(clip) as frames:
         result = load(paths.result, masks=False)
@@ -195,7 +195,7 @@ def picture_clip(clip: Clip, paths: ClipPaths) -> None:
                 if masks is not None:
                     found = zip(result.object_id.tolist(), masks, scores)
                     known = {object_id: mask for object_id, mask, score in found if not np.isnan(score)}
-                    write_pictures(paths.pictures, frames.read(result.index[[row]]), known)
+                    write_images(paths.pictures, frames.read(result.index[[row]]), known)
 
 
 def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict[int, AotError]]:

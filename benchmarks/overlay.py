@@ -1,8 +1,8 @@
-"""What drawing an overlay costs: ms a frame of 854x480 with 2 objects and 400 points, encoding apart.
+"""Cost of drawing an overlay: ms per frame of 854x480 with 2 objects and 400 points, without encoding.
 
-    python -m benchmarks.overlay [key=value of the overlay's look ...]
+    python -m benchmarks.overlay [key=value of overlay.* ...]
 
-The main job is to reach 8 frames/s with overlays on 2 cores: 125 ms a frame for everything.
+A run is expected to reach 8 frames/s with overlays on 2 cores: 125 ms per frame for everything.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from aot.drawing import overlay
 from aot.drawing.overlay import write_overlay
 from aot.drawing.style import OverlayStyle
+from aot.drawing.video_writer import VideoWriter
 from aot.types import QueryPoints, Tracks
 from tests.fakes import ArraySource
 
@@ -47,18 +47,18 @@ def scene() -> tuple[ArraySource, Tracks, QueryPoints, np.ndarray]:
 
 
 def main() -> None:
-    look = OverlayStyle.model_validate(dict(argument.split("=", 1) for argument in sys.argv[1:]))
+    style = OverlayStyle.model_validate(dict(argument.split("=", 1) for argument in sys.argv[1:]))
     frames, tracks, queries, masks = scene()
     with tempfile.TemporaryDirectory() as folder:
-        encode = overlay._VideoWriter.write
+        encode = VideoWriter.write
         spent = {"encode": 0.0}
 
-        def timed(video: overlay._VideoWriter, picture: np.ndarray) -> None:
+        def timed(video: VideoWriter, image: np.ndarray) -> None:
             started = time.process_time()
-            encode(video, picture)
+            encode(video, image)
             spent["encode"] += time.process_time() - started
 
-        overlay._VideoWriter.write = timed  # type: ignore[method-assign]
+        VideoWriter.write = timed  # type: ignore[method-assign]
         started = time.process_time()
         write_overlay(
             Path(folder) / "o.mp4",
@@ -67,13 +67,14 @@ def main() -> None:
             queries=queries,
             masks=lambda row: masks[row],
             object_ids=(1, 2),
-            look=look,
+            style=style,
         )
         total = time.process_time() - started
         size = (Path(folder) / "o.mp4").stat().st_size
     draw = (total - spent["encode"]) / FRAMES * 1000
     print(
-        f"CPU ms a frame: {draw:.1f} drawing, {spent['encode'] / FRAMES * 1000:.1f} encoding; {size / FRAMES:.0f} bytes"
+        f"CPU ms per frame: {draw:.1f} drawing, {spent['encode'] / FRAMES * 1000:.1f} encoding; "
+        f"{size / FRAMES:.0f} bytes"
     )
 
 

@@ -127,7 +127,7 @@ def test_drawings_of_a_video_that_is_gone_name_their_stage(tmp_path: Path, video
     clip = Clip("square", video, (BOX,))
     paths = RunPaths(tmp_path).clip("square")
     process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
-    for draw, stage in ((partial(draw_clip, look=OverlayStyle()), "overlay"), (picture_clip, "pictures")):
+    for draw, stage in ((partial(draw_clip, style=OverlayStyle()), "overlay"), (picture_clip, "pictures")):
         with pytest.raises(DecodeError, match=r"gone\.mp4") as caught:
             draw(replace(clip, source=tmp_path / "gone.mp4"), paths)
         assert (caught.value.clip_id, caught.value.stage) == ("square", stage)

@@ -1,4 +1,4 @@
-"""How overlays look. What is drawn is noted in the video, so that another look is drawn anew."""
+"""The style of overlays. Each video stores the style it was drawn with, so that a changed style redraws it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ class OverlayStyle(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     colour: Literal["start", "object"] = "start"
-    """Of points: the rainbow by the height at which they start, as CoTracker's demo has it; or their object's."""
+    """Colour of the points: "start", a rainbow over the heights of the query points, as in CoTracker's demo; "object",
+    the colour of their object."""
     trail: Annotated[int, Ge(0), Le(255)] = 10
-    """Rows until a trail has faded; 0 draws none."""
+    """Length of the trails, in rows until they have faded; 0 draws none."""
     tint: Annotated[float, Ge(0), Le(1)] = 0.45
-    """Share of an object's colour in the pixels of its mask."""
+    """Opacity of the object's colour in the pixels of its mask."""
     outline: bool = True
-    """A line round each mask."""
+    """Draw a line around each mask."""
     label: bool = True
-    """Frame number and time in the corner."""
+    """Write frame number and time into the corner."""
     side_by_side: bool = False
-    """The source on the left, the drawing on the right."""
+    """Put the source on the left, the overlay on the right."""
 
     @property
     def mark(self) -> str:
-        """What a video drawn so says of itself."""
+        """Comment that identifies this style in the metadata of a video."""
         return _MARK + hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
-    def is_that_of(self, video: Path) -> bool:
-        """Whether a video was drawn so; one that is not there was not.
+    def matches(self, video: Path) -> bool:
+        """Whether a video was drawn in this style; False if there is no such video.
 
-        Two short reads: the comment stands at the end of the index, which comes before the pictures.
+        Reads a few hundred bytes: the comment is at the end of the index, which precedes the frames.
         """
         try:
             with video.open("rb") as file:

@@ -198,7 +198,7 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
 def to_draw(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[str]:
     """Which of the wanted drawings of a clip are not there, or are not as they are wanted now."""
     output = config.output
-    missing = ["overlay"] if output.overlay and not config.overlay.is_that_of(paths.overlay) else []
+    missing = ["overlay"] if output.overlay and not config.overlay.matches(paths.overlay) else []
     if output.pictures and any(prompt.is_visual for prompt in clip.prompts):
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
     # Last: the report takes in the overlay.

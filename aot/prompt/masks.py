@@ -11,7 +11,7 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from aot.drawing.overlay import object_colour
+from aot.drawing.colours import object_colour
 from aot.drawing.style import OverlayStyle
 from aot.manifest.assign import entry_prompts
 from aot.manifest.fit import check_prompts

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aot.drawing.overlay import OBJECT_COLOURS
+from aot.drawing.colours import OBJECT_COLOURS
 from aot.errors import AotError
 from aot.manifest.edit_file import ManifestConflict, version_of
 from aot.manifest.edit_text import plain_entry

@@ -95,7 +95,7 @@ def _facts(result: ClipResult) -> dict[str, Any]:
 
 def _objects(result: ClipResult) -> list[dict[str, Any]]:
     """What is to be said of every object."""
-    from aot.drawing.overlay import object_colour
+    from aot.drawing.colours import object_colour
 
     found = []
     for column, object_id in enumerate(result.object_id.tolist()):
@@ -220,7 +220,7 @@ def _take_pictures(paths: ClipPaths, result: ClipResult, masks: Any, frames: lis
     import cv2
 
     from aot.decoding import open_source
-    from aot.drawing.overlay import tint
+    from aot.drawing.colours import tint
     from aot.types import Clip
 
     attributes = result.attributes

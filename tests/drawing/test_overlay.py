@@ -1,3 +1,5 @@
+"""Overlays: drawing, style, the video file, and failures."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from aot.drawing import overlay
-from aot.drawing.overlay import OBJECT_COLOURS, object_colour, write_overlay
+from aot.drawing.colours import OBJECT_COLOURS, object_colour
+from aot.drawing.overlay import write_overlay
 from aot.drawing.style import OverlayStyle
+from aot.drawing.video_writer import VideoWriter
 from aot.errors import DecodeError, OutOfMemory, WriteError
 from aot.types import QueryPoints, Tracks
 from tests.fakes import ArraySource
@@ -26,7 +29,7 @@ def grey_clip(num_frames: int = 6, width: int = 64, height: int = 48, fps: float
 def points(
     num_frames: int, *starts: tuple[float, float], step: float = 0.0, visible: bool = True
 ) -> tuple[Tracks, QueryPoints]:
-    """Points that go right by `step` px a frame."""
+    """Points that move right by `step` px per frame."""
     start = np.array(starts, dtype=np.float32).reshape(-1, 2)
     xy = start + np.arange(num_frames, dtype=np.float32)[:, None, None] * np.array([step, 0], np.float32)
     shape = xy.shape[:2]
@@ -53,11 +56,11 @@ def write(
     drawn: tuple[Tracks, QueryPoints],
     masks: Callable = no_masks,
     object_ids: tuple[int, ...] = (1, 2),
-    **look: object,
+    **style: object,
 ) -> np.ndarray:
     """Write an overlay and decode it again: (T, H, W, 3) RGB."""
-    chosen = OverlayStyle.model_validate(look)
-    write_overlay(path, clip, masks=masks, tracks=drawn[0], queries=drawn[1], object_ids=object_ids, look=chosen)
+    chosen = OverlayStyle.model_validate(style)
+    write_overlay(path, clip, masks=masks, tracks=drawn[0], queries=drawn[1], object_ids=object_ids, style=chosen)
     with av.open(path) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
@@ -67,8 +70,8 @@ def times(path: Path) -> list[Fraction]:
         return [frame.pts * frame.time_base for frame in container.decode(video=0)]
 
 
-class TestPicture:
-    def test_only_what_is_masked_is_tinted_each_object_in_its_colour(self, tmp_path: Path) -> None:
+class TestDrawing:
+    def test_masked_pixels_are_tinted_in_the_colour_of_their_object(self, tmp_path: Path) -> None:
         masks = np.zeros((2, 48, 64), dtype=bool)
         masks[0, 8:24, 8:24] = True
         masks[1, 24:40, 40:56] = True
@@ -93,7 +96,7 @@ class TestPicture:
         write(tmp_path / "o.mp4", clip, points(6, (20, 20)), lambda row: np.ones((1, 48, 64), dtype=bool))
         assert (clip.read(clip.index).rgb == GREY).all()
 
-    def test_a_seen_point_is_a_disc_and_a_hidden_one_a_ring(self, tmp_path: Path) -> None:
+    def test_visible_points_are_discs_and_hidden_points_are_rings(self, tmp_path: Path) -> None:
         seen = write(tmp_path / "a.mp4", grey_clip(1, 640, 480), points(1, (320, 240)))[0].astype(int)
         hidden = write(tmp_path / "b.mp4", grey_clip(1, 640, 480), points(1, (320, 240), visible=False))[0].astype(int)
         assert np.abs(seen[240, 320] - GREY).max() > 60
@@ -101,11 +104,11 @@ class TestPicture:
         assert np.abs(hidden[240, 322:326] - GREY).max() > 40
         assert np.abs(seen[240, 330:] - GREY).max() < 20
 
-    def test_a_rainbow_from_the_topmost_query_to_the_lowest(self, tmp_path: Path) -> None:
+    def test_points_are_coloured_by_the_height_of_their_query(self, tmp_path: Path) -> None:
         frame = write(tmp_path / "o.mp4", grey_clip(1, 640, 480), points(1, (320, 100), (320, 240), (320, 380)))[0]
         assert [int(frame[y, 320].argmax()) for y in (100, 240, 380)] == [0, 1, 2]
 
-    def test_a_moving_point_pulls_a_trail_that_ends(self, tmp_path: Path) -> None:
+    def test_a_moving_point_leaves_a_fading_trail(self, tmp_path: Path) -> None:
         clip = grey_clip(30, 640, 480)
         video = write(tmp_path / "o.mp4", clip, points(30, (40, 240), step=16)).astype(int)
         line = np.abs(video[29, 240] - GREY).max(axis=1)
@@ -114,19 +117,19 @@ class TestPicture:
         assert line[now - 3 * 16 - 8] > line[now - 7 * 16 - 8] > 10
         assert line[: now - 12 * 16].max() < 12
 
-    def test_a_hidden_point_pulls_no_trail(self, tmp_path: Path) -> None:
+    def test_a_hidden_point_leaves_no_trail(self, tmp_path: Path) -> None:
         video = write(tmp_path / "o.mp4", grey_clip(8, 640, 480), points(8, (40, 240), step=16, visible=False))
         assert np.abs(video[7, 240, : 40 + 6 * 16].astype(int) - GREY).max() < 12
 
-    def test_positions_that_cannot_be_drawn_are_left_out(self, tmp_path: Path) -> None:
+    def test_positions_outside_the_range_are_not_drawn(self, tmp_path: Path) -> None:
         tracks, queries = points(3, (20, 20), (30, 20), (40, 20))
         tracks.xy[:, 0], tracks.xy[:, 1], tracks.xy[1, 2] = np.nan, 3e38, -1e9
         video = write(tmp_path / "o.mp4", grey_clip(3), (tracks, queries)).astype(int)
         assert [int(np.abs(frame - GREY).max() > 40) for frame in video] == [1, 0, 1]
 
 
-class TestLook:
-    def test_an_object_has_its_colour_whatever_its_place(self, tmp_path: Path) -> None:
+class TestStyle:
+    def test_the_colour_of_an_object_depends_on_its_id_only(self, tmp_path: Path) -> None:
         masks = np.zeros((2, 48, 64), dtype=bool)
         masks[0, 8:24, 8:24] = masks[1, 24:40, 40:56] = True
         video = write(tmp_path / "o.mp4", grey_clip(), points(6), lambda row: masks, object_ids=(3, 5))
@@ -142,7 +145,7 @@ class TestLook:
         for y, object_id in [(100, 1), (240, 2), (380, 2)]:
             np.testing.assert_allclose(frame[y, 320], object_colour(object_id), atol=30)
 
-    def test_trails_as_long_as_wanted(self, tmp_path: Path) -> None:
+    def test_trail_length(self, tmp_path: Path) -> None:
         lengths = {}
         for trail in (0, 4, 25):
             clip = grey_clip(30, 640, 480)
@@ -152,7 +155,7 @@ class TestLook:
         assert 2 <= lengths[4] <= 4
         assert 17 <= lengths[25] <= 25
 
-    def test_tint_and_outline_alone(self, tmp_path: Path) -> None:
+    def test_tint_and_outline_can_be_switched_off(self, tmp_path: Path) -> None:
         masks = np.zeros((1, 480, 640), dtype=bool)
         masks[0, 200:300, 200:300] = True
         line = write(tmp_path / "o.mp4", grey_clip(1, 640, 480), points(1), lambda row: masks, tint=0.0)[0].astype(int)
@@ -172,7 +175,7 @@ class TestLook:
         assert np.abs(plain - GREY).max() < 12
         assert corner.max() > 200, "letters"
         assert np.abs(labelled[:, :430] - GREY).max() < 12
-        assert np.abs(corner[0] - corner[1]).max() > 100, "another frame has another number"
+        assert np.abs(corner[0] - corner[1]).max() > 100, "the number changes with the frame"
 
     def test_side_by_side(self, tmp_path: Path) -> None:
         masks = np.ones((1, 48, 64), dtype=bool)
@@ -181,18 +184,18 @@ class TestLook:
         assert np.abs(video[:, :, 2:60] - GREY).max() < 12
         assert np.abs(video[:, 20:30, 80:110] - GREY).max() > 25
 
-    def test_a_video_tells_its_look(self, tmp_path: Path) -> None:
-        usual, other = OverlayStyle(), OverlayStyle(trail=3)
+    def test_a_video_identifies_its_style(self, tmp_path: Path) -> None:
+        default, other = OverlayStyle(), OverlayStyle(trail=3)
         for num_frames in (1, 3000):
             write(tmp_path / "o.mp4", grey_clip(num_frames, 16, 16), points(num_frames))
-            assert usual.is_that_of(tmp_path / "o.mp4")
-            assert not other.is_that_of(tmp_path / "o.mp4")
-        assert not usual.is_that_of(tmp_path / "nowhere.mp4")
+            assert default.matches(tmp_path / "o.mp4")
+            assert not other.matches(tmp_path / "o.mp4")
+        assert not default.matches(tmp_path / "nowhere.mp4")
         (tmp_path / "o.mp4").write_bytes(b"\0" * 40)
-        assert not usual.is_that_of(tmp_path / "o.mp4")
+        assert not default.matches(tmp_path / "o.mp4")
 
     @pytest.mark.parametrize("wrong", [{"trail": 256}, {"tint": 1.5}, {"colour": "red"}, {"colours": "start"}])
-    def test_looks_that_are_not(self, wrong: dict[str, object]) -> None:
+    def test_invalid_styles_are_refused(self, wrong: dict[str, object]) -> None:
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             OverlayStyle.model_validate(wrong)
 
@@ -204,12 +207,12 @@ class TestFile:
         assert video.shape == (3, height + height % 2, width + width % 2, 3)
         assert np.abs(video.astype(int) - GREY).max() < 8
 
-    def test_one_frame_lasts_as_long_as_its_rate_says(self, tmp_path: Path) -> None:
+    def test_a_single_frame_lasts_one_frame_period(self, tmp_path: Path) -> None:
         assert len(write(tmp_path / "o.mp4", grey_clip(1, fps=10.0), points(1, (20, 20)))) == 1
         with av.open(tmp_path / "o.mp4") as container:
             assert container.duration == pytest.approx(100_000, rel=0.02)
 
-    def test_frames_keep_their_times_from_the_first_one_on(self, tmp_path: Path) -> None:
+    def test_frames_keep_their_relative_times(self, tmp_path: Path) -> None:
         clip = grey_clip(5)
         clip.time = np.array([100.0, 100.04, 100.5, 100.51, 103.0])
         assert len(write(tmp_path / "o.mp4", clip, points(5))) == 5
@@ -246,14 +249,14 @@ class TestFile:
         data = (tmp_path / "o.mp4").read_bytes()
         assert data.index(b"moov") < data.index(b"mdat")
 
-    def test_it_replaces_an_older_one(self, tmp_path: Path) -> None:
+    def test_an_existing_video_is_replaced(self, tmp_path: Path) -> None:
         (tmp_path / "o.mp4").write_text("old")
         assert len(write(tmp_path / "o.mp4", grey_clip(), points(6))) == 6
         assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
 
 
 class TestErrors:
-    def test_a_folder_that_cannot_be_made_is_a_write_error(self, tmp_path: Path) -> None:
+    def test_an_unwritable_folder_is_a_write_error(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(WriteError, match=r"file/o\.mp4 could not be written"):
             write(tmp_path / "file" / "o.mp4", grey_clip(), points(6))
@@ -271,7 +274,7 @@ class TestErrors:
         with pytest.raises(WriteError, match="cannot write the overlay"):
             write(tmp_path / "o.mp4", grey_clip(), points(6))
 
-    def test_an_error_of_the_source_passes_and_leaves_nothing(self, tmp_path: Path) -> None:
+    def test_an_error_of_the_source_leaves_the_old_video(self, tmp_path: Path) -> None:
         (tmp_path / "o.mp4").write_text("old")
         clip = grey_clip()
 
@@ -284,11 +287,11 @@ class TestErrors:
         assert (tmp_path / "o.mp4").read_text() == "old"
         assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
 
-    def test_memory_that_runs_out_while_encoding(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_out_of_memory_while_encoding(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
             raise MemoryError("no more")
 
-        monkeypatch.setattr(overlay._VideoWriter, "_mux", fail)
+        monkeypatch.setattr(VideoWriter, "_mux", fail)
         with pytest.raises(OutOfMemory, match=r"while encoding the overlay .*o\.mp4: no more"):
             write(tmp_path / "o.mp4", grey_clip(), points(6))
         assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aot.drawing.overlay import object_colour
+from aot.drawing.colours import object_colour
 from aot.errors import DecodeError
 from aot.images.masks import encode_rle
 from aot.manifest.schema import ObjectEntry
