@@ -18,7 +18,9 @@ from PIL import Image
 from aot.datasets.ground_truth import AnnotatedTruth
 from aot.datasets.videos import Videos
 from aot.evaluate.clip import ClipScore
-from aot.evaluate.run import Task, evaluate_clips, format_scores, score_rows
+from aot.evaluate.run import ScoreTask, evaluate_clips
+from aot.evaluate.tables import score_rows, score_table
+from aot.system.cli import output_console
 from aot.types import BoolArray
 from tests.results import write_result
 
@@ -82,13 +84,13 @@ def main() -> None:
             make(options.folder, sequence)
     names = [f"{sequence:02d}" for sequence in range(options.sequences)]
     build = partial(Made, options.folder)
-    tasks = [Task(name, options.folder / "clips" / f"{name}.h5", build, None) for name in names]
+    tasks = [ScoreTask(name, options.folder / "clips" / f"{name}.h5", build, None) for name in names]
     started = time.perf_counter()
     scores = {
         clip_id: score for clip_id, score in evaluate_clips(tasks, options.workers) if isinstance(score, ClipScore)
     }
     seconds = time.perf_counter() - started
-    print(format_scores(score_rows(scores)))
+    output_console().print(score_table(score_rows(scores)))
     print(f"{len(scores)} sequences of {NUM_FRAMES} frames and {len(RADII)} objects: {seconds:.1f} s")
 
 

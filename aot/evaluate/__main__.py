@@ -1,7 +1,7 @@
-"""Scores against ground truth: `python -m aot.evaluate RUN` scores every finished clip whose truth is known.
+"""The command `python -m aot.evaluate RUN`: score every finished clip of a run that has ground truth.
 
-J, F and J&F of masks, AJ, δ, OA and PCK of tracks, on the full-rate frames of the source whatever the run's
-frame_interval: masks are held, tracks interpolated in time. docs/evaluation.md says what counts.
+J, F and J&F of masks, AJ, δ, OA and PCK of tracks, on the full-rate frames of the source for any frame_interval:
+masks are held, tracks are interpolated in time. docs/evaluation.md defines what counts.
 """
 
 from __future__ import annotations
@@ -11,40 +11,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aot.config import load_run_config
-from aot.datasets.ground_truth import QueryMode
 from aot.errors import AotError, ConfigError
-from aot.evaluate.clip import ClipScore
-from aot.evaluate.run import Task, evaluate_clips, format_scores, score_rows, scores_as_csv, scores_as_json
-from aot.launching.plan import read_run_json
+from aot.evaluate.run import evaluate_run
+from aot.evaluate.tables import score_rows, score_table, scores_as_csv, scores_as_json
 from aot.paths import RunPaths
-from aot.system.cli import run_command
+from aot.system.cli import count_of, output_console, run_command
 from aot.system.files import write_text
 
 
-def evaluate_run(
-    root: Path, *, query_mode: QueryMode | None = None, workers: int | None = None
-) -> tuple[dict[str, ClipScore], dict[str, AotError], list[str]]:
-    """Score the finished clips of a run folder.
-
-    Returns:
-        The score of every clip whose truth is known; the error of those whose file or truth is damaged; and the clips
-        that have no truth, or are not finished.
-    Raises:
-        ConfigError: not a run folder, or its dataset cannot be made any more.
-    """
-    paths = RunPaths(root)
-    run = read_run_json(paths)
-    build = load_run_config(run).dataset.build
-    finished = [clip_id for clip_id in run["clips"] if paths.clip(clip_id).result.exists()]
-    tasks = [Task(clip_id, paths.clip(clip_id).result, build, query_mode) for clip_id in finished]
-    found = dict(evaluate_clips(tasks, workers))
-    scores = {clip_id: score for clip_id, score in found.items() if isinstance(score, ClipScore)}
-    errors = {clip_id: error for clip_id, error in found.items() if isinstance(error, AotError)}
-    return scores, errors, [clip_id for clip_id in run["clips"] if clip_id not in scores and clip_id not in errors]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate a run; returns the exit code: 0 done, 1 some clips could not be scored, 2 nothing was scored."""
     parser = argparse.ArgumentParser(
         prog="python -m aot.evaluate",
         description="Score a run against its dataset's ground truth: J, F and J&F of masks (DAVIS), AJ, δ and OA of "
@@ -53,34 +29,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="a run folder, such as outputs/davis/grabcut-lucas_kanade-k1-0123abcd")
     parser.add_argument("--out", type=Path, help="write scores.csv and scores.json into this folder instead")
     parser.add_argument(
-        "--queries", choices=("first", "strided"), help="count tracks after their query only, or before it too; "
-        "the dataset's own way if not given",
+        "--queries", choices=("first", "strided"), help="count tracks only after their query, or also before it; "
+        "default: the mode of the dataset",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, help="processes; one a core if not given")
+    parser.add_argument("--workers", type=int, help="number of processes; default: one per core")
     options = parser.parse_args(arguments)
     if options.workers is not None and options.workers < 1:
         parser.error(f"--workers {options.workers}: expected 1 or more")
     try:
-        scores, errors, unscored = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
-        for clip_id, error in errors.items():
+        found = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
+        for clip_id, error in found.errors.items():
             print(f"{clip_id}: cannot be scored: {error}", file=sys.stderr)
-        if not scores:
+        if not found.scores:
+            num_clips = len(found.unscored) + len(found.errors)
             raise ConfigError(
-                f"{options.run}: none of its {len(unscored) + len(errors)} clips is finished and has ground truth; "
-                f"its dataset knows none, or nothing is finished yet"
+                f"{options.run}: none of its {count_of(num_clips, 'clip')} is finished and has ground truth; let the "
+                f"run finish, and see conf/dataset/README.md for where each dataset expects its ground truth"
             )
-        rows = score_rows(scores)
+        rows = score_rows(found.scores)
         out = RunPaths(options.out or options.run)
         write_text(out.scores_csv, scores_as_csv(rows))
-        write_text(out.scores_json, scores_as_json(scores, rows))
+        write_text(out.scores_json, scores_as_json(found.scores, rows))
     except AotError as error:
         print(error, file=sys.stderr)
         return 2
-    print(format_scores(rows))
-    if unscored:
-        print(f"not scored (unfinished, or no ground truth): {', '.join(unscored)}")
-    print(f"per object, and every threshold: {out.scores_csv}, {out.scores_json.name}")
-    return 1 if errors else 0
+    output_console().print(score_table(rows))
+    if found.unscored:
+        print(f"not scored (unfinished, or no ground truth): {', '.join(found.unscored)}")
+    print(f"scores per object and threshold: {out.scores_csv}, {out.scores_json.name}")
+    return 1 if found.errors else 0
 
 
 if __name__ == "__main__":

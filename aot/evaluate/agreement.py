@@ -1,4 +1,4 @@
-"""Another run's result in place of the truth: where nothing is known, runs can still be held against the finest."""
+"""Another run's result as ground truth: without ground truth, runs can still be compared with the finest one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from aot.datasets.ground_truth import GroundTruth, TrackTruth
 from aot.types import BoolArray, Int64Array, QueryPoints
 from aot.writing.reader import MaskReader, load
 
+# Query points of two runs are the same point if t, x and y differ by no more than this.
 _MATCH_PX = 0.01
 
 
 class ResultTruth(GroundTruth):
-    """A clip's result on its own kept frames, as if it were true.
+    """A clip's result as ground truth on its own kept frames.
 
     Args:
-        path: a file `clips/<clip_id>.h5`.
+        path: `clips/<clip_id>.h5` of the other run.
+    Raises:
+        ResultError: the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:

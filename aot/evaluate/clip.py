@@ -1,4 +1,4 @@
-"""One clip's file against the truth, on the full-rate frames of its source."""
+"""Score one clip's result against ground truth, on the full-rate frames of its source."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from aot.writing.reader import MaskReader, load
 
 @dataclass(frozen=True)
 class ClipScore:
-    """How well one clip's result fits the truth; empty or None where the truth says nothing."""
+    """Scores of one clip; empty or None if the ground truth has no such annotations."""
 
     masks: dict[int, MaskScore]
-    """Per object id; id 0 stands for the foreground of all objects together."""
+    """Per object id; id 0 is the union of all objects (foreground)."""
     points: PointScore | None
     """Over all points of the clip."""
     points_of: dict[int, PointScore] = field(default_factory=dict)
     """Per object id."""
     num_held: int = 0
-    """Mask frames that the run did not keep: scored with the mask of the kept frame before."""
+    """Scored mask frames that the run did not keep: the mask of the previous kept frame is held."""
     num_interpolated: int = 0
-    """Track frames that the run did not keep: scored with interpolated positions."""
+    """Scored track frames that the run did not keep: positions are interpolated."""
 
     @property
     def region_similarity(self) -> float | None:
@@ -45,7 +45,7 @@ class ClipScore:
         return self.points.pck if self.points else None
 
     def as_row(self) -> dict[str, float | None]:
-        """The clip's scores under the names that papers use."""
+        """The clip's scores under their published names."""
         region, contour, points = self.region_similarity, self.contour_accuracy, self.points
         return {
             "J&F": None if region is None or contour is None else (region + contour) / 2,
@@ -62,13 +62,16 @@ def evaluate_clip(path: Path, truth: GroundTruth, query_mode: QueryMode | None =
     """Score one clip's file.
 
     Args:
-        path: a file `clips/<clip_id>.h5`.
-        truth: of the same clip.
-        query_mode: on which frames tracks count; None: as the truth's benchmark has it.
+        path: `clips/<clip_id>.h5`.
+        truth: ground truth of the same clip.
+        query_mode: on which frames tracks count; None: the mode of the ground truth's benchmark.
+    Raises:
+        ResultError: the file cannot be read.
+        DatasetError: the ground truth cannot be read.
     """
     result = load(path, masks=False)
     frames = full_rate_frames(result)
-    # Also without masks of its own a run has tracks, and PCK wants the true areas.
+    # True areas are needed without masks of the run too, for the PCK of its tracks.
     has_masks = len(result.mask_row) == len(result.index)
     masks, areas, num_held = _score_masks(path, result, truth, frames, has_masks)
     known = truth.tracks(QueryPoints(txy=result.query, object_id=result.track_object_id), frames)
@@ -83,8 +86,8 @@ def evaluate_clip(path: Path, truth: GroundTruth, query_mode: QueryMode | None =
 def _score_masks(
     path: Path, result: ClipResult, truth: GroundTruth, frames: Int64Array, has_masks: bool
 ) -> tuple[dict[int, MaskScore], dict[int, dict[int, int]], int]:
-    """The score of every true object, its area on every annotated frame in px, and how many frames had held masks."""
-    # None stands for a frame outside the run's time range: it is not scored, and yet may be the first or the last.
+    """Score per true object; true area in px per object and annotated frame; number of frames with held masks."""
+    # None marks a frame outside the run's time range: not scored, but it can be the first or last annotated frame.
     pairs: dict[int, list[tuple[float, float] | None]] = {}
     areas: dict[int, dict[int, int]] = {}
     num_held = 0
@@ -102,7 +105,7 @@ def _score_masks(
                 pairs.setdefault(object_id, []).append(pair)
     scores = {}
     for object_id, found in sorted(pairs.items()):
-        # As the DAVIS toolkit does: the first frame is where the prompt usually is, the last is left out too.
+        # As in the DAVIS toolkit: the first frame usually has the prompt, and the last is excluded too.
         inner = [pair for pair in found[1:-1] if pair is not None]
         if inner:
             region, contour = zip(*inner)
@@ -111,7 +114,7 @@ def _score_masks(
 
 
 def _mask_of(object_id: int, masks: BoolArray, result: ClipResult) -> BoolArray:
-    """The (H, W) mask that answers to a true object; empty for one that was not prompted."""
+    """The (H, W) mask of a true object; empty if the object was not prompted."""
     if object_id == FOREGROUND:
         return np.asarray(masks.any(axis=0))
     column = np.flatnonzero(result.object_id == object_id)
@@ -153,7 +156,7 @@ def _with_points(
 
 
 def _area_of_points(result: ClipResult, frames: Int64Array, areas: dict[int, dict[int, int]]) -> Float64Array:
-    """(F, N) px of the true mask of every point's object; NaN where no mask is annotated."""
+    """(F, N) area in px of the true mask of each point's object; NaN if no mask is annotated."""
     found = np.full((len(frames), len(result.query)), np.nan)
     for object_id, by_frame in areas.items():
         own = np.ones(len(result.query), dtype=np.bool_)

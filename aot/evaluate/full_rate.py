@@ -1,9 +1,9 @@
-"""A clip's result brought to the full frame rate of its source, so that runs of any frame_interval compare fairly.
+"""Results at the full frame rate of their source, so that runs with different frame_interval can be compared.
 
 source   0  1  2  3  4  5  6  7  8  9
 kept     #           #           #        frame_interval=4
-masks    0  0  0  0  4  4  4  4  8  8     held from the kept frame before
-tracks   #  ·  ·  ·  #  ·  ·  ·  #  8     · interpolated in time; held beyond the last
+masks    0  0  0  0  4  4  4  4  8  8     held from the previous kept frame
+tracks   #  ·  ·  ·  #  ·  ·  ·  #  8     · interpolated in time; held after the last kept frame
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from aot.types import ArrayFields, BoolArray, ClipResult, Float32Array, Int64Arr
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FullRateTracks(ArrayFields):
-    """Tracks on any frames within the clip."""
+    """Tracks on arbitrary source frames of the clip."""
 
     index: Int64Array
     """(F,) source frames."""
     xy: Float32Array
     """(F, N, 2) px."""
     visible: BoolArray
-    """(F, N) that of the nearest kept frame."""
+    """(F, N) from the nearest kept frame."""
     interpolated: BoolArray
-    """(F,) the run did not keep the frame: its positions lie on the line between those of the frames around it."""
+    """(F,) True if the run did not keep the frame: positions are interpolated between the neighbouring kept frames."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -38,10 +38,10 @@ class FullRateTracks(ArrayFields):
 
 
 def full_rate_frames(result: ClipResult) -> Int64Array:
-    """The source frames that a result stands for, kept or not: all of the source, or of the time range cut out of it.
+    """The source frames that a result covers, kept or not: the source, or the time range that was selected of it.
 
-    Older files do not tell that range (`source_range`): where their last kept frame is less than an interval from the
-    end of the source, the run is taken to have reached that end.
+    A file without the attribute `source_range` is assumed to reach the end of the source if its last kept frame is
+    less than one interval away from it.
     """
     if "source_range" in result.attributes:
         first, last = json.loads(result.attributes["source_range"])
@@ -53,7 +53,7 @@ def full_rate_frames(result: ClipResult) -> Int64Array:
 
 
 def held_rows(index: Int64Array, frames: Int64Array) -> Int64Array:
-    """The row of the last kept frame at or before each frame; the first row before all of them.
+    """The row of the last kept frame at or before each frame; the first row for frames before all kept ones.
 
     Args:
         index: (T,) kept source frames, ascending.
@@ -68,16 +68,18 @@ def tracks_at(result: ClipResult, frames: Int64Array) -> FullRateTracks:
     Args:
         result: T kept frames.
         frames: (F,) source frames, ascending.
+    Returns:
+        FullRateTracks of F frames.
     """
     before = held_rows(result.index, frames)
     after = np.minimum(before + 1, len(result.index) - 1)
     span = np.maximum(result.index[after] - result.index[before], 1)
-    share = np.clip((frames - result.index[before]) / span, 0, 1).astype(np.float32)[:, None]
+    fraction = np.clip((frames - result.index[before]) / span, 0, 1).astype(np.float32)[:, None]
     xy = result.tracks.xy
-    nearest = np.where(share[:, 0] > 0.5, after, before)
+    nearest = np.where(fraction[:, 0] > 0.5, after, before)
     return FullRateTracks(
         index=frames,
-        xy=(xy[before] * (1 - share[..., None]) + xy[after] * share[..., None]).astype(np.float32),
+        xy=(xy[before] * (1 - fraction[..., None]) + xy[after] * fraction[..., None]).astype(np.float32),
         visible=result.tracks.visible[nearest],
         interpolated=~np.isin(frames, result.index),
     )

@@ -1,4 +1,4 @@
-"""Scores of masks: region similarity J and contour accuracy F, as the DAVIS toolkit counts them.
+"""Scores of masks: region similarity J and contour accuracy F, as in the DAVIS toolkit.
 
 Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR 2016;
 Pont-Tuset et al., "The 2017 DAVIS Challenge" (arXiv:1704.00675) and its toolkit davis2017-evaluation.
@@ -15,7 +15,7 @@ import numpy as np
 from aot.types import BoolArray, UInt8Array
 
 BOUNDARY_TOLERANCE = 0.008
-"""Of the frame's diagonal: how far a contour pixel may lie from the true contour."""
+"""Maximum distance of a contour pixel from the true contour, as a fraction of the frame diagonal."""
 
 _RECALL_THRESHOLD = 0.5
 _DECAY_QUARTERS = 4
@@ -27,15 +27,15 @@ class Series:
 
     mean: float
     recall: float
-    """Share of frames above 0.5."""
+    """Fraction of frames above 0.5."""
     decay: float
-    """Mean over the first quarter of the frames less that over the last."""
+    """Mean over the first quarter of the frames minus the mean over the last."""
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Series:
-        """The statistics of at least one value, one a frame in ascending order."""
+        """Statistics of one value per frame, in ascending order; at least one."""
         array = np.asarray(values, dtype=np.float64)
-        # The quarters share the frame at which they meet, as the toolkit's do.
+        # Adjacent quarters share a frame, as in the toolkit.
         ends = np.round(np.linspace(1, len(array), _DECAY_QUARTERS + 1) + 1e-10).astype(np.int64) - 1
         decay = array[ends[0] : ends[1] + 1].mean() - array[ends[-2] : ends[-1] + 1].mean()
         return cls(float(array.mean()), float((array > _RECALL_THRESHOLD).mean()), float(decay))
@@ -43,7 +43,7 @@ class Series:
 
 @dataclass(frozen=True)
 class MaskScore:
-    """How well one object's masks fit the truth."""
+    """Scores of one object's masks."""
 
     region: Series
     """J."""
@@ -95,7 +95,7 @@ def _check_sizes(name: str, mask: BoolArray, truth: BoolArray) -> None:
 
 
 def _window(mask: BoolArray, margin: int) -> tuple[slice, slice]:
-    """Where a mask is, and a margin: outside of it nothing can match, and most of a frame is outside."""
+    """Bounding window of a mask plus a margin: nothing outside can match, and most of a frame is outside."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return slice(0, 1), slice(0, 1)
@@ -106,9 +106,9 @@ def _window(mask: BoolArray, margin: int) -> tuple[slice, slice]:
 
 
 def _contour(mask: BoolArray) -> UInt8Array:
-    """Contour pixels as 1: those that differ from the pixel to the right, below, or below to the right.
+    """Contour pixels as 1: pixels that differ from the one to the right, below, or below right.
 
-    The last row and column look along the frame's edge only; the last pixel of all is never on a contour.
+    Pixels of the last row and column are compared along the frame edge only; the bottom right pixel is never contour.
     """
     contour = np.zeros(mask.shape, dtype=np.bool_)
     contour[:, :-1] |= mask[:, :-1] != mask[:, 1:]

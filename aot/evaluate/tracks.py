@@ -1,4 +1,4 @@
-"""Scores of tracks: AJ, δ and OA as TAP-Vid counts them, PCK as BADJA does.
+"""Scores of tracks: AJ, δ and OA as in TAP-Vid, PCK as in BADJA.
 
 Source: Doersch et al., "TAP-Vid: A Benchmark for Tracking Any Point in a Video" (arXiv:2211.03726), section 4.
 """
@@ -13,42 +13,42 @@ from aot.datasets.ground_truth import QueryMode, TrackTruth
 from aot.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 RASTER = 256
-"""TAP-Vid measures distances as if every video were this many px wide and high."""
+"""Width and height in px of the raster on which TAP-Vid measures distances."""
 THRESHOLDS = (1, 2, 4, 8, 16)
-"""Distances in px of that raster; a position counts as found strictly below."""
+"""Distances in px of that raster; a position within (strictly below) a threshold counts as correct."""
 PCK_THRESHOLD = 0.2
-"""Of the square root of the object's mask area, as BADJA (arXiv:1811.05804) counts a joint as found."""
+"""Maximum distance as a fraction of the square root of the object's mask area, as in BADJA (arXiv:1811.05804)."""
 
 
 @dataclass(frozen=True)
 class PointScore:
-    """How well tracks fit the truth; None where the truth has nothing to count."""
+    """Scores of tracks; None if the ground truth has no position to count."""
 
     average_jaccard: float | None
     """AJ: mean of `jaccard`."""
     average_within: float | None
     """δ_avg: mean of `within`."""
     occlusion_accuracy: float | None
-    """OA: share of positions whose visibility is right."""
+    """OA: fraction of positions with the correct visibility."""
     jaccard: dict[int, float]
-    """Per threshold: found and said to be visible, over all that are visible or wrongly said to be."""
+    """Per threshold: true positives / (visible positions + false positives)."""
     within: dict[int, float]
-    """δ per threshold: share of the truly visible positions that are found."""
+    """δ per threshold: fraction of the visible positions that are within the threshold."""
     pck: float | None
-    """Share of the truly visible positions within 0.2·√area of their object; None where no mask area is known."""
+    """Fraction of the visible positions within 0.2·√area of their object; None if no mask area is known."""
     num_positions: int
-    """Truly visible (frame, point) pairs, which δ is over."""
+    """Number of visible (frame, point) pairs: the denominator of δ."""
     num_pck: int
-    """(frame, point) pairs that PCK is over."""
+    """Number of (frame, point) pairs: the denominator of PCK."""
 
 
 def counted_positions(queries: Float32Array, frames: Int64Array, mode: QueryMode) -> BoolArray:
-    """Which positions count.
+    """Which positions are scored.
 
     Args:
         queries: (N, 3) float32 (t, x, y).
         frames: (F,) source frames.
-        mode: "first": the frames after the query; "strided": all but the query's own.
+        mode: "first": frames after the query frame; "strided": all frames except the query frame.
     Returns:
         (F, N) bool.
     """
@@ -69,14 +69,14 @@ def score_points(
     """Score tracks on some frames.
 
     Args:
-        xy, visible: (F, N, 2) px, (F, N) bool, what the tracker says.
-        truth: of the same frames and points.
-        counted: (F, N) bool; what is not annotated is left out besides.
+        xy, visible: (F, N, 2) px and (F, N) bool, predicted.
+        truth: ground truth of the same frames and points.
+        counted: (F, N) bool, positions to score; those without annotation are excluded in addition.
         width, height: of the video, px.
-        areas: (F, N) px of the true mask of every point's object; NaN where unknown.
+        areas: (F, N) area in px of the true mask of each point's object; NaN if unknown.
     """
     counted = counted & truth.annotated
-    # NaN where nothing is known; what the truth calls hidden is never compared.
+    # True positions of hidden points may be NaN; they are not compared.
     offset = np.where(truth.visible[..., None], xy - truth.xy, np.inf)
     raster_px = np.hypot(offset[..., 0] * (RASTER / width), offset[..., 1] * (RASTER / height))
     true = counted & truth.visible

@@ -15,7 +15,7 @@ from aot.datasets.base import Dataset
 from aot.datasets.ground_truth import GroundTruth
 from aot.evaluate.agreement import ResultTruth
 from aot.evaluate.clip import ClipScore, evaluate_clip
-from aot.evaluate.run import in_processes
+from aot.evaluate.parallel import map_in_processes
 from aot.writing.reader import read_attributes
 
 MEASURES = {"masks": "J&F", "tracks": "δ_avg"}
@@ -77,7 +77,7 @@ def score_sweep(runs: Sequence[SweptRun], workers: int | None = None) -> list[Sw
         for run in runs
         for clip_id, path in run.results.items()
     ]
-    return list(in_processes(_score, tasks, workers))
+    return list(map_in_processes(_score, tasks, workers))
 
 
 def intervals_of(clips: Sequence[SweptClip]) -> list[Interval]:

@@ -6,6 +6,10 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
@@ -34,3 +38,16 @@ def _is_unread(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, 0)
     return any(state & select.POLLERR for _, state in poll.poll(0))
+
+
+def output_console() -> Console:
+    """Console that prints tables to standard output; text is printed as it is, without markup."""
+    from rich.console import Console
+
+    # Without a terminal rich assumes 80 columns, and would wrap tables that are piped into another program.
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is 1: "1 clip", "12 clips"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

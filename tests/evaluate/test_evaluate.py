@@ -1,4 +1,4 @@
-"""The command: a run scored from its folder, on one core and on several."""
+"""The evaluate command: scores of a run folder, in one process and in several."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from aot import run
 from aot.evaluate import __main__ as evaluate
 from aot.evaluate.clip import ClipScore
 from aot.evaluate.masks import MaskScore, Series
-from aot.evaluate.run import format_scores, score_rows, scores_as_csv
+from aot.evaluate.tables import score_rows, score_table, scores_as_csv
 from aot.evaluate.tracks import PointScore
 from tests.options import EMBEDDED
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two demo clips whose tracks stand still from frame to frame of 8."""
+    """A run of two demo clips with every eighth frame."""
     root = tmp_path_factory.mktemp("run")
     options = [
         "dataset=demo",
@@ -51,11 +52,11 @@ def test_a_run_is_scored_from_its_folder(folder: Path, tmp_path: Path, capsys: p
 
     assert evaluate.main([str(folder), "--workers", "2", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "scores.csv").read_text() == (folder / "scores.csv").read_text(), (
-        "several processes say the same"
+        "the same with several processes"
     )
 
 
-def test_a_cut_run_is_scored_inside_its_range_whatever_its_interval(tmp_path: Path) -> None:
+def test_a_time_range_is_scored_on_the_same_frames_for_any_interval(tmp_path: Path) -> None:
     scored = {}
     for interval in (4, 16):
         options = [f"dataset.root='{tmp_path}/demo'", "dataset.include=[zoom]", f"output.root='{tmp_path}/{interval}'"]
@@ -68,7 +69,7 @@ def test_a_cut_run_is_scored_inside_its_range_whatever_its_interval(tmp_path: Pa
     assert frames[0] == frames[1] > 10
 
 
-def test_queries_may_be_said(folder: Path, tmp_path: Path) -> None:
+def test_the_query_mode_can_be_chosen(folder: Path, tmp_path: Path) -> None:
     assert evaluate.main([str(folder), "--queries", "first", "--out", str(tmp_path), "--workers", "1"]) == 0
     first = json.loads((tmp_path / "scores.json").read_text())["all"]["positions"]
     assert evaluate.main([str(folder), "--out", str(tmp_path), "--workers", "1"]) == 0
@@ -87,7 +88,7 @@ def test_unfinished_clips_are_named(folder: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_damaged_clip_does_not_keep_the_others_from_being_scored(
+def test_a_damaged_clip_does_not_affect_the_others(
     folder: Path, tmp_path: Path, workers: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = shutil.copytree(folder, tmp_path / "run")
@@ -98,7 +99,7 @@ def test_a_damaged_clip_does_not_keep_the_others_from_being_scored(
     assert [line.split()[0] for line in shown.out.splitlines()[1:3]] == ["zoom", "(all)"]
 
 
-def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
 
@@ -107,14 +108,17 @@ def masks(*means: float) -> dict[int, MaskScore]:
     return {i + 1: MaskScore(Series(j, 1, 0), Series(j / 2, 1, 0), 10) for i, j in enumerate(means)}
 
 
-def test_masks_are_means_over_objects_and_tracks_over_clips() -> None:
+def test_mask_scores_are_means_over_objects_and_track_scores_over_clips() -> None:
     points = PointScore(0.5, 0.5, 1.0, {1: 0.5}, {1: 0.5}, None, 10, 0)
     rows = score_rows({"a": ClipScore(masks(0.5, 1.0), points), "b": ClipScore(masks(0.75 - 0.75), None)})
     overall = rows[0]
     assert (overall["clip_id"], overall["J"], overall["F"]) == ("(all)", 0.5, 0.25)
     assert overall["J&F"] == pytest.approx(0.375)
     assert (overall["AJ"], overall["delta_1"], overall["PCK"], overall["positions"]) == (0.5, 0.5, "", 10)
-    table = [line.split() for line in format_scores(rows).splitlines()]
-    assert table[0] == ["clip", "J&F", "J", "F", "AJ", "δ_avg", "OA"], "no column without a number"
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(score_table(rows))
+    table = [line.split() for line in capture.get().splitlines()]
+    assert table[0] == ["clip", "J&F", "J", "F", "AJ", "δ_avg", "OA"], "columns without numbers are omitted"
     assert table[2] == ["b", "0.000", "0.000", "0.000", "–", "–", "–"]
     assert scores_as_csv(rows).splitlines()[1].startswith("(all),,0.375,0.5,0.25,")

@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 from aot.datasets.ground_truth import AnnotatedTruth
 from aot.evaluate.clip import evaluate_clip
 from aot.evaluate.masks import Series, contour_accuracy, region_similarity
-from aot.evaluate.run import score_rows
+from aot.evaluate.tables import score_rows
 from aot.types import BoolArray
 from tests.results import write_result
 
