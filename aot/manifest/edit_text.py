@@ -1,4 +1,7 @@
-"""A manifest's YAML text, in which one entry at a time is replaced and everything else stays as people wrote it."""
+"""The YAML text of a manifest, edited one entry at a time; the rest of the text stays byte for byte.
+
+PyYAML finds where each entry stands, ruamel edits the entry's lines and keeps their comments and quotes.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +19,23 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from aot.errors import ConfigError
-from aot.manifest.read import parse_manifest
+from aot.manifest.read import SAFE_LOADER, parse_manifest
 from aot.manifest.schema import ClipEntry, ObjectEntry
 
-_HEAD = "# Which objects to follow in which clip. Written by `python -m aot.prompt`; edit it as you like.\n"
-# Anchors, aliases and merges tie an entry to others: it cannot be read without them.
-_TIES = re.compile(r"(?:^|[\s\[{,])(?:[&*][^\s,\]}]|<<\s*:)", re.MULTILINE)
-# Texts that need no quotes, unless they are words such as "no".
+_HEAD = "# Which objects to track in which clip. Written by `python -m aot.prompt`; edit it as you like.\n"
+# Strings that need no quotes, unless YAML reads them as another type (`no`, `null`).
 _PLAIN = re.compile(r"[A-Za-z_](?:[\w ./-]*\w)?")
-# A document ends, or another begins: nothing can be put behind it.
-_MARKER = re.compile(r"^(?:\.\.\.|---)", re.MULTILINE)
-_CLIPS = re.compile(r"""^(['"]?)clips\1:[ \t]*(?:#.*)?\r?$""", re.MULTILINE)
-_CONTENT = re.compile(r"^( *)([^\s#].*)$", re.MULTILINE)
-_KEY = re.compile(r"""('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^'"].*?)\s*:(?:\s|$)""")
-# Blank lines and comments behind an entry belong to what follows.
-_TRAILING = re.compile(r"(?:^[ \t]*(?:#.*)?\r?\n)*(?:^[ \t]*(?:#.*)?)?\Z", re.MULTILINE)
 _INDENT = 2
-# No line is folded.
+# Wide enough that ruamel never folds a line.
 _WIDTH = 2**20
 
 
 class ManifestText:
-    """The text, and where in it every entry lies.
+    """The text of a manifest and the position of every entry in it.
 
-    An entry is cut out, changed by a parser that keeps comments, and put back, which takes milliseconds; the parser
-    takes seconds for the whole text of a thousand clips. It gets the whole where an entry cannot be read alone.
+    An entry's lines are cut out, edited by a parser that keeps comments, and put back. This takes milliseconds, while
+    that parser takes seconds for the text of a thousand clips. The full text is parsed only where an entry cannot be
+    read by itself, for example because it contains an alias.
 
     Args:
         text: a valid manifest; empty for a new file.
@@ -48,46 +43,60 @@ class ManifestText:
 
     def __init__(self, text: str) -> None:
         self.text = text or f"{_HEAD}clips: {{}}\n"
-        self._find_places()
+        self._find_entries()
 
     def replace(self, clip_id: str, entry: ClipEntry | None, entries: Mapping[str, ClipEntry]) -> None:
-        """Write one entry, or take it out.
+        """Write or remove one entry.
 
         Args:
             clip_id: its key.
-            entry: None takes it out.
-            entries: all entries as the text holds them now.
+            entry: None removes it.
+            entries: all entries that the text holds now.
         Raises:
-            ConfigError: the text cannot be changed so that the other entries stay as they are.
+            ConfigError: the text cannot be edited without changing other entries.
         """
-        if not self._replace_alone(clip_id, entry, entries):
-            self._replace_within(clip_id, entry, entries)
+        if not self._replace_lines(clip_id, entry, entries):
+            self._replace_in_full_text(clip_id, entry, entries)
 
-    def _find_places(self) -> None:
-        """Find the lines of every entry; there are none where `clips` is written in braces.
-
-        In a block mapping only its keys stand at its column: whatever belongs to an entry stands further right.
-        """
-        self._places: dict[str, tuple[int, int]] = {}
+    def _find_entries(self) -> None:
+        """Find the lines of every entry; none where `clips` is written in braces, where entries share lines."""
+        self._spans: dict[str, tuple[int, int]] = {}
         self._column = 0
-        head = _CLIPS.search(self.text)
-        first = _CONTENT.search(self.text, head.end()) if head else None
-        if head is None or first is None or not first[1] or _MARKER.search(self.text, head.end()):
+        clips = _value(yaml.compose(self.text, Loader=SAFE_LOADER), "clips")
+        # libyaml does not count a byte order mark, so all its positions would be off by one.
+        if not isinstance(clips, yaml.MappingNode) or clips.flow_style or self.text.startswith("\ufeff"):
             return
-        self._column = len(first[1])
-        starts = [(line.start(), line[2]) for line in _CONTENT.finditer(self.text, head.end()) if line[1] == first[1]]
-        for (start, line), end in zip(starts, [start for start, _ in starts[1:]] + [len(self.text)]):
-            key = _KEY.match(line)
-            if key is not None:
-                content = _TRAILING.sub("", self.text[start:end])
-                self._places[_unquoted(key[1])] = (start, start + len(content))
+        starts = [key.start_mark.index - key.start_mark.column for key, _ in clips.value]
+        ends = [*starts[1:], clips.end_mark.index]
+        self._column = clips.value[0][0].start_mark.column
+        for (key, value), start, end in zip(clips.value, starts, ends):
+            if self.text[start : key.start_mark.index].strip(" "):  # `? key` instead of `key:`
+                self._spans = {}
+                return
+            self._spans[key.value] = start, self._content_end(max(key.end_mark.index, _last_mark(value)), end)
 
-    def _replace_alone(self, clip_id: str, entry: ClipEntry | None, entries: Mapping[str, ClipEntry]) -> bool:
-        """Replace an entry's own lines; False where that cannot be done."""
-        if not self._places or set(self._places) != set(entries) or (entry is None and len(entries) == 1):
+    def _content_end(self, start: int, end: int) -> int:
+        """Where an entry's last line ends; blank lines and comment lines behind it belong to the next entry.
+
+        Args:
+            start: a position behind the entry's last value; may be too early, or behind blank lines.
+            end: where the next entry begins.
+        """
+        while self.text[start - 1].isspace():
+            start -= 1
+        while True:
+            begin = self.text.rfind("\n", start, end - 1) + 1
+            line = self.text[begin:end].strip()
+            if begin == 0 or (line and not line.startswith("#")):
+                return end
+            end = begin
+
+    def _replace_lines(self, clip_id: str, entry: ClipEntry | None, entries: Mapping[str, ClipEntry]) -> bool:
+        """Replace only an entry's own lines; returns False where that is not possible."""
+        if not self._spans or set(self._spans) != set(entries) or (entry is None and len(entries) == 1):
             return False
-        last = max(end for _, end in self._places.values())
-        start, end = self._places.get(clip_id, (last, last))
+        last = max(end for _, end in self._spans.values())
+        start, end = self._spans.get(clip_id, (last, last))
         lines = self.text[start:end]
         changed = "" if entry is None else _changed_lines(lines, self._column, clip_id, entry)
         if changed is None:
@@ -100,33 +109,33 @@ class ManifestText:
     def _put(self, clip_id: str, start: int, end: int, lines: str) -> None:
         self.text = self.text[:start] + lines + self.text[end:]
         shift = len(lines) - (end - start)
-        self._places = {
-            key: place if place[0] < start or key == clip_id else (place[0] + shift, place[1] + shift)
-            for key, place in self._places.items()
+        self._spans = {
+            key: span if span[0] < start or key == clip_id else (span[0] + shift, span[1] + shift)
+            for key, span in self._spans.items()
         }
         if lines:
-            self._places[clip_id] = (start + len(lines) - len(lines.lstrip("\n")), start + len(lines))
+            self._spans[clip_id] = (start + len(lines) - len(lines.lstrip("\n")), start + len(lines))
         else:
-            self._places.pop(clip_id, None)
+            self._spans.pop(clip_id, None)
 
-    def _replace_within(self, clip_id: str, entry: ClipEntry | None, entries: Mapping[str, ClipEntry]) -> None:
-        """Replace an entry by reading and writing the whole text."""
+    def _replace_in_full_text(self, clip_id: str, entry: ClipEntry | None, entries: Mapping[str, ClipEntry]) -> None:
+        """Replace an entry by parsing and writing the full text."""
         wanted = {key: other for key, other in entries.items() if key != clip_id}
         wanted |= {} if entry is None else {clip_id: entry}
-        # What an alias shares with others must not be changed in place: then the entry is written anew.
+        # An edit in place would also change the entries that share an anchor; then the entry is written anew.
         for in_place in (True, False):
             text = _changed_text(self.text, clip_id, entry, in_place)
             if text is not None and _clips_of(text) == wanted:
                 self.text = text
-                self._find_places()
+                self._find_entries()
                 return
         raise ConfigError(
-            f"clip {clip_id!r}: its entry cannot be changed here without changing others; edit the manifest by hand"
+            f"clip {clip_id!r}: its entry cannot be edited without changing other entries; edit the manifest by hand"
         )
 
 
 def plain_entry(entry: ClipEntry) -> dict[str, Any]:
-    """An entry as the manifest writes it: without defaults, whole numbers without a point."""
+    """An entry as written to a manifest: without defaults, integral numbers as integers."""
     return {"objects": [_plain_object(item) for item in entry.objects]}
 
 
@@ -151,23 +160,54 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _unquoted(key: str) -> str:
-    return str(yaml.safe_load(key)) if key[0] in "'\"" else key
+def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    """The value of a key in a mapping; None where there is none."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((value for name, value in pairs if name.value == key), None)
+
+
+def _last_mark(node: yaml.Node) -> int:
+    """The position behind a node's last scalar; that of the anchor where it is an alias.
+
+    The mark of a block mapping or sequence is of no use: it is behind the comments that follow.
+    """
+    while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    return int(node.end_mark.index)
+
+
+def _has_ties(lines: str) -> bool:
+    """Whether anchors, aliases or merges tie an entry to others: then it cannot be read by itself."""
+    return any(
+        isinstance(token, yaml.AnchorToken | yaml.AliasToken)
+        or (isinstance(token, yaml.ScalarToken) and token.plain and token.value == "<<")
+        for token in yaml.scan(lines, Loader=SAFE_LOADER)
+    )
+
+
+def _has_flush_sequence(node: yaml.Node | None) -> bool:
+    """Whether the dashes of a list of objects stand in the same column as their key."""
+    return isinstance(node, yaml.MappingNode) and any(
+        (isinstance(value, yaml.SequenceNode) and value.start_mark.column == key.start_mark.column)
+        or _has_flush_sequence(value)
+        for key, value in node.value
+    )
 
 
 def _changed_lines(lines: str, column: int, clip_id: str, entry: ClipEntry) -> str | None:
-    """An entry's lines with its objects as they shall be; None where the lines cannot be read alone."""
-    dedented = re.sub(rf"^ {{1,{column}}}", "", lines, flags=re.MULTILINE) if column else lines
-    if lines and _TIES.search(dedented):
-        return None
+    """The lines of an entry with the wanted objects; None where the lines cannot be read by themselves."""
+    dedented = re.sub(rf"^ {{1,{column}}}", "", lines, flags=re.MULTILINE)
     try:
+        if _has_ties(dedented):
+            return None
         parser = _parser(dedented)
         root = parser.load(dedented) if lines else CommentedMap()
         _set_entry(root, clip_id, entry)
         written = _dumped(parser, root)
         if "\r\n" in lines:
             written = written.replace("\n", "\r\n")
-    except YAMLError:
+    except (YAMLError, yaml.YAMLError):
         return None
     if _clips_of(f"clips:\n{_indented(written, 1)}") != {clip_id: entry}:
         return None
@@ -175,7 +215,7 @@ def _changed_lines(lines: str, column: int, clip_id: str, entry: ClipEntry) -> s
 
 
 def _changed_text(text: str, clip_id: str, entry: ClipEntry | None, in_place: bool) -> str | None:
-    """The whole text with one entry changed or written anew; None where it cannot be read so."""
+    """The full text with one entry edited in place or written anew; None where that is not possible."""
     try:
         parser = _parser(text)
         root = parser.load(text)
@@ -192,7 +232,7 @@ def _changed_text(text: str, clip_id: str, entry: ClipEntry | None, in_place: bo
 
 
 def _clips_of(text: str) -> dict[str, ClipEntry] | None:
-    """What a manifest's text says; None where it is not one."""
+    """The entries of a manifest's text; None where it is not a valid manifest."""
     try:
         return parse_manifest(text, Path("changed.yaml")).clips
     except ConfigError:
@@ -204,12 +244,12 @@ def _indented(text: str, column: int) -> str:
 
 
 def _parser(text: str) -> YAML:
-    """A parser that keeps comments, quotes and, as far as it can tell, the indentation."""
+    """A parser that keeps comments and quotes, and the indentation of lists."""
     parser = YAML()
     parser.preserve_quotes = True
     parser.width = _WIDTH
     parser.allow_unicode = True
-    is_flush = re.search(r"^( *)objects:[^\n]*\n(?:\s*#[^\n]*\n|\s*\n)*\1- ", text, re.MULTILINE) is not None
+    is_flush = _has_flush_sequence(yaml.compose(text, Loader=SAFE_LOADER))
     parser.indent(mapping=_INDENT, sequence=_INDENT if is_flush else 2 * _INDENT, offset=0 if is_flush else _INDENT)
     return parser
 
@@ -231,7 +271,7 @@ def _set_entry(clips: CommentedMap, clip_id: str, entry: ClipEntry, *, in_place:
 
 
 def _set_objects(objects: CommentedSeq, wanted: list[dict[str, Any]]) -> None:
-    """Make objects what they shall be, touching only what differs: so the comments beside the rest stay."""
+    """Change, remove and add objects, touching only what differs, so that the comments beside the rest stay."""
     missing = {(item["id"], item["frame"]): item for item in wanted}
     for position in reversed(range(len(objects))):
         if (objects[position]["id"], objects[position].get("frame", 0)) not in missing:
@@ -251,7 +291,7 @@ def _set_object(item: CommentedMap, wanted: dict[str, Any]) -> None:
 
 
 def _flow(value: Any) -> Any:
-    """Plain values as they are written: on one line, and texts so that no reader takes them for something else."""
+    """A value to write: on one line, and quoted where YAML would read a string as another type."""
     if isinstance(value, dict):
         mapping = CommentedMap((key, _flow(item)) for key, item in value.items())
         mapping.fa.set_flow_style()

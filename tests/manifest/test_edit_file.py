@@ -7,12 +7,14 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aot.errors import ConfigError
 from aot.manifest.edit_file import ManifestConflict, ManifestFile, version_of
-from aot.manifest.read import load_manifest
+from aot.manifest.edit_text import ManifestText
+from aot.manifest.read import SAFE_LOADER, load_manifest
 from aot.manifest.schema import ClipEntry
 
 WRITTEN_BY_PEOPLE = """\
@@ -110,7 +112,7 @@ class TestText:
 
     def test_a_new_file_says_who_wrote_it(self, tmp_path: Path) -> None:
         after = saved(tmp_path / "new" / "prompts.yaml", "day1/cam 2/ep_003", NEW)
-        assert after.startswith("# Which objects to follow")
+        assert after.startswith("# Which objects to track")
         assert "  day1/cam 2/ep_003:\n    objects:\n      - {id: 1, name: pan," in after
 
     @pytest.mark.parametrize(
@@ -137,6 +139,26 @@ class TestText:
         saved(path, "a", entry({"id": 1, "box": [1, 2, 3, 5]}, {"id": 2, "points": [[1, 1]]}))
         saved(path, "new", None)
         assert (b"\r\n" in text.encode()) == (b"\r\n" in path.read_bytes())
+
+    @pytest.mark.parametrize("loader", [yaml.SafeLoader, SAFE_LOADER], ids=["PyYAML", "libyaml"])
+    @pytest.mark.parametrize(
+        "last",
+        ['name: "x\n        # y"', "name: |-\n          x\n          # y", "name: a *b", "name: é", "name: x  # z"],
+        ids=["quoted", "block text", "an asterisk", "not ASCII", "a comment"],
+    )
+    def test_an_entry_ends_with_its_last_value(
+        self, last: str, loader: type[yaml.SafeLoader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only its own lines are parsed; comments and blank lines behind it stay."""
+        monkeypatch.setattr("aot.manifest.edit_text.SAFE_LOADER", loader)
+        monkeypatch.setattr(ManifestText, "_replace_in_full_text", None)
+        first = f"clips:\n  a:\n    objects:\n    - box: [1, 2, 3, 4]\n      id: 1\n      {last}\n"
+        rest = "  # of b\n\n  b:\n    objects: [{id: 1, box: [1, 2, 3, 4]}]\n# the end\n...\n"
+        path = people(tmp_path, first + rest)
+        name = load_manifest(path).clips["a"].objects[0].name
+        after = saved(path, "a", entry({"id": 1, "name": name, "box": [1, 2, 3, 5]}))
+        assert after.endswith(rest)
+        assert saved(path, "a", None) == f"clips:\n{rest}"
 
     @pytest.mark.parametrize(
         "name", ["no", "1e3", "12:30:00", "a: b", "- x", "é #1", "\u2028", "<b>&amp;", "'", "*", " "]
@@ -249,7 +271,7 @@ class TestFile:
     def test_what_cannot_be_changed_alone_is_refused(self, tmp_path: Path) -> None:
         text = "clips:\n  0o7: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n  b: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n"
         path = people(tmp_path, text)
-        with pytest.raises(ConfigError, match="'0o7': its entry cannot be changed here without changing others"):
+        with pytest.raises(ConfigError, match="'0o7': its entry cannot be edited without changing other entries"):
             saved(path, "0o7", NEW)
         assert path.read_text() == text
 
