@@ -1,5 +1,4 @@
-"""The prompt manifest from the command line: `schema` prints its JSON schema, `check` checks a manifest, and `import`
-converts the boxes of a detector or another tracker to one."""
+"""Check a prompt manifest, print its JSON schema, or import the boxes of a detector or another tracker."""
 
 from __future__ import annotations
 
@@ -15,30 +14,32 @@ from aot.manifest.assign import check_manifest
 from aot.manifest.read import load_manifest
 from aot.manifest.schema import Manifest
 from aot.system.cli import run_command
+from aot.system.text import counted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m aot.prompts", description="Prompt manifests: schema, check, and import of others' boxes."
+        prog="python -m aot.prompts",
+        description="Check prompt manifests, print their schema, or import boxes of other tools.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("schema", help="print the JSON schema of a manifest")
-    check = commands.add_parser("check", help="check a manifest without its videos")
+    check = commands.add_parser("check", help="check a manifest; its videos are not opened")
     check.add_argument("manifest", type=Path)
-    importing = commands.add_parser("import", help="make a manifest of the boxes of a detector or another tracker")
-    importing.add_argument(
-        "files", type=Path, nargs="+", help="COCO's JSON; MOTChallenge's det.txt, gt.txt or NAME.txt"
-    )
+    importing = commands.add_parser("import", help="convert the boxes of a detector or another tracker to a manifest")
+    importing.add_argument("files", type=Path, nargs="+", help="COCO JSON; MOTChallenge det.txt, gt.txt or NAME.txt")
     importing.add_argument("--format", choices=("coco", "mot"), required=True)
-    importing.add_argument("--out", type=Path, required=True, help="the manifest, YAML or JSON by its suffix")
-    importing.add_argument("--min-score", type=float, default=0.0, help="leave out boxes below this score")
-    importing.add_argument("--images", type=Path, help="coco: the file that lists the images of a list of results")
+    importing.add_argument("--out", type=Path, required=True, help="manifest to write: *.json, else YAML")
+    importing.add_argument("--min-score", type=float, default=0.0, help="skip boxes below this score")
+    importing.add_argument("--images", type=Path, help="coco: annotation file with the images of a list of results")
     importing.add_argument(
-        "--frames", type=Path, help="coco: the folder of the clips' frame folders, to count frames in"
+        "--frames",
+        type=Path,
+        help="coco: folder with the frame folders of the clips, to count frames in",
     )
-    importing.add_argument("--masks", action="store_true", help="coco: segmentations as mask prompts in place of boxes")
-    importing.add_argument("--clip", help="mot: the clip's id, if it is not the sequence's name (one file)")
-    importing.add_argument("--size", help="mot: WIDTHxHEIGHT of the video, where there is no seqinfo.ini")
+    importing.add_argument("--masks", action="store_true", help="coco: segmentations as mask prompts instead of boxes")
+    importing.add_argument("--clip", help="mot: clip id of a single file (default: name of the sequence)")
+    importing.add_argument("--size", help="mot: WIDTHxHEIGHT of the video, if there is no seqinfo.ini")
     options = parser.parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(Manifest.model_json_schema(), indent=2))
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AotError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{options.manifest}: {num_entries} entries, all well formed")
+    print(f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no mistakes")
     return 0
 
 
@@ -59,7 +60,9 @@ def _import(options: argparse.Namespace) -> None:
     from aot.manifest.converters import manifest_of, read_coco, read_mot, write_manifest
 
     if options.clip and len(options.files) > 1:
-        raise ConfigError(f"--clip {options.clip}: names one clip, got {len(options.files)} files")
+        raise ConfigError(
+            f"--clip {options.clip}: expected a single file, got {len(options.files)}; import each by itself"
+        )
     size = re.fullmatch(r"([0-9]+)x([0-9]+)", options.size or "")
     if options.size and not size:
         raise ConfigError(f"--size {options.size}: expected WIDTHxHEIGHT, such as 1920x1080")
@@ -73,7 +76,7 @@ def _import(options: argparse.Namespace) -> None:
     write_manifest(options.out, manifest_of(found, min_score=options.min_score))
     manifest = load_manifest(options.out)
     num_objects = sum(len({entry.id for entry in clip.objects}) for clip in manifest.clips.values())
-    print(f"{options.out}: {len(manifest.clips)} clips, {num_objects} objects")
+    print(f"{options.out}: {counted(len(manifest.clips), 'clip')}, {counted(num_objects, 'object')}")
 
 
 if __name__ == "__main__":

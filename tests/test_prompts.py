@@ -1,4 +1,4 @@
-"""`python -m aot.prompts`."""
+"""The command `python -m aot.prompts`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ def test_schema_and_check_commands(tmp_path: Path, capsys: pytest.CaptureFixture
     assert set(schema["$defs"]["ObjectEntry"]["properties"]) == {
         "id", "name", "frame", "box", "points", "labels", "mask", "query_points",
     }  # fmt: skip
+    assert "replace" in schema["$defs"]["ObjectEntry"]["properties"]["query_points"]["description"]
     assert prompts.main(["check", str(write(tmp_path, WHOLE))]) == 2
     assert "object 2: mask" in capsys.readouterr().err
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "teapot_2.png").touch()
     assert prompts.main(["check", str(write(tmp_path, WHOLE))]) == 0
     assert prompts.main(["check", str(tmp_path / "none.yaml")]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert "none.yaml does not exist; expected a YAML or JSON file" in capsys.readouterr().err

@@ -43,7 +43,7 @@ class LeRobot:
                 f"{len(missing)} videos that {self.root / 'meta'} lists are not there, the first {missing[0]}; "
                 f"download them, or name the cameras that are there with dataset.cameras=[…]"
             )
-        prompted = assign_prompts([clip for clip, _ in episodes], self.prompts)
+        prompted = assign_prompts([clip for clip, _ in episodes], self.prompts, dataset="lerobot", root=self.root)
         return [
             replace(clip, prompts=tuple(_shifted(prompt, first_frame) for prompt in clip.prompts))
             for clip, (_, first_frame) in zip(prompted, episodes)

@@ -96,7 +96,7 @@ class MaskFolders:
             raise DatasetError(f"{self._split} lists {', '.join(missing[:5])}; no such folder in {self._images}")
         clips = [Clip(clip_id=name, source=self._images / name, fps=self._fps) for name in names]
         if self.prompts is not None:
-            return assign_prompts(clips, self.prompts)
+            return assign_prompts(clips, self.prompts, root=self.root)
         meta = self._read_meta()
         return [
             Clip(clip_id=name, source=self._images / name, fps=self._fps, prompts=self._prompts(name, meta))

@@ -54,7 +54,7 @@ class SaVideos:
             raise DatasetError(f"dataset.root={self.root} holds no mp4; expected SA-V's sav_000001.mp4, …")
         clips = [Clip(clip_id=path.relative_to(self.root).with_suffix("").as_posix(), source=path) for path in videos]
         if self.prompts is not None:
-            return assign_prompts(clips, self.prompts)
+            return assign_prompts(clips, self.prompts, dataset="sa_v", root=self.root)
         return [Clip(clip_id=clip.clip_id, source=clip.source, prompts=self._prompts(clip.clip_id)) for clip in clips]
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:

@@ -47,7 +47,7 @@ class Videos:
             raise DatasetError(
                 f"dataset.root={self.root} holds no video; expected files ending in {' '.join(sorted(VIDEO_SUFFIXES))}"
             )
-        return assign_prompts(clips, self.prompts)
+        return assign_prompts(clips, self.prompts, dataset="videos", root=self.root)
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
         masks, tracks = self._where(clip_id, "masks_pattern"), self._where(clip_id, "tracks_pattern")

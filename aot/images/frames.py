@@ -1,4 +1,4 @@
-"""Folders with one image a frame: which file is which source frame."""
+"""Folders with one image file per frame: which file is which source frame."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of a folder in the order of their numbers: file i is source frame i, whatever number its name bears.
+    """The image files of a folder, ordered by the numbers in their names: file i is source frame i.
 
     Raises:
-        DecodeError: there is none, or two have the same number.
+        DecodeError: the folder has no image, or two images with the same number.
     """
     files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
     if not files:
-        raise DecodeError(f"{folder}: no image in it, expected one file a frame ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise DecodeError(
+            f"{folder}: contains no image; expected one file per frame ({', '.join(sorted(IMAGE_SUFFIXES))})"
+        )
     files.sort(key=_natural_order)
     by_number: dict[object, Path] = {}
     for file in files:
         other = by_number.setdefault(str(_natural_order(file)), file)
         if other != file:
             raise DecodeError(
-                f"{folder}: {other.name} and {file.name} are the same frame, expected one file a frame: "
-                f"move what are not the frames (masks?) to a folder of their own"
+                f"{folder}: {other.name} and {file.name} have the same frame number; expected one file per "
+                f"frame: move other images, such as masks, to another folder"
             )
     return files
 

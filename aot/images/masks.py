@@ -1,4 +1,4 @@
-"""Masks as people keep them: pictures whose pixels are numbers, one an object; and COCO's run lengths."""
+"""Mask files: images with one pixel value per object, and COCO's run lengths."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from aot.types import BoolArray, RleMask, UInt8Array
 
 
 def read_indices(path: Path) -> UInt8Array:
-    """Read a mask picture as numbers: palette indices, or grey values.
+    """Read a mask image as palette indices or grey values.
 
     Returns:
         (H, W) uint8.
     Raises:
-        ValueError: the file is not a picture, or one whose pixels are colours; the message says which.
+        ValueError: the file is not an image, or a colour image; the message names the file.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
-            if picture.mode in ("LA", "PA"):  # some of DAVIS-2016's masks carry an alpha channel
-                return np.asarray(picture, dtype=np.uint8)[..., 0]
-            if picture.mode == "1":
-                return np.asarray(picture.convert("L"), dtype=np.uint8)
-            if picture.mode not in ("P", "L"):
+        with Image.open(path) as image:
+            if image.mode in ("LA", "PA"):  # some masks of DAVIS-2016 have an alpha channel
+                return np.asarray(image, dtype=np.uint8)[..., 0]
+            if image.mode == "1":
+                return np.asarray(image.convert("L"), dtype=np.uint8)
+            if image.mode not in ("P", "L"):
                 raise ValueError(
-                    f"{path}: a picture of mode {picture.mode}; expected a palette or 8-bit grey one, "
-                    f"with one value an object"
+                    f"{path}: an image of mode {image.mode}; expected a palette or 8-bit grey image, "
+                    f"with one pixel value per object"
                 )
-            return np.asarray(picture, dtype=np.uint8)
+            return np.asarray(image, dtype=np.uint8)
     except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as exc:
-        raise ValueError(f"{path}: not a readable picture ({exc}); expected a PNG") from exc
+        raise ValueError(f"{path}: not a readable image ({exc}); expected a PNG") from exc
 
 
 def decode_rle(mask: RleMask) -> BoolArray:
-    """Unpack run lengths.
+    """Decode run lengths.
 
     Returns:
         (H, W) bool.
     Raises:
-        ValueError: they do not add up to the size.
+        ValueError: the runs do not add up to the mask's size.
     """
-    # pycocotools would not notice: it hands out memory that nobody wrote where runs are missing.
+    # pycocotools does not check the sum: where runs are missing, it returns uninitialised memory.
     runs = _run_lengths(mask)
     columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.asarray(columns.reshape(mask.width, mask.height).T, dtype=np.bool_)
 
 
 def encode_rle(mask: BoolArray) -> RleMask:
-    """Pack a (H, W) mask into run lengths."""
+    """Encode a (H, W) bool mask as run lengths."""
     from pycocotools import mask as coco
 
     encoded = coco.encode(np.asfortranarray(mask.view(np.uint8)))
@@ -58,15 +58,20 @@ def encode_rle(mask: BoolArray) -> RleMask:
 
 
 def rle_area(mask: RleMask) -> int:
-    """Number of pixels set; what `decode_rle` would refuse is refused here too."""
+    """Number of pixels set.
+
+    Raises:
+        ValueError: as `decode_rle`.
+    """
     return sum(_run_lengths(mask)[1::2])
 
 
 def _run_lengths(mask: RleMask) -> list[int]:
-    """The runs, first of pixels that are not set, then of those that are, and so on.
+    """Lengths of alternating runs of pixels, starting with pixels that are not set.
 
-    Each number is written 5 bits a letter from "0" on, lowest first; the next bit of a letter says that more follow,
-    the highest of the last one is the sign. From the fourth run on, it is the difference to the run before the last.
+    Each number is encoded in characters from "0" on, 5 bits per character, lowest first. The sixth bit of a character
+    says that more follow; the highest bit of the last one is the sign. From the fourth run on, the difference to the
+    run two places before is encoded.
     """
     runs: list[int] = []
     number = shift = 0

@@ -3,33 +3,57 @@
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from aot.errors import ConfigError
-from aot.manifest.read import read_entries, refuse
+from aot.manifest.read import MissingManifest, read_entries, refuse
 from aot.manifest.schema import ClipEntry, RleEntry
+from aot.system.text import counted
 from aot.types import Clip, MaskFile, Prompt, RleMask
 
-# Looking for near names takes a moment each in a large dataset, and nobody reads thousands of lines.
+# In a large dataset, the search for similar names takes a noticeable time for each of them.
 _MAX_MISTAKES = 20
 
 
-def assign_prompts(clips: Sequence[Clip], manifest_path: Path) -> list[Clip]:
-    """Give every clip its prompts; a clip that no entry matches keeps none.
+def assign_prompts(
+    clips: Sequence[Clip], manifest_path: Path, *, dataset: str = "DATASET", root: Path | None = None
+) -> list[Clip]:
+    """Assign the prompts of a manifest to the clips that its entries name or match.
 
+    Args:
+        clips: of the dataset, without prompts.
+        manifest_path: YAML or JSON.
+        dataset: name of the dataset option; with `root`, for the command that creates a missing manifest.
+        root: folder of the dataset.
+    Returns:
+        The clips in the same order; a clip that no entry matches stays without prompts.
     Raises:
-        ConfigError: the manifest is wrong, names an unknown clip, or lacks a mask file; all mistakes at once.
+        ConfigError: the manifest does not exist, is not valid, names an unknown clip, or lacks a mask file; lists all
+            mistakes.
     """
-    entries, mistakes = read_entries(manifest_path)
+    try:
+        entries, mistakes = read_entries(manifest_path)
+    except MissingManifest as exc:
+        if root is None:
+            raise
+        options = [f"dataset={dataset}", f"dataset.root={root}", f"dataset.prompts={manifest_path}"]
+        command = shlex.join(["python", "-m", "aot.prompt", *options])
+        raise MissingManifest(
+            f"prompt manifest {manifest_path} does not exist; click prompts with `{command}`, "
+            f"or name an existing manifest with dataset.prompts=FILE"
+        ) from exc
     clip_ids = {clip.clip_id for clip in clips}
     patterns = [key for key in entries if key not in clip_ids]
     unknown = [key for key in patterns if not fnmatch.filter(clip_ids, key)]
     mistakes += [_unknown_clip(key, clip_ids) for key in unknown[:_MAX_MISTAKES]]
     if len(unknown) > _MAX_MISTAKES:
-        mistakes.append(f"and {len(unknown) - _MAX_MISTAKES} more entries that are not in the dataset")
+        mistakes.append(
+            f"and {counted(len(unknown) - _MAX_MISTAKES, 'more entry', 'more entries')} without a clip in the dataset"
+        )
     prompts = {key: entry_prompts(entry, manifest_path.parent) for key, entry in entries.items()}
     mistakes += _missing_masks(prompts)
     assigned = []
@@ -47,7 +71,7 @@ def check_manifest(path: Path) -> int:
     """Check a manifest without its dataset; returns the number of entries.
 
     Raises:
-        ConfigError: the manifest is wrong or lacks a mask file; all mistakes at once.
+        ConfigError: the manifest is not valid or lacks a mask file; lists all mistakes.
     """
     entries, mistakes = read_entries(path)
     prompts = {key: entry_prompts(entry, path.parent) for key, entry in entries.items()}
@@ -56,7 +80,12 @@ def check_manifest(path: Path) -> int:
 
 
 def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
-    """The prompts of one manifest entry, ordered by object and frame; mask files are looked for in `folder`."""
+    """The prompts of one entry, ordered by object and frame.
+
+    Args:
+        entry: of one clip.
+        folder: the paths of mask files are relative to it.
+    """
     names: dict[int, str] = {item.id: item.name for item in entry.objects if item.name}
     prompts = [
         Prompt(
@@ -78,7 +107,7 @@ def best_pattern(clip_id: str, patterns: Sequence[str]) -> str | None:
     """The matching pattern with the most literal characters; None where none matches.
 
     Raises:
-        ConfigError: several are equally specific.
+        ConfigError: several patterns are equally specific.
     """
     matching = [pattern for pattern in patterns if fnmatch.fnmatchcase(clip_id, pattern)]
     if not matching:
@@ -87,7 +116,7 @@ def best_pattern(clip_id: str, patterns: Sequence[str]) -> str | None:
     best = [pattern for pattern in matching if weight[pattern] == max(weight.values())]
     if len(best) > 1:
         raise ConfigError(
-            f"clip {clip_id!r}: the patterns {', '.join(best)} are equally specific; name the clip itself"
+            f"clip {clip_id!r}: the patterns {', '.join(best)} are equally specific; add an entry for the clip itself"
         )
     return best[0]
 
@@ -100,18 +129,18 @@ def _as_mask(entry: str | RleEntry | None, folder: Path) -> MaskFile | RleMask |
 
 def _unknown_clip(key: str, clip_ids: set[str]) -> str:
     if any(char in key for char in "*?["):
-        return f"pattern {key!r} matches none of the {len(clip_ids)} clips"
+        return f"pattern {key!r} matches none of {counted(len(clip_ids), 'clip')}"
     near = get_close_matches(key, clip_ids, n=3)
     return f"clip {key!r} is not in the dataset; " + (
         f"did you mean {', '.join(near)}?"
         if near
-        else f"it has {len(clip_ids)} clips, such as {min(clip_ids, default='')}"
+        else f"it has {counted(len(clip_ids), 'clip')}, such as {min(clip_ids, default='')}"
     )
 
 
 def _missing_masks(prompts: Mapping[str, Sequence[Prompt]]) -> list[str]:
     return [
-        f"clip {key!r}, object {prompt.object_id}: mask {prompt.mask.path}: there is no such file"
+        f"clip {key!r}, object {prompt.object_id}: mask {prompt.mask.path}: no such file"
         for key, found in prompts.items()
         for prompt in found
         if isinstance(prompt.mask, MaskFile) and not _is_file(prompt.mask.path)
@@ -121,5 +150,5 @@ def _missing_masks(prompts: Mapping[str, Sequence[Prompt]]) -> list[str]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # no file can have such a name
+    except OSError:  # not a valid file name
         return False

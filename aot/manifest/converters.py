@@ -1,7 +1,7 @@
-"""Boxes of a detector or another tracker, made into a manifest: COCO's JSON and MOTChallenge's text.
+"""Convert boxes of a detector or another tracker to a manifest: COCO JSON and MOTChallenge text.
 
-Each object is prompted once, on the first frame that has a box of it. Without track ids nothing says which boxes of
-two frames belong together: then the boxes of each clip's first frame that has any are the objects.
+Each object is prompted once, on the first frame with a box of it. Without track ids, boxes of different frames cannot
+be associated: then the boxes of the first frame with any box are the objects of the clip.
 """
 
 from __future__ import annotations
@@ -26,52 +26,52 @@ from aot.system.files import write_text
 
 _TRACK_KEYS = ("track_id", "instance_id", "object_id")
 MAX_SIDE_PX = 2**16
-"""No video is wider or higher."""
+"""Larger than the sides of any video."""
 _FRAME_KEYS = ("frame_id", "frame_index")
 
 
 @dataclass(frozen=True)
-class Found:
+class Detection:
     """One box of one object on one frame."""
 
     clip_id: str
     frame: int
     """Source frame, from 0."""
     track: int | None
-    """None: nothing says which boxes of other frames show the same object."""
+    """Track id; None: unknown."""
     box: tuple[float, float, float, float]
     """x0, y0, x1, y1 px."""
     score: float = 1.0
     name: str = ""
     mask: Mapping[str, Any] | None = None
-    """COCO's compressed run lengths."""
+    """COCO's compressed run lengths {size, counts}."""
 
 
-def manifest_of(found: Iterable[Found], *, min_score: float = 0.0) -> dict[str, Any]:
-    """The manifest that prompts every object once.
+def manifest_of(detections: Iterable[Detection], *, min_score: float = 0.0) -> dict[str, Any]:
+    """Make a manifest that prompts every object once.
 
     Args:
-        found: in any order.
-        min_score: boxes below are left out.
+        detections: in any order.
+        min_score: boxes with a lower score are skipped.
     Raises:
-        ConfigError: no box is left.
+        ConfigError: no box is left, or the manifest would not be valid.
     """
-    by_clip: dict[str, list[Found]] = defaultdict(list)
-    for item in found:
+    by_clip: dict[str, list[Detection]] = defaultdict(list)
+    for item in detections:
         if item.score >= min_score and item.box[0] < item.box[2] and item.box[1] < item.box[3]:
             by_clip[item.clip_id].append(item)
     if not by_clip:
-        raise ConfigError(f"no box with a score of at least {min_score:g}; nothing to prompt")
+        raise ConfigError(f"no box with a score of at least {min_score:g}; expected at least one, see --min-score")
     clips = {clip_id: {"objects": _objects(items)} for clip_id, items in sorted(by_clip.items())}
     try:
         Manifest.model_validate({"clips": clips})
     except ValidationError as exc:
-        raise ConfigError(f"what was read makes no manifest: {exc}") from exc
+        raise ConfigError(f"the imported boxes do not make a valid manifest: {exc}") from exc
     return {"clips": clips}
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Write YAML, or JSON where the suffix says so."""
+    """Write JSON where `path` ends in .json, else YAML."""
     if path.suffix == ".json":
         write_text(path, json.dumps(manifest, indent=1))
     else:
@@ -80,73 +80,57 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
 
 def read_coco(
     path: Path, *, images: Path | None = None, frames: Path | None = None, masks: bool = False
-) -> list[Found]:
-    """Read COCO annotations, or a detector's results.
+) -> list[Detection]:
+    """Read COCO annotations or results.
 
     Args:
         path: {"images", "annotations", …}, or a list of results, which needs `images`.
-        images: the annotation file that tells of the images of the results.
-        frames: the folder of the clips' frame folders; a frame is then its file's place in it, whatever its number.
-        masks: segmentations become mask prompts in place of boxes.
+        images: annotation file with the images of a list of results.
+        frames: folder that contains the frame folders of the clips. The frame number is then the position of the
+            file in its folder; None: the number in the file's name.
+        masks: import segmentations as mask prompts instead of boxes.
     Raises:
-        ConfigError: naming what is missing.
+        ConfigError: a file cannot be read, or a key or image is missing.
     """
     content = _read_json(path)
-    about = content if images is None else _read_json(images)
+    listing = content if images is None else _read_json(images)
     annotations = content["annotations"] if isinstance(content, dict) and "annotations" in content else content
-    if not isinstance(about, dict) or "images" not in about or not isinstance(annotations, list):
+    if not isinstance(listing, dict) or "images" not in listing or not isinstance(annotations, list):
         raise ConfigError(
-            f"{path}: a list of results says nothing of its images; expected images and annotations, "
-            f"or the images of another file with --images FILE"
+            f"{path}: a list of results without its images; expected a file with images and annotations, or give the "
+            f"annotation file with the images as --images FILE"
         )
-    places: dict[str, dict[str, int]] = {}
-    found = []
     try:
-        videos = {video["id"]: str(video.get("name", video["id"])) for video in about.get("videos", ())}
-        names = {category["id"]: str(category["name"]) for category in about.get("categories", ())}
-        shown = {image["id"]: image for image in about["images"]}
-        for item in annotations:
-            image = shown[item["image_id"]]
-            clip_id, frame = _clip_and_frame(image, videos, frames, places)
-            x, y, width, height = map(float, item["bbox"])
-            track = next((int(item[key]) for key in _TRACK_KEYS if item.get(key) is not None), None)
-            found.append(
-                Found(
-                    clip_id=clip_id,
-                    frame=frame,
-                    track=track,
-                    box=_inside((x, y, x + width, y + height), image.get("width"), image.get("height")),
-                    score=float(item.get("score", 1.0)),
-                    name=names.get(item.get("category_id"), ""),
-                    mask=_run_lengths(item["segmentation"], image) if masks and item.get("segmentation") else None,
-                )
-            )
+        videos = {video["id"]: str(video.get("name", video["id"])) for video in listing.get("videos", ())}
+        names = {category["id"]: str(category["name"]) for category in listing.get("categories", ())}
+        image_by_id = {image["id"]: image for image in listing["images"]}
+        locate = _FrameLocator(videos, frames)
+        return [_coco_detection(item, image_by_id[item["image_id"]], locate, names, masks) for item in annotations]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise ConfigError(
-            f"{path}: not COCO's ({type(exc).__name__}: {exc}); expected images with id and file_name, annotations "
-            f"with image_id and bbox"
+            f"{path}: not COCO JSON ({type(exc).__name__}: {exc}); expected images with id and file_name, and "
+            f"annotations with image_id and bbox"
         ) from exc
-    return found
 
 
-def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | None = None) -> list[Found]:
-    """Read one sequence of MOTChallenge: `frame, id, left, top, width, height, score, …`, frames and pixels from 1.
+def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | None = None) -> list[Detection]:
+    """Read a MOTChallenge sequence: `frame, id, left, top, width, height, score, …`; frames and pixels count from 1.
 
     Args:
         path: `SEQUENCE/det/det.txt`, `SEQUENCE/gt/gt.txt`, or a tracker's `SEQUENCE.txt`.
-        clip_id: None: the sequence's name.
-        size: width and height in px, to which boxes are cut; None: those of `SEQUENCE/seqinfo.ini`, if it is there.
+        clip_id: None: the name of the sequence.
+        size: width and height in px, to which boxes are cropped; None: those of `SEQUENCE/seqinfo.ini`, if it exists.
     Raises:
-        ConfigError: naming the line.
+        ConfigError: the file cannot be read; names the wrong line.
     """
     sequence = path.parent.parent if path.stem in ("det", "gt") and path.parent.name == path.stem else None
     name = clip_id or (sequence.name if sequence else path.stem)
     size = size or (_sequence_size(sequence / "seqinfo.ini") if sequence else None)
-    found = []
+    detections = []
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: cannot be read ({exc}); expected MOTChallenge's text") from exc
+        raise ConfigError(f"{path}: cannot be read ({exc}); expected MOTChallenge text") from exc
     for number, cells in enumerate(csv.reader(text.splitlines()), start=1):
         if not cells:
             continue
@@ -159,12 +143,12 @@ def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | 
                 f"{path}, line {number}: {','.join(cells)!r}; expected frame, id, left, top, width, height, score"
             ) from exc
         box = _inside((left - 1, top - 1, left - 1 + width, top - 1 + height), *(size or (None, None)))
-        found.append(Found(name, frame - 1, track if track >= 0 else None, box, score))
-    return found
+        detections.append(Detection(name, frame - 1, track if track >= 0 else None, box, score))
+    return detections
 
 
-def _objects(items: Sequence[Found]) -> list[dict[str, Any]]:
-    first: dict[int, Found] = {}
+def _objects(items: Sequence[Detection]) -> list[dict[str, Any]]:
+    first: dict[int, Detection] = {}
     for item in sorted(items, key=lambda item: item.frame):
         if item.track is not None:
             first.setdefault(item.track, item)
@@ -172,63 +156,94 @@ def _objects(items: Sequence[Found]) -> list[dict[str, Any]]:
     if not chosen:
         frame = min(item.frame for item in items)
         chosen = list(enumerate((item for item in items if item.frame == frame), start=1))
-    # Ids as they are where they may be; from 1 on in order of appearance where one is 0.
+    # Track ids are kept where all are valid object ids; otherwise objects are numbered from 1 by first appearance.
     if min(track for track, _ in chosen) < 1:
         chosen = [(number, item) for number, (_, item) in enumerate(chosen, start=1)]
     return [_entry(object_id, item) for object_id, item in chosen]
 
 
-def _entry(object_id: int, item: Found) -> dict[str, Any]:
+def _entry(object_id: int, item: Detection) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": object_id} | ({"name": item.name} if item.name else {}) | {"frame": item.frame}
     if item.mask is not None:
         return entry | {"mask": dict(item.mask)}
     return entry | {"box": [round(value, 3) for value in item.box]}
 
 
-def _clip_and_frame(
-    image: Mapping[str, Any], videos: Mapping[Any, str], frames: Path | None, places: dict[str, dict[str, int]]
-) -> tuple[str, int]:
-    """Of which clip an image is which frame: as its video and frame number say, or else its file's name."""
-    file = PurePosixPath(str(image.get("file_name", "")))
-    number = next((int(image[key]) for key in _FRAME_KEYS if image.get(key) is not None), None)
-    split = re.fullmatch(r"(.*?)[_\-.]?([0-9]+)", file.stem)
-    named = videos.get(image.get("video_id"))
-    clip_id = named or (file.parent.as_posix() if len(file.parts) > 1 else split.group(1) if split else "")
-    if frames is not None and clip_id:
-        if clip_id not in places:
-            files = image_files(frames / clip_id) if (frames / clip_id).is_dir() else []
-            places[clip_id] = {path.stem: place for place, path in enumerate(files)}
-        if file.stem not in places[clip_id]:
-            raise ValueError(f"no frame {file.name} in {frames / clip_id}")
-        return clip_id, places[clip_id][file.stem]
-    number = int(split.group(2)) if number is None and split else number
-    if not clip_id or number is None:
-        raise ValueError(
-            f"image {image.get('id')} ({file}) names no clip and frame; expected CLIP/00012.jpg, CLIP_00012.jpg, or "
-            f"video_id and frame_id"
-        )
-    return clip_id, number
+def _coco_detection(
+    item: Mapping[str, Any], image: Mapping[str, Any], locate: _FrameLocator, names: Mapping[Any, str], masks: bool
+) -> Detection:
+    clip_id, frame = locate(image)
+    x, y, width, height = map(float, item["bbox"])
+    return Detection(
+        clip_id=clip_id,
+        frame=frame,
+        track=next((int(item[key]) for key in _TRACK_KEYS if item.get(key) is not None), None),
+        box=_inside((x, y, x + width, y + height), image.get("width"), image.get("height")),
+        score=float(item.get("score", 1.0)),
+        name=names.get(item.get("category_id"), ""),
+        mask=_run_lengths(item["segmentation"], image) if masks and item.get("segmentation") else None,
+    )
+
+
+class _FrameLocator:
+    """Finds the clip id and source frame of an image: from its video and frame number, or else from its file name.
+
+    Args:
+        videos: names by id.
+        frames: folder that contains the frame folders of the clips; None: frame numbers are used as they are.
+    """
+
+    def __init__(self, videos: Mapping[Any, str], frames: Path | None) -> None:
+        self._videos = videos
+        self._frames = frames
+        self._positions: dict[str, dict[str, int]] = {}
+
+    def __call__(self, image: Mapping[str, Any]) -> tuple[str, int]:
+        file = PurePosixPath(str(image.get("file_name", "")))
+        split = re.fullmatch(r"(.*?)[_\-.]?([0-9]+)", file.stem)
+        clip_id = self._videos.get(image.get("video_id"))
+        if not clip_id:
+            clip_id = file.parent.as_posix() if len(file.parts) > 1 else split.group(1) if split else ""
+        if self._frames is not None and clip_id:
+            return clip_id, self._position(self._frames / clip_id, file)
+        number = next((int(image[key]) for key in _FRAME_KEYS if image.get(key) is not None), None)
+        number = int(split.group(2)) if number is None and split else number
+        if not clip_id or number is None:
+            raise ValueError(
+                f"image {image.get('id')} ({file}) does not tell its clip and frame; expected CLIP/00012.jpg, "
+                f"CLIP_00012.jpg, or video_id and frame_id"
+            )
+        return clip_id, number
+
+    def _position(self, folder: Path, file: PurePosixPath) -> int:
+        """The position of an image in its frame folder."""
+        if str(folder) not in self._positions:
+            files = image_files(folder) if folder.is_dir() else []
+            self._positions[str(folder)] = {path.stem: position for position, path in enumerate(files)}
+        if file.stem not in self._positions[str(folder)]:
+            raise ValueError(f"no frame {file.name} in {folder}")
+        return self._positions[str(folder)][file.stem]
 
 
 def _run_lengths(segmentation: Any, image: Mapping[str, Any]) -> dict[str, Any]:
-    """Polygons and plain run lengths too, as compressed run lengths."""
+    """A segmentation (polygons, plain or compressed run lengths) as compressed run lengths."""
     from pycocotools import mask as coco
 
     height, width = int(image["height"]), int(image["width"])
     if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
-        raise ValueError(f"an image of {width}x{height} px; expected sides of 1 to {MAX_SIDE_PX}")
+        raise ValueError(f"an image of {width}x{height} px; expected sides of 1 to {MAX_SIDE_PX} px")
     if isinstance(segmentation, dict):
         size, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
         if isinstance(counts, str):
             return {"size": size, "counts": counts}
         if size != [height, width] or sum(map(int, counts)) != height * width or min(map(int, counts)) < 0:
-            raise ValueError(f"run lengths that do not add up to an image of {width}x{height} px")
+            raise ValueError(f"run lengths that do not add up to the image's {width}x{height} px")
         parts = [coco.frPyObjects({"size": size, "counts": list(map(int, counts))}, height, width)]
     else:
         outlines = [list(map(float, outline)) for outline in segmentation]
-        # pycocotools walks along every edge, wherever it leads, and looks at no length.
+        # pycocotools checks neither the length of a polygon nor its range, and follows every edge to its end.
         if any(len(outline) < 6 or not max(map(abs, outline)) <= 2 * MAX_SIDE_PX for outline in outlines):
-            raise ValueError("a polygon of fewer than three points, or far outside its image")
+            raise ValueError("a polygon with fewer than three points, or far outside its image")
         parts = coco.frPyObjects(outlines, height, width)
     return {"size": [height, width], "counts": coco.merge(parts)["counts"].decode("ascii")}
 
@@ -236,7 +251,7 @@ def _run_lengths(segmentation: Any, image: Mapping[str, Any]) -> dict[str, Any]:
 def _inside(
     box: tuple[float, float, float, float], width: float | None, height: float | None
 ) -> tuple[float, float, float, float]:
-    """Cut off what lies outside the frame; trackers write boxes that reach beyond it."""
+    """Crop a box to the frame; trackers write boxes that extend beyond it."""
     x0, y0, x1, y1 = max(0.0, box[0]), max(0.0, box[1]), box[2], box[3]
     return x0, y0, x1 if width is None else min(x1, float(width)), y1 if height is None else min(y1, float(height))
 
@@ -252,4 +267,4 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as exc:
-        raise ConfigError(f"{path}: cannot be read ({exc}); expected COCO's JSON") from exc
+        raise ConfigError(f"{path}: cannot be read ({exc}); expected COCO JSON") from exc

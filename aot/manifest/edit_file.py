@@ -1,6 +1,6 @@
-"""The prompt manifest as a file that people and the page change by turns.
+"""A manifest file that people and the prompt page edit concurrently.
 
-A change that somebody else makes on the disk is taken in; where it concerns the same clip it is told, not overwritten.
+Changes on disk are read in; a change of the same clip is reported as a conflict and not overwritten.
 """
 
 from __future__ import annotations
@@ -21,27 +21,33 @@ from aot.system.files import replacing, write_errors
 
 
 class ManifestConflict(PromptError):
-    """Somebody else has changed the same entry since it was read."""
+    """The same entry has changed on disk since it was read.
+
+    Args:
+        clip_id: key of the entry.
+        theirs: the entry on disk now; None: it was deleted.
+    """
 
     def __init__(self, clip_id: str, theirs: ClipEntry | None) -> None:
-        super().__init__(f"clip {clip_id!r}: its prompts have been changed on the disk since they were read here")
+        super().__init__(
+            f"clip {clip_id!r}: its prompts have changed on disk since they were read; compare and save again"
+        )
         self.theirs = theirs
-        """The entry as it is now; None: it was deleted."""
 
 
 class ManifestFile:
-    """A manifest, YAML or JSON, of which one entry at a time is changed.
+    """A manifest, YAML or JSON, edited one entry at a time.
 
     Args:
         path: need not exist yet.
     Raises:
-        ConfigError: what is there is not a manifest.
+        ConfigError: the file is not a valid manifest.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: Mapping[str, ClipEntry] = {}
-        """Of clips and patterns, those that the dataset does not have among them."""
+        """By clip id or pattern, including those without a clip in the dataset."""
         self._content: bytes | None = None
         self._signature: tuple[int, ...] | None = None
         self._text: ManifestText | None = None
@@ -50,14 +56,14 @@ class ManifestFile:
 
     @property
     def revision(self) -> str:
-        """Changes with the file's content."""
+        """A short hash of the file's content."""
         return hashlib.sha256(self._content or b"").hexdigest()[:16]
 
     def refresh(self) -> bool:
-        """Take in what others changed; returns whether there was anything.
+        """Read the file again if it has changed; returns whether its content differs.
 
         Raises:
-            ConfigError: what is there now is not a manifest; what was known before stays known.
+            ConfigError: the file is not a valid manifest now; the entries read before are kept.
         """
         with self._lock:
             signature = self._stat()
@@ -72,15 +78,15 @@ class ManifestFile:
             return is_new
 
     def save(self, clip_id: str, entry: ClipEntry | None, expected: str) -> None:
-        """Write one clip's entry, or take it out.
+        """Write or remove the entry of one clip.
 
         Args:
             clip_id: its key.
-            entry: None takes it out.
-            expected: `version_of` the entry from which the change started.
+            entry: None removes it.
+            expected: `version_of` the entry that was edited.
         Raises:
-            ManifestConflict: the entry on the disk is another one by now.
-            ConfigError: what is on the disk is no manifest any more, or one that cannot be changed without harm.
+            ManifestConflict: the entry on disk is a different one now.
+            ConfigError: the file on disk is not a valid manifest, or cannot be edited without changing other entries.
             WriteError: the file cannot be written.
         """
         with self._lock:
@@ -95,7 +101,7 @@ class ManifestFile:
         if current == entry:
             return
         changed = self._changed(clip_id, entry)
-        target = self.path.resolve()  # a link stays one
+        target = self.path.resolve()  # write through a link instead of replacing it
         with replacing(target) as part:
             with write_errors(target):
                 part.write_bytes(changed)
@@ -113,7 +119,7 @@ class ManifestFile:
         text = "" if self._content is None else self._decoded(self._content)
         if self.path.suffix == ".json":
             return _changed_json(text, clip_id, entry).encode()
-        # What is remembered is good as long as nothing has gone wrong.
+        # Kept for the next change only if this one succeeds.
         known, self._text = self._text or ManifestText(text), None
         known.replace(clip_id, entry, self.entries)
         self._text = known
@@ -123,17 +129,17 @@ class ManifestFile:
         try:
             return content.decode()
         except UnicodeDecodeError as exc:
-            raise ConfigError(f"prompt manifest {self.path}: not UTF-8 text: {exc}") from exc
+            raise ConfigError(f"prompt manifest {self.path}: not UTF-8 text: {exc}; save it as UTF-8") from exc
 
     def _read(self) -> bytes | None:
-        """What is on the disk; None where nothing is, an empty file among it."""
+        """The file's content; None where the file is empty or does not exist."""
         try:
             content = self.path.read_bytes()
             return content if content.strip() else None
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise ConfigError(f"prompt manifest {self.path} cannot be read: {exc}") from exc
+            raise ConfigError(f"prompt manifest {self.path} cannot be read: {exc}; check its permissions") from exc
 
     def _stat(self) -> tuple[int, ...] | None:
         try:
@@ -144,13 +150,13 @@ class ManifestFile:
 
 
 def version_of(entry: ClipEntry | None) -> str:
-    """Short, and another one for every other entry."""
+    """A short hash of an entry."""
     written = None if entry is None else entry.model_dump(mode="json")
     return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _in_known_order(entry: ClipEntry | None, current: ClipEntry | None) -> ClipEntry | None:
-    """The entry with its objects where the file has them, new ones behind."""
+    """The entry with its objects in the order of the file, new ones last."""
     if entry is None or current is None:
         return entry
     known = [(item.id, item.frame) for item in current.objects]

@@ -1,4 +1,4 @@
-"""Prompts from annotated masks."""
+"""Make prompts from annotated masks."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import numpy as np
 from aot.types import BoolArray, MaskFile, Prompt, RleMask
 
 PromptKind = Literal["mask", "box", "points"]
-"""What is made of an annotated mask."""
+"""The kind of prompt to make from an annotated mask."""
 
 
 def mask_prompt(
     object_id: int, frame: int, file: MaskFile | RleMask, mask: BoolArray, kind: PromptKind, name: str = ""
 ) -> Prompt:
-    """Make a prompt of an annotated mask: the mask itself, its box, or a few points deep inside it.
+    """Make a prompt from an annotated mask: the mask itself, its bounding box, or a few points inside it.
 
     Args:
-        file: what stands for the mask itself; read again when it is needed.
+        object_id: ≥ 1.
+        frame: source frame of the mask.
+        file: reference to the mask, stored in a mask prompt and read when the clip is processed.
         mask: (H, W) bool, not empty.
+        kind: of the prompt.
+        name: of the object.
     """
     if kind == "mask":
         return Prompt(object_id=object_id, frame=frame, name=name, mask=file)
@@ -32,7 +36,8 @@ def mask_prompt(
 
 
 def points_inside(mask: BoolArray, max_points: int = 3) -> tuple[tuple[float, float], ...]:
-    """A few points deep inside a mask, as a person would click them: the deepest, then the deepest far from it.
+    """A few points inside a mask, as a person would click them: the one farthest from the outline first, then others
+    far from the previous ones.
 
     Args:
         mask: (H, W) bool with at least one pixel set.

@@ -1,4 +1,4 @@
-"""Reading a manifest: YAML or JSON text, checked, with all mistakes in one error."""
+"""Read and check a manifest in YAML or JSON; all mistakes are reported in one error."""
 
 from __future__ import annotations
 
@@ -16,22 +16,32 @@ from pydantic import BaseModel, ValidationError
 
 from aot.errors import ConfigError, PromptError
 from aot.manifest.schema import ClipEntry, Manifest, ObjectEntry, contradictions
+from aot.system.text import counted
 
 # libyaml's loader, where PyYAML was built with it, is ten times as fast.
 SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class MissingManifest(ConfigError):
+    """The manifest file does not exist."""
 
 
 def load_manifest(path: Path) -> Manifest:
     """Read and check a manifest, YAML or JSON.
 
     Raises:
-        ConfigError: with all mistakes at once, each with its clip, object and reason.
+        ConfigError: the file cannot be read or is not a valid manifest; lists every mistake with clip, object and
+            reason.
     """
     return parse_manifest(_read_text(path), path)
 
 
 def parse_manifest(text: str, path: Path) -> Manifest:
-    """Check a manifest's text, JSON where `path` ends in .json, else YAML.
+    """Check the text of a manifest.
+
+    Args:
+        text: JSON where `path` ends in .json, else YAML.
+        path: for the messages.
 
     Raises:
         ConfigError: as `load_manifest`.
@@ -42,8 +52,10 @@ def parse_manifest(text: str, path: Path) -> Manifest:
 
 
 def read_entries(path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
-    """Every entry by its key, of a wrong one what is right in it; and all mistakes.
+    """Read a manifest as far as it is valid.
 
+    Returns:
+        All entries by clip id or pattern, each with its valid objects only; and all mistakes.
     Raises:
         ConfigError: the file cannot be read, or is neither YAML nor JSON.
     """
@@ -51,10 +63,10 @@ def read_entries(path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
 
 
 def check_entry(clip_id: str, objects: Any) -> ClipEntry:
-    """Check one clip's objects, as a manifest would hold them.
+    """Check the objects of one clip, given as parsed JSON.
 
     Raises:
-        PromptError: with all mistakes at once.
+        PromptError: lists all mistakes.
     """
     entries, mistakes = _checked({"clips": {clip_id: {"objects": objects}}})
     if mistakes:
@@ -63,22 +75,24 @@ def check_entry(clip_id: str, objects: Any) -> ClipEntry:
 
 
 def object_mistakes(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
-    """What pydantic found wrong with one object's entry, as `field: reason`, a line a field."""
+    """The mistakes that pydantic found in one object, one `field: reason` per mistake."""
     return list(dict.fromkeys(_describe_field(detail, given) for detail in error.errors()))
 
 
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        raise MissingManifest(f"prompt manifest {path} does not exist; expected a YAML or JSON file") from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(
-            f"prompt manifest {path}: cannot be read ({exc}); write one (the README shows its form) "
-            f"or name another with dataset.prompts=FILE"
+            f"prompt manifest {path} cannot be read: {exc}; expected a YAML or JSON file in UTF-8; "
+            f"dataset.prompts=FILE names another one"
         ) from exc
 
 
 def _parse(text: str, path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
-    """Every entry by its key, of a wrong one what is right in it; and all mistakes."""
+    """As `read_entries`."""
     try:
         content = json.loads(text, object_pairs_hook=_no_repeats) if path.suffix == ".json" else _load_yaml(text)
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
@@ -88,42 +102,43 @@ def _parse(text: str, path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
 
 
 def _checked(content: Any) -> tuple[dict[str, ClipEntry], list[str]]:
-    """As `_parse`, of what the text says."""
+    """As `read_entries`, for parsed content."""
     try:
         return dict(Manifest.model_validate(content).clips), []
     except ValidationError as exc:
-        errors = [error for error in exc.errors() if not _is_told_otherwise(error)]
+        errors = [error for error in exc.errors() if not _is_reported_elsewhere(error)]
     clips = content.get("clips") if isinstance(content, dict) else None
     given: dict[str, Any] = clips if isinstance(clips, dict) else {}
     mistakes = [_describe(error, given) for error in errors]
-    # pydantic looks for contradictions only where everything else is right; and a wrong entry is an entry all the same.
-    entries = {key: ClipEntry.model_construct(objects=tuple(_sound_objects(entry))) for key, entry in given.items()}
+    # pydantic looks for contradictions only in entries without other mistakes.
+    entries = {key: ClipEntry.model_construct(objects=tuple(_valid_objects(entry))) for key, entry in given.items()}
     for key, entry in entries.items():
         mistakes += [f"clip {key!r}, {mistake}" for mistake in contradictions(entry.objects)]
     return entries, list(dict.fromkeys(mistakes))
 
 
-def _sound_objects(entry: Any) -> Iterator[ObjectEntry]:
-    """The objects of an entry that are right in themselves."""
+def _valid_objects(entry: Any) -> Iterator[ObjectEntry]:
+    """The objects of an entry that are valid by themselves."""
     objects = entry.get("objects") if isinstance(entry, dict) else None
     for item in objects if isinstance(objects, list) else []:
         with suppress(ValidationError):
             yield ObjectEntry.model_validate(item)
 
 
-def _is_told_otherwise(error: Any) -> bool:
-    """Whether it is a contradiction, told one by one, or follows from others: to pydantic a wrong object is none."""
+def _is_reported_elsewhere(error: Any) -> bool:
+    """Whether a pydantic error is a contradiction (reported one by one) or only the consequence of invalid objects."""
     is_contradiction = error["type"] == "value_error" and len(error["loc"]) == len(("clips", "a clip", "objects"))
     return is_contradiction or (error["type"] == "too_short" and len(error["input"]) > 0)
 
 
 def refuse(path: Path, mistakes: Sequence[str]) -> None:
+    """Raise a ConfigError that lists the mistakes, if there are any."""
     if mistakes:
         lines = "\n  ".join(mistakes)
-        raise ConfigError(f"prompt manifest {path}: {len(mistakes)} mistake(s)\n  {lines}")
+        raise ConfigError(f"prompt manifest {path}: {counted(len(mistakes), 'mistake')}\n  {lines}")
 
 
-# What is expected at each depth of a manifest, down to an object's entry.
+# What is expected at each depth of a manifest, down to an object.
 _EXPECTED = (
     "a mapping with the key clips",
     "clip ids or patterns, each with its objects",
@@ -134,7 +149,7 @@ _EXPECTED = (
 
 
 def _describe(error: Any, given: Mapping[str, Any]) -> str:
-    """One pydantic error in the manifest's words: clip, object, field, reason, value."""
+    """One pydantic error as clip, object, field, reason and value."""
     where = list(error["loc"])
     words = []
     if where[:1] == ["clips"] and len(where) > 1:
@@ -157,44 +172,46 @@ def _describe(error: Any, given: Mapping[str, Any]) -> str:
 
 
 def _describe_field(error: Any, entry: Mapping[str, Any]) -> str:
-    """One pydantic error in an object's entry: field, reason, value."""
-    if error["type"] == "value_error":  # ours, which names the field
+    """One pydantic error in an object as field, reason and value."""
+    if error["type"] == "value_error":  # raised in schema.py, and names the field
         return str(error["msg"]).removeprefix("Value error, ")
     field = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"{field}: {_unknown_key(field, ObjectEntry)}"
-    expected = f"expected {ObjectEntry.model_fields[field].description}"
+    description = str(ObjectEntry.model_fields[field].description)
+    expected = f"expected {description.partition('; ')[0]}"
     return f"{field}: {expected}, got {reprlib.repr(entry[field])}" if field in entry else f"{field}: {expected}"
 
 
 def _unknown_key(key: str, model: type[BaseModel]) -> str:
     near = get_close_matches(key, model.model_fields, n=1)
-    return (
-        f"unknown key; did you mean {near[0]}?" if near else f"unknown key; there are {', '.join(model.model_fields)}"
-    )
+    if near:
+        return f"unknown key; did you mean {near[0]}?"
+    return f"unknown key; expected {', '.join(model.model_fields)}"
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     if repeated:
-        raise ValueError(f"the key {repeated[0]!r} stands twice; the second would silently win")
+        raise ValueError(f"the key {repeated[0]!r} is given twice; remove or rename one")
     return dict(pairs)
 
 
 class _StrictLoader(SAFE_LOADER):  # type: ignore[misc, valid-type]
     """YAML's safe loader with two differences.
 
-    Repeated keys are refused; and keys are text as written: a clip called 001 or 2024-05-01 is no number and no date.
+    Repeated keys are refused: YAML would silently use the last one. And keys are strings as written: the clip ids 001
+    and 2024-05-01 do not become a number and a date.
     """
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Take in what `<<` brings; a key stands once then, so that merges of merges do not grow without limit."""
+        """Resolve `<<`, and keep each key once, so that merges of merges do not grow exponentially."""
         scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         own = Counter(key.value for key in scalars if key.tag != "tag:yaml.org,2002:merge")
         repeated = [key for key, count in own.items() if count > 1]
         if repeated:
             line = node.start_mark.line + 1
-            raise ValueError(f"the key {repeated[0]!r} stands twice below line {line}; the second would silently win")
+            raise ValueError(f"the key {repeated[0]!r} is given twice below line {line}; remove or rename one")
         super().flatten_mapping(node)
         last: dict[Hashable, Any] = {}
         for key, value in node.value:

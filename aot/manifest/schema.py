@@ -1,4 +1,7 @@
-"""The form of a prompt manifest: entries, their types, and what contradicts what in the entries of one clip."""
+"""The schema of a prompt manifest, and contradictions between the prompts of one clip.
+
+Error messages quote a field's description up to the first semicolon: "expected ⟨description⟩, got …".
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,30 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
-# Mistakes are told in these words too: "expected ⟨description⟩, got …".
 ObjectId = Annotated[
-    int, Field(ge=1, le=2**31 - 1, strict=True, description="a whole number from 1, each object its own")
+    int, Field(ge=1, le=2**31 - 1, strict=True, description="an integer ≥ 1; unique for each object of a clip")
 ]
 
-SourceFrame = Annotated[int, Field(ge=0, strict=True, description="a source frame number, from 0")]
+SourceFrame = Annotated[int, Field(ge=0, strict=True, description="a source frame number ≥ 0")]
 
 Coordinate = Annotated[FiniteFloat, Field(description="px of the source video, pixel centres at integers")]
 
 
-def _is_text(value: str) -> str:
+def _is_encodable(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("half a character (a lone surrogate), which no file in UTF-8 can hold") from None
+        raise ValueError("name: expected Unicode text, got a lone surrogate, which UTF-8 cannot encode") from None
     return value
 
 
 class RleEntry(BaseModel):
-    """A mask in COCO's compressed run lengths."""
+    """A mask as COCO's compressed run lengths."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(description="[height, width] px")
-    counts: str = Field(pattern=r"^[0-o]*$", description="as pycocotools writes them")
+    counts: str = Field(pattern=r"^[0-o]*$", description="the runs as pycocotools encodes them")
 
 
 class ObjectEntry(BaseModel):
@@ -41,16 +43,22 @@ class ObjectEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: ObjectId
-    name: Annotated[str, AfterValidator(_is_text)] = Field("", description="what people call the object")
+    name: Annotated[str, AfterValidator(_is_encodable)] = Field("", description="text; shown in overlays and reports")
     frame: SourceFrame = 0
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = Field(None, description="[x0, y0, x1, y1]")
     points: tuple[tuple[Coordinate, Coordinate], ...] = Field((), description="[[x, y], …]")
-    labels: tuple[Literal[0, 1], ...] = Field((), description="one a point, 1 object or 0 background; default all 1")
+    labels: tuple[Literal[0, 1], ...] = Field(
+        (), description="one label per point, 1 object or 0 background; default: all 1"
+    )
     mask: str | RleEntry | None = Field(
-        None, description="image file, relative to the manifest, not 0 = object; or COCO run lengths {size, counts}"
+        None,
+        description="an image file relative to the manifest, or COCO run lengths {size, counts}; non-zero pixels are "
+        "the object",
     )
     query_points: tuple[tuple[SourceFrame, Coordinate, Coordinate], ...] = Field(
-        (), description="[[source frame, x, y], …], tracked in place of sampled points"
+        (),
+        description="[[source frame, x, y], …]; these points are tracked for this object and replace the points that "
+        "query_points would sample from its masks",
     )
 
     @field_validator("box")
@@ -63,11 +71,11 @@ class ObjectEntry(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> ObjectEntry:
         if self.labels and len(self.labels) != len(self.points):
-            raise ValueError(f"labels: expected one a point ({len(self.points)}), got {len(self.labels)}")
+            raise ValueError(f"labels: expected one per point ({len(self.points)}), got {len(self.labels)}")
         if self.mask is not None and (self.box is not None or self.points):
-            raise ValueError("mask: it stands alone; leave out the box and the points of this frame")
+            raise ValueError("mask: excludes a box and points on the same frame; remove either the mask or these")
         if self.box is None and not self.points and self.mask is None and not self.query_points:
-            raise ValueError("box, points, mask or query_points: none is there; expected what says where the object is")
+            raise ValueError("box, points, mask or query_points: none given; expected at least one")
         return self
 
 
@@ -77,7 +85,7 @@ class ClipEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     objects: tuple[ObjectEntry, ...] = Field(
-        min_length=1, description="prompts; an object may have several, each on its own frame"
+        min_length=1, description="prompts; an object may have several, each on another frame"
     )
 
     @field_validator("objects")
@@ -89,7 +97,7 @@ class ClipEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Prompts of a dataset: clip ids or patterns (`day1/*`; `*` crosses folders too), each with its objects."""
+    """Prompts of a dataset: clip ids or patterns (`day1/*`; `*` also matches `/`), each with its objects."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="aot prompt manifest")
 
@@ -97,17 +105,26 @@ class Manifest(BaseModel):
 
 
 def contradictions(objects: Sequence[ObjectEntry]) -> list[str]:
-    """What is wrong with the entries of one clip taken together."""
-    mistakes = []
-    for (object_id, frame), count in Counter((entry.id, entry.frame) for entry in objects).items():
-        if count > 1:
-            mistakes.append(f"object {object_id}: has {count} entries on frame {frame}; write them as one")
+    """Contradictions between the prompts of one clip, one message each."""
+    counts = Counter((entry.id, entry.frame) for entry in objects)
+    mistakes = [
+        f"object {object_id}: has {count} entries on frame {frame}; merge them into one"
+        for (object_id, frame), count in counts.items()
+        if count > 1
+    ]
     for object_id in sorted({entry.id for entry in objects}):
-        entries = sorted((entry for entry in objects if entry.id == object_id), key=lambda entry: entry.frame)
-        names = sorted({entry.name for entry in entries if entry.name})
-        if len(names) > 1:
-            mistakes.append(f"object {object_id}: has the names {', '.join(names)}; expected one")
-        first = next((entry for entry in entries if entry.box or entry.points or entry.mask), None)
-        if first and first.points and not first.box and first.labels and 1 not in first.labels:
-            mistakes.append(f"object {object_id}: begins with background points alone; give one point the label 1")
+        own = sorted((entry for entry in objects if entry.id == object_id), key=lambda entry: entry.frame)
+        mistakes += [f"object {object_id}: {mistake}" for mistake in _object_contradictions(own)]
+    return mistakes
+
+
+def _object_contradictions(entries: Sequence[ObjectEntry]) -> list[str]:
+    """Contradictions between the prompts of one object, which are ordered by frame."""
+    mistakes = []
+    names = sorted({entry.name for entry in entries if entry.name})
+    if len(names) > 1:
+        mistakes.append(f"has the names {', '.join(names)}; expected a single name")
+    first = next((entry for entry in entries if entry.box or entry.points or entry.mask), None)
+    if first and first.points and not first.box and first.labels and 1 not in first.labels:
+        mistakes.append("has only background points on its first frame; give at least one point the label 1")
     return mistakes

@@ -1,4 +1,4 @@
-"""Prompts as JSON values, and their digest."""
+"""Prompts as JSON values, and a digest of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aot.types import MaskFile, Prompt, RleMask
 
 
 def prompts_as_json(prompts: Iterable[Prompt]) -> list[dict[str, Any]]:
-    """The prompts in the manifest's words, for results and for telling whether they have changed."""
+    """The prompts in the form of the manifest, for result files and for detecting changes."""
     return [_as_json(prompt) for prompt in prompts]
 
 
 def prompts_digest(prompts: Iterable[Prompt]) -> str:
-    """SHA-256 over what the prompts say, the bytes of mask files included, their paths not.
+    """SHA-256 of the prompts; of mask files their bytes count, not their paths.
 
     Raises:
         PromptError: a mask file cannot be read.
@@ -56,4 +56,4 @@ def _mask_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise PromptError(f"mask {path} cannot be read: {exc}; check that it is there and readable") from exc
+        raise PromptError(f"mask {path} cannot be read: {exc}; check its path and permissions") from exc

@@ -297,14 +297,14 @@ def test_a_change_on_the_disk_is_shown_by_itself(address: str, folder: Path, new
     assert "From the entry" in page.page.locator("#pattern-note").inner_text()
     page.page.locator("#clips-count", has_text="3 of 3").wait_for()
     manifest.write_text("clips: {a: {objects: [{id: 0}]}}")
-    page.page.locator("#notice-text", has_text="a whole number from 1").wait_for()
+    page.page.locator("#notice-text", has_text="an integer ≥ 1").wait_for()
 
 
 def test_mistakes_are_told_and_not_saved(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(expected=("422",)), address)
     page.open("a")
     page.click(60, 100, button="right")
-    page.page.locator("#notice-text", has_text="begins with background points alone").wait_for()
+    page.page.locator("#notice-text", has_text="has only background points").wait_for()
     assert page.page.locator("#saved").inner_text() == "not saved"
     page.click(18, 30)
     page.wait_saved()

@@ -122,7 +122,7 @@ class TestMaskFolders:
             tree(davis).clips()
         (davis / "ImageSets/2017/val.txt").write_text("two\n")
         (davis / "Annotations/480p/two/00000.png").write_text("no picture")
-        with pytest.raises(DatasetError, match="not a readable picture"):
+        with pytest.raises(DatasetError, match="not a readable image"):
             tree(davis).clips()
 
     def test_truth_is_the_annotation(self, davis: Path) -> None:
@@ -290,9 +290,9 @@ class TestSingleVideo:
                 r"^dataset\.box: expected \[x0, y0, x1, y1\] with x0 < x1 .*\[3\.0, 3\.0, 1\.0, 1\.0\]$",
             ),
             ({"box": [3, 3, 1]}, r"^dataset\.box: expected \[x0, y0, x1, y1\], got \[3, 3, 1\]$"),
-            ({"points": [[1, 2]], "labels": [1, 1]}, r"^dataset\.labels: expected one a point \(1\), got 2$"),
-            ({"points": [[1, 2]], "labels": [0]}, r"^dataset\.labels: .* give one point the label 1$"),
-            ({"mask": Path("m.png"), "box": [0, 0, 1, 1]}, r"^dataset\.mask: it stands alone"),
+            ({"points": [[1, 2]], "labels": [1, 1]}, r"^dataset\.labels: expected one per point \(1\), got 2$"),
+            ({"points": [[1, 2]], "labels": [0]}, r"^dataset\.labels: .* give at least one point the label 1$"),
+            ({"mask": Path("m.png"), "box": [0, 0, 1, 1]}, r"^dataset\.mask: excludes a box and points"),
             ({"box": [3, 3, 1], "frame": -1}, r"^dataset\.frame: .*\ndataset\.box: "),
         ],
     )

@@ -160,12 +160,12 @@ class TestAnnotatedMasks:
 
     def test_a_colour_picture_is_refused(self, tmp_path: Path) -> None:
         Image.new("RGB", (2, 2)).save(tmp_path / "00000.png")
-        with pytest.raises(DatasetError, match=r"00000\.png: a picture of mode RGB"):
+        with pytest.raises(DatasetError, match=r"00000\.png: an image of mode RGB"):
             AnnotatedTruth(tmp_path).mask(0)
 
     def test_a_broken_picture_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "00000.png").write_bytes(b"no picture")
-        with pytest.raises(DatasetError, match=r"annotated mask .*00000\.png: not a readable picture"):
+        with pytest.raises(DatasetError, match=r"annotated mask .*00000\.png: not a readable image"):
             AnnotatedTruth(tmp_path).mask(0)
 
     def test_names_without_a_frame_number_are_refused(self, tmp_path: Path) -> None:

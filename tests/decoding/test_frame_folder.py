@@ -53,7 +53,7 @@ def test_colours_are_rgb(tmp_path: Path) -> None:
 
 def test_empty(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").touch()
-    with pytest.raises(DecodeError, match="no image in it, expected one file a frame"):
+    with pytest.raises(DecodeError, match="contains no image; expected one file per frame"):
         FrameFolder(tmp_path)
 
 
@@ -82,5 +82,5 @@ def test_unreadable(folder: Path, content: bytes) -> None:
 
 def test_masks_beside_frames(folder: Path) -> None:
     write_image(folder / "frame_4.jpg", coded_picture(4))
-    with pytest.raises(DecodeError, match=r"frame_4\.\w+ and frame_4\.\w+ are the same frame"):
+    with pytest.raises(DecodeError, match=r"frame_4\.\w+ and frame_4\.\w+ have the same frame number"):
         FrameFolder(folder)

@@ -1,4 +1,4 @@
-"""Entries reach the clips that they name or match."""
+"""Assigning the entries of a manifest to clips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aot.types import MaskFile
 from tests.manifest.samples import WHOLE, clips, write
 
 
-def test_whole_manifest_reaches_its_clips(tmp_path: Path) -> None:
+def test_entries_are_assigned_to_their_clips(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     Image.new("L", (4, 4), 255).save(tmp_path / "masks" / "teapot_2.png")
     assigned = assign_prompts(clips("teapot", "day1/cam1/a", "day1/cam2/a", "day2/a"), write(tmp_path, WHOLE))
@@ -29,8 +29,8 @@ def test_whole_manifest_reaches_its_clips(tmp_path: Path) -> None:
     assert by_id["day2/a"].prompts == ()
 
 
-def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
-    """What is wrong in itself hides neither what contradicts it, nor unknown clips, nor missing files."""
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    """Invalid objects hide neither contradictions, nor unknown clips, nor missing files."""
     box = "box: [1, 2, 3, 4]"
     text = f"""
         clips:
@@ -48,29 +48,29 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
           unknown: {{objects: [{{id: 0, {box}}}]}}
         clisp: 3
     """
-    with pytest.raises(ConfigError, match=r"prompts\.yaml: 12 mistake") as caught:
+    with pytest.raises(ConfigError, match=r"prompts\.yaml: 12 mistakes\n") as caught:
         assign_prompts(clips("a", "b", "c", "d"), write(tmp_path, text))
     assert str(caught.value).replace(f"{tmp_path}/", "").splitlines()[1:] == [
-        "  clip 'a', object 0, id: expected a whole number from 1, each object its own, got 0",
+        "  clip 'a', object 0, id: expected an integer ≥ 1, got 0",
         "  clip 'a', object 1, box: expected [x0, y0, x1, y1] with x0 < x1 and y0 < y1, got [4.0, 4.0, 1.0, 1.0]",
         "  clip 'a', entry 6: expected a mapping such as {id: 1, box: [x0, y0, x1, y1]}, got 'just text'",
         "  clip 'b', objects: expected a list of objects, got []",
         "  clip 'c': expected a mapping with the key objects",
         "  clip 'c', objekts: unknown key; did you mean objects?",
         "  clip 'd': expected a mapping with the key objects, got 'text'",
-        "  clip 'unknown', object 0, id: expected a whole number from 1, each object its own, got 0",
+        "  clip 'unknown', object 0, id: expected an integer ≥ 1, got 0",
         "  clisp: unknown key; did you mean clips?",
-        "  clip 'a', object 2: has 2 entries on frame 0; write them as one",
+        "  clip 'a', object 2: has 2 entries on frame 0; merge them into one",
         "  clip 'unknown' is not in the dataset; it has 4 clips, such as a",
-        "  clip 'a', object 3: mask no.png: there is no such file",
+        "  clip 'a', object 3: mask no.png: no such file",
     ]
 
 
-def test_unknown_clips_are_named_with_the_nearest(tmp_path: Path) -> None:
+def test_unknown_clips_are_reported_with_similar_ids(tmp_path: Path) -> None:
     text = "clips: {teapto: {objects: [{id: 1, box: [1,2,3,4]}]}, 'x/*': {objects: [{id: 1, box: [1,2,3,4]}]}}"
-    with pytest.raises(ConfigError, match="did you mean teapot") as caught:
+    with pytest.raises(ConfigError, match=r"2 mistakes\n  .*did you mean teapot") as caught:
         assign_prompts(clips("teapot", "mug"), write(tmp_path, text))
-    assert "pattern 'x/*' matches none" in str(caught.value)
+    assert "pattern 'x/*' matches none of 2 clips" in str(caught.value)
 
 
 def test_missing_mask_file_and_ambiguous_patterns(tmp_path: Path) -> None:
@@ -79,8 +79,16 @@ def test_missing_mask_file_and_ambiguous_patterns(tmp_path: Path) -> None:
         f"clips: {{'a*': {{objects: [{{id: 1, mask: no.png}}, {{id: 2, mask: {long}}}, {{id: 3, mask: /etc}}]}}, "
         f"'*b': {{objects: [{{id: 1, box: [1,2,3,4]}}]}}}}"
     )
-    with pytest.raises(ConfigError, match=r"no\.png: there is no such file") as caught:
+    with pytest.raises(ConfigError, match=r"no\.png: no such file") as caught:
         assign_prompts(clips("ab"), write(tmp_path, text))
     assert "equally specific" in str(caught.value)
-    assert f"{long}: there is no such file" in str(caught.value)
-    assert "mask /etc: there is no such file" in str(caught.value)
+    assert f"{long}: no such file" in str(caught.value)
+    assert "mask /etc: no such file" in str(caught.value)
+
+
+def test_a_missing_manifest_is_reported_with_the_command_that_creates_it(tmp_path: Path) -> None:
+    path = tmp_path / "my clips" / "prompts.yaml"
+    command = f"python -m aot.prompt dataset=videos 'dataset.root={path.parent}' 'dataset.prompts={path}'"
+    with pytest.raises(ConfigError, match="does not exist; click prompts with") as caught:
+        assign_prompts(clips("a"), path, dataset="videos", root=path.parent)
+    assert f"`{command}`, or name an existing manifest with dataset.prompts=FILE" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Others' boxes become a manifest."""
+"""Importing boxes of other tools."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def annotation(image_id: int, box: list[float], **more: Any) -> dict[str, Any]:
 
 
 def coco(tmp_path: Path, annotations: list[dict[str, Any]], *arguments: str, **more: Any) -> dict[str, Any]:
-    """The manifest's clips after an import."""
+    """The clips of the imported manifest."""
     content = {"images": IMAGES, "annotations": annotations, "categories": CATEGORIES} | more
     (tmp_path / "coco.json").write_text(json.dumps(content))
     return imported(tmp_path, "coco", str(tmp_path / "coco.json"), *arguments)
@@ -43,7 +43,7 @@ def imported(tmp_path: Path, form: str, *arguments: str) -> dict[str, Any]:
     return clips
 
 
-def test_tracks_are_prompted_where_they_begin(tmp_path: Path) -> None:
+def test_tracks_are_prompted_on_their_first_frame(tmp_path: Path) -> None:
     clips = coco(
         tmp_path,
         [
@@ -56,25 +56,25 @@ def test_tracks_are_prompted_where_they_begin(tmp_path: Path) -> None:
         "day1/ep_3": {
             "objects": [
                 {"id": 7, "name": "mug", "frame": 4, "box": [8, 10, 28, 30]},
-                {"id": 3, "name": "mug", "frame": 7, "box": [0, 40, 25, 50]},  # cut at the frame's edges
+                {"id": 3, "name": "mug", "frame": 7, "box": [0, 40, 25, 50]},  # cropped to the frame
             ]
         }
     }
 
 
-def test_detections_without_tracks_are_those_of_the_first_frame(tmp_path: Path) -> None:
+def test_without_track_ids_only_the_first_frame_counts(tmp_path: Path) -> None:
     annotations = [annotation(11, [1, 1, 2, 2]), annotation(10, [3, 3, 4, 4]), annotation(10, [5, 5, 6, 6])]
     clips = coco(tmp_path, [*annotations, annotation(12, [1, 2, 3, 4])])
     assert [(entry["id"], entry["frame"]) for entry in clips["day1/ep_3"]["objects"]] == [(1, 4), (2, 4)]
     assert clips["cup"]["objects"] == [{"id": 1, "name": "mug", "frame": 12, "box": [1, 2, 4, 6]}]
 
 
-def test_ids_from_0_are_counted_anew(tmp_path: Path) -> None:
+def test_track_ids_from_0_are_renumbered(tmp_path: Path) -> None:
     clips = coco(tmp_path, [annotation(11, [1, 1, 2, 2], track_id=5), annotation(10, [3, 3, 4, 4], track_id=0)])
     assert [(entry["id"], entry["frame"]) for entry in clips["day1/ep_3"]["objects"]] == [(1, 4), (2, 7)]
 
 
-def test_results_of_a_detector_take_the_images_of_another_file(tmp_path: Path) -> None:
+def test_results_take_the_images_of_another_file(tmp_path: Path) -> None:
     (tmp_path / "images.json").write_text(json.dumps({"images": IMAGES, "categories": CATEGORIES}))
     results = [annotation(10, [1, 1, 2, 2], score=0.9), annotation(10, [3, 3, 2, 2], score=0.2)]
     (tmp_path / "results.json").write_text(json.dumps(results))
@@ -85,13 +85,13 @@ def test_results_of_a_detector_take_the_images_of_another_file(tmp_path: Path) -
     assert [entry["box"] for entry in found["day1/ep_3"]["objects"]] == [[1, 1, 3, 3]]
 
 
-def test_videos_and_frame_numbers_come_first(tmp_path: Path) -> None:
+def test_video_and_frame_number_win_over_the_file_name(tmp_path: Path) -> None:
     image = {"id": 1, "file_name": "x/00031.jpg", "video_id": 9, "frame_id": 2, "width": 9, "height": 9}
     clips = coco(tmp_path, [annotation(1, [1, 1, 2, 2])], images=[image], videos=[{"id": 9, "name": "cam/2"}])
     assert [(key, clip["objects"][0]["frame"]) for key, clip in clips.items()] == [("cam/2", 2)]
 
 
-def test_frames_are_counted_in_their_folder(tmp_path: Path) -> None:
+def test_frame_numbers_are_positions_in_the_folder(tmp_path: Path) -> None:
     for number in (1, 4, 7):
         path = tmp_path / "frames" / "day1" / "ep_3" / f"{number:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def test_mot_counts_from_1(tmp_path: Path) -> None:
     assert clips == {"MOT17-02": {"objects": [{"id": 2, "frame": 0, "box": [1910, 0, 1920, 20]}]}}
 
 
-def test_mot_detections_of_a_tracker(tmp_path: Path) -> None:
+def test_mot_file_of_a_tracker(tmp_path: Path) -> None:
     (tmp_path / "cam2.txt").write_text("5,-1,10.5,11.5,10,10,0.9,-1,-1,-1\n6,-1,1,1,10,10,0.9,-1,-1,-1\n")
     clips = imported(tmp_path, "mot", str(tmp_path / "cam2.txt"), "--clip", "day1/cam2", "--size", "18x100")
     assert clips == {"day1/cam2": {"objects": [{"id": 1, "frame": 4, "box": [9.5, 10.5, 18, 20.5]}]}}
@@ -138,13 +138,13 @@ def test_mot_detections_of_a_tracker(tmp_path: Path) -> None:
         ("1,2,x,1,1,1", [], r"a\.txt, line 1: '1,2,x,1,1,1'; expected frame, id"),
         ("1,2,1,1,1,1,0.1", ["--min-score", "0.5"], "no box with a score of at least 0.5"),
         ("1,2,1,1,1,1", ["--size", "wide"], "--size wide: expected WIDTHxHEIGHT"),
-        ("[]", ["--format", "coco"], "says nothing of its images"),
+        ("[]", ["--format", "coco"], "a list of results without its images"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "bbox": [1, 1, 1, 1]}]}',
-         ["--format", "coco"], "names no clip and frame; expected CLIP/00012.jpg"),
-        ('{"images": [], "annotations": [{"image_id": 1}]}', ["--format", "coco"], "not COCO's .KeyError: 1"),
+         ["--format", "coco"], "does not tell its clip and frame; expected CLIP/00012.jpg"),
+        ('{"images": [], "annotations": [{"image_id": 1}]}', ["--format", "coco"], "not COCO JSON .KeyError: 1"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named(
+def test_messages(
     tmp_path: Path, text: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.txt").write_text(text)

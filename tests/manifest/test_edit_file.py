@@ -1,4 +1,4 @@
-"""Manifests that people wrote, changed one entry at a time: everything else stays, byte for byte."""
+"""Editing single entries of manifests written by hand: everything else stays byte for byte."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NEW = entry({"id": 1, "name": "pan", "points": [[3, 4.5]], "labels": [1]})
 
 
 def saved(path: Path, clip_id: str, wanted: ClipEntry | None) -> str:
-    """Save one entry on top of what is there, and read the text again; it must hold what was meant."""
+    """Save one entry, check that the file holds it and the others, and return the text."""
     before = load_manifest(path).clips if path.exists() and path.read_bytes().strip() else {}
     ManifestFile(path).save(clip_id, wanted, version_of(before.get(clip_id)))
     expected = {key: other for key, other in before.items() if key != clip_id} | ({clip_id: wanted} if wanted else {})
@@ -70,13 +70,13 @@ def removed_and_added(before: str, after: str) -> tuple[list[str], list[str]]:
 
 
 class TestText:
-    def test_a_new_clip_is_added_at_the_end_and_nothing_else_is_touched(self, tmp_path: Path) -> None:
+    def test_a_new_clip_is_added_at_the_end(self, tmp_path: Path) -> None:
         after = saved(people(tmp_path), "pan", NEW)
         head, _, tail = WRITTEN_BY_PEOPLE.partition("# the end")
         line = "      - {id: 1, name: pan, frame: 0, points: [[3, 4.5]], labels: [1]}\n"
         assert after == f"{head}  pan:\n    objects:\n{line}# the end{tail}"
 
-    def test_a_changed_object_keeps_its_comments_and_its_form(self, tmp_path: Path) -> None:
+    def test_a_changed_object_keeps_its_comments_and_style(self, tmp_path: Path) -> None:
         first = {"id": 1, "name": "teapot", "box": [410, 348, 522, 420], "points": [[462, 388], [9, 8]]}
         second = {"id": 2, "frame": 30, "mask": "masks/teapot_2.png"}
         after = saved(people(tmp_path), "teapot", entry({**first, "labels": [1, 0]}, second))
@@ -85,7 +85,7 @@ class TestText:
         assert [line.split("#")[0].strip() for line in come] == ["points: [[462, 388], [9, 8]]", "labels: [1, 0]"]
         assert "# handle and spout" in come[0]
 
-    def test_an_object_is_taken_out_and_another_put_in(self, tmp_path: Path) -> None:
+    def test_an_object_is_removed_and_another_added(self, tmp_path: Path) -> None:
         wanted = entry({"id": 2, "frame": 30, "mask": "masks/teapot_2.png"}, {"id": 3, "frame": 4, "box": [1, 2, 3, 4]})
         after = saved(people(tmp_path), "teapot", wanted)
         assert "- {id: 2, frame: 30, mask: masks/teapot_2.png}   # drawn by hand" in after
@@ -93,24 +93,24 @@ class TestText:
         for comment in ("# The kitchen", "# day one", "# the blue one", "# a fixed camera", "# the end"):
             assert comment in after
 
-    def test_dashes_under_their_key_stay_there(self, tmp_path: Path) -> None:
+    def test_dashes_in_the_column_of_their_key_stay_there(self, tmp_path: Path) -> None:
         after = saved(
             people(tmp_path), "gone", entry({"id": 7, "query_points": [[0, 601, 465]]}, {"id": 8, "box": [1, 2, 3, 4]})
         )
         assert "    objects:\n    - id: 7\n      query_points: [[0, 601, 465]]\n    - {id: 8," in after
 
-    def test_an_entry_is_taken_out_with_its_lines(self, tmp_path: Path) -> None:
+    def test_an_entry_is_removed_with_its_lines(self, tmp_path: Path) -> None:
         after = saved(people(tmp_path), "gone", None)
         assert after == WRITTEN_BY_PEOPLE.replace(
             WRITTEN_BY_PEOPLE[WRITTEN_BY_PEOPLE.index("  gone:") :], "# the end\n"
         )
 
-    def test_the_last_entry_leaves_a_manifest_without_clips(self, tmp_path: Path) -> None:
+    def test_removing_the_last_entry_leaves_no_clips(self, tmp_path: Path) -> None:
         path = people(tmp_path, "# mine\nclips:\n  a: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n")
         assert saved(path, "a", None) == "# mine\nclips: {}\n"
         assert saved(path, "b", NEW).startswith("# mine\nclips:\n  b:\n    objects:\n      - {id: 1,")
 
-    def test_a_new_file_says_who_wrote_it(self, tmp_path: Path) -> None:
+    def test_a_new_file_names_the_program_that_wrote_it(self, tmp_path: Path) -> None:
         after = saved(tmp_path / "new" / "prompts.yaml", "day1/cam 2/ep_003", NEW)
         assert after.startswith("# Which objects to track")
         assert "  day1/cam 2/ep_003:\n    objects:\n      - {id: 1, name: pan," in after
@@ -132,7 +132,7 @@ class TestText:
         ],
         ids=["empty", "no clips", "braces", "clips in braces", "deep", "anchors", "block text", "CRLF", "an end"],
     )
-    def test_forms_that_people_write(self, text: str, tmp_path: Path) -> None:
+    def test_styles_of_yaml(self, text: str, tmp_path: Path) -> None:
         path = tmp_path / "prompts.yaml"
         path.write_bytes(text.encode())
         saved(path, "new", NEW)
@@ -163,7 +163,7 @@ class TestText:
     @pytest.mark.parametrize(
         "name", ["no", "1e3", "12:30:00", "a: b", "- x", "é #1", "\u2028", "<b>&amp;", "'", "*", " "]
     )
-    def test_names_that_yaml_takes_for_something_else(self, name: str, tmp_path: Path) -> None:
+    def test_names_that_need_quotes(self, name: str, tmp_path: Path) -> None:
         saved(people(tmp_path), "pan", entry({"id": 1, "name": name, "box": [1, 2, 3, 4]}))
         saved(people(tmp_path), f"{name}/x", NEW)
 
@@ -191,7 +191,7 @@ class TestText:
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     def test_any_sequence_of_changes(self, data: st.DataObject, tmp_path: Path) -> None:
-        """Whatever is saved after whatever: the file holds just that, and people's comments."""
+        """The file holds exactly the saved entries, and all comments."""
         path = people(tmp_path)
         file = ManifestFile(path)
         expected = dict(file.entries)
@@ -212,12 +212,12 @@ class TestText:
 
 
 class TestFile:
-    def test_what_somebody_else_changed_is_told_and_not_overwritten(self, tmp_path: Path) -> None:
+    def test_a_change_of_the_same_clip_on_disk_is_a_conflict(self, tmp_path: Path) -> None:
         path = people(tmp_path)
         file = ManifestFile(path)
         version = version_of(file.entries["teapot"])
         path.write_text(WRITTEN_BY_PEOPLE.replace("[410, 348", "[400, 348"))
-        with pytest.raises(ManifestConflict, match=r"'teapot'.*changed on the disk") as caught:
+        with pytest.raises(ManifestConflict, match=r"'teapot'.*changed on disk") as caught:
             file.save("teapot", NEW, version)
         assert caught.value.theirs is not None
         assert caught.value.theirs.objects[0].box == (400, 348, 522, 420)
@@ -225,7 +225,7 @@ class TestFile:
         file.save("teapot", NEW, version_of(caught.value.theirs))
         assert load_manifest(path).clips["teapot"] == NEW
 
-    def test_a_change_of_another_clip_is_taken_in(self, tmp_path: Path) -> None:
+    def test_a_change_of_another_clip_on_disk_is_kept(self, tmp_path: Path) -> None:
         path = people(tmp_path)
         file = ManifestFile(path)
         path.write_text(WRITTEN_BY_PEOPLE.replace("id: 7", "id: 8").replace("# the end", "# the very end"))
@@ -233,7 +233,7 @@ class TestFile:
         assert load_manifest(path).clips["gone"].objects[0].id == 8
         assert "# the very end" in path.read_text()
 
-    def test_a_deleted_entry_is_a_conflict_too(self, tmp_path: Path) -> None:
+    def test_a_deleted_entry_is_a_conflict(self, tmp_path: Path) -> None:
         path = people(tmp_path)
         file = ManifestFile(path)
         version = version_of(file.entries["teapot"])
@@ -243,7 +243,7 @@ class TestFile:
         assert caught.value.theirs is None
         assert not path.exists()
 
-    def test_a_change_in_the_last_moment_is_noticed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_change_during_the_save_is_a_conflict(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = people(tmp_path)
         file = ManifestFile(path)
         real = file._changed
@@ -257,25 +257,25 @@ class TestFile:
             file.save("pan", NEW, version_of(None))
         assert path.read_text() == "clips: {}\n"
 
-    def test_a_manifest_with_mistakes_is_left_alone(self, tmp_path: Path) -> None:
+    def test_an_invalid_manifest_is_not_overwritten(self, tmp_path: Path) -> None:
         path = people(tmp_path)
         file = ManifestFile(path)
         path.write_text("clips: {teapot: {objects: [{id: 0}]}}")
-        with pytest.raises(ConfigError, match="a whole number from 1"):
+        with pytest.raises(ConfigError, match="an integer ≥ 1"):
             file.save("pan", NEW, version_of(None))
         assert path.read_text() == "clips: {teapot: {objects: [{id: 0}]}}"
-        assert "gone" in file.entries, "what was known stays known"
+        assert "gone" in file.entries, "the entries read before are kept"
         with pytest.raises(ConfigError, match="mistake"):
             ManifestFile(path)
 
-    def test_what_cannot_be_changed_alone_is_refused(self, tmp_path: Path) -> None:
+    def test_an_entry_that_cannot_be_edited_by_itself_is_refused(self, tmp_path: Path) -> None:
         text = "clips:\n  0o7: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n  b: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n"
         path = people(tmp_path, text)
         with pytest.raises(ConfigError, match="'0o7': its entry cannot be edited without changing other entries"):
             saved(path, "0o7", NEW)
         assert path.read_text() == text
 
-    def test_a_link_stays_a_link_and_the_mode_stays(self, tmp_path: Path) -> None:
+    def test_links_and_file_modes_are_kept(self, tmp_path: Path) -> None:
         path = people(tmp_path)
         path.chmod(0o664)
         link = tmp_path / "link.yaml"

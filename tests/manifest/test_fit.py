@@ -1,4 +1,4 @@
-"""Prompts are checked against the open video."""
+"""Checking prompts against the opened video."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def fit(prompt: Prompt, **changes: object) -> tuple[list[Prompt], dict[int, Prom
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        (Prompt(object_id=1, frame=8, box=(0, 0, 5, 5)), "frame 8 is beyond the end; the video has 8 frames, 0 to 7"),
-        (Prompt(object_id=1, frame=6, box=(0, 0, 5, 5)), "outside the time range; .* leave the frames 0 to 4"),
+        (Prompt(object_id=1, frame=8, box=(0, 0, 5, 5)), "frame 8 is beyond the end of the video; expected 0 to 7"),
+        (Prompt(object_id=1, frame=6, box=(0, 0, 5, 5)), "outside the time range; expected 0 to 4"),
         (
             Prompt(object_id=1, frame=0, points=((20, 5),), labels=(1,)),
             r"the point \(20, 5\) is outside the frame of 20x10",
@@ -39,20 +39,20 @@ def test_prompts_that_do_not_fit_their_video(prompt: Prompt, message: str) -> No
     assert re.search(message, str(errors[1]))
 
 
-def test_a_box_may_end_on_the_far_edge() -> None:
+def test_a_box_may_end_at_the_outer_edge() -> None:
     fitting, errors = fit(Prompt(object_id=1, frame=4, box=(0, 0, 20, 10)))
     assert len(fitting) == 1
     assert not errors
 
 
-def test_one_object_fails_alone() -> None:
+def test_other_objects_are_kept_when_one_fails() -> None:
     good, bad = Prompt(object_id=1, frame=0, box=(0, 0, 5, 5)), Prompt(object_id=2, frame=9, box=(0, 0, 5, 5))
     fitting, errors = check_prompts([good, bad], width=20, height=10, frames=range(5), num_source_frames=5)
     assert fitting == [good]
     assert list(errors) == [2]
 
 
-def test_mask_files_are_read_by_value_and_checked(tmp_path: Path) -> None:
+def test_mask_files_are_read_by_pixel_value_and_checked(tmp_path: Path) -> None:
     values = np.zeros((10, 20), dtype=np.uint8)
     values[2:4, 3:6], values[7, 7] = 2, 5
     image = Image.fromarray(values).convert("P")
@@ -68,7 +68,7 @@ def test_mask_files_are_read_by_value_and_checked(tmp_path: Path) -> None:
     assert "expected 30x10" in str(
         fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "palette.png")), width=30)[1][1]
     )
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    assert "not a readable picture" in str(
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    assert "not a readable image" in str(
         fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "broken.png")))[1][1]
     )

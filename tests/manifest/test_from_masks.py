@@ -1,4 +1,4 @@
-"""Points from annotated masks."""
+"""Prompts made from annotated masks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aot.manifest.from_masks import points_inside
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=7))
-def test_points_lie_inside_their_mask(rows: list[list[bool]]) -> None:
+def test_points_are_inside_the_mask(rows: list[list[bool]]) -> None:
     mask = np.array(rows, dtype=np.bool_)
     if mask.any():
         points = points_inside(mask)

@@ -1,4 +1,4 @@
-"""Reading a manifest: what is read, what is refused, and with which message."""
+"""Reading a manifest: accepted and refused content, and the messages."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from aot.manifest.read import load_manifest
 from tests.manifest.samples import write
 
 
-def test_json_says_the_same_as_yaml(tmp_path: Path) -> None:
+def test_json_and_yaml_are_equivalent(tmp_path: Path) -> None:
     entry = {"clips": {"a": {"objects": [{"id": 1, "points": [[1, 2]]}]}}}
     from_json = load_manifest(write(tmp_path, json.dumps(entry), "prompts.json"))
     from_yaml = load_manifest(write(tmp_path, "clips: {a: {objects: [{id: 1, points: [[1, 2]]}]}}"))
     assert from_json == from_yaml
 
 
-def test_a_clip_is_called_as_it_is_written(tmp_path: Path) -> None:
+def test_clip_ids_are_strings_as_written(tmp_path: Path) -> None:
     entry = "{objects: [{id: 1, box: [1, 2, 3, 4]}]}"
     ids = ["001", "2024-05-01", "1.50", "no", "null"]
     text = "clips:\n" + "".join(f"  {clip_id}: {entry}\n" for clip_id in ids)
@@ -33,30 +33,30 @@ MISTAKES = {
     "id: 1, box: [1, 2, 3]": "object 1, box: expected [x0, y0, x1, y1], got [1, 2, 3]",
     "id: 1, box: [1, 2, 3, .nan]": "object 1, box: expected [x0, y0, x1, y1], got [1, 2, 3, nan]",
     "id: 1, points: [1, 2]": "object 1, points: expected [[x, y], …], got [1, 2]",
-    "id: 1, points: [[1, 2]], labels: [1, 1]": "object 1, labels: expected one a point (1), got 2",
-    "id: 1, points: [[1, 2]], labels: [2]": "object 1, labels: expected one a point, 1 object or 0 background",
-    "id: 1, points: [[1, 2]], labels: [0]": "object 1: begins with background points alone; give one point the label 1",
-    "id: 1, mask: a.png, box: [1, 2, 3, 4]": "object 1, mask: it stands alone",
+    "id: 1, points: [[1, 2]], labels: [1, 1]": "object 1, labels: expected one per point (1), got 2",
+    "id: 1, points: [[1, 2]], labels: [2]": "object 1, labels: expected one label per point, 1 object or 0 background",
+    "id: 1, points: [[1, 2]], labels: [0]": "object 1: has only background points on its first frame; give at least",
+    "id: 1, mask: a.png, box: [1, 2, 3, 4]": "object 1, mask: excludes a box and points",
     "id: 1, pionts: [[1, 2]]": "object 1, pionts: unknown key; did you mean points?",
-    "id: 1, name: x": "object 1, box, points, mask or query_points: none is there",
-    "id: 1, frame: -1, box: [1, 2, 3, 4]": "object 1, frame: expected a source frame number, from 0, got -1",
-    "id: 1, frame: 1.5, box: [1, 2, 3, 4]": "object 1, frame: expected a source frame number, from 0, got 1.5",
-    "id: 0, box: [1, 2, 3, 4]": "object 0, id: expected a whole number from 1, each object its own, got 0",
-    "id: x, box: [1, 2, 3, 4]": "entry 1, id: expected a whole number from 1, each object its own, got 'x'",
-    "box: [1, 2, 3, 4]": "entry 1, id: expected a whole number from 1",
+    "id: 1, name: x": "object 1, box, points, mask or query_points: none given",
+    "id: 1, frame: -1, box: [1, 2, 3, 4]": "object 1, frame: expected a source frame number ≥ 0, got -1",
+    "id: 1, frame: 1.5, box: [1, 2, 3, 4]": "object 1, frame: expected a source frame number ≥ 0, got 1.5",
+    "id: 0, box: [1, 2, 3, 4]": "object 0, id: expected an integer ≥ 1, got 0",
+    "id: x, box: [1, 2, 3, 4]": "entry 1, id: expected an integer ≥ 1, got 'x'",
+    "box: [1, 2, 3, 4]": "entry 1, id: expected an integer ≥ 1",
     "id: 1, query_points: [[1, 2]]": "object 1, query_points: expected [[source frame, x, y], …]",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("entry", "message"), MISTAKES.items())
-def test_mistakes_are_named_with_clip_and_object(tmp_path: Path, entry: str, message: str) -> None:
-    with pytest.raises(ConfigError, match="1 mistake") as caught:
+def test_mistakes_name_clip_and_object(tmp_path: Path, entry: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"prompts\.yaml: 1 mistake\n") as caught:
         load_manifest(write(tmp_path, f"clips: {{a: {{objects: [{{{entry}}}]}}}}"))
     assert f"  clip 'a', {message}" in str(caught.value)
 
 
 def test_yaml_merges(tmp_path: Path) -> None:
-    """What `<<` brings in counts as if it were written there: keys are text, the nearest wins, none may come twice."""
+    """Merged keys behave like written ones: they are strings, the nearest wins, and repetition is refused."""
     shared = "{frame: 3, box: [1,2,3,4]}"
     text = (
         f"clips: {{a: {{objects: [{{<<: &shared {shared}, id: 1}}, {{id: 2, <<: *shared, frame: 5}}]}},\n"
@@ -66,13 +66,13 @@ def test_yaml_merges(tmp_path: Path) -> None:
     assert [(item.id, item.frame) for item in entries["a"].objects] == [(1, 3), (2, 5)]
     assert [item.frame for item in entries["007"].objects] == [3]
     quoted = "{objects: [{id: 1, box: [1,2,3,4]}]}"
-    with pytest.raises(ConfigError, match="'<<' stands twice"):
+    with pytest.raises(ConfigError, match="'<<' is given twice"):
         load_manifest(write(tmp_path, f"clips: {{'<<': {quoted}, '<<': {quoted}}}"))
-    with pytest.raises(ConfigError, match="'id' stands twice"):
+    with pytest.raises(ConfigError, match="'id' is given twice"):
         load_manifest(write(tmp_path, "clips: {a: {objects: [{<<: {id: 1, id: 2}, box: [1,2,3,4]}]}}"))
 
 
-def test_merges_of_merges_do_not_grow(tmp_path: Path) -> None:
+def test_nested_merges_do_not_grow(tmp_path: Path) -> None:
     lines = ["x0: &x0 {k: 1}", *(f"x{n}: &x{n} {{<<: [*x{n - 1}, *x{n - 1}], k{n}: 1}}" for n in range(1, 64))]
     with pytest.raises(ConfigError, match="x63: unknown key"):
         load_manifest(write(tmp_path, "\n".join(lines)))
@@ -83,7 +83,7 @@ def test_merges_of_merges_do_not_grow(tmp_path: Path) -> None:
     [
         (
             "clips: {a: {objects: [{id: 1, box: [1,2,3,4]}]}, a: {objects: [{id: 2, box: [1,2,3,4]}]}}",
-            "'a' stands twice",
+            "'a' is given twice",
         ),
         (
             "clips: {a: {objects: [{id: 1, box: [1,2,3,4]}, {id: 1, points: [[1,1]]}]}}",
@@ -101,6 +101,6 @@ def test_merges_of_merges_do_not_grow(tmp_path: Path) -> None:
         ("clips: !!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
 )
-def test_broken_manifests(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_manifests(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_manifest(write(tmp_path, text))

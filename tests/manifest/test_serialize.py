@@ -12,7 +12,7 @@ from aot.manifest.serialize import prompts_digest
 from aot.types import MaskFile, Prompt
 
 
-def test_digest_tells_what_prompts_say_not_where_masks_lie(tmp_path: Path) -> None:
+def test_digest_covers_the_content_of_mask_files_and_not_their_paths(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("L", (4, 4), 255).save(tmp_path / name)
     Image.new("L", (4, 4), 0).save(tmp_path / "c.png")

@@ -230,10 +230,10 @@ class TestWhatMayBeSent:
     @pytest.mark.parametrize(
         ("objects", "reason"),
         [
-            ([{"id": 0, "box": [1, 2, 3, 4]}], "a whole number from 1"),
+            ([{"id": 0, "box": [1, 2, 3, 4]}], "an integer ≥ 1"),
             ([{"id": 1, "box": [3, 2, 1, 4]}], "x0 < x1"),
-            ([{"id": 1}], "what says where the object is"),
-            ([{"id": 1, "points": [[1, 2]], "labels": [0]}], "begins with background points alone"),
+            ([{"id": 1}], "none given; expected at least one"),
+            ([{"id": 1, "points": [[1, 2]], "labels": [0]}], "has only background points"),
             ([{**SQUARE, "nam": "x"}], "did you mean name"),
             ([{"id": 1, "points": [[float("nan"), 2]]}], "expected [[x, y]"),
         ],
