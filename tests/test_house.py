@@ -14,7 +14,7 @@ import yaml
 
 import aot
 from aot.compose import config_folder
-from tests.options import EMBEDDED
+from tests.command_line import EMBEDDED
 
 PACKAGE = Path(aot.__file__).parent
 TESTS = Path(__file__).parent

@@ -14,7 +14,7 @@ import aot
 from aot.run import main
 from aot.self_checks import MaskStability, check_objects, return_errors, worst
 from aot.types import BoolArray, QueryPoints, Tracks
-from tests.options import EMBEDDED
+from tests.command_line import EMBEDDED
 from tests.synthetic import moving_square, write_video
 
 

@@ -12,7 +12,7 @@ from aot.status import main as status
 from aot.system.processes import host
 from tests.faults.commands import Command
 from tests.launching.clips import Clips
-from tests.waiting import until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def clips(tmp_path: Path) -> Clips:
 
 
 def test_a_run_at_work_and_its_end(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
-    clips.happens("b", "memory_error", "wait")
+    clips.inject("b", "memory_error", "wait")
     with Command(clips) as command:
-        until(lambda: clips.has_happened("b", 1, "wait"))
+        wait_until(lambda: clips.was_injected("b", 1, "wait"))
         assert status([str(clips.root)]) == 0
         shown = capsys.readouterr().out
         assert "3 clips: 1 done, 1 running, 1 pending" in shown
@@ -34,7 +34,7 @@ def test_a_run_at_work_and_its_end(clips: Clips, capsys: pytest.CaptureFixture[s
 
         assert cancel([str(clips.root)]) == 0
         assert "on this machine; the command that began it goes on" in capsys.readouterr().out
-        assert command.ends() == 130
+        assert command.wait() == 130
     assert status([str(clips.root)]) == 0
     shown = capsys.readouterr().out
     assert "3 clips: 1 done, 2 pending" in shown
@@ -44,7 +44,7 @@ def test_a_run_at_work_and_its_end(clips: Clips, capsys: pytest.CaptureFixture[s
 
 
 def test_failures_by_class_with_their_logs(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
-    clips.happens("b", "tracking_error")
+    clips.inject("b", "tracking_error")
     (clips.folder / "clips" / "c.mp4").write_text("not a video")
     assert clips.run() == 1
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Waiting for what other processes do."""
+"""Wait for a condition that other processes bring about."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], bool], timeout_seconds: float = 120.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_seconds: float = 120.0) -> None:
     """Return as soon as the condition holds.
 
     Raises:
-        TimeoutError: it never did.
+        TimeoutError: the condition did not hold within `timeout_seconds`.
     """
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"after {timeout_seconds:g} s it still does not hold")
+            raise TimeoutError(f"the condition does not hold after {timeout_seconds:g} s")
         time.sleep(0.02)

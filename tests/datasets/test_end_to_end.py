@@ -12,9 +12,9 @@ from PIL import Image
 import aot
 from aot import run
 from aot.evaluate import __main__ as evaluate
+from tests.command_line import EMBEDDED
 from tests.datasets.test_lerobot import TOP, v3  # noqa: F401 (a fixture)
 from tests.datasets.test_tap_vid import example, write
-from tests.options import EMBEDDED
 from tests.synthetic import moving_square
 
 pytestmark = pytest.mark.slow

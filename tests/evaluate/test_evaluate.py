@@ -16,7 +16,7 @@ from aot.evaluate.clip import ClipScore
 from aot.evaluate.masks import MaskScore, Series
 from aot.evaluate.tables import score_rows, score_table, scores_as_csv
 from aot.evaluate.tracks import PointScore
-from tests.options import EMBEDDED
+from tests.command_line import EMBEDDED
 
 
 @pytest.fixture(scope="module")

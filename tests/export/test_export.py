@@ -9,7 +9,7 @@ import pytest
 
 from aot import run
 from aot.export import __main__ as export
-from tests.options import EMBEDDED
+from tests.command_line import EMBEDDED
 from tests.synthetic import moving_square, write_video
 
 

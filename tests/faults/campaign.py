@@ -1,10 +1,10 @@
-"""Break runs on purpose, and count what is lost.
+"""Inject faults into runs and count the clips that are lost.
 
     python -m tests.faults.campaign [--kills 200] [--times 10] [FAULT …]
 
-Every fault falls on runs over 20 clips. After each, all that has its final name must be whole and the same, bit for
-bit, as in a run that nothing happened to; in the end the same command must finish the rest. The disks are real (tmpfs,
-which takes root), failing and slow writes are made by a library of ours (shaky.c) between the command and the system.
+Every fault is injected into a run over 20 clips. After each fault, every file under its final name must be complete and
+bit-identical to that of an undisturbed run; at the end the same command must finish the remaining clips. The disks are
+real (tmpfs, which needs root to mount); failing and slow writes come from a preloaded library (io_faults.c).
 """
 
 from __future__ import annotations
@@ -42,169 +42,169 @@ HERE = Path(__file__).parent
 
 @dataclass
 class Outcome:
-    """What came of one kind of fault."""
+    """Counts for one kind of fault."""
 
-    tried: int = 0
-    """Faults."""
+    injected: int = 0
+    """Number of faults."""
     survived: int = 0
-    """Faults after which everything that had its name was whole and right."""
+    """Faults after which every file under its final name was complete and correct."""
     lost: list[str] = field(default_factory=list)
-    """Clips that the same command did not make whole in the end, or made other than they are."""
-    said: str = ""
-    """The message of the command, where there was somebody to tell."""
+    """Clips that the same command did not complete at the end, or whose data differ from the reference."""
+    message: str = ""
+    """What the command reported, if the fault let it report anything."""
 
 
 class Trial:
-    """Clips, what they give when nothing happens, and the run folder that things happen to."""
+    """A dataset with its reference results, and the run folder that faults are injected into."""
 
     def __init__(self, folder: Path, root: Path | None = None) -> None:
         self.clips = Clips(folder, LENGTHS)
         self._root = f"output.root={root or folder / 'outputs'}"
-        self._place = root or folder / "outputs"
+        self._outputs = root or folder / "outputs"
         self.outcome = Outcome()
-        self._expected = undisturbed()[0]
+        self._expected = reference_run()[0]
 
     def command(self, *arguments: str, **environment: str) -> Command:
         return Command(self.clips, self._root, *arguments, environment=environment)
 
     @property
     def root(self) -> Path:
-        (path,) = (self._place / "videos").iterdir()
+        (path,) = (self._outputs / "videos").iterdir()
         return path
 
     def result(self, clip_id: str) -> Path:
         return self.root / "clips" / f"{clip_id}.h5"
 
-    def child(self) -> int | None:
-        """A worker process that lives, if one has begun a clip."""
-        if not any(self._place.glob("videos/*/ledger")):
+    def worker(self) -> int | None:
+        """The process id of a running worker, or None if no worker has started a clip."""
+        if not any(self._outputs.glob("videos/*/ledger")):
             return None
         pids = [event["pid"] for event in read_events(RunPaths(self.root), ["started"])]
         return next((pid for pid in reversed(pids) if is_alive(pid)), None)
 
-    def struck(self) -> None:
-        """A fault has fallen: what has its name must be whole."""
-        self.outcome.tried += 1
-        self.outcome.survived += not self.wrong()
+    def record_fault(self) -> None:
+        """Count a fault, and whether every existing result is still correct."""
+        self.outcome.injected += 1
+        self.outcome.survived += not self.incorrect()
 
-    def wrong(self) -> list[str]:
-        return [name for name in LENGTHS if self.exists(name) and not self.is_right(name)]
+    def incorrect(self) -> list[str]:
+        return [name for name in LENGTHS if self.exists(name) and not self.is_correct(name)]
 
     def exists(self, name: str) -> bool:
-        return any(self._place.glob(f"videos/*/clips/{name}.h5"))
+        return any(self._outputs.glob(f"videos/*/clips/{name}.h5"))
 
-    def is_right(self, name: str) -> bool:
+    def is_correct(self, name: str) -> bool:
         try:
             found = datasets_of(self.result(name))
         except (OSError, KeyError, RuntimeError):
             return False
         expected = self._expected[name]
-        return found.keys() == expected.keys() and all(_same(found[key], expected[key]) for key in expected)
+        return found.keys() == expected.keys() and all(_equal(found[key], expected[key]) for key in expected)
 
     def finish(self, *, retry: bool = True) -> None:
-        """The same command again, which must make all whole; clips that failed by the fault are asked for besides."""
+        """Run the same command again, which must complete all clips; `retry`: those that the fault made fail, too."""
         with self.command("launcher.workers=2", *(["retry=[all]"] if retry else [])) as command:
-            code = command.ends()
+            code = command.wait()
         if code:
             print(command.output)
-            self.outcome.lost.append(f"the command ended with {code}")
-        self.outcome.lost += [name for name in LENGTHS if not self.exists(name) or not self.is_right(name)]
-        self.outcome.lost += [f"half a file: {path}" for path in self.root.rglob("*.part")]
-        self.outcome.lost += [f"aot.verify: {finding}" for finding in self.not_whole()]
+            self.outcome.lost.append(f"the command exited with {code}")
+        self.outcome.lost += [name for name in LENGTHS if not self.exists(name) or not self.is_correct(name)]
+        self.outcome.lost += [f"partial file left: {path}" for path in self.root.rglob("*.part")]
+        self.outcome.lost += [f"aot.verify: {finding}" for finding in self.findings()]
 
-    def not_whole(self) -> list[Finding]:
-        """What `aot.verify` finds fault with."""
+    def findings(self) -> list[Finding]:
+        """What `aot.verify` reports as missing or broken."""
         return [finding for finding in verify_run(RunPaths(self.root)) if finding.state is not State.WHOLE]
 
 
 @cache
-def undisturbed() -> tuple[dict[str, dict[str, Any]], float]:
-    """The datasets of every clip of a run that nothing happens to, and how many seconds it took."""
+def reference_run() -> tuple[dict[str, dict[str, Any]], float]:
+    """The datasets of every clip of a run without faults, and its duration in seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.monotonic()
+        start = time.monotonic()
         with Command(Clips(Path(folder), LENGTHS), "launcher=inline") as command:
-            assert command.ends() == 0, command.output
-        seconds = time.monotonic() - begun
+            assert command.wait() == 0, command.output
+        seconds = time.monotonic() - start
         (clips,) = Path(folder).glob("outputs/videos/*/clips")
         return {name: datasets_of(clips / f"{name}.h5") for name in LENGTHS}, seconds
 
 
-def _same(left: object, right: object) -> bool:
+def _equal(left: object, right: object) -> bool:
     return bool(np.array_equal(np.asarray(left), np.asarray(right), equal_nan=np.asarray(left).dtype.kind == "f"))
 
 
 def kill(folder: Path, times: int, rng: random.Random) -> Outcome:
     """SIGKILL at random moments: the command, a worker, or both."""
 
-    def strike(trial: Trial, command: Command) -> None:
-        whom = rng.choice(["command", "worker", "both"])
-        child = trial.child() if whom != "command" else None
-        if child is not None:
+    def inject(trial: Trial, command: Command) -> None:
+        target = rng.choice(["command", "worker", "both"])
+        worker = trial.worker() if target != "command" else None
+        if worker is not None:
             with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        if whom != "worker" or child is None:
-            command.send(signal.SIGKILL)
-        command.ends()
+                os.kill(worker, signal.SIGKILL)
+        if target != "worker" or worker is None:
+            command.send_signal(signal.SIGKILL)
+        command.wait()
 
-    return _at_random_moments(folder, times, rng, strike)
+    return _at_random_moments(folder, times, rng, inject)
 
 
 def terminate(folder: Path, times: int, rng: random.Random) -> Outcome:
     """SIGTERM, or Ctrl-C, at random moments."""
 
-    def strike(trial: Trial, command: Command) -> None:
-        command.send(rng.choice([signal.SIGTERM, signal.SIGINT]))
-        code = command.ends()
+    def inject(trial: Trial, command: Command) -> None:
+        command.send_signal(rng.choice([signal.SIGTERM, signal.SIGINT]))
+        code = command.wait()
         if code == EXIT_INTERRUPTED:
-            trial.outcome.said = command.output.strip().splitlines()[-1]
-        elif code not in (0, -signal.SIGTERM, -signal.SIGINT):  # just finished, or hit before aot listened
-            trial.outcome.lost.append(f"the command ended with {code}: {command.output[-500:]}")
+            trial.outcome.message = command.output.strip().splitlines()[-1]
+        elif code not in (0, -signal.SIGTERM, -signal.SIGINT):  # just finished, or before aot installed its handler
+            trial.outcome.lost.append(f"the command exited with {code}: {command.output[-500:]}")
 
-    return _at_random_moments(folder, times, rng, strike)
+    return _at_random_moments(folder, times, rng, inject)
 
 
 def _at_random_moments(
-    folder: Path, times: int, rng: random.Random, strike: Callable[[Trial, Command], None]
+    folder: Path, times: int, rng: random.Random, inject: Callable[[Trial, Command], None]
 ) -> Outcome:
-    """Start a run, let something happen to it, start it again, until its clips are whole; then another run.
+    """Start a run, inject a fault, and start it again until all clips are complete; then continue with another run.
 
-    Moments lie anywhere in what is left of a run, by the time that one takes on this machine. One that comes after the
-    command's end is none: nothing is struck, and nothing counted.
+    The moments are spread over the remaining duration of the run, measured on this machine. If the command has exited
+    before its moment, nothing is injected or counted.
     """
-    _, seconds = undisturbed()
+    _, seconds = reference_run()
     number, outcome = 0, Outcome()
-    while outcome.tried < times:
+    while outcome.injected < times:
         trial = Trial(folder / str(number := number + 1))
         trial.outcome = outcome
-        while outcome.tried < times and (left := NUM_CLIPS - sum(map(trial.exists, LENGTHS))):
+        while outcome.injected < times and (left := NUM_CLIPS - sum(map(trial.exists, LENGTHS))):
             with trial.command("launcher.workers=2") as command:
                 time.sleep(rng.uniform(0.2, 1.0 + seconds * left / NUM_CLIPS))
                 if not command.is_running():
                     continue
-                strike(trial, command)
-            trial.struck()
+                inject(trial, command)
+            trial.record_fault()
         trial.finish()
     return outcome
 
 
 def full_disk(folder: Path, times: int, rng: random.Random) -> Outcome:
-    """No room on the disk of the run folder; later there is."""
+    """The disk of the run folder is full; later it has space again."""
     outcome = Outcome()
     for number in range(times):
         with mounted(folder / f"disk{number}", f"{rng.randrange(200, 1000)}k") as disk:
             trial = Trial(folder / str(number), root=disk / "outputs")
             trial.outcome = outcome
             with trial.command("launcher.workers=2") as command:
-                assert command.ends() != 0, "the disk was not full"
-            outcome.said = line_with(command.output, "No space left", "has free space")
-            trial.struck()
+                assert command.wait() != 0, "the disk was not full"
+            outcome.message = line_with(command.output, "No space left", "has free space")
+            trial.record_fault()
             remount(disk, "size=200m")
             trial.finish()
     return outcome
 
 
 def read_only(folder: Path, times: int, rng: random.Random) -> Outcome:
-    """The disk turns read-only in the middle; later it can be written again."""
+    """The disk becomes read-only during the run; later it is writable again."""
     outcome = Outcome()
     for number in range(times):
         with mounted(folder / f"disk{number}", "200m") as disk:
@@ -215,20 +215,20 @@ def read_only(folder: Path, times: int, rng: random.Random) -> Outcome:
                 while command.is_running() and sum(map(trial.exists, LENGTHS)) < enough:
                     time.sleep(0.02)
                 subprocess.run(["mount", "-o", "remount,ro,force", disk], check=False, stderr=subprocess.DEVNULL)
-                with suppress(subprocess.CalledProcessError):  # a file that is being written keeps it writable
+                with suppress(subprocess.CalledProcessError):  # refused while a file is open for writing
                     remount(disk, "ro")
-                command.ends()
-            trial.struck()
+                command.wait()
+            trial.record_fault()
             with trial.command("launcher.workers=1") as command:
-                command.ends()
-            outcome.said = line_with(command.output, "Read-only") or outcome.said
+                command.wait()
+            outcome.message = line_with(command.output, "Read-only") or outcome.message
             remount(disk, "rw")
             trial.finish()
     return outcome
 
 
 def twice(folder: Path, times: int, rng: random.Random) -> Outcome:
-    """The same command, started twice at once."""
+    """The same command, started twice at the same time."""
     outcome = Outcome()
     for number in range(times):
         trial = Trial(folder / str(number))
@@ -236,82 +236,82 @@ def twice(folder: Path, times: int, rng: random.Random) -> Outcome:
         with trial.command("launcher.workers=1") as one:
             time.sleep(rng.uniform(0, 2))
             with trial.command("launcher.workers=1") as other:
-                assert (one.ends(), other.ends()) == (0, 0), one.output + other.output
-        trial.struck()
+                assert (one.wait(), other.wait()) == (0, 0), one.output + other.output
+        trial.record_fault()
         trial.finish()
     return outcome
 
 
 def damage(folder: Path, times: int, rng: random.Random) -> Outcome:
-    """Files lost, cut, emptied, and with a byte changed between two runs; `aot.verify --repair` finds them."""
+    """Files lost, truncated, emptied, and with a bit flipped between two runs; `aot.verify --repair` finds them."""
     trial = Trial(folder)
     outcome = trial.outcome
     with trial.command("launcher.workers=2") as command:
-        assert command.ends() == 0
+        assert command.wait() == 0
     for _ in range(times):
         damaged = rng.sample(sorted(LENGTHS), 4)
         for name in damaged:
             path = trial.result(name)
             data = bytearray(path.read_bytes())
-            match rng.choice(["lose", "cut", "empty", "change"]):
+            match rng.choice(["lose", "truncate", "empty", "flip"]):
                 case "lose":
                     path.unlink()
-                case "cut":
+                case "truncate":
                     path.write_bytes(data[: rng.randrange(1, len(data))])
                 case "empty":
                     path.write_bytes(b"")
-                case "change":
+                case "flip":
                     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
                     path.write_bytes(data)
-        found = {finding.clip_id for finding in trial.not_whole()}
+        found = {finding.clip_id for finding in trial.findings()}
         outcome.lost += [f"aot.verify is wrong about {name}" for name in found ^ set(damaged)]
         assert verify([str(trial.root), "--repair"]) == EXIT_NOT_WHOLE
-        trial.struck()
+        trial.record_fault()
         trial.finish(retry=False)
     return outcome
 
 
 def hang_and_crash(folder: Path, times: int, rng: random.Random) -> Outcome:
-    """Workers that stand still in C with the interpreter's lock, die of a bad address, are stopped by a signal."""
+    """Workers that hang in C with the GIL held, crash with a segmentation fault, or are stopped by SIGSTOP."""
     outcome = Outcome()
     for number in range(times):
         trial = Trial(folder / str(number))
         trial.outcome = outcome
         for name in rng.sample(sorted(LENGTHS), 2):
-            trial.clips.happens(name, rng.choice(["hang", "segfault"]))
+            trial.clips.inject(name, rng.choice(["hang", "segfault"]))
         with trial.command("launcher.workers=2", "launcher.stall_seconds=4") as command:
             if rng.random() < 0.5:
                 time.sleep(rng.uniform(1, 3))
-                child = trial.child()
-                if child is not None:
+                worker = trial.worker()
+                if worker is not None:
                     with suppress(ProcessLookupError):
-                        os.kill(child, signal.SIGSTOP)
-            command.ends()
-        trial.struck()
+                        os.kill(worker, signal.SIGSTOP)
+            command.wait()
+        trial.record_fault()
         trial.finish()
     return outcome
 
 
-def shaky_disk(folder: Path, times: int, rng: random.Random) -> Outcome:
-    """Writes that fail with an input/output error for a while, and slow ones."""
+def io_errors(folder: Path, times: int, rng: random.Random) -> Outcome:
+    """Writes that fail with an input/output error several times, and slow writes."""
     outcome = Outcome()
-    library = folder / "shaky.so"
+    library = folder / "io_faults.so"
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, HERE / "shaky.c", "-ldl"], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, HERE / "io_faults.c", "-ldl"], check=True)
     for number in range(times):
         trial = Trial(folder / str(number))
         trial.outcome = outcome
         errors = folder / f"errors{number}"
         errors.write_bytes(bytes(num_errors := rng.randrange(1, 6)))
         environment = {
-            "LD_PRELOAD": str(library), "SHAKY_FOLDER": str(folder / str(number) / "outputs"),
-            "SHAKY_ERRORS": str(errors), "SHAKY_MS": str(rng.choice([0, 5])),
+            "LD_PRELOAD": str(library), "IO_FAULTS_FOLDER": str(folder / str(number) / "outputs"),
+            "IO_FAULTS_ERRORS": str(errors), "IO_FAULTS_MS": str(rng.choice([0, 5])),
         }  # fmt: skip
         with trial.command("launcher.workers=2", "output.report=false", **environment) as command:
-            command.ends()
+            command.wait()
         assert errors.stat().st_size < num_errors, "no write has failed"
-        outcome.said = line_with(command.output, "Input/output error") or outcome.said
-        trial.struck()
+        outcome.message = line_with(command.output, "Input/output error") or outcome.message
+        trial.record_fault()
         trial.finish()
     return outcome
 
@@ -322,7 +322,7 @@ def line_with(text: str, *words: str) -> str:
 
 @contextmanager
 def mounted(folder: Path, size: str) -> Iterator[Path]:
-    """A disk of our own in memory."""
+    """A small disk in memory (tmpfs)."""
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
@@ -338,27 +338,28 @@ def remount(disk: Path, option: str) -> None:
 Fault = Callable[[Path, int, random.Random], Outcome]
 FAULTS: dict[str, Fault] = {
     "kill": kill, "terminate": terminate, "full_disk": full_disk, "read_only": read_only, "twice": twice,
-    "damage": damage, "hang_and_crash": hang_and_crash, "shaky_disk": shaky_disk,
+    "damage": damage, "hang_and_crash": hang_and_crash, "io_errors": io_errors,
 }  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(FAULTS)}; none means all")
-    parser.add_argument("--kills", type=int, default=200, help="moments at which to kill")
-    parser.add_argument("--times", type=int, default=10, help="of each other fault")
-    parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
-    given = parser.parse_args(arguments)
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"one or more of {', '.join(FAULTS)}; default: all")
+    parser.add_argument("--kills", type=int, default=200, help="number of kills")
+    parser.add_argument("--times", type=int, default=10, help="number of injections of every other fault")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments and choices")
+    options = parser.parse_args(arguments)
     lost = 0
-    for name in given.faults or FAULTS:
+    for name in options.faults or FAULTS:
         with tempfile.TemporaryDirectory(prefix="aot-campaign-") as folder:
-            times = given.kills if name == "kill" else given.times
-            outcome = FAULTS[name](Path(folder) / "trial", times, random.Random(given.seed))
-        about = (FAULTS[name].__doc__ or "").strip()
-        print(f"| {about} | {outcome.tried} | {outcome.survived} | {len(outcome.lost)} | {outcome.said} |", flush=True)
+            times = options.kills if name == "kill" else options.times
+            outcome = FAULTS[name](Path(folder) / "trial", times, random.Random(options.seed))
+        title = (FAULTS[name].__doc__ or "").strip()
+        counts = f"{outcome.injected} | {outcome.survived} | {len(outcome.lost)}"
+        print(f"| {title} | {counts} | {outcome.message} |", flush=True)
         for what in outcome.lost:
             print(f"  lost: {what}", flush=True)
-        lost += len(outcome.lost) + outcome.tried - outcome.survived
+        lost += len(outcome.lost) + outcome.injected - outcome.survived
     return 1 if lost else 0
 
 

@@ -1,4 +1,4 @@
-"""`python -m aot.run` as a process of its own, to be watched, stopped and killed."""
+"""`python -m aot.run` as a child process that a test can watch, signal and kill."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from types import MappingProxyType, TracebackType
 
 from tests.launching.clips import Clips
 
-# No test waits longer for a command to end by itself.
-_MAX_SECONDS = 240
+# No test waits longer for a command to exit.
+MAX_WAIT_SECONDS = 240
 
 
 class Command:
-    """A running command; what is left of it when its context ends is killed.
+    """A running command, as a context manager; a process that is still running at its exit is killed.
+
+    Args:
+        clips: the dataset that the command processes.
+        arguments: overrides added to those of `clips`.
+        environment: variables added to those of the test.
 
     Attributes:
-        output: standard output and error of one that has ended.
+        output: standard output and error, once the process has exited.
     """
 
     def __init__(self, clips: Clips, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -30,16 +35,20 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Where the tests run in the background, it would be ignored.
+            # A background job of a shell inherits an ignored SIGINT.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def ends(self) -> int:
-        """Wait until it ends by itself; returns its exit code."""
-        self.output, _ = self._process.communicate(timeout=_MAX_SECONDS)
+    def wait(self) -> int:
+        """Wait for the process to exit; returns its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it is still running after `MAX_WAIT_SECONDS`.
+        """
+        self.output, _ = self._process.communicate(timeout=MAX_WAIT_SECONDS)
         return self._process.returncode
 
     def is_running(self) -> bool:

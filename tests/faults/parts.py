@@ -1,4 +1,4 @@
-"""Trackers that go wrong on demand: Lucas-Kanade, and before it whatever a script says for the clip at hand."""
+"""Trackers for fault injection: Lucas-Kanade, preceded by a scripted fault."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from aot.types import QueryPoints, Tracks
 
 
 class ScriptedTracker:
-    """Does what the script says before it tracks.
+    """Performs the scripted action of a clip before it tracks.
 
     Args:
-        script: a folder. `<number of source frames>.json` in it lists what happens on the first, second, … attempt at
-            the clip of that length, in whatever process; afterwards, and where nothing is listed, nothing happens.
+        script: a folder. `<number of source frames>.json` lists the actions of the first, second, … attempt at the clip
+            of that length, whichever process makes it. Attempts without a listed action track normally.
     """
 
     def __init__(self, script: Path) -> None:
@@ -30,13 +30,13 @@ class ScriptedTracker:
         self._tracker = LucasKanadeTracker()
 
     def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
-        self._act(frames.num_source_frames)
+        self._perform_next(frames.num_source_frames)
         return self._tracker.track(frames, queries, lean=lean)
 
     def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
         return 0
 
-    def _act(self, num_frames: int) -> None:
+    def _perform_next(self, num_frames: int) -> None:
         try:
             actions = json.loads((self.script / f"{num_frames}.json").read_text())
         except FileNotFoundError:
@@ -53,13 +53,13 @@ class ScriptedTracker:
         pass
 
     def _memory_error(self, num_frames: int) -> None:
-        raise MemoryError("the script says so")
+        raise MemoryError("scripted by the test")
 
     def _tracking_error(self, num_frames: int) -> None:
-        raise TrackingError("the script says so")
+        raise TrackingError("scripted by the test")
 
     def _write_error(self, num_frames: int) -> None:
-        raise WriteError("the script says so")
+        raise WriteError("scripted by the test")
 
     def _kill(self, num_frames: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -68,33 +68,33 @@ class ScriptedTracker:
         ctypes.string_at(0)
 
     def _hang(self, num_frames: int) -> None:
-        """Stand still in C and keep the interpreter's lock, as a decoder can: no thread of Python's runs any more."""
+        """Hang in C with the GIL held, as a decoder can: no other Python thread runs."""
         ctypes.PyDLL(None).sleep(3600)
 
     def _sleep(self, num_frames: int) -> None:
-        """Stand still and leave the lock to others."""
+        """Hang with the GIL released."""
         time.sleep(3600)
 
     def _compute(self, num_frames: int) -> None:
-        """Be busy for some seconds, and report nothing."""
+        """Use the CPU for some seconds without reporting progress."""
         begun = time.process_time()
         while time.process_time() < begun + 4:
             pass
 
-    def _eat(self, num_frames: int) -> None:
-        """Take memory, and use it, until someone stops it."""
-        eaten = []
+    def _exhaust_memory(self, num_frames: int) -> None:
+        """Allocate memory until a limit is hit."""
+        chunks = []
         while True:
-            eaten.append(np.ones(2**23, dtype=np.uint8))
+            chunks.append(np.ones(2**23, dtype=np.uint8))
 
     def _wait(self, num_frames: int) -> None:
-        """Go on when the test says so; until then there is some life in it."""
-        while not (self.script / "go").exists():
+        """Block until the test releases it; other threads keep running."""
+        while not (self.script / "released").exists():
             time.sleep(0.01)
 
 
 class WholeClipTracker:
-    """Takes the whole clip into memory before it tracks, in float32 as models want it; lean, as the bytes they are."""
+    """Loads all frames into memory before it tracks: as float32, or as uint8 with the lean plan."""
 
     def __init__(self) -> None:
         self._tracker = LucasKanadeTracker()

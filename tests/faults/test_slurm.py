@@ -1,5 +1,5 @@
-"""Real SLURM tasks: whatever happens to them, every clip is whole or in failures/, none twice, none lost, and the
-waiting command ends by itself."""
+"""Faults of real SLURM tasks: afterwards every clip has a complete result or a failure, none is lost or computed twice,
+and the waiting command exits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aot.system.processes import is_alive
 from tests.faults.commands import Command
 from tests.faults.devcluster import Devcluster, require_devcluster
 from tests.launching.clips import Clips, assert_same_results
-from tests.waiting import until
+from tests.waiting import wait_until
 
 LENGTHS = {"a": 5, "b": 7, "c": 9, "d": 11}
 SLURM = [
@@ -41,38 +41,38 @@ def clips(tmp_path: Path) -> Clips:
 
 
 def waiting_worker(clips: Clips, clip_id: str) -> dict[str, object]:
-    """The "started" event of a worker that waits in the middle of a clip."""
-    until(lambda: clips.has_happened(clip_id, 0, "wait"))
+    """The "started" event of a worker that blocks in the middle of a clip."""
+    wait_until(lambda: clips.was_injected(clip_id, 0, "wait"))
     return next(event for event in clips.events("started") if event["clip_id"] == clip_id)
 
 
-def test_clips_over_four_nodes_give_what_inline_gives(cluster: Devcluster, tmp_path: Path) -> None:
+def test_results_of_four_nodes_equal_inline_results(cluster: Devcluster, tmp_path: Path) -> None:
     clips = Clips(tmp_path, {f"day{number % 3}/c{number:02}": 4 + number % 5 for number in range(24)})
     arguments = ["launcher.clips_per_task=6", "launcher.cpus_per_task=4", "launcher.gpus_per_node=2"]
     assert clips.run(*SLURM, *arguments) == 0
     clips.assert_none_lost()
     started = clips.events("started")
-    assert sorted(event["clip_id"] for event in started) == sorted(clips.lengths), "none twice"
+    assert sorted(event["clip_id"] for event in started) == sorted(clips.lengths), "no clip is computed twice"
     assert {event["host"] for event in started} == {"n1", "n2", "n3", "n4"}
-    assert {event["gpu"] for event in started} == {"0", "1"}, "one worker a GPU"
+    assert {event["gpu"] for event in started} == {"0", "1"}, "one worker per GPU"
     assert clips.run("launcher=inline", f"output.root={tmp_path / 'inline'}") == 0
     (inline,) = (tmp_path / "inline" / "videos").iterdir()
     assert_same_results(clips.root, inline)
 
 
-def test_a_killed_task_is_submitted_again(cluster: Devcluster, clips: Clips) -> None:
-    clips.happens("d", "wait")
+def test_killed_task_is_resubmitted(cluster: Devcluster, clips: Clips) -> None:
+    clips.inject("d", "wait")
     with Command(clips, *SLURM) as command:
         worker = waiting_worker(clips, "d")
         supervisor = int(Path(f"/proc/{worker['pid']}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(supervisor, signal.SIGKILL)
-        assert command.ends() == 0
+        assert command.wait() == 0
     clips.assert_none_lost()
     assert clips.attempts("d") == [(1, "lost"), (1, None)]
     assert "ended as FAILED" in clips.events("died")[0]["error"]
 
 
-def test_a_refused_resubmission_is_tried_again(cluster: Devcluster, clips: Clips, tmp_path: Path) -> None:
+def test_refused_resubmission_is_repeated(cluster: Devcluster, clips: Clips, tmp_path: Path) -> None:
     refusals, shim = tmp_path / "refusals", tmp_path / "bin" / "sbatch"
     refusals.touch()
     shim.parent.mkdir()
@@ -82,122 +82,122 @@ def test_a_refused_resubmission_is_tried_again(cluster: Devcluster, clips: Clips
         f'exec {shutil.which("sbatch")} "$@"\n'
     )
     shim.chmod(0o755)
-    clips.happens("d", "wait")
+    clips.inject("d", "wait")
     with Command(clips, *SLURM, environment={"PATH": f"{shim.parent}:{os.environ['PATH']}"}) as command:
         worker = waiting_worker(clips, "d")
         refusals.write_text("..")
         supervisor = int(Path(f"/proc/{worker['pid']}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(supervisor, signal.SIGKILL)
-        assert command.ends() == 0
+        assert command.wait() == 0
     assert command.output.count("SLURM refused the tasks") == 2
     clips.assert_none_lost()
 
 
-def test_a_task_beyond_its_memory_climbs_the_ladder(cluster: Devcluster, clips: Clips) -> None:
-    clips.happens("b", "eat", "eat")
+def test_task_beyond_its_memory_limit_moves_the_clip_up_the_ladder(cluster: Devcluster, clips: Clips) -> None:
+    clips.inject("b", "exhaust_memory", "exhaust_memory")
     assert clips.run(*SLURM) == 0
     clips.assert_none_lost()
     assert clips.attempts("b") == [(1, "oom"), (2, "oom"), (3, None)]
     assert aot.load(clips.paths.clip("b").result).attributes["frame_interval"] == 2
 
 
-def test_a_preempted_task_goes_on_with_what_is_missing(cluster: Devcluster, clips: Clips) -> None:
-    clips.happens("c", "wait")  # the second of its task
+def test_preempted_task_resumes_with_the_missing_clips(cluster: Devcluster, clips: Clips) -> None:
+    clips.inject("c", "wait")  # the second clip of its task
     with Command(clips, *SLURM) as command:
         first = waiting_worker(clips, "c")
-        job = cluster.take_all_nodes()
+        job = cluster.preempt_all()
         assert command.is_running()
         cluster.cancel(job)
-        assert command.ends() == 0
+        assert command.wait() == 0
     clips.assert_none_lost()
     assert clips.attempts("c") == [(1, "lost"), (1, None)]
     again = [event for event in clips.events("started") if event["clip_id"] == "c"]
     assert [event["task"] for event in again] == [first["task"]] * 2, "the same task, requeued"
     assert "preempted" in clips.events("interrupted")[0]["reason"]
-    assert clips.done() == sorted(LENGTHS), "what was finished stays"
+    assert clips.done() == sorted(LENGTHS), "finished clips are kept"
 
 
-def test_a_task_that_times_out_goes_on_with_what_is_missing(cluster: Devcluster, clips: Clips) -> None:
-    clips.happens("c", "wait")
+def test_timed_out_task_resumes_with_the_missing_clips(cluster: Devcluster, clips: Clips) -> None:
+    clips.inject("c", "wait")
     with Command(clips, *SLURM, "launcher.timeout_min=1", "launcher.signal_delay_s=40") as command:
         waiting_worker(clips, "c")
-        assert command.ends() == 0
+        assert command.wait() == 0
     clips.assert_none_lost()
     assert clips.attempts("c") == [(1, "lost"), (1, None)]
-    assert clips.done() == sorted(LENGTHS), "what was finished stays"
+    assert clips.done() == sorted(LENGTHS), "finished clips are kept"
 
 
-def test_a_task_cancelled_while_pending_is_told_from_a_lost_one(cluster: Devcluster, clips: Clips) -> None:
-    clips.happens("d", "wait")
+def test_task_cancelled_while_pending_is_not_reported_as_lost(cluster: Devcluster, clips: Clips) -> None:
+    clips.inject("d", "wait")
     with Command(clips, *SLURM, "launcher.array_parallelism=1") as command:
         waiting_worker(clips, "d")
         (pending,) = cluster.tasks("PENDING")
         cluster.cancel(pending)
-        clips.go()
-        assert command.ends() == 1
-    _, failed = clips.sort()
+        clips.release()
+        assert command.wait() == 1
+    _, failed = clips.outcome()
     assert len(failed) == 2
     clips.assert_none_lost(failed=failed)
     assert {clips.failure(clip_id)["class"] for clip_id in failed} == {"cancelled"}
-    assert clips.run(*SLURM) == 0, "the same command takes them again"
+    assert clips.run(*SLURM) == 0, "the same command retries cancelled clips"
     clips.assert_none_lost()
     assert clips.done() == sorted(LENGTHS)
 
 
-@pytest.mark.parametrize("with_processes", [True, False], ids=["with all on it", "but its processes live"])
-def test_a_lost_node(cluster: Devcluster, clips: Clips, with_processes: bool) -> None:
-    clips.happens("d", "wait")
+@pytest.mark.parametrize("kill_processes", [True, False], ids=["processes killed", "processes alive"])
+def test_lost_node(cluster: Devcluster, clips: Clips, kill_processes: bool) -> None:
+    clips.inject("d", "wait")
     with Command(clips, *SLURM) as command:
         worker = waiting_worker(clips, "d")
         pid = int(str(worker["pid"]))
         supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        cluster.lose(str(worker["host"]), *([supervisor] if with_processes else []))
-        until(lambda: clips.started().count("d") == 2)
-        clips.go()  # now the twin of the requeued task goes on too
-        assert command.ends() == 0
+        cluster.kill_node(str(worker["host"]), *([supervisor] if kill_processes else []))
+        wait_until(lambda: clips.started().count("d") == 2)
+        clips.release()  # from here the original of the requeued task continues as well
+        assert command.wait() == 0
         pids = {event["pid"] for event in clips.events("started")}
-        until(lambda: not any(is_alive(pid) for pid in pids))
+        wait_until(lambda: not any(is_alive(pid) for pid in pids))
     clips.assert_none_lost()
-    if with_processes:
+    if kill_processes:
         assert clips.attempts("d") == [(1, "lost"), (1, None)]
 
 
 @pytest.mark.parametrize("by", ["scancel", "aot.cancel"])
-def test_a_cancelled_array_is_started_again(cluster: Devcluster, clips: Clips, by: str) -> None:
-    clips.happens("d", "wait")
+def test_cancelled_array_is_restarted(cluster: Devcluster, clips: Clips, by: str) -> None:
+    clips.inject("d", "wait")
     with Command(clips, *SLURM, "launcher.array_parallelism=1") as command:
         task = str(waiting_worker(clips, "d")["task"])
         if by == "scancel":
             cluster.cancel(task.partition("_")[0])
         else:
             assert cancel([str(clips.root)]) == 0
-        assert command.ends() == 1
-    whole, failed = clips.sort()
-    assert whole | failed == set(LENGTHS)
-    assert whole & failed == set()
+        assert command.wait() == 1
+    complete, failed = clips.outcome()
+    assert complete | failed == set(LENGTHS)
+    assert complete & failed == set()
     assert {clips.failure(clip_id)["class"] for clip_id in failed} == {"cancelled"}
     assert clips.run(*SLURM) == 0
     clips.assert_none_lost()
-    assert clips.attempts("d") == [(1, None)], "what was cancelled counts for nothing"
+    assert clips.attempts("d") == [(1, None)], "a cancelled attempt does not count"
 
 
-def test_who_does_not_wait_comes_back_and_joins(cluster: Devcluster, clips: Clips) -> None:
-    clips.happens("d", "wait")
+def test_second_command_joins_tasks_of_a_command_that_did_not_wait(cluster: Devcluster, clips: Clips) -> None:
+    clips.inject("d", "wait")
     with Command(clips, *SLURM, "launcher.wait=false") as command:
-        assert command.ends() == 0
+        assert command.wait() == 0
         assert f"python -m aot.status {clips.root}" in command.output
     waiting_worker(clips, "d")
     with Command(clips, *SLURM) as command:
-        clips.go()
-        assert command.ends() == 0
+        clips.release()
+        assert command.wait() == 0
     clips.assert_none_lost()
     assert sorted(clips.started()) == sorted(LENGTHS), "nothing was submitted twice"
 
 
-def test_what_nobody_waits_for_can_be_looked_at_and_cancelled(
+def test_status_and_cancel_of_tasks_without_a_waiting_command(
     cluster: Devcluster, clips: Clips, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clips.happens("d", "wait")
+    clips.inject("d", "wait")
     assert clips.run(*SLURM, "launcher.wait=false", "launcher.array_parallelism=1") == 0
     worker = waiting_worker(clips, "d")
     capsys.readouterr()
@@ -208,31 +208,31 @@ def test_what_nobody_waits_for_can_be_looked_at_and_cancelled(
     assert f"{worker['host']}  " in shown
     assert cancel([str(clips.root)]) == 0
     assert "ended 2 SLURM tasks" in capsys.readouterr().out
-    until(lambda: not cluster.states())
+    wait_until(lambda: not cluster.states())
     assert clips.run(*SLURM) == 0
     clips.assert_none_lost()
-    assert clips.attempts("d") == [(1, None)], "what was cancelled counts for nothing"
+    assert clips.attempts("d") == [(1, None)], "a cancelled attempt does not count"
 
 
-def test_ctrl_c_while_waiting_leaves_the_tasks(cluster: Devcluster, clips: Clips) -> None:
-    clips.happens("d", "wait")
+def test_ctrl_c_while_waiting_does_not_cancel_tasks(cluster: Devcluster, clips: Clips) -> None:
+    clips.inject("d", "wait")
     with Command(clips, *SLURM) as command:
         waiting_worker(clips, "d")
-        command.send(signal.SIGINT)
-        assert command.ends() == 130
+        command.send_signal(signal.SIGINT)
+        assert command.wait() == 130
         assert f"the tasks go on without this command: python -m aot.status {clips.root}" in command.output
-    clips.go()
-    until(lambda: not cluster.states())
+    clips.release()
+    wait_until(lambda: not cluster.states())
     clips.assert_none_lost()
 
 
-def test_a_sweep_submits_everything_before_it_waits(cluster: Devcluster, clips: Clips) -> None:
-    clips.happens("d", "wait", "wait")
+def test_sweep_submits_all_runs_before_it_waits(cluster: Devcluster, clips: Clips) -> None:
+    clips.inject("d", "wait", "wait")
     (clips.folder / "clips" / "a.mp4").write_text("not a video")
     with Command(clips, "-m", "frame_interval=1,2", *SLURM, "launcher.gpus_per_node=0") as command:
-        until(lambda: clips.has_happened("d", 1, "wait"))  # one in each run: both are in the hands of tasks
-        clips.go()
-        assert command.ends() == 1
+        wait_until(lambda: clips.was_injected("d", 1, "wait"))  # once per run: tasks of both runs are running
+        clips.release()
+        assert command.wait() == 1
     runs = list((clips.folder / "outputs" / "videos").glob("sweep-*/*"))
     assert len(runs) == 2
     for run in runs:
@@ -240,7 +240,7 @@ def test_a_sweep_submits_everything_before_it_waits(cluster: Devcluster, clips: 
         assert [path.stem for path in (run / "failures").iterdir()] == ["a"]
 
 
-def test_an_array_of_ones_own_divides_a_run(cluster: Devcluster, clips: Clips) -> None:
+def test_sbatch_array_divides_a_run_into_shards(cluster: Devcluster, clips: Clips) -> None:
     script = Path(__file__).parents[2] / "launch" / "sbatch_array.sh"
     environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run(
@@ -251,10 +251,10 @@ def test_an_array_of_ones_own_divides_a_run(cluster: Devcluster, clips: Clips) -
         timeout=240,
     )
     clips.assert_none_lost()
-    assert clips.done() == sorted(LENGTHS), "none twice"
+    assert clips.done() == sorted(LENGTHS), "no clip is computed twice"
 
 
-def test_what_slurm_refuses_is_a_wrong_command(
+def test_submission_refused_by_slurm_exits_2(
     cluster: Devcluster, clips: Clips, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert clips.run(*SLURM, "launcher.gpus_per_node=99") == 2

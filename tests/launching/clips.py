@@ -1,4 +1,4 @@
-"""Small datasets for launchers, and what a run made of them."""
+"""Small datasets for tests of the launchers, and checks of what a run has made of them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FAST = ["segmenter=grabcut", "query_points=adaptive", "query_points.num_points=2
 
 
 class Clips:
-    """A folder of small videos, each of another length, and a script of what happens to them (tests/faults/parts.py).
+    """A folder of small videos of different lengths, and the faults to inject into them (tests/faults/parts.py).
 
     Args:
-        folder: an empty one.
-        lengths: number of frames of every clip, by its id.
+        folder: an empty folder.
+        lengths: number of frames by clip id; all different, because the tracker recognises a clip by its length.
         width, height: of the frames, in px.
     """
 
@@ -41,19 +41,19 @@ class Clips:
         (options / "scripted.yaml").write_text(f"_target_: tests.faults.parts.ScriptedTracker\nscript: {self.script}\n")
         (options / "whole_clip.yaml").write_text("_target_: tests.faults.parts.WholeClipTracker\n")
 
-    def happens(self, clip_id: str, *actions: str) -> None:
-        """Let this happen on the first, second, … attempt at a clip."""
+    def inject(self, clip_id: str, *actions: str) -> None:
+        """Script the faults of the first, second, … attempt at a clip."""
         (self.script / f"{self.lengths[clip_id]}.json").write_text(json.dumps(actions))
 
-    def has_happened(self, clip_id: str, number: int, action: str) -> bool:
+    def was_injected(self, clip_id: str, number: int, action: str) -> bool:
         return (self.script / f"{self.lengths[clip_id]}.{number}.{action}").exists()
 
-    def go(self) -> None:
-        """Let those who wait go on."""
-        (self.script / "go").touch()
+    def release(self) -> None:
+        """Let the attempts continue that the action "wait" holds back."""
+        (self.script / "released").touch()
 
     def arguments(self, *arguments: str) -> list[str]:
-        """A command line for `python -m aot.run`."""
+        """Arguments of `python -m aot.run` for this dataset."""
         return [
             "dataset=videos", f"dataset.root={self.folder / 'clips'}", f"output.root={self.folder / 'outputs'}", *FAST,
             "--config-dir", str(self.folder / "options"), "tracker=scripted", *arguments,
@@ -64,7 +64,7 @@ class Clips:
 
     @property
     def root(self) -> Path:
-        """The one run folder."""
+        """The only run folder."""
         (path,) = (self.folder / "outputs" / "videos").iterdir()
         return path
 
@@ -79,11 +79,11 @@ class Clips:
         return [event["clip_id"] for event in self.events("started")]
 
     def done(self) -> list[str]:
-        """Ids of the clips whose files became whole, sorted; one that did so twice is there twice."""
+        """Ids of all finished clips, sorted; an id occurs once per time the clip was finished."""
         return sorted(event["clip_id"] for event in self.events("done"))
 
     def attempts(self, clip_id: str) -> list[tuple[int, str | None]]:
-        """Rung and class of every attempt, as the clip's file or its failure tells them."""
+        """Rung and error class of every attempt, from the clip's result or its failure."""
         clip = self.paths.clip(clip_id)
         if clip.result.exists():
             with h5py.File(clip.result) as file:
@@ -96,27 +96,27 @@ class Clips:
         read: dict[str, Any] = json.loads(self.paths.clip(clip_id).failure.read_text())
         return read
 
-    def sort(self) -> tuple[set[str], set[str]]:
-        """The clips with a whole file, and those in failures/; every file left in the run folder belongs to one."""
-        assert not list(self.root.rglob("*.part")), "half-written files were left"
-        whole = {path.relative_to(self.root / "clips").with_suffix("").as_posix() for path in self._files("clips")}
+    def outcome(self) -> tuple[set[str], set[str]]:
+        """The clips with a result, and those in failures/; fails if a partial file is left in the run folder."""
+        assert not list(self.root.rglob("*.part")), "partial files are left"
+        complete = {path.relative_to(self.root / "clips").with_suffix("").as_posix() for path in self._files("clips")}
         failed = {
             path.relative_to(self.root / "failures").with_suffix("").as_posix() for path in self._files("failures")
         }
-        return whole, failed
+        return complete, failed
 
     def assert_none_lost(self, *, failed: set[str] = frozenset()) -> None:  # type: ignore[assignment]
-        """Every clip is either whole or in failures/, none is both, and those that failed are these."""
-        whole, in_failures = self.sort()
+        """Every clip has either a result or a failure, and exactly `failed` have failures."""
+        complete, in_failures = self.outcome()
         assert in_failures == set(failed)
-        assert whole == set(self.lengths) - in_failures
+        assert complete == set(self.lengths) - in_failures
 
     def _files(self, name: str) -> list[Path]:
         return [path for path in (self.root / name).rglob("*") if path.is_file()]
 
 
 def datasets_of(path: Path) -> dict[str, Any]:
-    """All datasets of a clip's file: what two launchers must agree on."""
+    """All datasets of a clip's result, which must not depend on the launcher."""
     found: dict[str, Any] = {}
     with h5py.File(path) as file:
         file.visititems(lambda name, item: found.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
@@ -124,7 +124,7 @@ def datasets_of(path: Path) -> dict[str, Any]:
 
 
 def assert_same_results(left: Path, right: Path) -> None:
-    """Two run folders hold the same datasets in the same files."""
+    """Assert that two run folders hold the same files with the same datasets."""
     names = sorted(path.relative_to(left / "clips") for path in (left / "clips").rglob("*.h5"))
     assert names
     assert names == sorted(path.relative_to(right / "clips") for path in (right / "clips").rglob("*.h5"))

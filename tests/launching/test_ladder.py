@@ -18,7 +18,7 @@ def clips(tmp_path: Path) -> Clips:
 
 
 def test_out_of_memory_goes_lean_and_then_drops_frames(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
-    clips.happens("b", "memory_error", "memory_error", "memory_error")
+    clips.inject("b", "memory_error", "memory_error", "memory_error")
     assert clips.run("launcher=inline") == 0
     result = aot.load(clips.paths.clip("b").result)
     assert result.index.tolist() == [0, 4, 8]
@@ -32,7 +32,7 @@ def test_out_of_memory_goes_lean_and_then_drops_frames(clips: Clips, capsys: pyt
 
 
 def test_the_ladder_ends_at_the_largest_interval_allowed(clips: Clips) -> None:
-    clips.happens("a", *["memory_error"] * 9)
+    clips.inject("a", *["memory_error"] * 9)
     assert clips.run("launcher=inline", "ladder.max_frame_interval=2") == 1
     failure = clips.failure("a")
     assert (failure["class"], failure["stage"], failure["frame_interval"]) == ("oom", "track", 2)
@@ -54,7 +54,7 @@ def test_the_ladder_ends_at_the_largest_interval_allowed(clips: Clips) -> None:
 def test_other_errors_are_repeated_once_or_not_at_all(
     clips: Clips, actions: list[str], exit_code: int, attempts: list[tuple[int, str | None]]
 ) -> None:
-    clips.happens("a", *actions)
+    clips.inject("a", *actions)
     assert clips.run("launcher=inline") == exit_code
     assert clips.attempts("a") == attempts
     assert clips.attempts("b") == [(1, None)]
@@ -65,11 +65,11 @@ def test_what_cannot_fit_is_predicted_and_not_tried(clips: Clips, monkeypatch: p
         "tests.faults.parts.ScriptedTracker.needed_bytes",
         lambda self, *, num_frames, lean, **size: 10**15 if num_frames > 3 or not lean else 0,
     )
-    clips.happens("b", *["nothing"] * 9)
+    clips.inject("b", *["nothing"] * 9)
     assert clips.run("launcher=inline") == 0
     assert clips.attempts("b") == [(1, "oom"), (2, "oom"), (3, "oom"), (4, None)]
-    assert clips.has_happened("b", 0, "nothing")
-    assert not clips.has_happened("b", 1, "nothing"), "tracking began once"
+    assert clips.was_injected("b", 0, "nothing")
+    assert not clips.was_injected("b", 1, "nothing"), "tracking began once"
 
 
 class _Large:
@@ -90,6 +90,6 @@ def test_nothing_of_an_attempt_is_held_when_the_next_one_begins(clips: Clips, mo
     held_then: list[bool] = []
     monkeypatch.setattr(ScriptedTracker, "_memory_error", run_out)
     monkeypatch.setattr(ScriptedTracker, "_nothing", look)
-    clips.happens("b", "memory_error", "memory_error", "nothing")
+    clips.inject("b", "memory_error", "memory_error", "nothing")
     assert clips.run("launcher=inline") == 0
     assert held_then == [False, False]

@@ -16,7 +16,7 @@ from aot.evaluate.clip import evaluate_clip
 from aot.sweep import __main__ as sweep
 from aot.sweep.picture import draw_sweep
 from aot.sweep.scores import SweptClip, intervals_of, largest_within
-from tests.options import EMBEDDED
+from tests.command_line import EMBEDDED
 from tests.results import write_result
 from tests.synthetic import moving_square, write_video
 

@@ -1,4 +1,4 @@
-"""Same inputs, same settings: the same datasets, bit for bit on one machine, however the clips were worked off."""
+"""The same inputs and settings give bit-identical datasets on one machine, whichever launcher processes the clips."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.faults.commands import Command
 from tests.launching.clips import Clips, assert_same_results
 from tests.segmentation.sam2_models import save_random_weights
 from tests.tracking.cotracker3.weights import golden_weights
-from tests.waiting import until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ LENGTHS = {"a": 5, "b": 11, "c": 8, "d": 4}
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """SAM 2 and CoTracker3 with made-up weights, small, on the CPU."""
+    """Small SAM 2 and CoTracker3 models with random weights, on the CPU."""
     import torch
 
     folder = tmp_path_factory.mktemp("weights")
@@ -37,14 +37,14 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     if request.param == "embedded":
         return ["tracker=lucas_kanade"]
-    # With another number of threads oneDNN and MKL add in another order (seen in SAM 2's convolutions).
+    # oneDNN and MKL sum in an order that depends on the number of threads (observed in SAM 2's convolutions).
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     request.getfixturevalue("one_thread")
     networks: list[str] = request.getfixturevalue("networks")
     return networks
 
 
-def test_numbers_do_not_depend_on_how_clips_are_worked_off(models: list[str], tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_launcher(models: list[str], tmp_path: Path) -> None:
     clips = Clips(tmp_path, LENGTHS)
 
     def root(name: str) -> str:
@@ -57,12 +57,12 @@ def test_numbers_do_not_depend_on_how_clips_are_worked_off(models: list[str], tm
     assert clips.run(*models, root("inline"), "launcher=inline") == 0
     assert clips.run(*models, root("one"), "launcher.workers=1") == 0
     assert clips.run(*models, root("many"), "launcher.workers=3") == 0
-    for shard in ("3/3", "1/3", "2/3"):  # another order, other neighbours
+    for shard in ("3/3", "1/3", "2/3"):  # another order, other clips in the same process
         assert clips.run(*models, root("shards"), f"shard={shard}") == 0
     with Command(clips, *models, root("resumed"), "launcher.workers=2") as command:
-        until(lambda: any((tmp_path / "resumed").rglob("clips/*.h5")))
-        command.send(signal.SIGKILL)
-        assert command.ends() in (0, -9), "killed in the middle, unless the machine was quicker"
+        wait_until(lambda: any((tmp_path / "resumed").rglob("clips/*.h5")))
+        command.send_signal(signal.SIGKILL)
+        assert command.wait() in (0, -9), "killed, unless the run finished first"
     assert clips.run(*models, root("resumed"), "launcher.workers=1") == 0
     for name in ("one", "many", "shards", "resumed"):
         assert_same_results(folder("inline"), folder(name))

@@ -1,8 +1,8 @@
-/* Preloaded into a command: writes below a folder fail, or take their time.
+/* Library to preload (LD_PRELOAD): writes to files below a folder fail or are delayed.
  *
- * SHAKY_FOLDER  the folder
- * SHAKY_ERRORS  a file of one byte for every write that is still to fail with EIO; each failure cuts off one
- * SHAKY_MS      how long every write and flush waits
+ * IO_FAULTS_FOLDER  the folder
+ * IO_FAULTS_ERRORS  a file that holds one byte per write that is still to fail with EIO; each failure removes one byte
+ * IO_FAULTS_MS      delay of every write and flush
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -16,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static int fails(int descriptor) {
-    const char *folder = getenv("SHAKY_FOLDER"), *errors = getenv("SHAKY_ERRORS"), *wait = getenv("SHAKY_MS");
+static int must_fail(int descriptor) {
+    const char *folder = getenv("IO_FAULTS_FOLDER"), *errors = getenv("IO_FAULTS_ERRORS"), *wait = getenv("IO_FAULTS_MS");
     char link[64], path[PATH_MAX];
     if (!folder) return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
@@ -34,16 +34,16 @@ static int fails(int descriptor) {
     int left = open(errors, O_RDWR);
     if (left < 0) return 0;
     off_t size = lseek(left, 0, SEEK_END);
-    int is_bad = size > 0 && ftruncate(left, size - 1) == 0;
+    int has_error = size > 0 && ftruncate(left, size - 1) == 0;
     close(left);
-    return is_bad;
+    return has_error;
 }
 
 #define WRAP(type, name, parameters, arguments)                    \
     type name parameters {                                         \
         static type(*real) parameters;                             \
         if (!real) *(void **)&real = dlsym(RTLD_NEXT, #name);      \
-        if (fails(descriptor)) {                                   \
+        if (must_fail(descriptor)) {                                   \
             errno = EIO;                                           \
             return -1;                                             \
         }                                                          \
