@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from aot.errors import OutOfMemory, TrackingError
-from aot.tracking import lucas_kanade
 from aot.tracking.base import Tracker
 from aot.tracking.lucas_kanade import LucasKanadeTracker
 from aot.types import FrameBlock, Int64Array, QueryPoints, Tracks
@@ -239,7 +238,10 @@ def test_a_query_on_a_dropped_frame_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("code", "kind", "message"),
-    [(cv2.Error.StsNoMem, OutOfMemory, "no memory"), (cv2.Error.StsBadArg, TrackingError, "could not compute")],
+    [
+        (cv2.Error.StsNoMem, OutOfMemory, "out of memory in OpenCV"),
+        (cv2.Error.StsBadArg, TrackingError, "could not compute"),
+    ],
 )
 def test_opencv_errors_are_mapped(
     monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception], message: str
@@ -249,7 +251,7 @@ def test_opencv_errors_are_mapped(
         error.code = code
         raise error
 
-    monkeypatch.setattr(lucas_kanade.cv2, "calcOpticalFlowPyrLK", fail)
+    monkeypatch.setattr(cv2, "calcOpticalFlowPyrLK", fail)
     with pytest.raises(kind, match=message):
         LucasKanadeTracker().track(ArraySource(panning_clip(3, (1, 0))), query((0, 80, 60)))
 
