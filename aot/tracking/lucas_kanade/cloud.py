@@ -1,4 +1,4 @@
-"""The cloud of helper pixels around every point: where helpers lie, how their votes are weighted, and which flow wins."""
+"""The cloud of helper pixels around every point: helper positions, weights of their votes, and the winning flow."""
 
 from __future__ import annotations
 
