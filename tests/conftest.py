@@ -1,7 +1,4 @@
-"""What holds for all tests.
-
-Where everything is required, nothing skips unnoticed; small models take one thread; no property fails by the clock.
-"""
+"""Settings of all tests: skips that are failures in CI, no deadline for hypothesis, one thread for small models."""
 
 from __future__ import annotations
 
@@ -12,16 +9,16 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Set by CI. A GPU and the data beside the repository are the two things that it may lack.
+# Set by CI, which may lack only a GPU and the data next to the repository.
 REQUIRE_ALL = os.environ.get("AOT_REQUIRE_ALL") == "1"
 MAY_LACK = ("../shared", "GPU")
 
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+settings.register_profile("no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no_deadline")
 
 
-# Where the tests are started in the background of a script, SIGINT is ignored, and would be by all that they start:
-# then nothing could be interrupted.
+# A background job of a shell inherits an ignored SIGINT, and so do its children: the tests could not interrupt any of
+# the processes that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -29,11 +26,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skip into a failure where everything is required."""
+    """Turn a skip into a failure if AOT_REQUIRE_ALL=1."""
     report = yield
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         reason = str(call.excinfo.value) if call.excinfo else ""
-        if not any(lacking in reason for lacking in MAY_LACK):
+        if not any(missing in reason for missing in MAY_LACK):
             report.outcome = "failed"
             report.longrepr = f"skipped although AOT_REQUIRE_ALL=1: {reason}"
     return report
@@ -41,7 +38,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Pictures this small gain nothing from threads, and threads that wait for each other lose much."""
+    """Limit PyTorch to one thread: on small images the synchronisation of threads costs more than they gain."""
     import torch
 
     before = torch.get_num_threads()

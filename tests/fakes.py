@@ -1,4 +1,4 @@
-"""Stand-ins that implement the roles' interfaces, for tests."""
+"""Fake implementations of the roles' protocols."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aot.types import BoolArray, Float32Array, Int64Array, MaskBlock, Prompt, Qu
 
 
 class ArraySource(FrameSource):
-    """A clip that lies in memory: (T, H, W, 3) uint8 RGB."""
+    """A clip in memory: (T, H, W, 3) uint8 RGB."""
 
     def __init__(self, rgb: UInt8Array, fps: float = 25.0) -> None:
         super().__init__(
@@ -56,7 +56,7 @@ class BoxSegmenter:
 
 
 class StillTracker:
-    """Says that nothing moves."""
+    """Reports that no point moves."""
 
     def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
         shape = (len(frames.index), len(queries))
@@ -72,7 +72,7 @@ class StillTracker:
 
 
 class CentreSampler:
-    """One point a mask: the middle of it; none for a mask of fewer than 4 px."""
+    """Samples the centre of a mask; no point from a mask of fewer than 4 px."""
 
     max_points = 1
 

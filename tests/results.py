@@ -1,4 +1,4 @@
-"""Result files made on the spot, as a run would write them."""
+"""Synthetic result files, written as a run writes them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def write_result(
     clip: Clip | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a clip's file.
+    """Write a clip's result file.
 
     Args:
-        masks: (T, K, H, W) bool, of the objects 1 … K.
-        queries: (t, x, y, object id) of every point.
-        xy: (T, N, 2); None: nothing moves.
-        visible: (T, N); None: all are.
-        index: kept source frames; None: 0 … T − 1.
-        num_source_frames: None: one more than the last kept.
-        clip: its name and prompts; None: "a", every object prompted by a box on frame 0.
-        attributes: further ones, or others.
+        masks: (T, K, H, W) bool, of objects 1 to K.
+        queries: (t, x, y, object id) of every query point; x, y in px.
+        xy: (T, N, 2) px; None: no point moves.
+        visible: (T, N) bool; None: all points are visible.
+        index: kept source frames; None: 0 to T - 1.
+        num_source_frames: None: one more than the last kept frame.
+        clip: clip id and prompts; None: clip "a", with a box prompt on frame 0 for every object.
+        attributes: attributes to add or replace.
     """
     num_frames, num_objects, height, width = masks.shape
     frames = np.arange(num_frames) if index is None else np.array(index)

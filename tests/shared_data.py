@@ -1,4 +1,4 @@
-"""Real and awkward videos that lie beside the repository; tests over them skip where they are absent."""
+"""Paths of real and malformed videos next to the repository; tests that need them are skipped without them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ AWKWARD = SHARED_DATA / "awkward"
 CLIPS = SHARED_DATA / "clips"
 DAVIS_CLIPS = SHARED_DATA / "davis_clips"
 
-needs_shared_data = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data beside the repository")
+needs_shared_data = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data next to the repository")
 
 
 def awkward_video(name: str) -> Path:
-    """Find one of the awkward videos by its file name; each lies in a folder named after it."""
+    """Path of a malformed or unusual video by its file name; its folder is named after it."""
     return AWKWARD / name.lstrip("-").replace(".", "_") / name

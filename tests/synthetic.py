@@ -1,4 +1,4 @@
-"""Small videos made on the spot."""
+"""Small synthetic videos."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aot.types import UInt8Array
 
 
 def moving_square(num_frames: int = 12, width: int = 96, height: int = 64, seed: int = 0) -> UInt8Array:
-    """(T, H, W, 3): a bright textured 20 px square over a dark texture, 2 px further right on every frame.
+    """(T, H, W, 3): a bright textured 20 px square over a dark texture, moving right by 2 px per frame.
 
-    Its upper left corner is at (8 + 2 t, 20); after 30 frames it comes back.
+    Its upper left corner is at (8 + 2 t, 20); after 30 frames it moves back.
     """
     rng = np.random.default_rng(seed)
     background = rng.integers(0, 70, (height, width, 3), dtype=np.uint8)
@@ -26,13 +26,13 @@ def moving_square(num_frames: int = 12, width: int = 96, height: int = 64, seed:
 
 
 def write_video(path: Path, rgb: UInt8Array, fps: int = 10) -> Path:
-    """Encode frames as H.264, nearly without loss."""
+    """Encode (T, H, W, 3) uint8 RGB frames as H.264, almost losslessly."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "4", "preset": "ultrafast"})
         stream.height, stream.width = rgb.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        for picture in rgb:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for frame in rgb:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
     return path

@@ -1,4 +1,4 @@
-"""The stand-ins keep the contracts of the roles they stand in for; and the contracts are kept by something simple."""
+"""The fakes satisfy the contracts of their roles, which also shows that a simple implementation can."""
 
 from __future__ import annotations
 

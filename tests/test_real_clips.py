@@ -1,4 +1,4 @@
-"""The whole job on real clips with checked prompts and human ground truth, where they lie beside the repository."""
+"""Complete runs on real clips with checked prompts and human ground truth (skipped without ../shared)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 import aot
 from aot.run import main
 from benchmarks.real_clips import manifest_of
+from tests.command_line import EMBEDDED_MODELS
 from tests.shared_data import AWKWARD, CLIPS, DAVIS_CLIPS, SHARED_DATA, needs_shared_data
 
 pytestmark = [needs_shared_data, pytest.mark.slow]
 
-# Broken on purpose: every one must fail by itself, and with this class.
+# Broken videos: each must fail on its own, with this error class.
 BROKEN = {
     "audio_only_mp4/audio_only": "decode",
     "corrupted_mp4/corrupted": "decode",
@@ -25,25 +26,25 @@ BROKEN = {
     "size_changes_ts/size_changes": "decode",
     "truncated_faststart_mp4/truncated_faststart": "decode",
     "truncated_no_moov_mp4/truncated_no_moov": "decode",
-    "video-with-dash-_mp4/-video-with-dash-": "prompt",  # one pixel: the points are outside of it
+    "video-with-dash-_mp4/-video-with-dash-": "prompt",  # one pixel: the points are outside the frame
     "zero_bytes_mp4/zero_bytes": "decode",
 }
 
 
 def run(root: Path, manifest: dict[str, Any], folder: Path, *overrides: str) -> tuple[int, dict[str, dict[str, str]]]:
-    """Run the videos below `root`; the exit code, and summary.csv by clip."""
+    """Run the videos below `root`; returns the exit code and the rows of summary.csv by clip id."""
     (folder / "prompts.json").write_text(json.dumps(manifest))
     exit_code = main(
         [
             "dataset=videos", f"dataset.root='{root}'", f"dataset.prompts='{folder}/prompts.json'",
-            f"output.root='{folder}'", "output.overlay=false", "segmenter=grabcut", "tracker=lucas_kanade", *overrides,
+            f"output.root='{folder}'", "output.overlay=false", *EMBEDDED_MODELS, *overrides,
         ]
     )  # fmt: skip
     with next(folder.glob("videos/*/summary.csv")).open(newline="") as file:
         return exit_code, {row["clip_id"]: row for row in csv.DictReader(file)}
 
 
-def test_files_hold_the_frames_that_exist_at_their_own_times(tmp_path: Path) -> None:
+def test_results_have_the_frames_and_times_of_the_source(tmp_path: Path) -> None:
     expected = {"book": 235, "pillow": 147, "teapot": 110, "teddy": 141}
     names = ",".join(f"{name}/clip" for name in expected)
     exit_code, rows = run(CLIPS, manifest_of(CLIPS, None), tmp_path, f"dataset.include=[{names}]")
@@ -56,11 +57,11 @@ def test_files_hold_the_frames_that_exist_at_their_own_times(tmp_path: Path) -> 
     assert set(np.round(steps, 3)) == {0.05, 0.1}
     for name, result in results.items():
         assert result.masks is not None
-        assert result.masks[0].any(axis=(1, 2)).all(), f"{name}: every object has a mask on its prompt frame"
+        assert result.masks[0].any(axis=(1, 2)).all(), f"{name}: an object has no mask on its prompt frame"
         assert len(result.query) >= 20
 
 
-def test_masks_of_the_embedded_models_beat_copying_the_first(tmp_path: Path) -> None:
+def test_embedded_masks_beat_copying_the_first_mask(tmp_path: Path) -> None:
     exit_code, rows = run(
         DAVIS_CLIPS,
         manifest_of(DAVIS_CLIPS, None),
@@ -72,7 +73,7 @@ def test_masks_of_the_embedded_models_beat_copying_the_first(tmp_path: Path) -> 
     assert np.mean([float(row["J"]) for row in rows.values()]) >= 0.55  # copying the first mask gives 0.28
 
 
-def test_tracks_of_the_embedded_models_beat_plain_lucas_kanade(tmp_path: Path) -> None:
+def test_embedded_tracks_beat_plain_lucas_kanade(tmp_path: Path) -> None:
     tracks = SHARED_DATA / "tracks"
     patterns = [
         f"dataset.masks_pattern='{DAVIS_CLIPS}/{{folder}}/Annotations'",
@@ -85,8 +86,8 @@ def test_tracks_of_the_embedded_models_beat_plain_lucas_kanade(tmp_path: Path) -
         assert float(rows[f"{name}/clip"]["PCK"]) > score
 
 
-def test_awkward_videos_run_and_broken_ones_fail_alone(tmp_path: Path) -> None:
-    # Points alone: what a box in the corner shows in each of them is nobody's object.
+def test_unusual_videos_run_and_only_broken_ones_fail(tmp_path: Path) -> None:
+    # Query points only: a box in a fixed corner would not contain an object in all of these videos.
     manifest = {"clips": {"*": {"objects": [{"id": 1, "query_points": [[0, 20, 20], [0, 30, 25]]}]}}}
     exit_code, rows = run(AWKWARD, manifest, tmp_path, "segmenter=none")
     assert exit_code == 1

@@ -1,4 +1,4 @@
-"""Debian's Chromium without a screen."""
+"""Debian's Chromium, headless."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VIEWPORT = {"width": 1280, "height": 720}
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """The browser, as Playwright drives it."""
+    """A running browser, controlled by Playwright."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,4 +1,4 @@
-"""A real browser for real pages: Debian's Chromium without a screen, and the checks that hold for every page."""
+"""Fixtures of the browser tests: headless Chromium, and checks for every page."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.browser.chromium import EXECUTABLE, VIEWPORT, chromium
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if EXECUTABLE is None:
-        pytest.skip("no Chromium here: `make system` installs it (as root on Debian)")
+        pytest.skip("no Chromium: `make system` installs it (as root on Debian)")
     with chromium() as started:
         yield started
 
 
 @pytest.fixture
 def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Makes pages on which nothing may go wrong unseen: errors on the console fail the test at its end."""
-    contexts, mistakes = [], []
+    """Open pages whose errors and warnings, unless they contain an `expected` text, fail the test at its end."""
+    contexts, messages = [], []
 
     def make(*, expected: tuple[str, ...] = (), **options: Any) -> Any:
         context = browser.new_context(viewport=VIEWPORT, **options)
@@ -29,28 +29,28 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         page = context.new_page()
 
-        def note(kind: str, text: str) -> None:
+        def record(kind: str, text: str) -> None:
             if not any(part in text for part in expected):
-                mistakes.append(f"{kind}: {text}")
+                messages.append(f"{kind}: {text}")
 
-        page.on("console", lambda message: message.type in ("error", "warning") and note(message.type, message.text))
-        page.on("pageerror", lambda error: note("exception", str(error)))
+        page.on("console", lambda message: message.type in ("error", "warning") and record(message.type, message.text))
+        page.on("pageerror", lambda error: record("exception", str(error)))
         return page
 
     yield make
     for context in contexts:
         context.close()
-    assert mistakes == []
+    assert messages == []
 
 
 @pytest.fixture
 def assert_accessible() -> Callable[[Any], None]:
-    """Axe finds no violation, whatever its impact."""
+    """Check that axe finds no violation of any impact."""
     from axe_playwright_python.sync_playwright import Axe
 
     def check(page: Any) -> None:
-        # Without preloading, for which axe would fetch style sheets again, past the page's own rules.
-        found = Axe().run(page, options={"preload": False}).response["violations"]
-        assert [(rule["id"], rule["impact"], [node["html"] for node in rule["nodes"]][:3]) for rule in found] == []
+        # Without preloading: axe would fetch style sheets again, which the page's content security policy forbids.
+        violations = Axe().run(page, options={"preload": False}).response["violations"]
+        assert [(rule["id"], rule["impact"], [node["html"] for node in rule["nodes"]][:3]) for rule in violations] == []
 
     return check

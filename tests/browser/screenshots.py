@@ -1,4 +1,4 @@
-"""Pictures of both pages for the documentation, of clips that the program draws itself.
+"""Screenshots of the prompt page and the report for the documentation, made from the demo clips.
 
 python -m tests.browser.screenshots docs/images
 """
@@ -19,18 +19,18 @@ from PIL import Image
 from aot.datasets.demo_scenes import ensure_demo
 from aot.run import main as run_main
 from tests.browser.chromium import EXECUTABLE, VIEWPORT, chromium
+from tests.command_line import EMBEDDED_MODELS
 from tests.prompt.prompt_server import prompt_server
 
 WIDTH, HEIGHT = 320, 240
 DATASET = ["dataset=videos", "dataset.root=demo"]
-MODELS = ["segmenter=grabcut", "tracker=lucas_kanade"]
 COLOURS = 256
-"""Of a picture: enough for pages and a frame, and a third of the bytes."""
+"""Palette size of a screenshot: enough for a page with a video frame, in a third of the bytes."""
 
 
 def main() -> int:
     if EXECUTABLE is None:
-        print("no Chromium here: `make system` installs it (as root on Debian)", file=sys.stderr)
+        print("no Chromium: `make system` installs it (as root on Debian)", file=sys.stderr)
         return 2
     target = Path(sys.argv[1]).absolute()
     target.mkdir(parents=True, exist_ok=True)
@@ -39,16 +39,16 @@ def main() -> int:
         ensure_demo(Path("demo"))
         prompts = yaml.safe_load(Path("demo/prompts.yaml").read_text())
         with chromium() as browser:
-            picture_prompts(browser, prompts, target)
-            picture_report(browser, prompts, target)
+            capture_prompts(browser, prompts, target)
+            capture_report(browser, prompts, target)
     return 0
 
 
-def picture_prompts(browser: Any, prompts: Any, target: Path) -> None:
-    """Two objects clicked in one clip; others are prompted, one is done."""
+def capture_prompts(browser: Any, prompts: Any, target: Path) -> None:
+    """Capture the prompt page: two objects clicked in one clip, other clips prompted, one finished."""
     known = {name: entry for name, entry in prompts["clips"].items() if name in ("hide", "spin")}
     Path("demo/mine.yaml").write_text(yaml.safe_dump({"clips": known}))
-    command = [*DATASET, "dataset.prompts=demo/mine.yaml", *MODELS]
+    command = [*DATASET, "dataset.prompts=demo/mine.yaml", *EMBEDDED_MODELS]
     run_main([*command, "dataset.include=[hide]", "output.overlay=false"])
     y, x = (axis.mean() for axis in np.nonzero(np.asarray(Image.open("demo/masks/pair_1.png"))))
     for scheme in ("light", "dark"):
@@ -76,14 +76,22 @@ def picture_prompts(browser: Any, prompts: Any, target: Path) -> None:
             Path("demo/mine.yaml").write_text(yaml.safe_dump({"clips": known}))
 
 
-def picture_report(browser: Any, prompts: Any, target: Path) -> None:
-    """The demo with a clip that was cut short on its way."""
-    shutil.copytree("demo", "filmed")
-    whole = Path("filmed/spin.mp4").read_bytes()
-    Path("filmed/cut_short.mp4").write_bytes(whole[: len(whole) // 3])
-    clips = prompts["clips"] | {"cut_short": {"objects": [{"id": 1, "box": [10, 10, 60, 60]}]}}
-    Path("filmed/prompts.yaml").write_text(yaml.safe_dump({"clips": clips}))
-    run_main(["dataset=videos", "dataset.root=filmed", *MODELS, "query_points.num_points=80", "output.root=results"])
+def capture_report(browser: Any, prompts: Any, target: Path) -> None:
+    """Capture the report of a run over the demo clips and a truncated copy of one."""
+    shutil.copytree("demo", "recorded")
+    video = Path("recorded/spin.mp4").read_bytes()
+    Path("recorded/truncated.mp4").write_bytes(video[: len(video) // 3])
+    clips = prompts["clips"] | {"truncated": {"objects": [{"id": 1, "box": [10, 10, 60, 60]}]}}
+    Path("recorded/prompts.yaml").write_text(yaml.safe_dump({"clips": clips}))
+    run_main(
+        [
+            "dataset=videos",
+            "dataset.root=recorded",
+            *EMBEDDED_MODELS,
+            "query_points.num_points=80",
+            "output.root=results",
+        ]
+    )
     (report,) = Path("results").absolute().rglob("report")
     for scheme in ("light", "dark"):
         page = new_page(browser, scheme)
@@ -104,7 +112,7 @@ def new_page(browser: Any, scheme: str) -> Any:
 
 
 def at(page: Any, x: float, y: float) -> tuple[float, float]:
-    """Where a source pixel is on the screen."""
+    """Screen position (CSS px) of a source pixel on the prompt page."""
     box = page.locator("#stage").bounding_box()
     scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
     left, top = box["x"] + (box["width"] - WIDTH * scale) / 2, box["y"] + (box["height"] - HEIGHT * scale) / 2
@@ -125,9 +133,9 @@ def name(page: Any, object_id: int, text: str) -> None:
 
 def save(page: Any, path: Path) -> None:
     page.screenshot(path=path)
-    with Image.open(path) as picture:
-        # The method that keeps a colour of which there is little.
-        small = picture.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG)
+    with Image.open(path) as image:
+        # The octree method keeps colours of small areas, such as the points.
+        small = image.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG)
     small.save(path, optimize=True)
     print(f"{path}: {path.stat().st_size // 1024} kB")
 

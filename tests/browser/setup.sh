@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Install the browser that tests/browser drives: Debian's Chromium. Nothing is done where there is one.
+# Install the browser of tests/browser, Debian's Chromium, unless one is installed.
 set -euo pipefail
 if command -v chromium >/dev/null; then
-  echo "Chromium is there: $(command -v chromium)"
+  echo "Chromium is installed: $(command -v chromium)"
   exit 0
 fi
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-  echo 'tests/browser/setup.sh: needs root on Debian (apt-get); elsewhere put a chromium into the PATH' >&2
+  echo 'tests/browser/setup.sh: needs root on Debian (apt-get); on other systems put `chromium` on the PATH' >&2
   exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive

@@ -1,3 +1,4 @@
-"""Hostile input: `targets` says what must hold for any bytes, `python -m tests.fuzz` looks for bytes that break it."""
+"""Malformed and hostile input: `targets` checks what must hold for any input, `python -m tests.fuzz` searches for
+counterexamples."""
 
 NAMES = ("manifest", "overrides", "results", "video", "pickled", "tree", "imported")

@@ -1,11 +1,11 @@
-"""Look for bytes that aot cannot bear.
+"""Search for inputs that aot does not handle.
 
     pip install atheris
     python -m tests.fuzz TARGET --minutes 30 [--seeds FOLDER ...]
 
-Every batch of inputs runs in a process of its own, so that a crash or a hang inside a library ends only that batch:
-inputs in which aot misbehaves, and such that crash or hang the process, are kept in findings/TARGET/. In Python code
-the search is guided by coverage (atheris); videos and HDF5 files, whose readers are in C, are changed at random.
+Every batch of inputs runs in its own process, so that a crash or a hang inside a library ends only that batch. Inputs
+that fail a check, crash the process or hang it are saved to findings/TARGET/. For Python code the search is guided by
+coverage (atheris); videos and HDF5 files, whose readers are written in C, are mutated at random.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from pathlib import Path
 from tests.fuzz import NAMES
 
 FINDINGS = Path(__file__).parent / "findings"
-BLIND = ("results", "video")
+UNGUIDED = ("results", "video")
 HANG_SECONDS = 30
 MEMORY_MB = 4096
 BATCH = 400
 MAX_FINDINGS = 20
 
 
-def mutated(seed: bytes, rng: random.Random) -> bytes:
-    """A seed with some bytes changed, and sometimes a piece cut out, doubled or cut off."""
+def mutate(seed: bytes, rng: random.Random) -> bytes:
+    """A seed with some bytes changed, and sometimes a piece removed, duplicated or cut off."""
     data = bytearray(seed)
     for _ in range(rng.choice([1, 1, 2, 4, 16])):
         if not data:
@@ -54,8 +54,8 @@ def mutated(seed: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def run_blind(name: str, minutes: float, given: Sequence[bytes], seed: int) -> Counter[str]:
-    """Random changes, many inputs a process; a process that dies or hangs names its input."""
+def run_unguided(name: str, minutes: float, seeds: Sequence[bytes], seed: int) -> Counter[str]:
+    """Try random mutations, many per process; the input of a process that crashes or hangs is saved."""
     counts: Counter[str] = Counter()
     end, number = time.monotonic() + 60 * minutes, seed
     while time.monotonic() < end:
@@ -63,12 +63,12 @@ def run_blind(name: str, minutes: float, given: Sequence[bytes], seed: int) -> C
         with tempfile.TemporaryDirectory() as folder:
             current = Path(folder) / "input"
             Path(folder, "seeds").mkdir()
-            for item, content in enumerate(given):
+            for item, content in enumerate(seeds):
                 Path(folder, "seeds", str(item)).write_bytes(content)
-            own = [sys.executable, "-m", "tests.fuzz", name, "--batch", str(number), "--scratch", folder]
-            # Into a file: nobody reads a pipe before the child ends, and a full one would stop it.
-            with Path(folder, "said").open("w") as said:
-                child = subprocess.Popen(own, stdout=said, stderr=subprocess.STDOUT)
+            command = [sys.executable, "-m", "tests.fuzz", name, "--batch", str(number), "--scratch", folder]
+            # To a file: a pipe is not read before the child exits, and a full pipe would block it.
+            with Path(folder, "output").open("w") as output:
+                child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
             while child.poll() is None:
                 try:
                     child.wait(timeout=1)
@@ -76,37 +76,37 @@ def run_blind(name: str, minutes: float, given: Sequence[bytes], seed: int) -> C
                     if current.exists() and time.time() - current.stat().st_mtime > HANG_SECONDS:
                         child.kill()
                         counts["hangs"] += 1
-                        keep(name, "hang", current.read_bytes(), "")
+                        save_finding(name, "hang", current.read_bytes(), "")
             if child.returncode == 0:
                 counts["inputs"] += BATCH
                 continue
             if not current.exists():
-                raise SystemExit(f"no input was tried:\n{Path(folder, 'said').read_text()}")
+                raise SystemExit(f"the process exited before its first input:\n{Path(folder, 'output').read_text()}")
             counts["inputs"] += int(Path(folder, "count").read_text())
             if child.returncode != -signal.SIGKILL:
-                kind = "wrong" if child.returncode == 1 else f"signal{-child.returncode}"
+                kind = "failed-check" if child.returncode == 1 else f"signal{-child.returncode}"
                 counts[kind] += 1
-                keep(name, kind, current.read_bytes(), Path(folder, "said").read_text(errors="replace"))
+                save_finding(name, kind, current.read_bytes(), Path(folder, "output").read_text(errors="replace"))
     return counts
 
 
 def run_batch(name: str, number: int, scratch: Path) -> None:
-    """What one process of `run_blind` does."""
+    """One process of `run_unguided`: try one batch of mutations."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MB * 2**20,) * 2)
     from tests.fuzz.targets import TARGETS
 
     rng, current = random.Random(number), scratch / "input"
-    given = [path.read_bytes() for path in sorted((scratch / "seeds").iterdir())]
+    seeds = [path.read_bytes() for path in sorted((scratch / "seeds").iterdir())]
     for count in range(BATCH):
-        data = mutated(rng.choice(given), rng)
+        data = mutate(rng.choice(seeds), rng)
         (scratch / "count").write_text(str(count))
         current.write_bytes(data)
         TARGETS[name](data)
 
 
-def keep(name: str, kind: str, data: bytes, report: str) -> None:
+def save_finding(name: str, kind: str, data: bytes, report: str) -> None:
     folder = FINDINGS / name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind}-{hashlib.sha256(data).hexdigest()[:12]}"
@@ -115,13 +115,13 @@ def keep(name: str, kind: str, data: bytes, report: str) -> None:
 
 
 def run_guided(name: str, minutes: float, folders: Sequence[Path], seed: int) -> int:
-    """Coverage-guided, in a process that ends at a finding and is followed by another; returns their number."""
+    """Search guided by coverage; a process exits at its first finding and is replaced. Returns the number found."""
     end, findings = time.monotonic() + 60 * minutes, 0
-    with tempfile.TemporaryDirectory() as corpus:  # what one process learns helps the next
-        for item, content in enumerate(inputs(name, folders)):
+    with tempfile.TemporaryDirectory() as corpus:  # shared, so that each process starts from the coverage of the last
+        for item, content in enumerate(read_seeds(name, folders)):
             Path(corpus, str(item)).write_bytes(content)
         while (left := end - time.monotonic()) > 1 and findings < MAX_FINDINGS:
-            own = [
+            command = [
                 sys.executable,
                 "-m",
                 "tests.fuzz",
@@ -131,14 +131,14 @@ def run_guided(name: str, minutes: float, folders: Sequence[Path], seed: int) ->
                 "--seed",
                 str(seed + findings),
             ]
-            if not subprocess.run([*own, "--scratch", corpus], check=False).returncode:
+            if not subprocess.run([*command, "--scratch", corpus], check=False).returncode:
                 break
             findings += 1
     return findings
 
 
 def search(name: str, minutes: float, corpus: Path, seed: int) -> None:
-    """What one process of `run_guided` does: libFuzzer ends it at the first finding and says where it lies."""
+    """One process of `run_guided`: libFuzzer ends it at the first finding and prints its path."""
     import atheris
 
     with atheris.instrument_imports(include=["aot", "yaml", "omegaconf"]):
@@ -156,9 +156,9 @@ def search(name: str, minutes: float, corpus: Path, seed: int) -> None:
     atheris.Fuzz()
 
 
-def inputs(name: str, folders: Sequence[Path]) -> list[bytes]:
-    """Right inputs to begin with: our own, and the files below the folders."""
-    from tests.fuzz.targets import seeds
+def read_seeds(name: str, folders: Sequence[Path]) -> list[bytes]:
+    """Valid inputs to start from: built-in ones, and the files below the folders."""
+    from tests.fuzz.seeds import seeds
 
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     return [*seeds(name), *(path.read_bytes() for path in files)]
@@ -168,20 +168,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=NAMES)
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--seeds", type=Path, nargs="*", default=[], help="folders of further right inputs")
-    parser.add_argument("--seed", type=int, default=0, help="of the random numbers")
+    parser.add_argument("--seeds", type=Path, nargs="*", default=[], help="folders of further valid inputs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random mutations")
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.scratch and options.target in BLIND:
+    if options.scratch and options.target in UNGUIDED:
         run_batch(options.target, options.batch, options.scratch)
         return 0
     if options.scratch:
         search(options.target, options.minutes, options.scratch, options.seed)
         return 0
-    if options.target in BLIND:
-        given = inputs(options.target, options.seeds)
-        counts = run_blind(options.target, options.minutes, given, 1_000_000 * options.seed)
+    if options.target in UNGUIDED:
+        seeds = read_seeds(options.target, options.seeds)
+        counts = run_unguided(options.target, options.minutes, seeds, 1_000_000 * options.seed)
         print(f"{options.target}: {options.minutes:g} minutes, {dict(counts)}")
         return 1 if set(counts) - {"inputs"} else 0
     findings = run_guided(options.target, options.minutes, options.seeds, options.seed)
