@@ -1,1 +1,1 @@
-"""What the prompt page and the report share: their look."""
+"""Style sheet and icon that the prompt page and the report share."""

@@ -1,1 +1,1 @@
-"""The prompt page: a small server behind `python -m aot.prompt`, and what it shows in the browser."""
+"""The prompt page: the server behind `python -m aot.prompt`, and the page that it serves."""

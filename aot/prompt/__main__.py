@@ -1,6 +1,6 @@
-"""The prompt page: `python -m aot.prompt dataset=videos dataset.root=…` serves it until Ctrl-C.
+"""Serve the prompt page until Ctrl-C: `python -m aot.prompt dataset=videos dataset.root=…`.
 
-Clips are chosen as for `aot.run`; what is clicked is saved in `dataset.prompts` at once.
+The clips are selected as by `aot.run`; every click is saved in the manifest `dataset.prompts` at once.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from aot.config import RunConfig, check_config
 from aot.errors import AotError, ConfigError
 from aot.paths import RunPaths
 from aot.system.cli import run_command
+from aot.system.text import counted
 
-# The first one whose weights are there makes the masks, unless another is asked for.
+# In order of preference; the first one whose weights are available makes the masks, unless `segmenter=` is given.
 _SEGMENTERS = ("sam2", "grabcut")
 _DEFAULT_HOST, _DEFAULT_PORT = "127.0.0.1", 8765
-_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (only where asked for)
+_ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 (only if --host asks for it)
 
 EXIT_DONE, EXIT_WRONG = 0, 2
 
 
 @dataclass(frozen=True)
 class _MaskMaker:
-    """What makes the masks on the page."""
+    """The segmenter that makes the masks on the page."""
 
     name: str
     segmenter: Any
-    """None where it cannot be asked about single frames."""
+    """None where it does not support single frames."""
     note: str
-    """Why it is not another one; empty where there is nothing to say."""
+    """Why a preferred segmenter is not used; empty otherwise."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = _composed(command)
         _serve(config, _mask_maker(command, config), command.overrides, options.host, options.port)
-    except KeyboardInterrupt:  # the way in which a server ends; everything is saved
+    except KeyboardInterrupt:  # the regular end of the server; every change is saved
         return EXIT_DONE
     except AotError as error:
-        print(f"{error}\nNothing was started. `python -m aot.prompt --help` shows what can be said.", file=sys.stderr)
+        print(f"{error}\nNothing was started. `python -m aot.prompt --help` shows the options.", file=sys.stderr)
         return EXIT_WRONG
     return EXIT_DONE
 
@@ -58,32 +59,36 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m aot.prompt",
         usage="%(prog)s dataset=OPTION [key=value ...] [--host HOST] [--port PORT] [--config-dir DIR]",
-        description="Serve a page on which prompts are clicked, with the masks that they give. All options of aot.run "
-        "may be given; dataset.prompts is the manifest that is written, segmenter makes the masks (SAM 2 where its "
-        "weights are, else GrabCut).",
-        epilog="On another machine: ssh -L 8765:127.0.0.1:8765 USER@HOST, and open the address here.",
+        description="Serve a page for clicking prompts, with the mask of every prompt. All options of aot.run are "
+        "accepted; prompts are saved in the manifest dataset.prompts, and segmenter makes the masks (default: SAM 2 if "
+        "its weights are available, else GrabCut).",
+        epilog="From another machine: ssh -L 8765:127.0.0.1:8765 USER@HOST, then open the printed address there.",
     )
-    parser.add_argument("--host", default=_DEFAULT_HOST, help="address to listen on (default: this machine alone)")
-    parser.add_argument("--port", type=int, help=f"default: {_DEFAULT_PORT}, or a free one where that is taken")
+    parser.add_argument(
+        "--host", default=_DEFAULT_HOST, help="address to listen on (default: %(default)s, only this machine)"
+    )
+    parser.add_argument(
+        "--port", type=int, help=f"port to listen on (default: {_DEFAULT_PORT}, or a free port if it is in use)"
+    )
     return parser
 
 
 def _composed(command: argparse.Namespace, *more: str) -> RunConfig:
-    """The configuration that `aot.run` would have, with some more overrides."""
+    """The configuration of `aot.run` with the same overrides and `more`."""
     if command.multirun:
-        raise ConfigError("-m: prompts are for a dataset, whatever is done with it; leave it out")
-    asked = argparse.Namespace(**{**vars(command), "overrides": [*command.overrides, *more]})
-    jobs, mistakes = compose_jobs(asked)
+        raise ConfigError("-m: prompts do not depend on a sweep; remove it")
+    extended = argparse.Namespace(**{**vars(command), "overrides": [*command.overrides, *more]})
+    jobs, mistakes = compose_jobs(extended)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return check_config(jobs[0].values, jobs[0].choices)
 
 
 def _mask_maker(command: argparse.Namespace, config: RunConfig) -> _MaskMaker:
-    """The segmenter that was asked for, or the best one that is there.
+    """The segmenter of the command, or else the first available one.
 
     Raises:
-        ConfigError: what was asked for lacks its weights.
+        ConfigError: the weights of the segmenter are missing.
     """
     from aot.segmentation.base import InteractiveSegmenter
 
@@ -91,7 +96,7 @@ def _mask_maker(command: argparse.Namespace, config: RunConfig) -> _MaskMaker:
         name, segmenter = config.segmenter.name, config.segmenter.build()
         if isinstance(segmenter, InteractiveSegmenter):
             return _MaskMaker(name, segmenter, "")
-        return _MaskMaker(name, None, "it cannot be asked about single frames, so no masks are shown")
+        return _MaskMaker(name, None, "does not support single frames; no masks are shown")
     reasons: list[str] = []
     for name in _SEGMENTERS:
         try:
@@ -130,10 +135,10 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host:
             hosts=frozenset({host.lower()}) if host == _DEFAULT_HOST else frozenset({host.lower()}) | own_names(),
         )
         unprompted = sum(state.state == NO_PROMPT for state in states)
-        print(f"{len(states)} clips, {unprompted} without a prompt; prompts are saved in {manifest_path}")
+        print(f"{counted(len(states), 'clip')}, {unprompted} without a prompt; prompts are saved in {manifest_path}")
         print(f"masks by {maker.name}{f' ({maker.note})' if maker.note else ''}")
-        shown_host = socket.gethostname() if host in _EVERYWHERE else f"[{host}]" if ":" in host else host
-        print(f"open http://{shown_host}:{listener.getsockname()[1]}/{token}/ (Ctrl-C ends it)", flush=True)
+        shown_host = socket.gethostname() if host in _ALL_INTERFACES else f"[{host}]" if ":" in host else host
+        print(f"open http://{shown_host}:{listener.getsockname()[1]}/{token}/ (Ctrl-C stops the server)", flush=True)
         settings = uvicorn.Config(
             server.app,
             log_level="warning",
@@ -148,9 +153,9 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host:
 
 
 def _listener(host: str, port: int | None) -> socket.socket:
-    """A socket that listens; where no port was asked for and the usual one is taken, on a free one."""
+    """A listening socket; on a free port if no port was given and the default one is in use."""
     if port is not None and not 0 <= port < 2**16:
-        raise ConfigError(f"--port {port}: expected 0 (any free one) to 65535")
+        raise ConfigError(f"--port {port}: expected 0 (any free port) to 65535")
     reasons = []
     for candidate in [_DEFAULT_PORT, 0] if port is None else [port]:
         try:
@@ -159,15 +164,15 @@ def _listener(host: str, port: int | None) -> socket.socket:
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(address)
-                listener.listen()  # from here on a browser is kept waiting, not refused
+                listener.listen()  # from here on, a browser waits instead of being refused
             except OSError:
                 listener.close()
                 raise
             return listener
         except OSError as exc:
             reasons.append(str(exc))
-    asked = f"--host {host}" + ("" if port is None else f" --port {port}")
-    raise ConfigError(f"{asked}: cannot listen there ({reasons[-1]}); choose another")
+    options = f"--host {host}" + ("" if port is None else f" --port {port}")
+    raise ConfigError(f"{options}: cannot listen there ({reasons[-1]}); give another host or port")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which clips there are to prompt, and how far each of them is."""
+"""The clips of the prompt page and the state of each of them."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ NO_PROMPT, PROMPTED, DONE = "no prompt", "prompted", "done"
 
 @dataclass(frozen=True)
 class ClipState:
-    """One clip's line in the list."""
+    """One clip in the list."""
 
     clip_id: str
     state: str
-    """no prompt; prompted; or done: the run that the same options mean holds a result of these very prompts."""
+    """`no prompt`, `prompted`, or `done`: the run of the same options has a result for exactly these prompts."""
     num_objects: int
     pattern: str | None
-    """The pattern of the manifest from which the prompts come; None: the clip has an entry of its own, or none."""
+    """The pattern in the manifest whose prompts the clip has; None: it has its own entry, or no prompt."""
 
 
 class ClipList:
-    """The clips of a dataset, with the prompts of a manifest that changes under the hands of several people.
+    """The clips of a dataset and their prompts, from a manifest that several people may edit.
 
     Args:
-        clips: of the dataset; their own prompts are left alone.
-        manifest: gives the prompts.
-        run: the folder in which the same options put their results.
+        clips: of the dataset; prompts that they already have are ignored.
+        manifest: the source of the prompts.
+        run: run folder of the same options, for the state `done`.
     """
 
     def __init__(self, clips: Sequence[Clip], manifest: ManifestFile, run: RunPaths) -> None:
@@ -50,14 +50,14 @@ class ClipList:
         self._run = run
         self._written: tuple[tuple[int, int], ...] = ()
         self._done: dict[str, dict[str, Any]] = {}
-        # Most entries are the same from one look to the next.
+        # Most entries stay the same between two calls.
         self._known: dict[str, tuple[ClipEntry, ClipState]] = {}
 
     def states(self) -> tuple[str, list[ClipState]]:
-        """A revision that changes with the states, and the states of all clips, ordered by id.
+        """The states of all clips, ordered by id, after a revision that changes with them.
 
         Raises:
-            ConfigError: the manifest on the disk is wrong, or two of its patterns are equally specific for a clip.
+            ConfigError: the manifest on disk is not valid, or two of its patterns are equally specific for a clip.
         """
         self.manifest.refresh()
         ledgers = [path.stat() for path in sorted(self._run.ledgers.glob("*.jsonl"))]
@@ -69,11 +69,11 @@ class ClipList:
         return revision, [self._state(clip_id, patterns) for clip_id in sorted(self.clips)]
 
     def state(self, clip_id: str) -> ClipState:
-        """Of one clip, as far as is known."""
+        """The state of one clip, without reading files again."""
         return self._state(clip_id, self._patterns())
 
     def entry(self, clip_id: str) -> tuple[ClipEntry | None, str | None]:
-        """A clip's entry, and the pattern under which it stands where it is not the clip's own."""
+        """The entry of a clip, and its pattern if it is not the clip's own entry."""
         return self._entry(clip_id, self._patterns())
 
     def _entry(self, clip_id: str, patterns: Sequence[str]) -> tuple[ClipEntry | None, str | None]:
@@ -103,27 +103,28 @@ class ClipList:
             return False
         try:
             digest = prompts_digest(entry_prompts(entry, self.manifest.path.parent))
-        except (OSError, PromptError):  # a mask file that is not there (any more)
+        except (OSError, PromptError):  # a mask file is missing
             return False
         return bool(done["content"]["prompts_sha256"] == digest)
 
 
 def list_clips(config: RunConfig) -> tuple[list[Clip], Path]:
-    """The clips that a configuration chooses, without prompts, and the manifest that holds their prompts.
+    """The clips that a configuration selects, without prompts, and the path of their manifest.
 
-    The dataset is built over an empty manifest: so it lists every clip, whatever the real one lacks or says too much.
+    The dataset is built with an empty manifest, so that mistakes in the real one do not prevent listing its clips.
 
     Raises:
-        ConfigError, DatasetError: the dataset takes no manifest, or its files are not as they should be.
+        ConfigError: the dataset does not support manifests, or none is given.
+        DatasetError: files of the dataset are missing or not valid.
     """
     arguments = dict(config.dataset.arguments)
     if "prompts" not in arguments:
         raise ConfigError(
-            f"dataset={config.dataset.name} takes no prompt manifest; put the videos into a folder and say "
+            f"dataset={config.dataset.name} takes no prompt manifest; put the videos into a folder and use "
             f"dataset=videos dataset.root=FOLDER"
         )
     if arguments["prompts"] is None:
-        raise ConfigError("dataset.prompts: required and not given; say dataset.prompts=FILE, the manifest to write")
+        raise ConfigError("dataset.prompts: required and not given; set dataset.prompts=FILE, the manifest to write")
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder) / "empty.yaml"
         empty.write_text("clips: {}\n", encoding="utf-8")

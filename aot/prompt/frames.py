@@ -1,4 +1,4 @@
-"""The frames that somebody looks at, as JPEG: any frame of any clip, a few clips open at a time."""
+"""Random access to the frames of all clips as JPEG, with a few clips open at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aot.errors import DecodeError
 from aot.types import Clip, UInt8Array
 
 _MAX_OPEN = 4
-# Stepping backwards costs decoding from the key frame on; what lies before the frame asked for comes along with it.
+# A step backwards decodes from the previous key frame on; the frames before the requested one are kept as well.
 _BACKWARD_STEP = 12
 _MAX_JPEGS = 96
 _MAX_THUMBNAILS = 4096
@@ -27,7 +27,7 @@ _FRAME_QUALITY, _THUMBNAIL_QUALITY = 92, 80
 
 @dataclass(frozen=True)
 class FrameInfo:
-    """What is to be known of a clip before any frame is shown."""
+    """Properties of a clip that the page needs before it shows a frame."""
 
     width: int
     height: int
@@ -35,12 +35,13 @@ class FrameInfo:
     first: int
     """First source frame inside the clip's time range."""
     last: int
+    """Last source frame inside the clip's time range."""
     num_source_frames: int
 
 
 @dataclass(frozen=True)
 class ShownFrame:
-    """One frame, ready to be sent."""
+    """One encoded frame."""
 
     jpeg: bytes
     time: float
@@ -48,14 +49,18 @@ class ShownFrame:
 
 
 class _OpenClip:
-    """One open source; what is asked of it comes one after another."""
+    """One open source and its encoded frames; the lock serialises access.
+
+    Args:
+        source: closed by `close`.
+    """
 
     def __init__(self, source: FrameSource) -> None:
         self.source = source
         self.lock = Lock()
         self.is_closed = False
         self.jpegs: OrderedDict[int, ShownFrame] = OrderedDict()
-        self.last_asked = -1
+        self.last_requested = -1
 
     def close(self) -> None:
         with self.lock:
@@ -64,10 +69,10 @@ class _OpenClip:
 
 
 class ClipFrames:
-    """Frames on demand. Safe to be asked by many threads.
+    """Frames on demand; thread-safe.
 
     Args:
-        clips: by id.
+        clips: by clip id.
     """
 
     def __init__(self, clips: Mapping[str, Clip]) -> None:
@@ -77,10 +82,10 @@ class ClipFrames:
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
 
     def info(self, clip_id: str) -> FrameInfo:
-        """Open a clip.
+        """Open a clip and return its properties.
 
         Raises:
-            DecodeError: it cannot be read.
+            DecodeError: the clip cannot be read.
         """
         with self._using(clip_id) as opened:
             source = opened.source
@@ -94,48 +99,48 @@ class ClipFrames:
             )
 
     def rgb(self, clip_id: str, frame: int) -> UInt8Array:
-        """(H, W, 3) RGB of a source frame.
+        """A source frame as (H, W, 3) uint8 RGB.
 
         Raises:
             DecodeError: the clip has no such frame, or it cannot be read.
         """
         with self._using(clip_id) as opened:
-            pictures, _ = _read(opened.source, clip_id, [frame])
-            return np.asarray(pictures[0], np.uint8)
+            images, _ = _read(opened.source, clip_id, [frame])
+            return np.asarray(images[0], np.uint8)
 
     def shown(self, clip_id: str, frame: int) -> ShownFrame:
-        """A source frame as JPEG.
+        """A source frame as JPEG, with its presentation time.
 
         Raises:
             DecodeError: as `rgb`.
         """
         with self._using(clip_id) as opened:
-            goes_back = opened.last_asked - frame in (1, 2)
-            opened.last_asked = frame
+            is_step_back = opened.last_requested - frame in (1, 2)
+            opened.last_requested = frame
             if frame not in opened.jpegs:
                 first = int(opened.source.index[0])
-                wanted = range(max(first, frame - _BACKWARD_STEP + 1), frame + 1) if goes_back else [frame]
+                wanted = range(max(first, frame - _BACKWARD_STEP + 1), frame + 1) if is_step_back else [frame]
                 missing = [number for number in wanted if number not in opened.jpegs]
-                pictures, times = _read(opened.source, clip_id, missing)
-                for number, picture, time in zip(missing, pictures, times):
-                    opened.jpegs[number] = ShownFrame(_jpeg(picture, _FRAME_QUALITY), float(time))
+                images, times = _read(opened.source, clip_id, missing)
+                for number, image, time in zip(missing, images, times):
+                    opened.jpegs[number] = ShownFrame(_jpeg(image, _FRAME_QUALITY), float(time))
             opened.jpegs.move_to_end(frame)
             while len(opened.jpegs) > _MAX_JPEGS:
                 opened.jpegs.popitem(last=False)
             return opened.jpegs[frame]
 
     def thumbnail(self, clip_id: str) -> bytes:
-        """The first picture, small, as JPEG; only the first picture is decoded for it.
+        """A small JPEG of the first frame; only this frame is decoded.
 
         Raises:
-            DecodeError: it cannot be read.
+            DecodeError: the frame cannot be read.
         """
         known = self._thumbnails.get(clip_id)
         if known is not None:
             return known
-        picture = first_frame(self._clips[clip_id])
-        height = max(1, round(picture.shape[0] * _THUMBNAIL_WIDTH / picture.shape[1]))
-        small = cv2.resize(picture, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
+        image = first_frame(self._clips[clip_id])
+        height = max(1, round(image.shape[0] * _THUMBNAIL_WIDTH / image.shape[1]))
+        small = cv2.resize(image, (_THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
         jpeg = _jpeg(np.asarray(small, np.uint8), _THUMBNAIL_QUALITY)
         with self._lock:
             self._thumbnails[clip_id] = jpeg
@@ -144,7 +149,7 @@ class ClipFrames:
         return jpeg
 
     def close(self) -> None:
-        """Release every decoder."""
+        """Close all sources."""
         with self._lock:
             opened, self._open = list(self._open.values()), OrderedDict()
         for one in opened:
@@ -152,7 +157,7 @@ class ClipFrames:
 
     @contextmanager
     def _using(self, clip_id: str) -> Iterator[_OpenClip]:
-        """An open clip that nobody else uses or closes meanwhile."""
+        """Hold the lock of an open clip, so that no other thread uses or closes it."""
         while True:
             opened = self._opened(clip_id)
             with opened.lock:

@@ -1,4 +1,4 @@
-"""Masks as people click: a segmenter asked about one frame, and its answer as a picture to lay over the frame."""
+"""Masks for the prompts of one frame, as images to draw over the frame."""
 
 from __future__ import annotations
 
@@ -20,34 +20,35 @@ from aot.prompt.frames import ClipFrames
 from aot.segmentation.base import FrameSession, InteractiveSegmenter
 from aot.types import BoolArray, Prompt
 
-# Each holds one frame's features, some ten MB with SAM 2.
+# Each holds the features of one frame, about ten MB with SAM 2.
 _MAX_SESSIONS = 4
 
 
 @dataclass(frozen=True)
 class ShownMask:
-    """One object's mask on the frame that is looked at."""
+    """The mask of one object on the shown frame."""
 
     object_id: int
     note: str = ""
-    """Why there is no mask; empty where there is one."""
+    """Why there is no mask; empty if there is one."""
     score: float = 0.0
     area: int = 0
-    """In px."""
+    """Pixels of the frame."""
     x: int = 0
-    """Left edge of the picture in the frame, px."""
+    """Left edge of the PNG in the frame, px."""
     y: int = 0
+    """Top edge of the PNG in the frame, px."""
     png: bytes = b""
-    """The mask's own rectangle in the object's colour, transparent outside the mask."""
+    """RGBA image of the mask's bounding box in the object's colour, transparent outside the mask."""
 
 
 class LiveMasks:
-    """Answers clicks, one after another: there is one model.
+    """Computes masks with a single model, one request at a time.
 
     Args:
-        segmenter: None: nothing is shown.
-        frames: where the pictures come from.
-        folder: the manifest's, in which mask files are looked for.
+        segmenter: None: there are no masks.
+        frames: source of the images.
+        folder: of the manifest; the paths of mask files are relative to it.
     """
 
     def __init__(self, segmenter: InteractiveSegmenter | None, frames: ClipFrames, folder: Path) -> None:
@@ -58,17 +59,19 @@ class LiveMasks:
         self._sessions: OrderedDict[tuple[str, int], FrameSession] = OrderedDict()
 
     def masks(self, clip_id: str, frame: int, objects: Sequence[ObjectEntry]) -> list[ShownMask]:
-        """The masks of the objects that are prompted on a frame, those with mistakes in their prompts told.
+        """The masks of the objects prompted on a frame, ordered by object id.
 
-        Without any object the frame is made ready for the first click.
+        Mistakes in a prompt are returned as the object's `note`. Without any object, the frame is only encoded, so that
+        the first click on it is answered quickly.
 
         Raises:
-            DecodeError, SegmentationError, OutOfMemory: from decoding the frame, or from the segmenter.
+            DecodeError: the frame cannot be read.
+            SegmentationError, OutOfMemory: the segmenter failed.
         """
         if self._segmenter is None:
             return []
         info = self._frames.info(clip_id)
-        # Not checked as a whole: another object's prompts may be half done.
+        # Built without checks across objects: the prompts of other objects may be incomplete.
         entry = ClipEntry.model_construct(objects=tuple(item for item in objects if item.frame == frame))
         fitting, errors = check_prompts(
             [prompt for prompt in entry_prompts(entry, self._folder) if prompt.is_visual],
@@ -79,7 +82,7 @@ class LiveMasks:
         )
         shown = {object_id: ShownMask(object_id, note=str(error)) for object_id, error in errors.items()}
         positive = [prompt for prompt in fitting if _shows_object(prompt)]
-        note = "background points alone: they correct the mask that the run carries to this frame"
+        note = "only background points: in the run, they correct the mask propagated to this frame"
         shown |= {p.object_id: ShownMask(p.object_id, note=note) for p in fitting if not _shows_object(p)}
         with self._lock:
             session = self._session(clip_id, frame, self._segmenter)
@@ -108,12 +111,12 @@ def _shown(object_id: int, mask: BoolArray, score: float) -> ShownMask:
     inside = np.ascontiguousarray(mask).view(np.uint8)
     x, y, width, height = cv2.boundingRect(inside)
     if not width:
-        return ShownMask(object_id, note="nothing found here: click inside the object, or draw a box around it")
+        return ShownMask(object_id, note="no mask found: click inside the object, or draw a box around it")
     part = inside[y : y + height, x : x + width]
     red, green, blue = object_colour(object_id)
-    picture = np.zeros((height, width, 4), np.uint8)
-    picture[part > 0] = blue, green, red, round(255 * OverlayStyle().tint)
+    image = np.zeros((height, width, 4), np.uint8)
+    image[part > 0] = blue, green, red, round(255 * OverlayStyle().tint)
     outline = part - cv2.erode(part, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    picture[outline > 0] = blue, green, red, 255
-    _, png = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    image[outline > 0] = blue, green, red, 255
+    _, png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return ShownMask(object_id, score=score, area=int(np.count_nonzero(inside)), x=x, y=y, png=bytes(png))

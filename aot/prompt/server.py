@@ -1,5 +1,8 @@
-"""The server behind the prompt page: a token in the address, one origin, small bodies, and nothing of the machine but
-the dataset's pictures and its manifest."""
+"""The server of the prompt page.
+
+Access needs a token in the address, a known host name and the page's own origin. Request bodies are limited in size.
+The only files that can be read are frames of the dataset, its manifest and the mask files that the manifest names.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,9 @@ from aot.prompt.clips import ClipList
 from aot.prompt.frames import ClipFrames
 from aot.prompt.masks import LiveMasks
 
-# A clip's entry may hold masks as run lengths.
+# An entry may contain masks as run lengths.
 MAX_BODY_BYTES = 8 * 2**20
+_TOO_LARGE = f"request body too large; expected at most {MAX_BODY_BYTES} bytes"
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -58,20 +62,20 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Session:
-    """What the page tells of the whole."""
+    """What the page shows about the session."""
 
     dataset: str
     manifest: str
     segmenter: str
-    """The one that makes the masks; empty: none does."""
+    """Name of the segmenter that makes the masks; empty: there are no masks."""
     segmenter_note: str
-    """Why it is not another one; empty where it is the one that was asked for."""
+    """Why a preferred segmenter is not used; empty otherwise."""
     run_command: str
-    """What to type when all prompts are there."""
+    """The `aot.run` command with the same options."""
 
 
 class EntryChange(BaseModel):
-    """One clip's objects as the page has them."""
+    """The edited objects of one clip."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,8 +84,8 @@ class EntryChange(BaseModel):
     objects: list[dict[str, Any]] = Field(max_length=10_000)
 
 
-class MaskQuestion(BaseModel):
-    """One frame's prompts as the page has them."""
+class MaskRequest(BaseModel):
+    """The prompts of one frame."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -91,11 +95,15 @@ class MaskQuestion(BaseModel):
 
 
 class PromptServer:
-    """The page's answers, as an ASGI application.
+    """The page and its API as the ASGI application `app`.
 
     Args:
-        token: the first part of every address.
-        hosts: names under which the server may be addressed, besides local ones and plain IP addresses.
+        clips: the list of clips and their prompts.
+        frames: source of frames and thumbnails.
+        masks: source of masks.
+        session: shown on the page.
+        token: secret; the first part of every path.
+        hosts: accepted host names besides `localhost` and IP addresses.
     """
 
     def __init__(
@@ -113,20 +121,20 @@ class PromptServer:
         self._masks = masks
         self._session = session
         self._assets = _assets()
-        # Thumbnails must not keep the frame waiting that somebody looks at.
+        # One thread only, so that thumbnails do not delay the shown frame.
         self._thumbnail_threads = CapacityLimiter(1)
         routes = [
             Route("/", partial(self._asset, name="prompt.html")),
             Route("/static/{name}", self._asset),
-            Route("/api/session", self._tell_session),
-            Route("/api/clips", self._list_clips),
-            Route("/api/clip", self._tell_clip),
-            Route("/api/frame", self._show_frame),
-            Route("/api/thumbnail", self._show_thumbnail),
-            Route("/api/masks", self._find_masks, methods=["POST"]),
+            Route("/api/session", self._get_session),
+            Route("/api/clips", self._get_clips),
+            Route("/api/clip", self._get_clip),
+            Route("/api/frame", self._get_frame),
+            Route("/api/thumbnail", self._get_thumbnail),
+            Route("/api/masks", self._compute_masks, methods=["POST"]),
             Route("/api/entry", self._save_entry, methods=["PUT"]),
         ]
-        handlers = {AotError: _told, ValidationError: _told, HTTPException: _told_http}
+        handlers = {AotError: _error_response, ValidationError: _error_response, HTTPException: _http_error_response}
         guard = Middleware(Guard, token=token, hosts=hosts)
         self.app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers, middleware=[guard])
 
@@ -137,38 +145,38 @@ class PromptServer:
         suffix = "." + name.rpartition(".")[2]
         return Response(self._assets[name], media_type=_CONTENT_TYPES[suffix])
 
-    async def _tell_session(self, request: Request) -> Response:
+    async def _get_session(self, request: Request) -> Response:
         return JSONResponse({**asdict(self._session), "palette": [list(rgb) for rgb in OBJECT_COLOURS]})
 
-    async def _list_clips(self, request: Request) -> Response:
-        """All clips; none of them where nothing has changed since the revision that the page knows."""
+    async def _get_clips(self, request: Request) -> Response:
+        """All clips, or only the revision if it is the one that the page already has."""
         revision, states = await to_thread.run_sync(self._clips.states)
         if request.query_params.get("revision") == revision:
             return JSONResponse({"revision": revision})
         return JSONResponse({"revision": revision, "clips": [asdict(state) for state in states]})
 
-    async def _tell_clip(self, request: Request) -> Response:
-        clip_id = self._asked_clip(request)
+    async def _get_clip(self, request: Request) -> Response:
+        clip_id = self._requested_clip(request)
         info = await to_thread.run_sync(self._frames.info, clip_id)
         return JSONResponse({**asdict(info), **self._entry(clip_id)})
 
-    async def _show_frame(self, request: Request) -> Response:
-        clip_id = self._asked_clip(request)
+    async def _get_frame(self, request: Request) -> Response:
+        clip_id = self._requested_clip(request)
         frame = await to_thread.run_sync(self._frames.shown, clip_id, _number(request, "frame"))
         return Response(frame.jpeg, media_type="image/jpeg", headers={"X-Frame-Time": f"{frame.time:.6f}"})
 
-    async def _show_thumbnail(self, request: Request) -> Response:
-        clip_id = self._asked_clip(request)
+    async def _get_thumbnail(self, request: Request) -> Response:
+        clip_id = self._requested_clip(request)
         jpeg = await to_thread.run_sync(self._frames.thumbnail, clip_id, limiter=self._thumbnail_threads)
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
-    async def _find_masks(self, request: Request) -> Response:
-        question = MaskQuestion.model_validate(await _json(request))
-        self._known_clip(question.clip)
-        self._refuse_new_files(question.clip, question.objects)
-        found = await to_thread.run_sync(self._masks.masks, question.clip, question.frame, question.objects)
+    async def _compute_masks(self, request: Request) -> Response:
+        requested = MaskRequest.model_validate(await _json(request))
+        self._known_clip(requested.clip)
+        self._refuse_new_files(requested.clip, requested.objects)
+        found = await to_thread.run_sync(self._masks.masks, requested.clip, requested.frame, requested.objects)
         masks = [{**asdict(mask), "png": base64.b64encode(mask.png).decode()} for mask in found]
-        return JSONResponse({"frame": question.frame, "masks": masks})
+        return JSONResponse({"frame": requested.frame, "masks": masks})
 
     async def _save_entry(self, request: Request) -> Response:
         change = EntryChange.model_validate(await _json(request))
@@ -184,12 +192,12 @@ class PromptServer:
         return JSONResponse({**self._entry(change.clip), "state": state.state, "num_objects": state.num_objects})
 
     def _entry(self, clip_id: str) -> dict[str, Any]:
-        """A clip's prompts as the page takes them, and the version that a change starts from."""
+        """The prompts of a clip and their version, which a save must name."""
         entry, pattern = self._clips.entry(clip_id)
         objects = [] if entry is None else plain_entry(entry)["objects"]
         return {"objects": objects, "pattern": pattern, "version": version_of(None if pattern else entry)}
 
-    def _asked_clip(self, request: Request) -> str:
+    def _requested_clip(self, request: Request) -> str:
         return self._known_clip(request.query_params.get("clip", ""))
 
     def _known_clip(self, clip_id: str) -> str:
@@ -198,15 +206,21 @@ class PromptServer:
         return clip_id
 
     def _refuse_new_files(self, clip_id: str, objects: Any) -> None:
-        """Mask files are read and shown: only those that the manifest on the disk names."""
+        """Refuse mask files that the manifest on disk does not name, because they would be read and shown."""
         entry, _ = self._clips.entry(clip_id)
         known = {item.mask for item in entry.objects} if entry else set()
         if any(isinstance(item.mask, str) and item.mask not in known for item in objects):
-            raise HTTPException(403, "a mask file can only be named in the manifest itself")
+            raise HTTPException(403, "mask: the manifest on disk does not name this file; add new mask files there")
 
 
 class Guard:
-    """Lets through what comes from the page itself: right token, own origin, known host, small body."""
+    """Middleware that accepts only requests of the page itself: known host, own origin, right token, small body.
+
+    Args:
+        app: the application to protect.
+        token: secret; the first part of every path, removed before `app` sees it.
+        hosts: accepted host names besides `localhost` and IP addresses.
+    """
 
     def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
         self._app = app
@@ -227,22 +241,24 @@ class Guard:
         request = Request(scope)
         host = request.headers.get("host", "")
         if not self._is_own_host(host):
-            return PlainTextResponse("not the name of this server", status_code=421)
-        if _is_from_elsewhere(request, host):
-            return PlainTextResponse("asked by another page", status_code=403)
+            return PlainTextResponse("unknown host name; open the address printed in the terminal", status_code=421)
+        if _is_cross_origin(request, host):
+            return PlainTextResponse("cross-origin request refused", status_code=403)
         given, slash, _ = scope["path"].lstrip("/").partition("/")
         if not secrets.compare_digest(given.encode(), self._token.encode()):
-            return PlainTextResponse("the address lacks the token that the terminal shows", status_code=403)
+            return PlainTextResponse(
+                "missing or wrong token; open the address printed in the terminal", status_code=403
+            )
         if not slash:
             return RedirectResponse(f"/{self._token}/")
         size = request.headers.get("content-length", "0")
         if not size.isdecimal() or int(size) > MAX_BODY_BYTES:
-            return PlainTextResponse("too large", status_code=413, headers={"Connection": "close"})
+            return PlainTextResponse(_TOO_LARGE, status_code=413, headers={"Connection": "close"})
         return None
 
     def _is_own_host(self, host: str) -> bool:
-        # A page elsewhere may have its own name point here (DNS rebinding); an address cannot be made to.
-        name = (_parts_of(f"//{host}").hostname or "").lower()
+        # DNS rebinding: another site's host name may resolve to this server. An IP address cannot be abused that way.
+        name = (_split_address(f"//{host}").hostname or "").lower()
         if name in _LOCAL_NAMES or name in self._hosts:
             return True
         try:
@@ -252,59 +268,59 @@ class Guard:
         return True
 
 
-def _parts_of(address: str) -> SplitResult:
-    """The parts of an address that a stranger gave; empty ones where it is none."""
+def _split_address(address: str) -> SplitResult:
+    """Split an untrusted address; all parts are empty if it is malformed."""
     try:
         parts = urlsplit(address)
-        parts.hostname  # noqa: B018 (some mistakes are noticed only here)
+        parts.hostname  # noqa: B018 (raises for some malformed addresses)
     except ValueError:
         return SplitResult("", "", "", "", "")
     return parts
 
 
-def _is_from_elsewhere(request: Request, host: str) -> bool:
-    """Whether another page asks; to follow a link from there is fine."""
+def _is_cross_origin(request: Request, host: str) -> bool:
+    """Whether another site sends the request; following a link from there is allowed."""
     origin = request.headers.get("origin")
-    if origin is not None and _parts_of(origin).netloc != host:
+    if origin is not None and _split_address(origin).netloc != host:
         return True
     site, mode = request.headers.get("sec-fetch-site", "none"), request.headers.get("sec-fetch-mode")
     return site not in ("none", "same-origin") and mode != "navigate"
 
 
 async def _json(request: Request) -> Any:
-    """The body, read no further than it may be long."""
+    """The parsed body; reading stops at MAX_BODY_BYTES."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise HTTPException(415, "expected JSON")
+        raise HTTPException(415, "Content-Type: expected application/json")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, "too large", headers={"Connection": "close"})
+            raise HTTPException(413, _TOO_LARGE, headers={"Connection": "close"})
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as exc:
-        raise HTTPException(400, "not JSON") from exc
+        raise HTTPException(400, "request body: expected JSON") from exc
 
 
 def _number(request: Request, name: str) -> int:
     text = request.query_params.get(name, "")
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise HTTPException(400, f"{name}: expected a number ≥ 0")
+        raise HTTPException(400, f"{name}: expected an integer ≥ 0, got {text[:20]!r}")
     return int(text)
 
 
-def _told(request: Request, error: Exception) -> Response:
+def _error_response(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status_code=422)
 
 
-def _told_http(request: Request, error: Exception) -> Response:
+def _http_error_response(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
 
 
 def _assets() -> dict[str, bytes]:
-    """The page's files by name; nothing else is ever served."""
+    """The static files by name; no other file is served as such."""
     folders = [resources.files("aot.pages") / "assets", resources.files("aot.prompt") / "page"]
     return {file.name: file.read_bytes() for folder in folders for file in folder.iterdir() if file.is_file()}
 
@@ -321,10 +337,10 @@ def _with_headers(send: Send) -> Send:
 
 
 def new_token() -> str:
-    """Nobody guesses it."""
+    """A random token of 192 bits."""
     return secrets.token_urlsafe(24)
 
 
 def own_names() -> frozenset[str]:
-    """What this machine is called."""
+    """The host names of this machine."""
     return frozenset({socket.gethostname().lower(), socket.getfqdn().lower()})

@@ -1,4 +1,4 @@
-"""The prompt page in a real browser: click, look, save, and run with what was saved."""
+"""The prompt page in a real browser: click, check, save, and run with the saved prompts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def address(folder: Path) -> Iterator[str]:
 
 
 class Page:
-    """The page in the words of somebody who uses it; places are source pixels."""
+    """Actions of a user; positions are source pixels."""
 
     def __init__(self, page: Any, url: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
         self.page = page
@@ -75,7 +75,7 @@ class Page:
             self.page.keyboard.press(key)
 
     def area(self, object_id: int = 1) -> int:
-        """The mask's area as the page tells it, when it is there."""
+        """The mask's area in px as the page shows it, once it is computed."""
         facts = self.page.locator(f"#facts-{object_id}")
         facts.filter(has_text="score").wait_for()
         return int(re.match(r"([\d,]+) px", facts.inner_text())[1].replace(",", ""))  # type: ignore[index]
@@ -114,7 +114,7 @@ def entry(folder: Path, clip_id: str) -> list[Any]:
     return list(load_manifest(folder / "clips" / "prompts.yaml").clips[clip_id].objects)
 
 
-def test_from_the_first_click_to_the_run(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_first_click_to_finished_run(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.open("a")
     page.click(18, 30)
@@ -181,7 +181,7 @@ def run(folder: Path, *arguments: str) -> int:
         os.chdir(before)
 
 
-def test_everything_without_a_mouse(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_keyboard_only(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.wait_open("a")
     page.press("c", *["ArrowLeft"] * 14, *["ArrowUp"] * 9, "Space")
@@ -216,8 +216,8 @@ def test_everything_without_a_mouse(address: str, folder: Path, new_page: Callab
     assert not page.page.locator("#help").is_visible()
 
 
-def test_what_is_being_typed_stays(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
-    """Masks and saves arrive meanwhile."""
+def test_text_being_typed_is_kept(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    """Masks and saves finish in the meantime."""
     page = Page(new_page(), address)
     page.open("a")
     page.click(18, 30)
@@ -247,7 +247,7 @@ def test_points_are_moved_and_boxes_resized(address: str, folder: Path, new_page
     assert entry(folder, "b")[0].points == ()
 
 
-def test_zooming_in_clicks_finer(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_clicks_are_finer_when_zoomed_in(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.open("b")
     page.page.mouse.move(*page.at(18, 30))
@@ -259,7 +259,7 @@ def test_zooming_in_clicks_finer(address: str, folder: Path, new_page: Callable[
     assert entry(folder, "b")[0].points[0] == pytest.approx((18, 30), abs=0.11)
 
 
-def test_what_somebody_else_changed_is_asked_about(
+def test_a_conflict_is_shown_and_resolved(
     address: str, folder: Path, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]
 ) -> None:
     page = Page(new_page(expected=("409",)), address)
@@ -275,20 +275,20 @@ def test_what_somebody_else_changed_is_asked_about(
     assert "60, 100" in page.page.locator("#conflict-yours").inner_text()
     assert_accessible(page.page)
     assert manifest.read_text() == theirs
-    page.page.get_by_text("Take what is on the disk").click()
+    page.page.get_by_text("Use the version on disk").click()
     page.wait_named("theirs")
     assert len(page.parts()) == 1
     manifest.write_text(manifest.read_text().replace("theirs", "mine"))
     page.click(60, 100)
     page.page.locator("#conflict").wait_for()
-    page.page.get_by_text("Keep yours").click()
+    page.page.get_by_text("Keep your version").click()
     page.wait_saved()
     (item,) = entry(folder, "a")
     assert (item.name, len(item.points)) == ("theirs", 2)
     assert "# by hand" in manifest.read_text()
 
 
-def test_a_change_on_the_disk_is_shown_by_itself(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_a_change_on_disk_is_reloaded(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(expected=("422",)), address)
     page.open("a")
     manifest = folder / "clips" / "prompts.yaml"
@@ -300,7 +300,7 @@ def test_a_change_on_the_disk_is_shown_by_itself(address: str, folder: Path, new
     page.page.locator("#notice-text", has_text="an integer ≥ 1").wait_for()
 
 
-def test_mistakes_are_told_and_not_saved(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_mistakes_are_shown_and_not_saved(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(expected=("422",)), address)
     page.open("a")
     page.click(60, 100, button="right")
@@ -311,8 +311,8 @@ def test_mistakes_are_told_and_not_saved(address: str, folder: Path, new_page: C
     assert entry(folder, "a")[0].labels == (0, 1)
 
 
-def test_names_are_text(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
-    """A manifest and a file name with markup in them are shown as they are written."""
+def test_names_are_escaped(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    """Markup in the manifest and in file names is shown as text."""
     evil = "<img src=x onerror=\\\"document.title='owned'\\\">"
     (folder / "clips" / "prompts.yaml").write_text(
         f'clips: {{"day 1/<b>&c": {{objects: [{{id: 1, name: "{evil}", box: [8, 20, 28, 40]}}]}}}}'
@@ -351,7 +351,7 @@ def test_thousands_of_clips(video: Path, tmp_path: Path, new_page: Callable[...,
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_and_the_layout(
+def test_accessibility_and_layout(
     scheme: str, address: str, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]
 ) -> None:
     page = Page(new_page(color_scheme=scheme), address)
@@ -368,7 +368,7 @@ def test_axe_and_the_layout(
 
 @needs_shared_data
 def test_on_a_real_clip(new_page: Callable[..., Any], tmp_path: Path) -> None:
-    """Its prompts are those that were checked against the true mask of the first frame."""
+    """The prompts were checked against the ground-truth mask of the first frame."""
     video = DAVIS_CLIPS / "car-shadow" / "clip.mp4"
     known = next(
         e for e in json.loads((SHARED_DATA / "INDEX.json").read_text())["entries"] if e["name"] == "car-shadow"
@@ -384,7 +384,7 @@ def test_on_a_real_clip(new_page: Callable[..., Any], tmp_path: Path) -> None:
         by_box = page.area()
         for point in prompt["points"]:
             page.click(*point)
-        page.page.locator("#parts .what", has_text="point on").nth(1).wait_for()
+        page.page.locator("#parts .what", has_text="object point").nth(1).wait_for()
         page.wait_saved()
         share = known["mask_area_frac"][0]
         assert 0.5 * share < by_box / (854 * 480) < 2 * share
@@ -395,7 +395,7 @@ def test_on_a_real_clip(new_page: Callable[..., Any], tmp_path: Path) -> None:
         page.page.close()
 
 
-def test_a_clip_that_cannot_be_read_says_why(folder: Path, new_page: Callable[..., Any]) -> None:
+def test_a_clip_that_cannot_be_read_shows_the_reason(folder: Path, new_page: Callable[..., Any]) -> None:
     (folder / "clips" / "broken.mp4").write_text("not a video")
     with prompt_server(folder, *DATASET, *FAST) as url:
         page = Page(new_page(expected=("422",)), url)

@@ -1,4 +1,4 @@
-"""`python -m aot.prompt` as people start it: another process, found by the address that it prints."""
+"""Start `python -m aot.prompt` as a process and read the address that it prints."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import aot
 
 @contextmanager
 def prompt_server(folder: Path, *arguments: str) -> Iterator[str]:
-    """Serve from a working folder; yields the address with its token, and ends the server by Ctrl-C."""
+    """Run the server in a working folder; yields the address with its token, then stops the server by Ctrl-C."""
     environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "aot.prompt", *arguments, "--port", "0"]
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            said = ""
+            output = ""
             for line in process.stdout:
-                said += line
+                output += line
                 if line.startswith("open "):
                     yield line.split()[1]
                     break
             else:
-                raise AssertionError(f"the server ended: {said}")
+                raise AssertionError(f"the server ended: {output}")
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 0

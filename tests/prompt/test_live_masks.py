@@ -1,4 +1,4 @@
-"""Masks as people click, and how long they have to wait for them."""
+"""Masks for clicks: their content and the time they take."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClipFrames]:
 
 
 def large_object(num_frames: int) -> UInt8Array:
-    """An ellipse over a third of the picture, object and ground textured with much the same colours."""
+    """An ellipse over a third of the image, object and background textured with similar colours."""
     rng = np.random.default_rng(0)
     texture = cv2.GaussianBlur(rng.normal(0, 1, (HEIGHT, WIDTH, 3)), (0, 0), 6) * 400
-    picture = np.array((110, 120, 90)) + texture
+    image = np.array((110, 120, 90)) + texture
     inside = cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (427, 240), (300, 150), 0, 0, 360, 1, -1) > 0
-    picture[inside] += np.array((60, 10, -40))
-    return np.repeat(picture.clip(0, 255).astype(np.uint8)[None], num_frames, axis=0)
+    image[inside] += np.array((60, 10, -40))
+    return np.repeat(image.clip(0, 255).astype(np.uint8)[None], num_frames, axis=0)
 
 
 def entry(**values: object) -> ObjectEntry:
     return ObjectEntry.model_validate({"id": 1, **values})
 
 
-def test_a_mask_lies_where_the_object_is(frames: ClipFrames) -> None:
+def test_a_mask_covers_the_object(frames: ClipFrames) -> None:
     masks = LiveMasks(GrabCutSegmenter(), frames, Path())
     (found,) = masks.masks("a", 5, [entry(id=3, frame=5, box=[17, 19, 39, 41]), entry(frame=4, points=[[1, 1]])])
-    picture = cv2.imdecode(np.frombuffer(found.png, np.uint8), cv2.IMREAD_UNCHANGED)
+    image = cv2.imdecode(np.frombuffer(found.png, np.uint8), cv2.IMREAD_UNCHANGED)
     assert found.object_id == 3
     assert (found.x, found.y) == pytest.approx((18, 20), abs=2)
-    assert picture.shape[:2] == pytest.approx((20, 20), abs=4)
-    assert found.area == np.count_nonzero(picture[..., 3])
-    blue, green, red, _ = picture[picture.shape[0] // 2, picture.shape[1] // 2]
+    assert image.shape[:2] == pytest.approx((20, 20), abs=4)
+    assert found.area == np.count_nonzero(image[..., 3])
+    blue, green, red, _ = image[image.shape[0] // 2, image.shape[1] // 2]
     assert (red, green, blue) == object_colour(3)
 
 
-def test_what_is_wrong_with_one_object_is_told_beside_the_others(frames: ClipFrames) -> None:
+def test_mistakes_of_one_object_do_not_affect_others(frames: ClipFrames) -> None:
     masks = LiveMasks(GrabCutSegmenter(), frames, Path())
     found = masks.masks(
         "a",
@@ -73,11 +73,11 @@ def test_what_is_wrong_with_one_object_is_told_beside_the_others(frames: ClipFra
     )
     assert [bool(mask.png) for mask in found] == [True, False, False, False]
     assert "outside the frame" in found[1].note
-    assert "background points alone" in found[2].note
+    assert "only background points" in found[2].note
     assert "nowhere.png" in found[3].note
 
 
-def test_a_mask_that_was_given_is_shown_as_it_is(frames: ClipFrames) -> None:
+def test_a_mask_prompt_is_shown_unchanged(frames: ClipFrames) -> None:
     given = np.zeros((HEIGHT, WIDTH), np.bool_)
     given[100:120, 300:340] = True
     rle = encode_rle(given)
@@ -86,11 +86,11 @@ def test_a_mask_that_was_given_is_shown_as_it_is(frames: ClipFrames) -> None:
     assert (found.x, found.y, found.area, found.score) == (300, 100, 800, 1.0)
 
 
-def test_without_a_segmenter_there_are_none(frames: ClipFrames) -> None:
+def test_without_a_segmenter_there_are_no_masks(frames: ClipFrames) -> None:
     assert LiveMasks(None, frames, Path()).masks("a", 0, [entry(points=[[1, 1]])]) == []
 
 
-def test_a_frame_is_made_ready_once(frames: ClipFrames) -> None:
+def test_a_frame_is_encoded_once(frames: ClipFrames) -> None:
     opened: list[int] = []
 
     class Counting(GrabCutSegmenter):
@@ -105,7 +105,7 @@ def test_a_frame_is_made_ready_once(frames: ClipFrames) -> None:
     assert opened == [0]
     for frame in (1, 2, 3, 4, 0):
         masks.masks("a", frame, [])
-    assert len(opened) == 6, "a few frames are remembered, not all"
+    assert len(opened) == 6, "only a few frames are kept"
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_a_frame_is_made_ready_once(frames: ClipFrames) -> None:
     ],
     ids=["a point", "a box", "both"],
 )
-def test_a_click_is_answered_within_a_second_of_work(prompt: dict[str, object], frames: ClipFrames) -> None:
-    """In CPU time of all threads, which other work on the machine does not change; the frame is not ready yet."""
+def test_a_click_takes_less_than_a_second_of_cpu_time(prompt: dict[str, object], frames: ClipFrames) -> None:
+    """CPU time of all threads, which does not depend on the load of the machine; the frame is not encoded yet."""
     masks = LiveMasks(GrabCutSegmenter(), frames, Path())
     frames.info("large")
     started = time.process_time()
@@ -132,15 +132,13 @@ class TestFrames:
         expected = moving_square(40, WIDTH, HEIGHT)
         for frame in (30, 29, 28, 0, 39, 12, 27):
             shown = frames.shown("a", frame)
-            picture = cv2.cvtColor(
-                cv2.imdecode(np.frombuffer(shown.jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
-            )
-            assert np.abs(picture[20:40].astype(int) - expected[frame, 20:40]).mean() < 30
-            square = picture[22:38, 12 + 2 * min(frame, 60 - frame) : 24 + 2 * min(frame, 60 - frame)]
+            image = cv2.cvtColor(cv2.imdecode(np.frombuffer(shown.jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            assert np.abs(image[20:40].astype(int) - expected[frame, 20:40]).mean() < 30
+            square = image[22:38, 12 + 2 * min(frame, 60 - frame) : 24 + 2 * min(frame, 60 - frame)]
             assert square.mean() > 150, "the bright square is where it is on this frame"
             assert shown.time == pytest.approx(frame / 10)
 
-    def test_stepping_back_decodes_ahead(self, frames: ClipFrames) -> None:
+    def test_a_step_back_decodes_several_frames(self, frames: ClipFrames) -> None:
         with closing(ClipFrames(frames._clips)) as own:
             own.shown("a", 35), own.shown("a", 34)
             source = own._opened("a").source
@@ -149,7 +147,7 @@ class TestFrames:
                 own.shown("a", frame)
             assert source.num_decoded == before
 
-    def test_frames_that_are_not_there(self, frames: ClipFrames) -> None:
+    def test_missing_frames(self, frames: ClipFrames) -> None:
         with pytest.raises(DecodeError, match="a: no frame 40; expected one from 0 to 39"):
             frames.shown("a", 40)
 
@@ -162,7 +160,7 @@ class TestFrames:
             assert len(many._open) == 4
             assert many.shown("0", 2).time == pytest.approx(0.2)
 
-    def test_a_thumbnail_reads_the_first_picture_alone(self, tmp_path: Path) -> None:
+    def test_a_thumbnail_decodes_only_the_first_frame(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "a.mp4", moving_square(200, WIDTH, HEIGHT))
         content = path.read_bytes()
         (tmp_path / "cut.mkv").write_bytes(content)

@@ -1,4 +1,4 @@
-"""The prompt page's server against those who have no business there, and against what they send."""
+"""The server of the prompt page: access control and untrusted input."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Answer:
 
 
 def ask(address: str, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
-    """Ask with just these headers; `path` follows the token, or, with a slash in front, the host."""
+    """Send only these headers; `path` is relative to the token, or to the host if it starts with a slash."""
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 0, timeout=120)
     try:
@@ -77,7 +77,7 @@ def ask(address: str, path: str, method: str = "GET", body: Any = None, **header
         connection.close()
 
 
-class TestWhoMayAsk:
+class TestAccess:
     def test_the_page_itself(self, address: str) -> None:
         answer = ask(address, "")
         assert answer.status == 200
@@ -102,11 +102,11 @@ class TestWhoMayAsk:
     @pytest.mark.parametrize(
         "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "http://["]
     )
-    def test_another_page(self, address: str, origin: str) -> None:
+    def test_cross_origin_requests(self, address: str, origin: str) -> None:
         assert ask(address, "api/clips", Origin=origin).status == 403
         assert ask(address, "api/entry", "PUT", {}, Origin=origin).status == 403
 
-    def test_a_page_that_a_link_leads_from(self, address: str) -> None:
+    def test_links_from_other_sites(self, address: str) -> None:
         assert ask(address, "", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").status == 200
         assert ask(address, "api/clips", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors").status == 403
         assert ask(address, "api/clips", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors").status == 200
@@ -114,15 +114,15 @@ class TestWhoMayAsk:
     @pytest.mark.parametrize(
         "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil", "", "["]
     )
-    def test_another_name_that_points_here(self, address: str, host: str) -> None:
-        """DNS rebinding: the attacker's own name resolves to this address."""
+    def test_unknown_host_names(self, address: str, host: str) -> None:
+        """DNS rebinding: the attacker's host name resolves to this address."""
         assert ask(address, "api/clips", Host=host).status in (400, 421)
 
     @pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1:9000", "[::1]:9000"])
-    def test_the_other_end_of_a_tunnel(self, address: str, host: str) -> None:
+    def test_an_ssh_tunnel(self, address: str, host: str) -> None:
         assert ask(address, "api/clips", Host=host, Origin=f"http://{host}").status == 200
 
-    def test_it_listens_on_this_machine_alone(self, address: str) -> None:
+    def test_other_machines_cannot_connect(self, address: str) -> None:
         port = urlsplit(address).port or 0
         others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), port, socket.AF_INET)} - {"127.0.0.1"}
         for other in others:
@@ -130,7 +130,7 @@ class TestWhoMayAsk:
                 outside.connect((other, port))
 
 
-class TestWhatMayBeReached:
+class TestReachableFiles:
     @pytest.mark.parametrize(
         "path",
         [
@@ -149,14 +149,14 @@ class TestWhatMayBeReached:
         assert b"root:" not in answer.body
 
     @pytest.mark.parametrize("mask", ["../elsewhere.png", "/etc/passwd", "mask.png", "https://evil.example/m.png"])
-    def test_no_mask_file_that_the_clip_does_not_have(self, address: str, mask: str, folder: Path) -> None:
+    def test_mask_files_of_other_entries_are_refused(self, address: str, mask: str, folder: Path) -> None:
         objects = [{"id": 1, "frame": 0, "mask": mask}]
         assert ask(address, "api/masks", "POST", {"clip": "a", "frame": 0, "objects": objects}).status == 403
         change = {"clip": "a", "version": version_of(None), "objects": objects}
         assert ask(address, "api/entry", "PUT", change).status == 403
         assert "a" not in load_manifest(folder / "clips" / "prompts.yaml").clips
 
-    def test_the_mask_file_that_it_has(self, address: str) -> None:
+    def test_the_mask_file_of_the_clip(self, address: str) -> None:
         objects = [{"id": 2, "frame": 0, "mask": "mask.png"}]
         (mask,) = ask(address, "api/masks", "POST", {"clip": "mask", "frame": 0, "objects": objects}).json()["masks"]
         assert (mask["area"], mask["x"], mask["y"]) == (200, 30, 10)
@@ -166,9 +166,9 @@ class TestWhatMayBeReached:
             assert ask(address, path, method).status == 405
 
 
-class TestWhatMayBeSent:
+class TestUntrustedInput:
     def memory(self, address: str) -> int:
-        """Resident bytes of the process that listens there."""
+        """Resident bytes of the server process."""
         port = f":{urlsplit(address).port:04X} "
         inodes = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines() if port in line}
         for process in Path("/proc").glob("[0-9]*/fd"):
@@ -179,17 +179,17 @@ class TestWhatMayBeSent:
             if links & {f"socket:[{inode}]" for inode in inodes} and int(process.parent.name) != os.getpid():
                 status = (process.parent / "status").read_text()
                 return int(status.split("VmRSS:")[1].split()[0]) * 1024
-        raise AssertionError("nobody listens")
+        raise AssertionError("no server found")
 
-    def test_a_body_of_a_gigabyte_that_says_so(self, address: str) -> None:
+    def test_a_body_with_a_content_length_of_a_gigabyte(self, address: str) -> None:
         before = self.memory(address)
         for path, method in [("api/entry", "PUT"), ("api/masks", "POST"), ("api/clips", "GET"), ("", "GET")]:
             answer = ask(address, path, method, Content_Length=str(GIGABYTE), Content_Type="application/json")
             assert answer.status == 413
         assert self.memory(address) - before < 30 * 2**20
 
-    def test_a_body_of_a_gigabyte_in_pieces(self, address: str) -> None:
-        """It is cut off long before its end."""
+    def test_a_chunked_body_of_a_gigabyte(self, address: str) -> None:
+        """Reading stops long before its end."""
         before = self.memory(address)
         parts = urlsplit(address)
         piece = b"100000\r\n" + b" " * 2**20 + b"\r\n"
@@ -216,15 +216,15 @@ class TestWhatMayBeSent:
             (json.dumps({"clip": "a", "version": "x", "objects": [SQUARE] * 20_000}).encode(), 422),
         ],
     )  # fmt: skip
-    def test_nonsense(self, address: str, body: bytes, status: int) -> None:
+    def test_malformed_bodies(self, address: str, body: bytes, status: int) -> None:
         assert ask(address, "api/entry", "PUT", body).status == status
 
-    def test_a_form(self, address: str) -> None:
-        """What other pages can send without asking first."""
+    def test_other_content_types(self, address: str) -> None:
+        """Other sites can send these without a preflight request."""
         assert ask(address, "api/entry", "PUT", b"{}", Content_Type="text/plain").status == 415
 
     @pytest.mark.parametrize("frame", ["", "-1", "6", "99999999999999999999", "1.5", "٣", "0x0"])
-    def test_frames_that_are_not_there(self, address: str, frame: str) -> None:
+    def test_invalid_frame_numbers(self, address: str, frame: str) -> None:
         assert ask(address, f"api/frame?clip=a&frame={quote(frame)}").status in (400, 422)
 
     @pytest.mark.parametrize(
@@ -252,9 +252,9 @@ class TestWhatMayBeSent:
 
 
 class TestMaskMaker:
-    """Which segmenter makes the masks; models are loaded on the first click, so any file passes for weights here."""
+    """The choice of the segmenter; models are loaded on the first click, so any file serves as weights."""
 
-    def say(self, folder: Path, *arguments: str) -> str:
+    def output(self, folder: Path, *arguments: str) -> str:
         environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
         command = [
             sys.executable,
@@ -274,23 +274,23 @@ class TestMaskMaker:
         assert lines[2].startswith("open http://127.0.0.1:")
         return lines[1]
 
-    def test_grabcut_where_sam2_has_no_weights_and_why(self, folder: Path) -> None:
-        said = self.say(folder)
-        assert said.startswith("masks by grabcut (not sam2: ")
-        assert "aot.checkpoints download" in said
+    def test_grabcut_without_the_weights_of_sam2(self, folder: Path) -> None:
+        output = self.output(folder)
+        assert output.startswith("masks by grabcut (not sam2: ")
+        assert "aot.checkpoints download" in output
 
-    def test_sam2_where_its_weights_are(self, folder: Path) -> None:
+    def test_sam2_with_its_weights(self, folder: Path) -> None:
         weights = folder / "checkpoints" / "sam2.1_hiera_large.pt"
         weights.parent.mkdir()
         weights.write_bytes(b"weights")
         try:
-            assert self.say(folder) == "masks by sam2\n"
-            assert self.say(folder, "segmenter=grabcut") == "masks by grabcut\n"
+            assert self.output(folder) == "masks by sam2\n"
+            assert self.output(folder, "segmenter=grabcut") == "masks by grabcut\n"
         finally:
             weights.unlink()
 
-    def test_what_cannot_be_asked_shows_none(self, folder: Path) -> None:
-        assert "no masks are shown" in self.say(folder, "segmenter=none")
+    def test_a_segmenter_without_support_for_single_frames(self, folder: Path) -> None:
+        assert "no masks are shown" in self.output(folder, "segmenter=none")
 
 
 class TestCommand:
@@ -305,7 +305,7 @@ class TestCommand:
             (["dataset=davis", "dataset.root=clips"], "dataset.prompts: required"),
             (["dataset=videos", "dataset.root=clips", "frame_intervall=2"], "did you mean frame_interval"),
             (["dataset=videos", "dataset.root=clips", "segmenter=sam2"], "fetch them with"),
-            (["dataset=videos", "dataset.root=clips", "-m"], "leave it out"),
+            (["dataset=videos", "dataset.root=clips", "-m"], "remove it"),
             (["dataset=videos", "dataset.root=clips", "--port", "1", "--host", "203.0.113.7"], "cannot listen there"),
         ],
     )

@@ -1,4 +1,4 @@
-// What the server is asked. Every address is below the page's own, which begins with the token.
+// Requests to the server. All addresses are relative to the page's own, which starts with the token.
 
 export class ApiError extends Error {
   constructor(message, status, body) {
@@ -14,7 +14,7 @@ async function ask(path, options = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("the server does not answer; is it still running?", 0, null);
+    throw new ApiError("The server does not respond. Check that `python -m aot.prompt` is still running.", 0, null);
   }
   if (response.ok) return response;
   const text = await response.text();
@@ -22,7 +22,7 @@ async function ask(path, options = {}) {
   try {
     body = JSON.parse(text);
   } catch {
-    // plain text: what stands there is the message
+    // plain text is the message itself
   }
   throw new ApiError(body?.error ?? (text || response.statusText), response.status, body);
 }
@@ -41,18 +41,18 @@ export const clip = async (id) => (await ask(`api/clip?${query({ clip: id })}`))
 
 export const thumbnail = async (id, signal) => (await ask(`api/thumbnail?${query({ clip: id })}`, { signal })).blob();
 
-/** A frame's picture, and its presentation time in s. */
+/** The image of a frame and its presentation time in s. */
 export async function frame(id, number, signal) {
   const response = await ask(`api/frame?${query({ clip: id, frame: number })}`, { signal });
   const time = Number(response.headers.get("X-Frame-Time"));
-  return { picture: await createImageBitmap(await response.blob()), time };
+  return { image: await createImageBitmap(await response.blob()), time };
 }
 
-/** Masks of the objects that `objects` prompt on a frame, with pictures to lay over it. */
+/** Masks for the prompts `objects` of a frame, with images to draw over it. */
 export async function masks(id, number, objects) {
   const answer = await (await ask("api/masks", withJson("POST", { clip: id, frame: number, objects }))).json();
   return Promise.all(
-    answer.masks.map(async ({ png, ...mask }) => ({ ...mask, picture: png ? await decoded(png) : null })),
+    answer.masks.map(async ({ png, ...mask }) => ({ ...mask, image: png ? await decoded(png) : null })),
   );
 }
 

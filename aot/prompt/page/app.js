@@ -1,4 +1,4 @@
-// The page: which clip and frame are shown, what keys and clicks mean, when things are saved.
+// The page: shown clip and frame, handling of keys and clicks, and saving.
 
 import * as api from "./api.js";
 import { ClipListView } from "./clip-list.js";
@@ -7,10 +7,10 @@ import { Side, maskFacts, partsOf } from "./side.js";
 import { Stage } from "./stage.js";
 
 const SAVE_AFTER_MS = 150;
-const TRY_AGAIN_MS = 3000;
-const LOOK_AGAIN_MS = 4000;
-const READY_AFTER_MS = 400;
-const MOST_PICTURES = 48;
+const RETRY_SAVE_MS = 3000;
+const POLL_MS = 4000;
+const PREPARE_AFTER_MS = 400;
+const MAX_CACHED_FRAMES = 48;
 const CROSS_STEP = 10;
 
 const $ = (id) => document.getElementById(id);
@@ -29,13 +29,13 @@ const state = {
   conflict: null,
 };
 
-const pictures = new Map();
-let clipAsked = 0;
+const cachedFrames = new Map();
+let clipRequests = 0;
 let frameAbort = null;
 let masksRunning = false;
 let masksWanted = false;
 let saveTimer = null;
-let readyTimer = null;
+let prepareTimer = null;
 
 const stage = new Stage($("stage"), $("canvas"), {
   point: (xy, label) => addPoint(xy, label),
@@ -67,15 +67,15 @@ async function begin() {
     $("segmenter").textContent = segmenter ? `masks by ${segmenter}` : "no masks";
     $("segmenter").title = note;
     $("run-command").textContent = command;
-    if (note) tell(segmenter ? `Masks come from ${segmenter}, the best that is ready here.` : "No masks are shown.", false, note);
+    if (note) notify(segmenter ? `Masks by ${segmenter}: the preferred segmenter is not available.` : "No masks are shown.", false, note);
     stage.palette = palette;
     await refreshClips();
     setSaved("saved", "good");
     const first = state.clips.find((clip) => clip.state === "no prompt") ?? state.clips[0];
     if (first) await openClip(first.clip_id);
-    setInterval(lookAgain, LOOK_AGAIN_MS);
+    setInterval(pollChanges, POLL_MS);
   } catch (error) {
-    tell(error.message, true);
+    notify(error.message, true);
     setSaved("not connected", "bad");
   }
 }
@@ -101,8 +101,8 @@ function showClips() {
   $("clips-empty").hidden = shown.length > 0;
 }
 
-/** Take in what others have changed on the disk. */
-async function lookAgain() {
+/** Load changes that were made on disk. */
+async function pollChanges() {
   if (document.hidden || state.conflict) return;
   try {
     const before = state.revision;
@@ -110,33 +110,33 @@ async function lookAgain() {
     const { clip } = state;
     if (before === state.revision || !clip || state.isDirty || state.isSaving) return;
     const now = await api.clip(clip.id);
-    if (clip !== state.clip || state.isDirty || state.isSaving || seenAs(now) === clip.seenAs) return;
+    if (clip !== state.clip || state.isDirty || state.isSaving || snapshot(now) === clip.snapshot) return;
     adopt(now);
-    tell("The prompts of this clip were changed on the disk; you see them as they are now.");
+    notify("The prompts of this clip were changed on disk and have been reloaded.");
   } catch (error) {
-    tell(error.message, true);
+    notify(error.message, true);
   }
 }
 
 async function openClip(id) {
   if (state.clip?.id === id) return;
   if (!(await flush())) return;
-  clipAsked += 1;
-  const asked = clipAsked;
+  clipRequests += 1;
+  const request = clipRequests;
   list.select(id);
   $("clip-name").textContent = id;
   $("clip-name").title = id;
-  // Until the clip is there nothing can be clicked: it would be meant for this one and reach the one before.
+  // Until the clip is loaded, clicks are ignored: they would reach the previous clip.
   state.clip = { id, info: null, prompts: new ClipPrompts([]) };
   state.masks = [];
   $("stage").classList.add("loading");
-  $("stage").ariaLabel = `${id} is being opened`;
+  $("stage").ariaLabel = `Loading ${id}`;
   render();
   try {
     const info = await api.clip(id);
-    if (asked !== clipAsked) return;
+    if (request !== clipRequests) return;
     state.clip = { id, info };
-    clearPictures();
+    clearFrames();
     stage.open(info.width, info.height);
     $("stage").classList.remove("loading");
     for (const input of [$("frame-range"), $("frame-number")]) {
@@ -147,7 +147,7 @@ async function openClip(id) {
     adopt(info);
     await showFrame(state.clip.prompts.frames.find((frame) => frame >= info.first && frame <= info.last) ?? info.first);
   } catch (error) {
-    if (asked !== clipAsked) return;
+    if (request !== clipRequests) return;
     $("stage").classList.remove("loading");
     stage.open(0, 0);
     stage.draw();
@@ -155,18 +155,18 @@ async function openClip(id) {
   }
 }
 
-/** Show a clip's prompts as the server has them. */
-function adopt(told) {
-  const { objects, version, pattern } = told;
-  Object.assign(state.clip, { prompts: new ClipPrompts(objects), version, pattern, seenAs: seenAs(told) });
+/** Show the prompts that the server has sent. */
+function adopt(answer) {
+  const { objects, version, pattern } = answer;
+  Object.assign(state.clip, { prompts: new ClipPrompts(objects), version, pattern, snapshot: snapshot(answer) });
   state.selected = null;
   state.masks = [];
   render();
   findMasks();
 }
 
-/** What the server says of a clip's prompts, to tell whether it says the same later. */
-function seenAs({ objects, pattern }) {
+/** The prompts that the server has sent, to detect later changes. */
+function snapshot({ objects, pattern }) {
   return JSON.stringify([objects, pattern]);
 }
 
@@ -175,16 +175,16 @@ async function nextUnprompted() {
   const inOrder = [...state.clips.slice(place + 1), ...state.clips.slice(0, place)];
   const next = inOrder.find((clip) => clip.state === "no prompt");
   if (next) await openClip(next.clip_id);
-  else tell(`Every other clip has a prompt. Next: ${state.session.run_command}`);
+  else notify(`All other clips have prompts. Run: ${state.session.run_command}`);
 }
 
 async function accept() {
   if (!state.clip?.info || !(await flush())) return;
   if (!state.clip.prompts.entries.length) {
-    tell("This clip has no prompt yet: click the object first, or go on with N.");
+    notify("This clip has no prompt yet: click the object first, or open the next clip with N.");
     return;
   }
-  await refreshClips().catch((error) => tell(error.message, true));
+  await refreshClips().catch((error) => notify(error.message, true));
   await nextUnprompted();
 }
 
@@ -202,36 +202,36 @@ async function showFrame(number) {
   frameAbort = new AbortController();
   const frame = state.frame;
   try {
-    const { picture, time } = await pictureOf(clip, frame, frameAbort.signal);
+    const { image, time } = await loadFrame(clip, frame, frameAbort.signal);
     if (clip !== state.clip || frame !== state.frame) return;
     state.time = time;
     showStageMessage("");
-    stage.update({ picture });
+    stage.update({ image });
     render();
   } catch (error) {
     if (error.name === "AbortError" || clip !== state.clip || frame !== state.frame) return;
-    stage.update({ picture: null });
+    stage.update({ image: null });
     showStageMessage(error.message);
   }
 }
 
-async function pictureOf(clip, frame, signal) {
-  const known = pictures.get(frame);
+async function loadFrame(clip, frame, signal) {
+  const known = cachedFrames.get(frame);
   if (known) return known;
   const found = await api.frame(clip.id, frame, signal);
   if (clip !== state.clip) return found;
-  pictures.set(frame, found);
-  if (pictures.size > MOST_PICTURES) {
-    const [oldest, old] = pictures.entries().next().value;
-    pictures.delete(oldest);
-    old.picture.close();
+  cachedFrames.set(frame, found);
+  if (cachedFrames.size > MAX_CACHED_FRAMES) {
+    const [oldest, old] = cachedFrames.entries().next().value;
+    cachedFrames.delete(oldest);
+    old.image.close();
   }
   return found;
 }
 
-function clearPictures() {
-  for (const { picture } of pictures.values()) picture.close();
-  pictures.clear();
+function clearFrames() {
+  for (const { image } of cachedFrames.values()) image.close();
+  cachedFrames.clear();
 }
 
 function showStageMessage(text) {
@@ -241,7 +241,7 @@ function showStageMessage(text) {
 
 // Prompts ---------------------------------------------------------------------------------------------------------
 
-/** Make a change, show it, find its masks and save it. */
+/** Make a change, show it, request its masks and save it. */
 function change(make) {
   if (!state.clip?.info) return;
   make();
@@ -262,7 +262,7 @@ function addPoint(xy, label) {
   const { prompts } = state.clip ?? {};
   if (!prompts) return;
   if (prompts.at(prompts.active, state.frame)?.mask) {
-    tell("A mask stands alone on its frame: delete it first, or choose another frame or object.");
+    notify("A mask excludes points on the same frame: delete the mask first, or choose another frame or object.");
     return;
   }
   change(() => prompts.addPoint(state.frame, xy, label));
@@ -273,7 +273,7 @@ function chooseObject(id) {
   state.clip.prompts.choose(id);
   state.selected = null;
   render();
-  say(`object ${id} ${state.clip.prompts.name(id)}`);
+  announce(`object ${id} ${state.clip.prompts.name(id)}`);
 }
 
 function select(selected) {
@@ -299,13 +299,13 @@ function travel(direction) {
   if (!prompts || !prompts[direction]()) return;
   state.isDirty = true;
   state.selected = null;
-  say(direction === "undo" ? "undone" : "redone");
+  announce(direction === "undo" ? "undone" : "redone");
   afterChange();
 }
 
-/** Ask for the masks of this frame; the newest question follows when the one under way is answered. */
+/** Request the masks of this frame; at most one request is in flight, followed by the newest one. */
 async function findMasks() {
-  clearTimeout(readyTimer);
+  clearTimeout(prepareTimer);
   masksWanted = true;
   if (masksRunning || !state.session?.segmenter) return;
   masksRunning = true;
@@ -315,7 +315,7 @@ async function findMasks() {
     if (!clip?.info) break;
     const objects = clip.prompts.on(frame);
     if (!objects.length) {
-      makeReady();
+      prepareFrame();
       setMasks([]);
       continue;
     }
@@ -325,19 +325,19 @@ async function findMasks() {
       if (clip === state.clip && frame === state.frame) setMasks(found);
     } catch (error) {
       if (clip === state.clip && frame === state.frame) setMasks([]);
-      tell(error.message, true);
+      notify(error.message, true);
     }
   }
   $("busy").hidden = true;
   masksRunning = false;
 }
 
-/** Let the server encode a frame on which somebody rests, so that the first click is answered quickly. */
-function makeReady() {
+/** Let the server encode a frame that stays shown, so that the first click on it is answered quickly. */
+function prepareFrame() {
   const { clip, frame } = state;
-  readyTimer = setTimeout(() => {
+  prepareTimer = setTimeout(() => {
     if (clip === state.clip && frame === state.frame) api.masks(clip.id, frame, []).catch(() => {});
-  }, READY_AFTER_MS);
+  }, PREPARE_AFTER_MS);
 }
 
 function setMasks(masks) {
@@ -345,7 +345,7 @@ function setMasks(masks) {
   render();
   const { prompts, info } = state.clip;
   const mask = masks.find((other) => other.object_id === prompts.active);
-  if (mask) say(mask.note || `object ${mask.object_id}: ${maskFacts(mask, info)}`);
+  if (mask) announce(mask.note || `object ${mask.object_id}: ${maskFacts(mask, info)}`);
 }
 
 // Saving ----------------------------------------------------------------------------------------------------------
@@ -358,17 +358,17 @@ async function save() {
   state.isDirty = false;
   try {
     const saved = await api.save(clip.id, clip.version, clip.prompts.entries);
-    Object.assign(clip, { version: saved.version, pattern: saved.pattern, seenAs: seenAs(saved) });
+    Object.assign(clip, { version: saved.version, pattern: saved.pattern, snapshot: snapshot(saved) });
     setSaved("saved", "good");
     noteState(clip.id, saved);
     if (!clip.prompts.entries.length && saved.pattern && clip === state.clip) adopt(saved);
   } catch (error) {
     state.isDirty = true;
-    if (error.status === 409) askWhose(clip, error.body);
+    if (error.status === 409) showConflict(clip, error.body);
     else {
       setSaved("not saved", "bad");
-      tell(`Not saved: ${error.message}`, true);
-      if (error.status === 0) saveTimer = setTimeout(save, TRY_AGAIN_MS);
+      notify(`Not saved: ${error.message}`, true);
+      if (error.status === 0) saveTimer = setTimeout(save, RETRY_SAVE_MS);
     }
     return;
   } finally {
@@ -378,11 +378,11 @@ async function save() {
   else render();
 }
 
-/** Save what is not saved yet; returns whether everything is. */
+/** Save pending changes; returns whether all are saved. */
 async function flush() {
   while (state.isSaving) await new Promise((resolve) => setTimeout(resolve, 20));
   if (state.isDirty) await save();
-  if (state.isDirty && !state.conflict) say("not saved");
+  if (state.isDirty && !state.conflict) announce("not saved");
   return !state.isDirty;
 }
 
@@ -394,20 +394,20 @@ function noteState(id, saved) {
   list.select(id);
 }
 
-function askWhose(clip, theirs) {
+function showConflict(clip, theirs) {
   state.conflict = { clip, theirs };
-  setSaved("changed by somebody else", "warn");
+  setSaved("changed on disk", "warn");
   $("conflict-clip").textContent = clip.id;
-  $("conflict-theirs").textContent = inWords(theirs.objects);
-  $("conflict-yours").textContent = inWords(clip.prompts.entries);
+  $("conflict-theirs").textContent = asText(theirs.objects);
+  $("conflict-yours").textContent = asText(clip.prompts.entries);
   $("conflict").showModal();
 }
 
-function settleConflict(keepsOwn) {
+function resolveConflict(keepsYours) {
   const { clip, theirs } = state.conflict;
   state.conflict = null;
   $("conflict").close();
-  if (keepsOwn) {
+  if (keepsYours) {
     clip.version = theirs.version;
     state.isDirty = true;
     save();
@@ -418,7 +418,7 @@ function settleConflict(keepsOwn) {
   if (clip === state.clip) adopt(theirs);
 }
 
-function inWords(objects) {
+function asText(objects) {
   if (!objects.length) return "(no prompt)";
   return objects
     .map((entry) => {
@@ -463,15 +463,15 @@ function render() {
   );
 }
 
-function tell(text, isBad = false, why = "") {
+function notify(text, isBad = false, why = "") {
   $("notice-text").textContent = text;
   $("notice-why").hidden = !why;
-  $("notice-why").onclick = () => tell(why, isBad);
+  $("notice-why").onclick = () => notify(why, isBad);
   $("notice").classList.toggle("bad", isBad);
   $("notice").hidden = false;
 }
 
-function say(text) {
+function announce(text) {
   $("live").textContent = text;
 }
 
@@ -487,13 +487,13 @@ function crossKey(event) {
   const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
   if (event.key in moves) {
     stage.moveCross(...moves[event.key]);
-    say(stage.cross.join(", "));
+    announce(stage.cross.join(", "));
   } else if (event.key === " ") addPoint([...stage.cross], 1);
   else if (event.key.toLowerCase() === "x") addPoint([...stage.cross], 0);
   else if (event.key.toLowerCase() === "b") {
     const box = stage.crossCorner();
     if (box) change(() => state.clip.prompts.setBox(state.frame, box));
-    else say("corner of a box");
+    else announce("first corner of the box");
   } else if (event.key === "Escape") toggleCross();
   else return false;
   return true;
@@ -503,7 +503,7 @@ function toggleCross() {
   const isOn = stage.toggleCross();
   $("crosshair").ariaPressed = String(isOn);
   if (isOn) $("stage").focus();
-  say(isOn ? "crosshair on" : "crosshair off");
+  announce(isOn ? "crosshair on" : "crosshair off");
 }
 
 function goToPrompted(direction) {
@@ -558,7 +558,7 @@ function addObject() {
   state.clip.prompts.addObject();
   state.selected = null;
   render();
-  say(`object ${state.clip.prompts.active}`);
+  announce(`object ${state.clip.prompts.active}`);
 }
 
 document.addEventListener("keydown", (event) => {
@@ -605,8 +605,8 @@ $("clip-search").addEventListener("input", showClips);
 $("clip-filter").addEventListener("change", showClips);
 $("help-button").addEventListener("click", () => $("help").showModal());
 $("notice-close").addEventListener("click", () => ($("notice").hidden = true));
-$("take-theirs").addEventListener("click", () => settleConflict(false));
-$("keep-yours").addEventListener("click", () => settleConflict(true));
+$("take-theirs").addEventListener("click", () => resolveConflict(false));
+$("keep-yours").addEventListener("click", () => resolveConflict(true));
 $("conflict").addEventListener("cancel", (event) => event.preventDefault());
 window.addEventListener("beforeunload", (event) => {
   if (state.isDirty || state.isSaving) event.preventDefault();

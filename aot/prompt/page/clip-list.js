@@ -1,10 +1,10 @@
-// The list of clips: only the rows in sight exist, and their thumbnails come when they have stayed there for a moment.
+// The list of clips: only the visible rows exist, and only their thumbnails are loaded.
 
 import * as api from "./api.js";
 
 const ROW_HEIGHT = 60;
 const ROWS_BEYOND = 4;
-const MOST_THUMBNAILS = 600;
+const MAX_THUMBNAILS = 600;
 const THUMBNAILS_AT_ONCE = 2;
 const STATE_CLASS = { "no prompt": "", prompted: "accent", done: "good" };
 
@@ -47,7 +47,7 @@ export class ClipListView {
     this.#render();
   }
 
-  /** The clip so many places from the selected one, as the list is shown now. */
+  /** The clip `step` places from the selected one in the filtered list. */
   neighbour(step) {
     const place = this.clips.findIndex((clip) => clip.clip_id === this.selected);
     if (place < 0) return this.clips[0]?.clip_id;
@@ -96,8 +96,8 @@ export class ClipListView {
     row.style.top = `${place * ROW_HEIGHT}px`;
     row.title = clip.clip_id;
     row.dataset.clip = clip.clip_id;
-    const picture = document.createElement("span");
-    picture.className = "blank";
+    const thumbnail = document.createElement("span");
+    thumbnail.className = "blank";
     const text = document.createElement("span");
     const name = document.createElement("span");
     name.className = "name";
@@ -115,7 +115,7 @@ export class ClipListView {
       count.title = `${clip.num_objects} objects`;
       text.append(count);
     }
-    row.append(picture, text);
+    row.append(thumbnail, text);
     row.addEventListener("click", () => this.onChoose(clip.clip_id));
     this.canvas.append(row);
     this.observer.observe(row);
@@ -131,11 +131,11 @@ export class ClipListView {
   #onSeen(seen) {
     for (const { target, isIntersecting } of seen) {
       if (!isIntersecting) this.thumbnails.forget(target.dataset.clip);
-      else this.thumbnails.want(target.dataset.clip, (url) => this.#picture(target, url));
+      else this.thumbnails.want(target.dataset.clip, (url) => this.#thumbnail(target, url));
     }
   }
 
-  #picture(row, url) {
+  #thumbnail(row, url) {
     const place = row.querySelector(".blank");
     if (!place) return;
     const image = document.createElement("img");
@@ -145,7 +145,7 @@ export class ClipListView {
   }
 }
 
-/** Fetches thumbnails, the last one wanted first, a few at once: the frame somebody looks at must not wait for them. */
+/** Loads thumbnails, newest request first and few at a time, so that they do not delay the shown frame. */
 class Thumbnails {
   constructor() {
     this.known = new Map();
@@ -183,14 +183,14 @@ class Thumbnails {
     try {
       const url = URL.createObjectURL(await api.thumbnail(clipId, signal));
       this.known.set(clipId, url);
-      if (this.known.size > MOST_THUMBNAILS) {
+      if (this.known.size > MAX_THUMBNAILS) {
         const [oldest, oldUrl] = this.known.entries().next().value;
         this.known.delete(oldest);
         URL.revokeObjectURL(oldUrl);
       }
       show(url);
     } catch {
-      // A clip whose picture cannot be read says why when it is opened.
+      // The reason is shown when the clip is opened.
     }
   }
 }

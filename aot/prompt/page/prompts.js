@@ -1,9 +1,9 @@
-// One clip's prompts and their history. Knows the manifest's words and nothing of the page.
+// The prompts of one clip and their undo history; independent of the page.
 //
 // An entry is one object's prompt on one frame: {id, frame, name?, box?, points?, labels?, mask?, query_points?}.
-// Entries are never changed, only replaced: so a step of the history is a list of them.
+// Entries are immutable, so that a step of the history is a list of entries.
 
-const MOST_STEPS = 500;
+const MAX_STEPS = 500;
 
 export class ClipPrompts {
   constructor(entries) {
@@ -21,7 +21,7 @@ export class ClipPrompts {
     return this.now.active;
   }
 
-  /** Ids of all objects, those without a prompt yet among them. */
+  /** Ids of all objects, including those without a prompt. */
   get ids() {
     const ids = new Set([...this.now.entries.map((entry) => entry.id), ...this.now.added, this.now.active]);
     return [...ids].sort((a, b) => a - b);
@@ -44,7 +44,7 @@ export class ClipPrompts {
     return this.now.entries.filter((entry) => entry.frame === frame).sort((a, b) => a.id - b.id);
   }
 
-  /** Choosing an object is no step of its own; it is remembered with the next one. */
+  /** Select an object; this is not a step of the history. */
   choose(id) {
     const added = this.ids.includes(id) ? this.now.added : [...this.now.added, id];
     this.now = { ...this.now, active: id, added };
@@ -75,7 +75,7 @@ export class ClipPrompts {
     this.#put({ ...(this.at(id, frame) ?? this.#begun(frame)), box });
   }
 
-  /** Take one part out of an entry: {kind: "box" | "mask" | "query_points"} or {kind: "point", index}. */
+  /** Remove one part of an entry: {kind: "box" | "mask" | "query_points"} or {kind: "point", index}. */
   remove(id, frame, part) {
     const entry = { ...this.at(id, frame) };
     if (part.kind === "point") {
@@ -96,7 +96,7 @@ export class ClipPrompts {
     this.#step({ entries, added, active: this.now.active === id ? nearest : this.now.active, named: omit(this.now.named, id) });
   }
 
-  /** Go back a step; returns whether there was one. */
+  /** Undo one step; returns whether there was one. */
   undo() {
     return this.#go(this.past, this.future);
   }
@@ -119,7 +119,7 @@ export class ClipPrompts {
     return isFirst && this.now.named[id] ? withName(entry, this.now.named[id]) : entry;
   }
 
-  /** Put an entry where it was, or at the end; one that says nothing any more goes, its name to the next. */
+  /** Replace an entry, or append it; an empty one is removed and its name moves to the object's next entry. */
   #put(entry) {
     const isSame = (other) => other.id === entry.id && other.frame === entry.frame;
     const clean = cleaned(entry);
@@ -142,13 +142,13 @@ export class ClipPrompts {
 
   #step(changes) {
     this.past.push(this.now);
-    if (this.past.length > MOST_STEPS) this.past.shift();
+    if (this.past.length > MAX_STEPS) this.past.shift();
     this.future = [];
     this.now = { ...this.now, ...changes };
   }
 }
 
-/** Labels as they are meant: none given means that all points lie on the object. */
+/** The labels of an entry; without labels, all points are on the object. */
 export function labelsOf(entry) {
   return entry.labels?.length ? entry.labels : (entry.points ?? []).map(() => 1);
 }

@@ -1,4 +1,4 @@
-// The right-hand side: objects, the parts of the prompt on this frame, the prompted frames.
+// The right panel: objects, the parts of the prompt on this frame, and the prompted frames.
 
 import { labelsOf } from "./prompts.js";
 
@@ -11,12 +11,12 @@ export class Side {
     this.rows = new Map();
   }
 
-  /** Show everything as it is now; what has the keyboard keeps it, and what is being typed. */
+  /** Update the panel; the focused element keeps the focus and the text being typed. */
   show({ prompts, frame, masks, size, selected, colour, pattern }) {
     const focused = document.activeElement?.dataset?.focus;
     $("pattern-note").hidden = !pattern;
     $("pattern-note").textContent = pattern
-      ? `From the entry "${pattern}". A change gives this clip an entry of its own.`
+      ? `From the entry "${pattern}". The first change creates an entry for this clip.`
       : "";
     this.#showObjects(prompts, frame, masks, size, colour);
     const parts = partsOf(prompts.at(prompts.active, frame));
@@ -112,7 +112,7 @@ export class Side {
   }
 }
 
-/** The parts of one entry, in words. */
+/** The parts of one entry as text. */
 export function partsOf(entry) {
   if (!entry) return [];
   const parts = [];
@@ -122,12 +122,12 @@ export function partsOf(entry) {
     parts.push({ kind: "box", sign: "□", meaning: "box", text: `${x0}, ${y0} – ${x1}, ${y1}` });
   }
   (entry.points ?? []).forEach(([x, y], index) => {
-    const meaning = labels[index] ? "point on the object" : "point beside the object";
+    const meaning = labels[index] ? "object point" : "background point";
     parts.push({ kind: "point", index, sign: labels[index] ? "+" : "−", meaning, text: `${x}, ${y}` });
   });
   if (entry.mask) parts.push({ kind: "mask", sign: "▦", meaning: "mask", text: typeof entry.mask === "string" ? entry.mask : "run lengths" });
   if (entry.query_points?.length) {
-    const text = `${entry.query_points.length} to track`;
+    const text = `${entry.query_points.length} tracked instead of sampled points`;
     parts.push({ kind: "query_points", sign: "◆", meaning: "query points", text });
   }
   return parts;

@@ -1,13 +1,13 @@
-// The frame with its prompts and masks: drawing, zoom and pan, and what the pointer means.
+// The frame with its prompts and masks: drawing, zoom, pan and pointer events.
 //
-// Source px have their centres at integers, so the frame's left edge is at -0.5.
+// Pixel centres are at integers, so the left edge of the frame is at -0.5.
 
 import { labelsOf } from "./prompts.js";
 
 const POINT_RADIUS = 7;
 const HANDLE = 9;
 const CLICK_PX = 4;
-const MOST_ZOOM = 40;
+const MAX_ZOOM = 40;
 const FINE_SCALE = 2;
 
 export class Stage {
@@ -22,7 +22,7 @@ export class Stage {
     this.palette = [];
     this.size = { width: 0, height: 0 };
     this.view = { scale: 1, x: 0, y: 0, isFit: true };
-    this.picture = null;
+    this.image = null;
     this.masks = [];
     this.entries = [];
     this.active = 1;
@@ -44,10 +44,10 @@ export class Stage {
     return this.palette.length ? `rgb(${this.palette[(id - 1) % this.palette.length].join(" ")})` : "currentcolor";
   }
 
-  /** Begin with another clip: its size, nothing of the one before. */
+  /** Reset for another clip. */
   open(width, height) {
     this.size = { width, height };
-    this.picture = null;
+    this.image = null;
     this.masks = [];
     this.corner = null;
     if (this.cross) this.cross = [Math.round(width / 2), Math.round(height / 2)];
@@ -76,7 +76,7 @@ export class Stage {
   zoom(factor, at = [this.element.clientWidth / 2, this.element.clientHeight / 2]) {
     const { scale, x, y } = this.view;
     const fit = Math.min(this.element.clientWidth / this.size.width, this.element.clientHeight / this.size.height);
-    const next = Math.min(Math.max(scale * factor, fit), MOST_ZOOM);
+    const next = Math.min(Math.max(scale * factor, fit), MAX_ZOOM);
     if (next <= fit) {
       this.fit();
       return;
@@ -107,7 +107,7 @@ export class Stage {
     this.draw();
   }
 
-  /** The crosshair's place as one corner of a box; with the second one the box is given. */
+  /** Use the crosshair's position as a corner of a box; returns the box after the second corner. */
   crossCorner() {
     if (!this.corner) {
       this.corner = [...this.cross];
@@ -185,7 +185,7 @@ export class Stage {
     return [event.clientX - frame.left, event.clientY - frame.top];
   }
 
-  /** What of the active object lies under the pointer. */
+  /** The point or box corner of the active object under the pointer. */
   #hit(at) {
     const near = (xy) => Math.hypot(...this.#onScreen(xy).map((value, axis) => value - at[axis])) <= HANDLE;
     for (const entry of this.entries.filter(({ id }) => id === this.active)) {
@@ -257,9 +257,9 @@ export class Stage {
     context.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
     context.imageSmoothingEnabled = scale < FINE_SCALE;
     context.imageSmoothingQuality = "high";
-    if (this.picture) context.drawImage(this.picture, 0, 0, this.size.width, this.size.height);
+    if (this.image) context.drawImage(this.image, 0, 0, this.size.width, this.size.height);
     if (this.areMasksShown) {
-      for (const mask of this.masks) if (mask.picture) context.drawImage(mask.picture, mask.x, mask.y);
+      for (const mask of this.masks) if (mask.image) context.drawImage(mask.image, mask.x, mask.y);
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     for (const entry of this.entries) if (entry.id !== this.active) this.#paintEntry(context, entry);
@@ -373,7 +373,7 @@ export class Stage {
   }
 }
 
-/** [x0, y0, x1, y1] of two corners; null where they enclose nothing. */
+/** [x0, y0, x1, y1] of two corners; null if a side is shorter than 1 px. */
 function boxOf(a, b) {
   const box = [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
   return box[2] - box[0] >= 1 && box[3] - box[1] >= 1 ? box : null;
