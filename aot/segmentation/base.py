@@ -1,4 +1,4 @@
-"""The segmenter: prompts in, a stream of masks out. Some can also be asked about one frame, prompt by prompt."""
+"""The segmenter: prompts in, a stream of masks out. Some also segment a single frame interactively."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ class Segmenter(Protocol):
     """Finds the prompted objects on the frames of a clip. One instance serves many clips, one after another."""
 
     propagate: bool
-    """Whether masks come on every kept frame; else on the prompt frames alone."""
+    """True: masks on every kept frame; False: on the prompt frames only."""
 
     def segment(
         self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
     ) -> Iterator[MaskBlock]:
-        """Yield the masks of every prompted object, as they come.
+        """Yield the masks of every prompted object as they are computed.
 
         Args:
             frames: the kept frames; every prompt's frame is among them.
-            prompts: visual prompts, ordered by object_id, then frame; masks already read, (H, W) bool. A later
+            prompts: visual prompts, ordered by object_id, then frame; masks already loaded, (H, W) bool. A later
                 prompt of the same object is a correction on that frame.
-            on_object_error: called with (object_id, error) for an object that fails while others go on; no masks
-                of that object are yielded afterwards.
+            on_object_error: called with (object_id, error) for an object that fails while the others continue; no
+                masks of that object are yielded afterwards.
         Yields:
             MaskBlocks in any order of frames; each (frame, object) at most once.
         Raises:
-            SegmentationError: the clip as a whole cannot be segmented.
+            SegmentationError: no object of the clip can be segmented.
             OutOfMemory: memory ran out.
         """
         ...
 
 
 class FrameSession(Protocol):
-    """One frame that was made ready once, so that every further prompt on it is answered quickly."""
+    """One frame that was encoded once, so that every further prompt on it is segmented quickly."""
 
     def masks(self, prompts: Sequence[Prompt]) -> MaskBlock:
-        """The masks that a clip's run would begin with, were these its first prompts.
+        """The same masks that `Segmenter.segment` gives on this frame when these are a clip's first prompts.
 
         Args:
-            prompts: visual prompts on this frame, one an object, ordered by object_id; masks already read.
+            prompts: visual prompts on this frame, one per object, ordered by object_id; masks already loaded.
         Returns:
-            One frame with a mask for each prompt, in their order; what a prompt does not find is empty, its score 0.
+            One frame with one mask per prompt, in their order; an object that is not found has an empty mask, score 0.
         Raises:
-            SegmentationError, OutOfMemory: as `Segmenter.segment` does.
+            SegmentationError, OutOfMemory: as in `Segmenter.segment`.
         """
         ...
 
 
 @runtime_checkable
 class InteractiveSegmenter(Protocol):
-    """Answers while somebody clicks. A segmenter need not be one."""
+    """Segments a frame while the user clicks. Optional for a segmenter."""
 
     def open_frame(self, rgb: UInt8Array) -> FrameSession:
-        """Take in a frame, (H, W, 3) RGB."""
+        """Encode a frame, (H, W, 3) RGB."""
         ...

@@ -1,4 +1,4 @@
-"""No segmenter: the masks that people gave are all there are."""
+"""No segmenter: mask prompts are the only masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aot.types import MaskBlock, Prompt
 
 
 class NoSegmenter:
-    """Passes prompt masks through. An object needs a mask prompt, or query points of its own and no other prompt."""
+    """Passes mask prompts through. An object needs a mask prompt, or its own query points and no other prompt."""
 
     propagate = False
 
@@ -23,8 +23,8 @@ class NoSegmenter:
         unusable = {prompt.object_id: prompt for prompt in prompts if not isinstance(prompt.mask, np.ndarray)}
         for object_id, prompt in unusable.items():
             message = (
-                f"object {object_id}, frame {prompt.frame}: segmenter=none makes no mask of boxes "
-                f"or points; give a mask, query_points alone, or use segmenter=sam2 or grabcut"
+                f"object {object_id}, frame {prompt.frame}: segmenter=none cannot make a mask from a box or points; "
+                f"give a mask or only query_points, or use segmenter=sam2 or segmenter=grabcut"
             )
             on_object_error(object_id, SegmentationError(message))
         for prompt in prompts:

@@ -39,4 +39,4 @@ def test_an_object_whose_mask_comes_before_its_box_fails_too() -> None:
     prompts = [mask_prompt(5, KEPT[0], 60, 40), Prompt(object_id=5, frame=4, points=((60, 40),), labels=(1,))]
     found, errors = segment(NoSegmenter(), clip(), prompts)
     assert not found
-    assert "object 5, frame 4: segmenter=none makes no mask of boxes or points" in str(errors[5])
+    assert "object 5, frame 4: segmenter=none cannot make a mask from a box or points" in str(errors[5])

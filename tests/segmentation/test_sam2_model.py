@@ -105,7 +105,7 @@ def write_damaged(path: Path, how: str, weights: Path) -> None:
         ("a list", r"holds no state dict.*found: list"),
         ("something else", r"holds no state dict.*found: epoch, optimizer"),
         ("key missing", r"does not fit .*sam2\.1_hiera_t\.yaml: 1 missing: maskmem_tpos_enc"),
-        ("key too much", r"does not fit .*: 1 not of this model: extra\.weight"),
+        ("key too much", r"does not fit .*: 1 unexpected: extra\.weight"),
         ("shape", r"does not fit .*: 1 of another shape: no_mem_embed is \(3, 5\), not \(1, 1, 256\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""SAM 2's model from its configuration and its weights."""
+"""Building SAM 2's model from its configuration and weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from aot.checkpoints import read_state_dict
-from aot.errors import ConfigError
+from aot.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,12 +27,12 @@ CONFIGS = {
     "base_plus": "configs/sam2.1/sam2.1_hiera_b+.yaml",
     "large": "configs/sam2.1/sam2.1_hiera_l.yaml",
 }
-"""Inside the package `sam2`, by size."""
+"""Configuration files inside the package `sam2`, by model size."""
 
 _PREDICTOR = "aot.segmentation.sam2.streaming.StreamingPredictor"
 
-# What `sam2.build_sam.build_sam2_video_predictor` sets with apply_postprocessing=True, its default; it sets
-# fill_hole_area=8 besides, which without SAM 2's CUDA extension does nothing but warn on every frame.
+# What `sam2.build_sam.build_sam2_video_predictor` sets with apply_postprocessing=True, its default. It also sets
+# fill_hole_area=8, which without SAM 2's CUDA extension only warns on every frame.
 POSTPROCESSING = {
     "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": True,
     "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": 0.05,
@@ -41,17 +41,18 @@ POSTPROCESSING = {
 }
 FILL_HOLE_AREA = 8
 
-_MAX_NAMED = 5
-_importing = Lock()
+_MAX_LISTED_KEYS = 5
+_import_lock = Lock()
 
 
 def import_sam2(module: str) -> Any:
-    """Import a module of `sam2`, or one of ours that needs it, and leave Hydra as it was.
+    """Import a module of `sam2`, or one of ours that imports it, without changing Hydra's global state.
 
-    On import `sam2` initializes Hydra for itself unless that has been done: composing would look for our options in
-    its package from then on, and `hydra.main` would refuse to start. So Hydra looks initialized meanwhile.
+    On import `sam2` initializes Hydra for itself unless Hydra is initialized already: from then on composing would
+    search its package for our options, and `hydra.main` would refuse to start. So Hydra is marked as initialized
+    during the import.
     """
-    with _importing:
+    with _import_lock:
         hydra = GlobalHydra.instance()
         if hydra.is_initialized():
             return importlib.import_module(module)
@@ -63,9 +64,13 @@ def import_sam2(module: str) -> Any:
 
 
 def model_config(size: str, image_size: int) -> Any:
-    """What `build_sam2_video_predictor` composes for a size, but for the class and for `fill_hole_area`.
+    """The configuration that `build_sam2_video_predictor` composes, except for the class and `fill_hole_area`.
 
     Read without Hydra, whose global state belongs to the run.
+
+    Args:
+        size: a key of CONFIGS.
+        image_size: side in px to which frames are scaled.
     """
     text = resources.files(import_sam2("sam2")).joinpath(CONFIGS[size]).read_text(encoding="utf-8")
     config = OmegaConf.create(text)
@@ -81,7 +86,7 @@ def build_model(size: str, checkpoint: Path, image_size: int) -> StreamingPredic
     """Build the video predictor and load its weights, on the CPU.
 
     Raises:
-        ConfigError: the file is damaged or holds other weights.
+        CheckpointError: the file is damaged or holds other weights.
     """
     config = model_config(size, image_size)
     import_sam2("aot.segmentation.sam2.streaming")
@@ -92,10 +97,14 @@ def build_model(size: str, checkpoint: Path, image_size: int) -> StreamingPredic
 
 
 def load_weights(model: nn.Module, checkpoint: Path, config: str) -> None:
-    """Load a state dict, bare or under the key `model`, that has every key and no other.
+    """Load a state dict, at the top level of the file or under `model`, whose keys and shapes match the model exactly.
 
+    Args:
+        model: receives the weights.
+        checkpoint: the file.
+        config: the model's configuration file, for the error message.
     Raises:
-        ConfigError: it holds no weights, or others; naming the first keys or shapes that differ.
+        CheckpointError: it holds no weights, or those of another model; lists the first keys or shapes that differ.
     """
     weights = read_state_dict(checkpoint)
     wanted = model.state_dict()
@@ -106,22 +115,22 @@ def load_weights(model: nn.Module, checkpoint: Path, config: str) -> None:
     ]
     differences = {
         "missing": [key for key in wanted if key not in weights],
-        "not of this model": [key for key in weights if key not in wanted],
+        "unexpected": [key for key in weights if key not in wanted],
         "of another shape": shapes,
     }
-    told = [f"{len(keys)} {what}: {_first(keys)}" for what, keys in differences.items() if keys]
-    if told:
-        raise ConfigError(
-            f"{checkpoint} does not fit {config}: {'; '.join(told)}; choose the segmenter.size that it was made for"
+    listed = [f"{len(keys)} {what}: {_first(keys)}" for what, keys in differences.items() if keys]
+    if listed:
+        raise CheckpointError(
+            f"{checkpoint} does not fit {config}: {'; '.join(listed)}; set segmenter.size to the size of these weights"
         )
     model.load_state_dict(weights, strict=True)
 
 
 def _has_extension() -> bool:
-    """Whether SAM 2's CUDA extension, which fills small holes, is there; the wheel comes without."""
+    """Whether SAM 2's CUDA extension, which fills small holes, is installed; the wheel does not include it."""
     return importlib.util.find_spec("sam2._C") is not None
 
 
 def _first(keys: Any) -> str:
-    named = [str(key) for key in keys]
-    return ", ".join(named[:_MAX_NAMED]) + (", …" if len(named) > _MAX_NAMED else "")
+    names = [str(key) for key in keys]
+    return ", ".join(names[:_MAX_LISTED_KEYS]) + (", …" if len(names) > _MAX_LISTED_KEYS else "")

@@ -28,38 +28,38 @@ if TYPE_CHECKING:
 
     from aot.segmentation.sam2.streaming import StreamingPredictor
 
-# TF32 came with Ampere.
+# TF32 requires compute capability 8 (Ampere).
 _TF32_CAPABILITY = 8
-# A given mask as logits, as the video predictor turns it into some: 0 and 1 become −10 and 10.
+# A mask prompt as logits, as the video predictor converts it: 0 and 1 become −10 and 10.
 _MASK_SCALE, _MASK_BIAS = 20.0, -10.0
 # The image predictor takes mask logits at a quarter of the model's image size.
 _LOGITS_STRIDE = 4
 # The strides of the encoder's three feature maps.
 _FEATURE_STRIDES = (4, 8, 16)
-# What ran out of memory, and what to do next.
-_OUT_OF_MEMORY = ("SAM 2", "use a smaller segmenter.size, or fewer objects a clip")
+# Model name and advice for out-of-memory messages.
+_OUT_OF_MEMORY = ("SAM 2", "use a smaller segmenter.size, or fewer objects per clip")
 
 
 class Sam2Segmenter:
     """Segments prompted objects with SAM 2.1.
 
-    With `propagate` the masks are those of the stock `SAM2VideoPredictor` to which all prompts are given first and
-    which then goes forwards and backwards from the earliest one; the score is the probability that the object is
-    seen. Without it they are those of `SAM2ImagePredictor` on the prompt frames (`multimask_output=False`), the score
-    its estimate of the mask's quality. Masks of different objects may overlap: nothing is taken from any of them.
+    With `propagate` the masks are those of the stock `SAM2VideoPredictor` that receives all prompts first and then
+    propagates forwards and backwards from the earliest one; the score is the probability that the object is visible.
+    Without it they are those of `SAM2ImagePredictor` on the prompt frames (`multimask_output=False`), and the score is
+    the model's estimate of the mask quality. Masks of different objects may overlap.
 
     Args:
-        size: of the model.
-        checkpoint: its weights; None: `checkpoints/sam2.1_hiera_<size>.pt`.
-        propagate: masks on all kept frames; False: on the prompt frames alone.
+        size: model size.
+        checkpoint: file of the weights; None: `checkpoints/sam2.1_hiera_<size>.pt`.
+        propagate: True: masks on all kept frames; False: masks on the prompt frames only.
         precision: bf16 is autocast as SAM 2's authors run it, on CUDA with TF32 for the rest; auto is bf16 on CUDA
             and fp32 elsewhere.
-        device: auto takes CUDA, then MPS, then the CPU.
-        compile: compile the image encoder on first use: minutes, then faster frames on CUDA.
+        device: auto selects CUDA, then MPS, then the CPU.
+        compile: compile the image encoder with torch.compile on first use: takes minutes, then faster frames on CUDA.
         image_size: side in px to which frames are scaled for the model; the weights were trained at 1024.
 
     Raises:
-        ConfigError: the weights are not there.
+        CheckpointError: the weights are missing.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Sam2Segmenter:
 
     @property
     def weights(self) -> tuple[Weights, ...]:
-        """As results record them."""
+        """The weights in use, as results record them."""
         return (identify(self.checkpoint),)
 
     @property
     def device_name(self) -> str:
-        """As results record it."""
+        """The device in use, as results record it."""
         return describe_device(choose_device(self.device, option="segmenter.device"))
 
     def segment(
@@ -98,17 +98,17 @@ class Sam2Segmenter:
     ) -> Iterator[MaskBlock]:
         """Yield one frame's masks at a time; with `propagate` forwards, then backwards from the first prompt.
 
-        The frame of the first prompt belongs to both passes. As in the stock sequence the later one counts: an object
-        that is not prompted on it gets the backward pass's mask there.
+        The frame of the first prompt belongs to both passes. As in the stock sequence the later pass wins: an object
+        that is not prompted on that frame gets the backward pass's mask there.
         """
         if not prompts:
             return
         with torch_memory_errors(*_OUT_OF_MEMORY):
             model = self._loaded()
-        segment = self._propagate if self.propagate else self._prompt_frames_alone
+        segment = self._propagate if self.propagate else self._segment_prompt_frames
         blocks = segment(model, frames, prompts)
         while True:
-            # Neither precision nor the errors' mapping may reach into what the caller does between two blocks.
+            # Neither precision nor error mapping may apply to what the caller does between two blocks.
             with torch_memory_errors(*_OUT_OF_MEMORY):
                 block = next(blocks, None)
             if block is None:
@@ -120,9 +120,9 @@ class Sam2Segmenter:
     ) -> Iterator[MaskBlock]:
         state = model.new_state(frames)
         rows = dict(zip((p.frame for p in prompts), frames.rows([p.frame for p in prompts]).tolist()))
-        # The first prompt's row last: its features are at hand when the pass begins with it.
+        # The first prompt's row last: its features are cached when the pass starts there.
         for frame in sorted(rows, reverse=True):
-            with self._precisely(model):
+            with self._precision(model):
                 for prompt in prompts:
                     if prompt.frame == frame:
                         _add_prompt(model, state, rows[frame], prompt)
@@ -133,7 +133,7 @@ class Sam2Segmenter:
             is_reverse = order.step < 0
             later_start = start if backwards and not is_reverse else None
             for row in state["images"].stream(order):
-                with self._precisely(model):
+                with self._precision(model):
                     found = model.track_row(state, row, reverse=is_reverse)
                     model.forget(state, row, reverse=is_reverse, later_start=later_start)
                     if row != later_start:
@@ -143,16 +143,26 @@ class Sam2Segmenter:
                     yield _block(int(frames.index[row]), masks, scores)
 
     def open_frame(self, rgb: UInt8Array) -> FrameSession:
-        """Encode a frame for prompts that come one by one, answered by the image predictor."""
-        with torch_memory_errors(*_OUT_OF_MEMORY):
-            model = self._loaded()
-            return _Sam2Frame(model, partial(self._precisely, model), rgb)
+        """Encode a frame, (H, W, 3) RGB, for prompts that arrive one by one; the image predictor segments it.
 
-    def _prompt_frames_alone(
+        Raises:
+            OutOfMemory: memory ran out.
+        """
+        with torch_memory_errors(*_OUT_OF_MEMORY):
+            return self._encode(self._loaded(), rgb)
+
+    def _encode(self, model: StreamingPredictor, rgb: UInt8Array) -> _Sam2Frame:
+        precision = partial(self._precision, model)
+        predictor = _image_predictor(model)
+        with precision():
+            predictor.set_image(rgb)
+        return _Sam2Frame(predictor, precision, model.image_size)
+
+    def _segment_prompt_frames(
         self, model: StreamingPredictor, frames: FrameSource, prompts: Sequence[Prompt]
     ) -> Iterator[MaskBlock]:
         for frame in sorted({prompt.frame for prompt in prompts}):
-            session = _Sam2Frame(model, partial(self._precisely, model), frames.read([frame]).rgb[0])
+            session = self._encode(model, frames.read([frame]).rgb[0])
             yield session.masks([prompt for prompt in prompts if prompt.frame == frame])
 
     def _loaded(self) -> StreamingPredictor:
@@ -172,8 +182,8 @@ class Sam2Segmenter:
         return self.precision == "bf16" or (self.precision == "auto" and device.type == "cuda")
 
     @contextmanager
-    def _precisely(self, model: StreamingPredictor) -> Iterator[None]:
-        """Run the model as the options say, and leave torch's switches as they were found."""
+    def _precision(self, model: StreamingPredictor) -> Iterator[None]:
+        """Apply inference mode, autocast and TF32 as configured; torch's global switches are restored afterwards."""
         import torch
 
         with ExitStack() as stack:
@@ -185,21 +195,21 @@ class Sam2Segmenter:
 
 
 class _Sam2Frame:
-    """One encoded frame, asked about prompt by prompt."""
+    """One encoded frame that is segmented prompt by prompt.
 
-    def __init__(
-        self, model: StreamingPredictor, precisely: Callable[[], AbstractContextManager[None]], rgb: UInt8Array
-    ) -> None:
-        self._image_size = model.image_size
-        self._precisely = precisely
-        self._predictor = _image_predictor(model)
-        with precisely():
-            self._predictor.set_image(rgb)
+    Args:
+        predictor: the image predictor, which holds the encoded frame.
+        precision: enters the configured precision.
+        image_size: side in px to which frames are scaled.
+    """
+
+    def __init__(self, predictor: Any, precision: Callable[[], AbstractContextManager[None]], image_size: int) -> None:
+        self._predictor, self._precision, self._image_size = predictor, precision, image_size
 
     def masks(self, prompts: Sequence[Prompt]) -> MaskBlock:
         masks: dict[int, BoolArray] = {}
         scores: list[float] = []
-        with torch_memory_errors(*_OUT_OF_MEMORY), self._precisely():
+        with torch_memory_errors(*_OUT_OF_MEMORY), self._precision():
             for prompt in prompts:
                 mask, quality, _ = self._predictor.predict(
                     point_coords=np.array(prompt.points, np.float32) if prompt.points else None,
@@ -228,24 +238,24 @@ def _add_prompt(model: StreamingPredictor, state: dict[str, Any], row: int, prom
 
 
 def _image_predictor(model: StreamingPredictor) -> Any:
-    # Its transforms give the same numbers without TorchScript, which torch has given up.
+    # Its transforms give the same numbers without TorchScript, which torch has deprecated.
     predictor = import_sam2("sam2.sam2_image_predictor").SAM2ImagePredictor(model, disable_torch_jit=True)
-    # The predictor takes the sizes at 1024 px for granted.
+    # The predictor hard-codes the sizes for 1024 px.
     predictor._bb_feat_sizes = [(model.image_size // stride,) * 2 for stride in _FEATURE_STRIDES]
     return predictor
 
 
 def _mask_logits(mask: object, image_size: int) -> Float32Array | None:
-    """(1, S/4, S/4) logits of a given mask for the image predictor: those the video predictor would make of it."""
+    """(1, S/4, S/4) logits of a mask prompt for the image predictor, computed as the video predictor does."""
     if mask is None:
         return None
     if not isinstance(mask, np.ndarray):
-        raise TypeError(f"a mask prompt of type {type(mask).__name__}; expected an array: masks are read beforehand")
+        raise TypeError(f"mask prompt: got {type(mask).__name__}, expected an array (mask files are read beforehand)")
     import torch
     from torch.nn.functional import interpolate
 
-    def scaled(picture: torch.Tensor, side: int) -> torch.Tensor:
-        return interpolate(picture, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+    def scaled(image: torch.Tensor, side: int) -> torch.Tensor:
+        return interpolate(image, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
 
     binary = (scaled(torch.from_numpy(mask)[None, None].float(), image_size) >= 0.5).float()
     return np.asarray(scaled(binary * _MASK_SCALE + _MASK_BIAS, image_size // _LOGITS_STRIDE)[0], np.float32)
@@ -269,7 +279,7 @@ def _block(frame: int, masks: dict[int, BoolArray], scores: Sequence[float]) -> 
 
 
 def _compile_encoder(model: StreamingPredictor) -> None:
-    """As `compile_image_encoder` of the stock model does, which prints on standard output."""
+    """The same as `compile_image_encoder` of the stock model, which prints to standard output."""
     import torch
 
     encoder = model.image_encoder

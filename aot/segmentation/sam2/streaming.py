@@ -1,13 +1,13 @@
 """SAM 2's video predictor on a stream of frames: the stock predictor's logits, memory flat in the number of frames.
 
-The stock predictor holds every frame, and what it found on every frame. Read is little of that. While a pass goes
-forwards and is at row t:
+The stock predictor keeps every frame and every frame's outputs, but reads only a few of them. While a forward pass is
+at row t:
 
     row          … t-16  t-15 ─────── t-7  t-6 ─────── t-1   t    …   conditioning rows (with a prompt)
-    read         nothing  object pointers   + memories            all that exist, past and future
+    read         nothing  object pointers   + memories            all of them, past and future
 
-and mirrored while it goes backwards. So after every row all else is dropped, but for what a later pass still reads:
-the reverse pass starts from the row where the forward pass started, and looks at what lies behind it.
+and mirrored in a backward pass. So after every row all other outputs are dropped, except those that a later pass still
+reads: the reverse pass starts at the row where the forward pass started, and reads the rows behind it.
 
 Source: facebookresearch/sam2@2b90b9f, `SAM2Base._prepare_memory_conditioned_features`.
 """
@@ -27,55 +27,60 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 from aot.decoding.base import FrameSource
 from aot.types import UInt8Array
 
-# What ImageNet's pictures are on average; the encoder was trained on pictures normalized by it.
+# Mean and standard deviation of ImageNet, with which the encoder was trained.
 _MEAN = torch.tensor((0.485, 0.456, 0.406), dtype=torch.float32)[:, None, None]
 _STD = torch.tensor((0.229, 0.224, 0.225), dtype=torch.float32)[:, None, None]
 
 State = dict[str, Any]
-"""What the stock predictor calls `inference_state`."""
+"""The stock predictor's `inference_state`."""
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """One object on one row."""
+class RowOutput:
+    """The model's output for one object on one row."""
 
     logits: torch.Tensor
     """(1, 1, S/4, S/4) mask logits, S the model's image size."""
     score_logit: torch.Tensor
-    """(1, 1) whether the object is seen at all."""
+    """(1, 1) logit of the probability that the object is visible."""
 
 
-class Pictures:
-    """The rows of a clip as the encoder wants them, made when they are asked for; stands for the stock `images`."""
+class EncoderInputs:
+    """The rows of a clip as encoder inputs, computed on access; replaces the stock `images`.
+
+    Args:
+        frames: the kept frames.
+        image_size: side in px to which frames are scaled.
+    """
 
     def __init__(self, frames: FrameSource, image_size: int) -> None:
         self._frames = frames
         self._image_size = image_size
-        self._at_hand: tuple[int, UInt8Array] | None = None
+        self._current: tuple[int, UInt8Array] | None = None
 
     def __len__(self) -> int:
         return len(self._frames.index)
 
     def stream(self, rows: range) -> Iterator[int]:
-        """Go through rows in order, decoded block by block; each is at hand while its turn lasts."""
-        waiting = iter(rows)
+        """Iterate over rows in order, decoded block by block; each is cached until the next one is requested."""
+        pending = iter(rows)
         for block in self._frames.blocks(self._frames.index[list(rows)]):
             for rgb in block.rgb:
-                row = next(waiting)
-                self._at_hand = row, rgb
+                row = next(pending)
+                self._current = row, rgb
                 yield row
-        self._at_hand = None
+        self._current = None
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        if self._at_hand is None or self._at_hand[0] != row:
-            self._at_hand = row, self._frames.read(self._frames.index[[row]]).rgb[0]
-        return normalized(self._at_hand[1], self._image_size)
+        if self._current is None or self._current[0] != row:
+            self._current = row, self._frames.read(self._frames.index[[row]]).rgb[0]
+        return normalized(self._current[1], self._image_size)
 
 
 class MemoryBank(dict[int, dict[str, Any]]):
-    """What was found on the rows without a prompt, of one object; to read what was dropped is an error.
+    """The outputs of one object on the rows without a prompt; reading a dropped row is an error.
 
-    The stock code takes a missing row for one that was never visited and goes on without it, silently.
+    The stock code treats a missing row as never visited and silently continues without it.
     """
 
     def __init__(self) -> None:
@@ -84,17 +89,22 @@ class MemoryBank(dict[int, dict[str, Any]]):
 
     def get(self, row: int, default: Any = None) -> Any:
         if row in self._dropped:
-            raise KeyError(f"row {row} was dropped from SAM 2's memory, yet it is read; please report this")
+            raise KeyError(f"row {row} is read although it was dropped from SAM 2's memory bank; please report this")
         return super().get(row, default)
 
-    def __setitem__(self, row: int, found: dict[str, Any]) -> None:
+    def __setitem__(self, row: int, output: dict[str, Any]) -> None:
         self._dropped.discard(row)
-        super().__setitem__(row, found)
+        super().__setitem__(row, output)
 
-    def trim(self, whole: list[range], pointers: list[range]) -> None:
-        """Keep these rows whole, of those the object pointers alone, and nothing else."""
+    def trim(self, complete: list[range], pointers: list[range]) -> None:
+        """Drop all rows but these.
+
+        Args:
+            complete: rows that keep all their outputs.
+            pointers: rows that keep only the object pointer.
+        """
         for row in list(self):
-            if any(row in span for span in whole):
+            if any(row in span for span in complete):
                 continue
             if any(row in span for span in pointers):
                 super().__setitem__(row, {"obj_ptr": self[row]["obj_ptr"]})
@@ -104,13 +114,13 @@ class MemoryBank(dict[int, dict[str, Any]]):
 
 
 class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
-    """The stock video predictor, with frames from a source and a state that does not grow."""
+    """The stock video predictor, with frames from a FrameSource and a state of constant size."""
 
     def cast_memories(self) -> None:
-        """Let memories, kept in bfloat16, meet float32 features where autocast does not see to it.
+        """Cast memories, stored as bfloat16, to the type of the features where autocast does not.
 
-        Stock, without autocast, stops with an error where a pass begins before an object's first prompt; elsewhere
-        its object pointers, kept in float32, raise the rest to float32, and this changes nothing.
+        Without autocast the stock predictor raises an error where a pass begins before an object's first prompt;
+        elsewhere its object pointers, stored as float32, promote the memories to float32, and this cast has no effect.
         """
 
         def cast(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -119,9 +129,9 @@ class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
         self.memory_attention.register_forward_pre_hook(cast, with_kwargs=True)
 
     def new_state(self, frames: FrameSource) -> State:
-        """The stock `init_state`, key by key, but for the frames: these come from the source."""
+        """The stock `init_state`, key by key, except that frames come from the source."""
         return {
-            "images": Pictures(frames, self.image_size),
+            "images": EncoderInputs(frames, self.image_size),
             "num_frames": len(frames.index),
             "offload_video_to_cpu": True,
             "offload_state_to_cpu": False,
@@ -143,17 +153,17 @@ class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
 
     @torch.inference_mode()
     def finish_prompts(self, state: State) -> None:
-        """Encode the memories of the row whose prompts were added last, while its features are still at hand."""
+        """Encode the memories of the row whose prompts were added last, while its features are still cached."""
         self.propagate_in_video_preflight(state)
         for outputs in state["output_dict_per_obj"].values():
-            # Memories are read in this order: in another one sums of floats come out otherwise.
+            # Memories are read in this order: another order changes the rounding of sums.
             outputs["cond_frame_outputs"] = dict(sorted(outputs["cond_frame_outputs"].items()))
             if not isinstance(outputs["non_cond_frame_outputs"], MemoryBank):
                 outputs["non_cond_frame_outputs"] = MemoryBank()
 
     @torch.inference_mode()
-    def track_row(self, state: State, row: int, *, reverse: bool) -> dict[int, Found]:
-        """What the stock `propagate_in_video` does on one row, by object id."""
+    def track_row(self, state: State, row: int, *, reverse: bool) -> dict[int, RowOutput]:
+        """One row of the stock `propagate_in_video`; outputs by object id."""
         found = {}
         for object_id, index in state["obj_id_to_idx"].items():
             outputs = state["output_dict_per_obj"][index]
@@ -171,19 +181,19 @@ class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
                     run_mem_encoder=True,
                 )
                 outputs["non_cond_frame_outputs"][row] = output
-            found[object_id] = Found(output["pred_masks"], output["object_score_logits"])
+            found[object_id] = RowOutput(output["pred_masks"], output["object_score_logits"])
         return found
 
     def forget(self, state: State, row: int, *, reverse: bool, later_start: int | None) -> None:
-        """Drop what nothing reads once `row` is done.
+        """Drop the outputs that are no longer read once `row` is done.
 
         Args:
-            state: the clip's.
-            row: the one just tracked.
-            reverse: the pass's direction.
-            later_start: the row from which a reverse pass starts afterwards; None: no pass comes afterwards.
+            state: of the clip.
+            row: the row just tracked.
+            reverse: direction of the pass.
+            later_start: the row from which a reverse pass starts afterwards; None: no pass follows.
         """
-        # With a stride r over memories, the furthest of them lies r·(num_maskmem − 2) + 1 rows back.
+        # With a stride r over memories, the farthest one is r·(num_maskmem − 2) + 1 rows back.
         memories = self.memory_temporal_stride_for_eval * (self.num_maskmem - 2) + 1
         pointers = self.max_obj_ptrs_in_encoder - 1
 
@@ -195,19 +205,23 @@ class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
             outputs["non_cond_frame_outputs"].trim(read(memories), read(max(memories, pointers)))
 
     @torch.inference_mode()
-    def at_source_size(self, state: State, found: Found) -> torch.Tensor:
+    def at_source_size(self, state: State, output: RowOutput) -> torch.Tensor:
         """(H, W) logits at the size of the source."""
-        logits: torch.Tensor = self._get_orig_video_res_output(state, found.logits)[1][0, 0]
+        logits: torch.Tensor = self._get_orig_video_res_output(state, output.logits)[1][0, 0]
         return logits
 
 
 def normalized(rgb: UInt8Array, image_size: int) -> torch.Tensor:
-    """(3, S, S) float32 as the stock loader makes it of a picture, bit for bit.
+    """(3, S, S) float32 encoder input, bit-identical to the stock loader's.
 
-    Multiplying by 1/255 instead of dividing would not be equal, nor would another filter.
+    Multiplying by 1/255 instead of dividing is not bit-identical, nor is another resampling filter.
+
+    Args:
+        rgb: (H, W, 3).
+        image_size: S in px.
     """
     small = np.asarray(Image.fromarray(rgb).resize((image_size, image_size))) / 255.0
-    picture = torch.from_numpy(small).permute(2, 0, 1).to(torch.float32)
-    picture -= _MEAN
-    picture /= _STD
-    return picture
+    image = torch.from_numpy(small).permute(2, 0, 1).to(torch.float32)
+    image -= _MEAN
+    image /= _STD
+    return image
