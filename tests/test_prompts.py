@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aot import prompts
-from tests.manifest.samples import WHOLE, write
+from tests.manifest.samples import EVERY_KIND, write
 
 
 def test_schema_and_check_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,10 +18,10 @@ def test_schema_and_check_commands(tmp_path: Path, capsys: pytest.CaptureFixture
         "id", "name", "frame", "box", "points", "labels", "mask", "query_points",
     }  # fmt: skip
     assert "replace" in schema["$defs"]["ObjectEntry"]["properties"]["query_points"]["description"]
-    assert prompts.main(["check", str(write(tmp_path, WHOLE))]) == 2
+    assert prompts.main(["check", str(write(tmp_path, EVERY_KIND))]) == 2
     assert "object 2: mask" in capsys.readouterr().err
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "teapot_2.png").touch()
-    assert prompts.main(["check", str(write(tmp_path, WHOLE))]) == 0
+    assert prompts.main(["check", str(write(tmp_path, EVERY_KIND))]) == 0
     assert prompts.main(["check", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml does not exist; expected a YAML or JSON file" in capsys.readouterr().err

@@ -210,7 +210,7 @@ class _FrameLocator:
         number = int(split.group(2)) if number is None and split else number
         if not clip_id or number is None:
             raise ValueError(
-                f"image {image.get('id')} ({file}) does not tell its clip and frame; expected CLIP/00012.jpg, "
+                f"image {image.get('id')} ({file}) has no clip and frame number; expected CLIP/00012.jpg, "
                 f"CLIP_00012.jpg, or video_id and frame_id"
             )
         return clip_id, number

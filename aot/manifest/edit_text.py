@@ -1,6 +1,6 @@
 """The YAML text of a manifest, edited one entry at a time; the rest of the text stays byte for byte.
 
-PyYAML finds where each entry stands, ruamel edits the entry's lines and keeps their comments and quotes.
+PyYAML finds the lines of each entry, ruamel edits them and keeps their comments and quotes.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class ManifestText:
         """Replace an entry by parsing and writing the full text."""
         wanted = {key: other for key, other in entries.items() if key != clip_id}
         wanted |= {} if entry is None else {clip_id: entry}
-        # An edit in place would also change the entries that share an anchor; then the entry is written anew.
+        # An edit in place would also change the entries that share an anchor; then the entry is rewritten.
         for in_place in (True, False):
             text = _changed_text(self.text, clip_id, entry, in_place)
             if text is not None and _clips_of(text) == wanted:
@@ -187,7 +187,7 @@ def _has_ties(lines: str) -> bool:
 
 
 def _has_flush_sequence(node: yaml.Node | None) -> bool:
-    """Whether the dashes of a list of objects stand in the same column as their key."""
+    """Whether the dashes of a list of objects are in the same column as their key."""
     return isinstance(node, yaml.MappingNode) and any(
         (isinstance(value, yaml.SequenceNode) and value.start_mark.column == key.start_mark.column)
         or _has_flush_sequence(value)
@@ -215,7 +215,7 @@ def _changed_lines(lines: str, column: int, clip_id: str, entry: ClipEntry) -> s
 
 
 def _changed_text(text: str, clip_id: str, entry: ClipEntry | None, in_place: bool) -> str | None:
-    """The full text with one entry edited in place or written anew; None where that is not possible."""
+    """The full text with one entry edited in place or rewritten; None where that is not possible."""
     try:
         parser = _parser(text)
         root = parser.load(text)

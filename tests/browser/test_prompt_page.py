@@ -118,14 +118,14 @@ def test_first_click_to_finished_run(address: str, folder: Path, new_page: Calla
     page = Page(new_page(), address)
     page.open("a")
     page.click(18, 30)
-    alone = page.area()
-    assert 300 <= alone <= 500, "the square has 400 px"
+    one_point = page.area()
+    assert 300 <= one_point <= 500, "the square has 400 px"
     page.click(26, 30, button="right")
-    less = page.area_other_than(alone)
+    two_points = page.area_other_than(one_point)
     page.press("z")
-    assert page.area_other_than(less) == alone
+    assert page.area_other_than(two_points) == one_point
     page.press("Shift+Z")
-    assert page.area_other_than(alone) == less
+    assert page.area_other_than(one_point) == two_points
     page.press("Control+z")
     page.drag((6, 18), (29, 41))
     page.page.locator("#parts .what", has_text="box").wait_for()

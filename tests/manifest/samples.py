@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aot.types import Clip
 
-WHOLE = """
+EVERY_KIND = """
 clips:
   teapot:
     objects:

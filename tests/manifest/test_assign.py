@@ -10,13 +10,13 @@ from PIL import Image
 from aot.errors import ConfigError
 from aot.manifest.assign import assign_prompts
 from aot.types import MaskFile
-from tests.manifest.samples import WHOLE, clips, write
+from tests.manifest.samples import EVERY_KIND, clips, write
 
 
 def test_entries_are_assigned_to_their_clips(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     Image.new("L", (4, 4), 255).save(tmp_path / "masks" / "teapot_2.png")
-    assigned = assign_prompts(clips("teapot", "day1/cam1/a", "day1/cam2/a", "day2/a"), write(tmp_path, WHOLE))
+    assigned = assign_prompts(clips("teapot", "day1/cam1/a", "day1/cam2/a", "day2/a"), write(tmp_path, EVERY_KIND))
     by_id = {clip.clip_id: clip for clip in assigned}
     first, correction, masked, queried = by_id["teapot"].prompts
     assert (first.object_id, first.frame, first.labels) == (1, 0, (1, 0))

@@ -140,7 +140,7 @@ def test_mot_file_of_a_tracker(tmp_path: Path) -> None:
         ("1,2,1,1,1,1", ["--size", "wide"], "--size wide: expected WIDTHxHEIGHT"),
         ("[]", ["--format", "coco"], "a list of results without its images"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "bbox": [1, 1, 1, 1]}]}',
-         ["--format", "coco"], "does not tell its clip and frame; expected CLIP/00012.jpg"),
+         ["--format", "coco"], "has no clip and frame number; expected CLIP/00012.jpg"),
         ('{"images": [], "annotations": [{"image_id": 1}]}', ["--format", "coco"], "not COCO JSON .KeyError: 1"),
     ],
 )  # fmt: skip
