@@ -162,8 +162,9 @@ class SweepPaths:
         return self.root / "report" / "index.html"
 
     @property
-    def picture(self) -> Path:
-        return self.root / "report" / "sweep.svg"
+    def data(self) -> Path:
+        """The data that the page shows, as a script."""
+        return self.root / "report" / "data" / "sweep.js"
 
     @property
     def table(self) -> Path:

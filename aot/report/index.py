@@ -16,20 +16,20 @@ import shlex
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from aot.errors import ResultError
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
+from aot.report.assets import write_assets
 from aot.report.clip import write_report_data
 from aot.runs.failure import read_failure
 from aot.runs.summary import summary_rows
-from aot.system.files import replacing, write_errors, write_text
+from aot.system.files import write_text
 from aot.writing.reader import read_attributes
 
-_PAGES = {"report.html": "index.html", "clip.html": "clip.html"}
 _MAX_LOG_BYTES, _MAX_LOG_LINES = 2**21, 40
 _RUN_FACTS = "created updated config_hash versions choices".split()
 
@@ -65,8 +65,7 @@ def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) 
         "pages": sorted({*pages, *(failure["clip_id"] for failure in failures)}),
         "failures": _grouped(failures, run),
     }
-    for name, content in _assets().items():
-        _write_if_new(paths.report / name, content)
+    write_assets(paths.report, {"report.html": "index.html", "clip.html": "clip.html"})
     write_text(paths.report / "data" / "run.js", f"aot.showRun({json.dumps(data, allow_nan=False)});\n")
     write_text(paths.report / "data" / "pages.js", f"aot.showPages({json.dumps(data['pages'])});\n")
     return paths.report / "index.html"
@@ -149,24 +148,6 @@ def _weights(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str, 
                 weights: list[dict[str, Any]] = json.loads(read_attributes(result)["weights"])
                 return weights
     return []
-
-
-def _assets() -> dict[str, bytes]:
-    """The pages and what they need, by their place in the report."""
-    files = {}
-    for folder in (resources.files("aot.pages") / "assets", resources.files("aot.report") / "page"):
-        for file in folder.iterdir():
-            if file.is_file():
-                files[_PAGES.get(file.name, f"assets/{file.name}")] = file.read_bytes()
-    return files
-
-
-def _write_if_new(path: Path, content: bytes) -> None:
-    with suppress(OSError):
-        if path.read_bytes() == content:
-            return
-    with replacing(path) as part, write_errors(path):
-        part.write_bytes(content)
 
 
 def _is_newer(path: Path, other: Path) -> bool:

@@ -1,62 +1,50 @@
-"""What a sweep over frame_interval says: quality against the interval, time and memory, per clip and in all."""
+"""Scores of a sweep over frame_interval: quality, time and memory, per clip and per interval."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from aot.datasets.base import Dataset
 from aot.datasets.ground_truth import GroundTruth
 from aot.evaluate.agreement import ResultTruth
 from aot.evaluate.clip import ClipScore, evaluate_clip
 from aot.evaluate.parallel import map_in_processes
+from aot.sweep.runs import SweptRun
 from aot.writing.reader import read_attributes
 
 MEASURES = {"masks": "J&F", "tracks": "δ_avg"}
-"""What is measured, and by which score; both in 0..1."""
-
-
-@dataclass(frozen=True)
-class SweptRun:
-    """One run of a sweep."""
-
-    root: Path
-    group: str
-    """What tells it from others of the sweep besides the interval; empty where nothing does."""
-    frame_interval: int
-    results: Mapping[str, Path]
-    """Clip id → file, of the finished clips."""
-    build_dataset: Callable[[], Dataset]
+"""Measure → its score; in 0..1."""
 
 
 @dataclass(frozen=True)
 class SweptClip:
-    """One clip of one run."""
+    """Scores of one clip in one run."""
 
     group: str
     frame_interval: int
-    """As the run was told."""
+    """As requested."""
     frame_interval_used: int
-    """Larger where memory ran out."""
+    """As used: larger if memory ran out."""
     clip_id: str
     quality: Mapping[str, float]
-    """Measure → score; NaN where there is nothing to measure by."""
+    """Measure → score; NaN if there is nothing to compare with."""
     by_truth: Mapping[str, bool]
-    """Measure → scored against ground truth; else by agreement with the finest run."""
+    """Measure → True: scored against ground truth; False: by agreement with the finest run."""
     seconds: float
+    """Sum over all stages."""
     peak_memory_bytes: int
     num_source_frames: int
 
 
 @dataclass(frozen=True)
 class Interval:
-    """One interval of one group, over the clips that every run of the group has finished."""
+    """Scores of one interval of one group, over the clips that every run of the group has finished."""
 
     group: str
     frame_interval: int
@@ -65,12 +53,19 @@ class Interval:
     seconds: float
     """Sum over clips."""
     peak_memory_bytes: int
-    """The most of any clip."""
+    """Maximum over clips."""
     num_clips: int
 
 
 def score_sweep(runs: Sequence[SweptRun], workers: int | None = None) -> list[SweptClip]:
-    """Score every clip of every run, against the truth where there is one, else against the group's finest run."""
+    """Score every clip of every run: against ground truth if there is any, else against the group's finest run.
+
+    Args:
+        runs: of the sweep.
+        workers: number of processes; None: one per core.
+    Raises:
+        AotError: a result or its ground truth cannot be read.
+    """
     finest = {run.group: min(runs, key=lambda other: (other.group != run.group, other.frame_interval)) for run in runs}
     tasks = [
         _Task(run, clip_id, path, finest[run.group].results.get(clip_id))
@@ -80,17 +75,17 @@ def score_sweep(runs: Sequence[SweptRun], workers: int | None = None) -> list[Sw
     return list(map_in_processes(_score, tasks, workers))
 
 
-def intervals_of(clips: Sequence[SweptClip]) -> list[Interval]:
-    """Sum up each interval of each group, ascending."""
+def summarize_intervals(clips: Sequence[SweptClip]) -> list[Interval]:
+    """Summarize each interval of each group, in ascending order."""
     by_run: dict[tuple[str, int], dict[str, SweptClip]] = defaultdict(dict)
     for clip in clips:
         by_run[clip.group, clip.frame_interval][clip.clip_id] = clip
-    found = []
+    intervals = []
     for (group, frame_interval), own in sorted(by_run.items()):
         common = set.intersection(*(set(other) for (name, _), other in by_run.items() if name == group))
         chosen = [own[clip_id] for clip_id in sorted(common)]
         quality = {measure: _mean([clip.quality[measure] for clip in chosen]) for measure in MEASURES}
-        found.append(
+        intervals.append(
             Interval(
                 group=group,
                 frame_interval=frame_interval,
@@ -100,24 +95,24 @@ def intervals_of(clips: Sequence[SweptClip]) -> list[Interval]:
                 num_clips=len(chosen),
             )
         )
-    return found
+    return intervals
 
 
 def largest_within(
     quality: Mapping[int, Mapping[str, float]], tolerance: float, measures: Sequence[str] = tuple(MEASURES)
 ) -> int:
-    """The largest interval up to which every measure stays within a tolerance of the finest interval's.
+    """The largest interval up to which every measure stays within a tolerance of the finest interval.
 
     Args:
-        quality: frame_interval → measure → score; NaN is not held against it.
-        tolerance: how much of a score may be lost.
-        measures: those that count.
+        quality: frame_interval → measure → score; NaN is ignored.
+        tolerance: maximum loss of a score.
+        measures: the ones to check.
     """
     intervals = sorted(quality)
     best = intervals[0]
     for interval in intervals:
-        lost = [quality[intervals[0]][measure] - quality[interval][measure] for measure in measures]
-        if any(not math.isnan(one) and one > tolerance for one in lost):
+        losses = [quality[intervals[0]][measure] - quality[interval][measure] for measure in measures]
+        if any(not math.isnan(loss) and loss > tolerance for loss in losses):
             break
         best = interval
     return best

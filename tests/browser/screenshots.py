@@ -1,4 +1,4 @@
-"""Screenshots of the prompt page and the report for the documentation, made from the demo clips.
+"""Screenshots of the prompt page, the report and a sweep for the documentation, made from the demo clips.
 
 python -m tests.browser.screenshots docs/images
 """
@@ -18,6 +18,7 @@ from PIL import Image
 
 from aot.datasets.demo_scenes import ensure_demo
 from aot.run import main as run_main
+from aot.sweep.report import write_sweep_report
 from tests.browser.chromium import EXECUTABLE, VIEWPORT, chromium
 from tests.command_line import EMBEDDED_MODELS
 from tests.prompt.prompt_server import prompt_server
@@ -41,6 +42,7 @@ def main() -> int:
         with chromium() as browser:
             capture_prompts(browser, prompts, target)
             capture_report(browser, prompts, target)
+            capture_sweep(browser, target)
     return 0
 
 
@@ -104,6 +106,22 @@ def capture_report(browser: Any, prompts: Any, target: Path) -> None:
         page.evaluate("document.activeElement.blur()")
         page.wait_for_timeout(800)
         save(page, target / f"clip-{scheme}.png")
+        page.context.close()
+
+
+def capture_sweep(browser: Any, target: Path) -> None:
+    """Capture the page of a sweep over four intervals of the demo clips."""
+    options = [*EMBEDDED_MODELS, "dataset=demo", "query_points.num_points=80", "output.root=swept", "output.overlay=false"]
+    run_main(["-m", *options, "output.evaluate=false", "frame_interval=1,2,4,8"])
+    (folder,) = Path("swept/demo").absolute().glob("sweep-*")
+    report = write_sweep_report(folder, tolerance=0.1, title="demo, GrabCut and Lucas-Kanade")
+    for scheme in ("light", "dark"):
+        page = new_page(browser, scheme)
+        page.set_viewport_size({**VIEWPORT, "height": 1130})
+        page.goto(report.paths.page.as_uri())
+        page.locator("#table tbody tr:not(.spacer) td").first.wait_for()
+        page.wait_for_timeout(500)
+        save(page, target / f"sweep-{scheme}.png")
         page.context.close()
 
 

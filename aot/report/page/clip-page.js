@@ -264,28 +264,28 @@ function showCharts(clip, onSeek) {
       const areas = chosen.map((object) => ({ values: charts.area[object.place], colour: colour(object), width: 2 }));
       const range = [0, aot.rangeOf(areas.map(({ values }) => values))[1]];
       view.add({
-        title: "Mask area", height: AREA_HEIGHT, tell: perObject(charts.area, " px"),
+        title: "Mask area", height: AREA_HEIGHT, valueAt: perObject(charts.area, " px"),
         alt: `Mask areas from ${range[0]} to ${aot.shown(range[1])} px over ${times.length} frames`,
-        paint: (context, plot) => aot.paintLines(context, plot, areas, range, " px"),
+        paint: (context, plot) => aot.paintLines(context, plot, areas, range, { unit: " px" }),
       });
       const scores = chosen.map((object) => ({ values: charts.score[object.place], colour: colour(object), width: 2 }));
       view.add({
-        title: "Mask score", height: 56, tell: perObject(charts.score),
+        title: "Mask score", height: 56, valueAt: perObject(charts.score),
         alt: `Scores of the masks, 0 to 1, over ${times.length} frames`,
-        paint: (context, plot) => aot.paintLines(context, plot, scores, [0, 1], ""),
+        paint: (context, plot) => aot.paintLines(context, plot, scores, [0, 1]),
       });
     }
     if (!own.length) return;
     const shares = chosen.map((object) => ({ values: charts.visible_share[object.place], colour: colour(object), width: 2 }));
     view.add({
-      title: "Points seen", height: 56, tell: perObject(charts.visible_share),
+      title: "Points seen", height: 56, valueAt: perObject(charts.visible_share),
       alt: `Share of points that are seen, 0 to 1, over ${times.length} frames`,
-      paint: (context, plot) => aot.paintLines(context, plot, shares, [0, 1], ""),
+      paint: (context, plot) => aot.paintLines(context, plot, shares, [0, 1]),
     });
     view.add({
       title: "Visibility, a strip a point", height: Math.max(24, Math.min(160, STRIP_PX * own.length)),
       alt: `Visibility of ${own.length} points over ${times.length} frames; the fuller the colour, the surer`,
-      tell: (row) => `${own.filter((point) => point.visible[rowOf(row)]).length} of ${own.length} seen`,
+      valueAt: (row) => `${own.filter((point) => point.visible[rowOf(row)]).length} of ${own.length} seen`,
       paint: (context, plot) =>
         aot.paintStrips(context, plot, own.map(({ visibility, objectId }) => ({ values: visibility, colour: colourOf(objectId) }))),
     });
@@ -295,9 +295,9 @@ function showCharts(clip, onSeek) {
       }));
       const range = aot.rangeOf(lines.map(({ values }) => values));
       view.add({
-        title: `Points' ${axis}`, height: 110, tell: () => "faint where not seen",
+        title: `Points' ${axis}`, height: 110, valueAt: () => "faint where not seen",
         alt: `${axis} of ${own.length} points from ${aot.shown(range[0])} to ${aot.shown(range[1])} px over ${times.length} frames`,
-        paint: (context, plot) => aot.paintLines(context, plot, lines, range, " px"),
+        paint: (context, plot) => aot.paintLines(context, plot, lines, range, { unit: " px" }),
       });
     }
   };

@@ -63,7 +63,7 @@ aot.details = (title, ...children) => aot.make("details", {}, aot.make("summary"
 /** A small table of records that share their keys. */
 aot.records = (records) => {
   const keys = [...new Set(records.flatMap((record) => Object.keys(record)))];
-  const head = aot.make("tr", {}, ...keys.map((key) => aot.make("th", { scope: "col" }, key.replaceAll("_", " "))));
+  const head = aot.make("tr", {}, ...keys.map((key) => aot.make("th", { scope: "col" }, /^[a-z_]+$/.test(key) ? key.replaceAll("_", " ") : key)));
   const rows = records.map((record) =>
     aot.make("tr", {}, ...keys.map((key) => aot.make("td", {}, aot.shown(record[key])))),
   );

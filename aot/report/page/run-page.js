@@ -66,7 +66,7 @@ aot.showRun = (run) => {
       (row, number) =>
         (!view.state || row[placeOf.state] === view.state) && words.every((word) => texts[number].includes(word)),
     );
-    shown.sort(comparison(placeOf[view.sort.key], view.sort.isDown, placeOf.clip_id));
+    shown.sort(aot.comparison(placeOf[view.sort.key], view.sort.isDown, placeOf.clip_id));
     table.show(shown, view.sort);
     aot.byId("count").textContent =
       shown.length === run.rows.length ? `${aot.shown(shown.length)} clips` : `${aot.shown(shown.length)} of ${aot.shown(run.rows.length)} clips`;
@@ -88,17 +88,6 @@ aot.showRun = (run) => {
 function labelled(key) {
   const [label, title, width] = LABELS[key] ?? [key.replaceAll("_", " "), "", Math.max(64, 9 * key.length + 28)];
   return { label, title, width };
-}
-
-/** Rows without a value come last whichever way is sorted; equal ones by their clip. */
-function comparison(place, isDown, namePlace) {
-  const collator = new Intl.Collator("en", { numeric: true });
-  const plain = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(String(a), String(b)));
-  return (one, other) => {
-    const [a, b] = [one[place], other[place]];
-    if (a === null || b === null) return (a === null) - (b === null) || plain(one[namePlace], other[namePlace]);
-    return (isDown ? plain(b, a) : plain(a, b)) || plain(one[namePlace], other[namePlace]);
-  };
 }
 
 function stateButtons(run, placeOf, view, onChange) {

@@ -76,3 +76,14 @@ aot.Table = class {
     return line;
   }
 };
+
+/** Compare two rows by the values of a column: rows without a value come last in both directions, ties go by name. */
+aot.comparison = (place, isDown, namePlace) => {
+  const collator = new Intl.Collator("en", { numeric: true });
+  const plain = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(String(a), String(b)));
+  return (one, other) => {
+    const [a, b] = [one[place], other[place]];
+    if (a === null || b === null) return (a === null) - (b === null) || plain(one[namePlace], other[namePlace]);
+    return (isDown ? plain(b, a) : plain(a, b)) || plain(one[namePlace], other[namePlace]);
+  };
+};

@@ -1,0 +1,94 @@
+"""The page of a sweep: a page of the report (report/index.html) and its data (report/data/sweep.js)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from aot.paths import SweepPaths
+from aot.report.assets import write_assets
+from aot.sweep.scores import MEASURES, Interval, SweptClip, largest_within
+from aot.system.files import write_text
+
+_DECIMALS = 4
+
+
+def write_page(
+    paths: SweepPaths,
+    clips: Sequence[SweptClip],
+    intervals: Sequence[Interval],
+    answers: Sequence[str],
+    *,
+    title: str,
+    tolerance: float,
+) -> None:
+    """Write the page, its assets and its data.
+
+    Args:
+        paths: of the sweep.
+        clips, intervals, answers: of the sweep.
+        title: of the page.
+        tolerance: maximum loss of a score.
+    Raises:
+        WriteError: the folder cannot be written.
+    """
+    data = {
+        "title": title,
+        "tolerance": tolerance,
+        "answers": list(answers),
+        "measures": [
+            {"key": measure, "score": score, "source": _source(measure, clips)}
+            for measure, score in MEASURES.items()
+            if any(not math.isnan(interval.quality[measure]) for interval in intervals)
+        ],
+        "groups": sorted({interval.group for interval in intervals}),
+        "frame_intervals": sorted({interval.frame_interval for interval in intervals}),
+        "intervals": [
+            {
+                "group": interval.group,
+                "frame_interval": interval.frame_interval,
+                "quality": _as_json(interval.quality),
+                "seconds": round(interval.seconds, 3),
+                "peak_memory_mb": round(interval.peak_memory_bytes / 1e6, 1),
+                "num_clips": interval.num_clips,
+            }
+            for interval in intervals
+        ],
+        "clips": _clip_rows(clips, tolerance),
+    }
+    write_assets(paths.page.parent, {"sweep.html": paths.page.name})
+    write_text(paths.data, f"aot.showSweep({json.dumps(data, allow_nan=False)});\n")
+
+
+def _clip_rows(clips: Sequence[SweptClip], tolerance: float) -> list[dict[str, Any]]:
+    """One row per clip and group, with the scores of every interval."""
+    by_clip: dict[tuple[str, str], dict[int, SweptClip]] = {}
+    for clip in clips:
+        by_clip.setdefault((clip.group, clip.clip_id), {})[clip.frame_interval] = clip
+    rows = []
+    for (group, clip_id), own in sorted(by_clip.items()):
+        finest = own[min(own)]
+        runs = {
+            str(k): {
+                "quality": _as_json(clip.quality),
+                "beyond": [m for m in MEASURES if finest.quality[m] - clip.quality[m] > tolerance],
+                "seconds": round(clip.seconds, 3),
+            }
+            for k, clip in sorted(own.items())
+        }
+        largest = largest_within({k: clip.quality for k, clip in own.items()}, tolerance)
+        rows.append({"group": group, "clip_id": clip_id, "largest": largest, "runs": runs})
+    return rows
+
+
+def _source(measure: str, clips: Sequence[SweptClip]) -> str:
+    """How a measure was scored."""
+    used = {clip.by_truth[measure] for clip in clips if not math.isnan(clip.quality[measure])}
+    names = {True: "against ground truth", False: "agreement with the finest run"}
+    return ", or ".join(name for is_by_truth, name in names.items() if is_by_truth in used)
+
+
+def _as_json(quality: Any) -> dict[str, float | None]:
+    return {m: None if math.isnan(value) else round(value, _DECIMALS) for m, value in quality.items()}
