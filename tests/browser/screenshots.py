@@ -111,7 +111,13 @@ def capture_report(browser: Any, prompts: Any, target: Path) -> None:
 
 def capture_sweep(browser: Any, target: Path) -> None:
     """Capture the page of a sweep over four intervals of the demo clips."""
-    options = [*EMBEDDED_MODELS, "dataset=demo", "query_points.num_points=80", "output.root=swept", "output.overlay=false"]
+    options = [
+        *EMBEDDED_MODELS,
+        "dataset=demo",
+        "query_points.num_points=80",
+        "output.root=swept",
+        "output.overlay=false",
+    ]
     run_main(["-m", *options, "output.evaluate=false", "frame_interval=1,2,4,8"])
     (folder,) = Path("swept/demo").absolute().glob("sweep-*")
     report = write_sweep_report(folder, tolerance=0.1, title="demo, GrabCut and Lucas-Kanade")
