@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from aot.checkpoints import weights_of
+from aot.checkpoints import device_name_of, weights_of
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
 from aot.drawing.style import OverlayStyle
@@ -25,7 +25,7 @@ from aot.query_points.base import QuerySampler
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter
 from aot.self_checks import MaskStability, SelfCheck, check_objects, return_errors
-from aot.system.devices import devices_of
+from aot.system.devices import describe_devices
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
@@ -378,7 +378,7 @@ def _attributes(
         "source_range": json.dumps(source_range),
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,
-        "device": devices_of(models),
+        "device": describe_devices({role: device_name_of(part) for role, part in models.items()}),
         "weights": json.dumps(weights),
         "attempts": json.dumps([each.as_json() for each in (*settings.attempts, attempt)]),
         "seconds": json.dumps({stage: round(value, 4) for stage, value in summary.seconds.items()}),

@@ -276,7 +276,7 @@ def test_prompts(words: list[str], at: Path) -> None:
 def test_checkpoints(
     words: list[str], at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aot.checkpoints import main
+    from aot.checkpoints.__main__ import main
 
     monkeypatch.setenv("AOT_CHECKPOINTS_URL", "http://127.0.0.1:9/")  # nobody listens there
     assert main([*words, "--accept-license"]) == 1

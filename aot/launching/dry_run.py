@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from rich.console import Console
 
+from aot.checkpoints import available_bytes
 from aot.decoding.size import ClipSize, num_kept_frames
 from aot.launching.base import Launcher, Preview
 from aot.launching.plan import Plan
@@ -15,7 +16,6 @@ from aot.query_points.base import QuerySampler
 from aot.retry import Rung, ladder
 from aot.runs.ledger import last_done
 from aot.runs.task import ClipTask, Work
-from aot.system.memory import available_bytes
 from aot.tracking.base import Tracker
 from aot.types import Clip
 

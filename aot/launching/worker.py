@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from aot.checkpoints import available_bytes
 from aot.config import RunConfig
 from aot.datasets.base import Dataset
 from aot.errors import AotError, DecodeError
@@ -31,7 +32,6 @@ from aot.runs.failure import record_failure
 from aot.runs.ledger import Ledger
 from aot.runs.task import ClipTask, Work
 from aot.system.hashing import sha256_of
-from aot.system.memory import available_bytes
 from aot.system.processes import host
 from aot.types import Clip
 

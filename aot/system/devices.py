@@ -1,4 +1,4 @@
-"""Where models run: the choice of a device, and what a result records of it."""
+"""Choosing the device that a model runs on, and naming it in results."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ if TYPE_CHECKING:
     import torch
 
 DeviceOption = Literal["auto", "cpu", "cuda", "mps"]
-"""auto takes CUDA, then MPS, then the CPU."""
+"""auto: CUDA if available, else MPS, else the CPU."""
 
-# The CPU's allocator and Metal's have no exception of their own.
+# The CPU's and Metal's allocators raise a plain RuntimeError.
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 
 
 def choose_device(chosen: DeviceOption, *, option: str) -> torch.device:
-    """The device that an option means on this machine.
+    """The device that a configuration option selects on this machine.
 
     Args:
         chosen: the option's value.
-        option: its configuration key.
+        option: its configuration key, named in the message.
     Raises:
-        ConfigError: this machine has none of that kind.
+        ConfigError: torch finds no such device.
     """
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    there = [kind for kind, is_there in available.items() if is_there]
+    usable = [kind for kind, is_available in available.items() if is_available]
     if chosen == "auto":
-        return torch.device(there[0])
-    if chosen not in there:
+        return torch.device(usable[0])
+    if chosen not in usable:
         raise ConfigError(
-            f"{option}={chosen}: this machine has none that torch can use; there are: {', '.join(there)}; "
+            f"{option}={chosen}: torch finds no such device on this machine; available: {', '.join(usable)}; "
             f"{option}=auto takes the first of them"
         )
     return torch.device(chosen)
 
 
 def describe_device(device: torch.device) -> str:
-    """As results name it: "cpu", "mps" or "cuda:0 NVIDIA H100 80GB HBM3"."""
+    """The name of a device in results: "cpu", "mps" or "cuda:0 NVIDIA H100 80GB HBM3"."""
     import torch
 
     if device.type != "cuda":
@@ -51,12 +51,12 @@ def describe_device(device: torch.device) -> str:
     return f"cuda:{number} {torch.cuda.get_device_name(number)}"
 
 
-def devices_of(parts: Mapping[str, object]) -> str:
-    """One line on where some parts, given by their role, run: "cpu", or "segmenter cuda:0 NVIDIA H100, tracker cpu".
+def describe_devices(names: Mapping[str, str]) -> str:
+    """The devices of several parts on one line: "cpu", or "segmenter cuda:0 NVIDIA H100, tracker cpu".
 
-    A part that runs elsewhere than on the CPU says so in its attribute `device_name`.
+    Args:
+        names: role → name of its device.
     """
-    names = {role: str(getattr(part, "device_name", "cpu")) for role, part in parts.items()}
     if len(set(names.values())) == 1:
         return next(iter(names.values()))
     return ", ".join(f"{role} {name}" for role, name in names.items())
@@ -64,11 +64,11 @@ def devices_of(parts: Mapping[str, object]) -> str:
 
 @contextmanager
 def torch_memory_errors(model: str, advice: str) -> Iterator[None]:
-    """Map what torch raises where memory ends.
+    """Map torch's out-of-memory errors, of any device, to OutOfMemory.
 
     Args:
-        model: what ran out of memory, as a message names it.
-        advice: what to do next.
+        model: the model that runs in the block, named in the message.
+        advice: what the user can do, the end of the message.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""SHA-256 of what lies on disk: sources, weights, results."""
+"""SHA-256 of files and folders: sources, weights, results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _READ_BYTES = 2**20
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, or over the names and bytes of a folder's files, in the order of their names."""
+    """SHA-256 of a file; of a folder, over the names and contents of its files, sorted by name."""
     digest = hashlib.sha256()
     for file_path in sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]:
         if path.is_dir():

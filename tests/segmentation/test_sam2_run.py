@@ -93,7 +93,7 @@ def test_damaged_weights_fail_the_clip_and_name_the_file(folder: Path, weights: 
     (folder / "cut.pt").write_bytes(weights.read_bytes()[:1000])
     assert main([*VIDEO, *TINY, *REST, "segmenter.checkpoint=cut.pt"]) == 1
     failure = json.loads((run_folder(folder, "video") / "failures" / "clip.json").read_text())
-    assert (failure["class"], failure["stage"]) == ("config", "segment")
+    assert (failure["class"], failure["stage"]) == ("checkpoint", "segment")
     assert "cut.pt cannot be read as PyTorch weights" in failure["message"]
 
 

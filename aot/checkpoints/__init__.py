@@ -1,0 +1,27 @@
+"""Model weights: the table of published files, where they lie, what a file is, and downloading them.
+
+table       the published files: URL, size, SHA-256, licence
+weights     the weights that a part uses: locating, identifying and reading a file
+parts       what a part that runs a model declares: its weights and its device
+download    fetching a published file
+__main__    python -m aot.checkpoints
+"""
+
+from aot.checkpoints.parts import UsesDevice, UsesWeights, available_bytes, device_name_of, weights_of
+from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
+from aot.checkpoints.weights import Weights, identify, read_state_dict, require_checkpoint
+
+__all__ = [
+    "CHECKPOINTS",
+    "FOLDER",
+    "Checkpoint",
+    "UsesDevice",
+    "UsesWeights",
+    "Weights",
+    "available_bytes",
+    "device_name_of",
+    "identify",
+    "read_state_dict",
+    "require_checkpoint",
+    "weights_of",
+]

@@ -1,0 +1,164 @@
+"""List, download and verify model weights.
+
+python -m aot.checkpoints list                              all published weights, and which are here
+python -m aot.checkpoints download sam2.1_hiera_tiny        resumes an interrupted download
+python -m aot.checkpoints verify                            checks the SHA-256 of the files that are here
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aot.checkpoints.download import BASE_URL_VARIABLE, check, download, size_of
+from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
+from aot.errors import AotError, ConfigError
+from aot.system.cli import EXIT_INTERRUPTED, run_command
+from aot.system.files import PART_SUFFIX
+
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m aot.checkpoints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=("list", "download", "verify"), default="list")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="as shown by `list`; verify: default all files here")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are kept (default: checkpoints)")
+    parser.add_argument("--accept-license", action="store_true", help="accept licences that forbid commercial use")
+    parser.add_argument(
+        "--base-url",
+        default=os.environ.get(BASE_URL_VARIABLE),
+        help="download from this web folder instead",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        chosen = _chosen(options.names)
+        if options.command == "list":
+            _print_table(chosen or CHECKPOINTS.values(), options.folder)
+            return EXIT_DONE
+        if options.command == "verify":
+            return _verify(chosen, options.folder)
+        if not chosen:
+            raise ConfigError(f"download: no name given; expected some of {', '.join(CHECKPOINTS)}")
+        _ask_consent(chosen, options.accept_license)
+        return _download_all(chosen, options.folder, options.base_url)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_WRONG
+    except KeyboardInterrupt:
+        print("\ninterrupted; run the same command again to resume", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _download_all(chosen: Iterable[Checkpoint], folder: Path, base_url: str | None) -> int:
+    exit_code = EXIT_DONE
+    for checkpoint in chosen:
+        path = folder / checkpoint.file
+        try:
+            if path.exists():
+                check(checkpoint, path)
+                print(f"{checkpoint.name}: already downloaded: {path}")
+                continue
+            print(f"{checkpoint.name}: licence {checkpoint.licence}, {_shown_size(checkpoint)}")
+            with _Display(checkpoint) as display:
+                path = download(checkpoint, folder, base_url=base_url, report=display.report, on_bytes=display.advance)
+            print(f"{checkpoint.name}: {path}")
+        except AotError as error:
+            hint = "; delete it and download it again" if path.exists() else ""
+            print(f"{checkpoint.name}: {error}{hint}", file=sys.stderr)
+            exit_code = EXIT_FAILED
+    return exit_code
+
+
+def _verify(chosen: Sequence[Checkpoint], folder: Path) -> int:
+    exit_code = EXIT_DONE
+    checked = chosen or [known for known in CHECKPOINTS.values() if (folder / known.file).exists()]
+    if not checked:
+        print(f"{folder}: contains no published weights; `python -m aot.checkpoints list` shows which there are")
+    for checkpoint in checked:
+        path = folder / checkpoint.file
+        try:
+            check(checkpoint, path)
+            print(f"{checkpoint.name}: {path} is complete")
+        except AotError as error:
+            hint = "delete it and download it again" if path.exists() else "download it"
+            print(f"{checkpoint.name}: {error}; {hint}", file=sys.stderr)
+            exit_code = EXIT_FAILED
+    return exit_code
+
+
+class _Display:
+    """A progress bar on a terminal; otherwise only the lines about retries.
+
+    Args:
+        checkpoint: its name and size are shown.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        console = Console(soft_wrap=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(checkpoint.name, total=checkpoint.num_bytes)
+
+    def advance(self, num_bytes: int) -> None:
+        self._progress.update(self._task, completed=num_bytes)
+
+    def report(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _chosen(names: Sequence[str]) -> list[Checkpoint]:
+    unknown = [name for name in names if name not in CHECKPOINTS]
+    if unknown:
+        near = get_close_matches(unknown[0], CHECKPOINTS, n=3, cutoff=0.4) or list(CHECKPOINTS)
+        raise ConfigError(f"{', '.join(unknown)}: no such checkpoint; did you mean {' or '.join(near)}?")
+    return [CHECKPOINTS[name] for name in dict.fromkeys(names)]
+
+
+def _ask_consent(chosen: Sequence[Checkpoint], is_accepted: bool) -> None:
+    restricted = [checkpoint for checkpoint in chosen if not checkpoint.is_commercial_use_allowed]
+    if not restricted or is_accepted:
+        return
+    terms = "\n".join(f"{item.name}: licence {item.licence}: no commercial use" for item in restricted)
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{terms}\nadd --accept-license if you accept; nothing was downloaded")
+    print(f"{terms}\nDo you accept? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):  # end of input is not consent either
+        raise ConfigError("not accepted; nothing was downloaded")
+
+
+def _print_table(checkpoints: Iterable[Checkpoint], folder: Path) -> None:
+    rows = [("name", "file", "size", "licence", "local file")]
+    for item in checkpoints:
+        path = folder / item.file
+        part = size_of(path.with_name(path.name + PART_SUFFIX))
+        here = str(path) if path.exists() else f"{part} bytes so far" if part else "no"
+        licence = item.licence + ("" if item.is_commercial_use_allowed else " (not commercial)")
+        rows.append((item.name, item.file, _shown_size(item), licence, here))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _shown_size(checkpoint: Checkpoint) -> str:
+    return "size unknown" if checkpoint.num_bytes is None else f"{checkpoint.num_bytes / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

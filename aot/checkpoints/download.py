@@ -1,0 +1,163 @@
+"""Downloading published weights, with a check of size and SHA-256 before a file gets its name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from aot.checkpoints.hub import download_from_hub
+from aot.checkpoints.table import Checkpoint
+from aot.errors import CheckpointError
+from aot.system.files import PART_SUFFIX, write_errors
+from aot.system.hashing import sha256_of
+
+BASE_URL_VARIABLE = "AOT_CHECKPOINTS_URL"
+"""The environment variable that gives the default of --base-url."""
+
+_CHUNK_BYTES = 2**20
+_TIMEOUT_SECONDS = 60
+_MAX_ATTEMPTS = 5
+
+
+def check(checkpoint: Checkpoint, path: Path) -> None:
+    """Check a file's size and SHA-256.
+
+    Raises:
+        CheckpointError: the file is missing, cannot be read, or differs from the published one.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist")
+    try:
+        size, digest = path.stat().st_size, sha256_of(path)
+    except OSError as exc:
+        raise CheckpointError(f"{path} cannot be read: {exc}") from exc
+    if checkpoint.num_bytes is not None and size != checkpoint.num_bytes:
+        raise CheckpointError(f"{path} has {size} bytes, expected {checkpoint.num_bytes}")
+    if digest != checkpoint.sha256:
+        raise CheckpointError(f"{path} has the SHA-256 {digest}, expected {checkpoint.sha256}")
+
+
+def download(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    base_url: str | None = None,
+    report: Callable[[str], None] = print,
+    on_bytes: Callable[[int], None] = lambda num_bytes: None,
+) -> Path:
+    """Download one file; it gets its name only when its size and SHA-256 are those of the table.
+
+    A file of huggingface.co goes through its client, which honours HF_ENDPOINT (mirrors), HF_TOKEN, HF_HOME (a cache
+    that other checkouts share) and HF_HUB_OFFLINE. Other files, and all files with a `base_url`, are downloaded to
+    `<file>.part`, and a later call resumes where an earlier one stopped.
+
+    Args:
+        checkpoint: the file to download.
+        folder: where to put it; created if missing.
+        base_url: the address of a folder with the file, used instead of the published one.
+        report: called with a line of text before a retry.
+        on_bytes: called with the number of bytes downloaded so far; not for files of huggingface.co, whose client
+            shows a progress bar of its own.
+    Returns:
+        The path of the file.
+    Raises:
+        CheckpointError: the server cannot be reached or lacks the file, or the content differs from the published one.
+        WriteError: the folder cannot be written, or the disk is full.
+    """
+    path = folder / checkpoint.file
+    if base_url is None and checkpoint.hub_repository is not None:
+        download_from_hub(checkpoint.hub_repository, path, partial(check, checkpoint))
+        return path
+    part = path.with_name(path.name + PART_SUFFIX)
+    url = f"{(base_url or checkpoint.url).rstrip('/')}/{checkpoint.file}"
+    with write_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+    _fetch_with_retries(checkpoint, url, part, report, on_bytes)
+    try:
+        check(checkpoint, part)
+    except CheckpointError as error:
+        # Resuming would keep the wrong bytes: the next attempt has to start from zero.
+        part.unlink(missing_ok=True)
+        raise CheckpointError(f"{url}: unexpected content: {error}; the download was discarded, try again") from error
+    with write_errors(path):
+        part.replace(path)
+    return path
+
+
+def _fetch_with_retries(
+    checkpoint: Checkpoint, url: str, part: Path, report: Callable[[str], None], on_bytes: Callable[[int], None]
+) -> None:
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
+        try:
+            _fetch(url, part, checkpoint.num_bytes, on_bytes)
+            return
+        except HTTPError as exc:
+            raise CheckpointError(f"{url}: the server answered {exc.code} {exc.reason}; try again later") from exc
+        except (URLError, HTTPException, TimeoutError, ConnectionError, _InterruptedTransfer) as exc:
+            is_unreachable = isinstance(exc, URLError)
+            if attempt < _MAX_ATTEMPTS:
+                problem = "could not be reached" if is_unreachable else f"was interrupted at {size_of(part)} bytes"
+                report(f"{checkpoint.name}: {problem} ({exc}); trying again")
+                time.sleep(_pause_seconds(attempt))
+                continue
+            if is_unreachable:
+                raise CheckpointError(
+                    f"{url} could not be reached in {_MAX_ATTEMPTS} attempts ({exc}); try it on a machine with "
+                    f"internet access, or give a mirror with --base-url or {BASE_URL_VARIABLE}"
+                ) from exc
+            raise CheckpointError(
+                f"{url}: the transfer was interrupted {_MAX_ATTEMPTS} times ({exc}); run the same command again to "
+                f"resume after {size_of(part)} bytes"
+            ) from exc
+
+
+class _InterruptedTransfer(Exception):
+    """The connection ended before the end of the file."""
+
+
+def _fetch(url: str, part: Path, num_bytes: int | None, on_bytes: Callable[[int], None]) -> None:
+    """Append the missing bytes to a part file."""
+    have = size_of(part)
+    if num_bytes is not None and have >= num_bytes:
+        return  # complete or too long; the check finds out
+    request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 (URLs of the table, or the user's own)
+    try:
+        response: HTTPResponse = urlopen(request, timeout=_TIMEOUT_SECONDS)  # noqa: S310
+    except HTTPError as exc:
+        if exc.code == 416 and have:  # the part is complete or too long; the check finds out
+            return
+        raise
+    with response:
+        is_resumed = response.status == 206  # a server without ranges sends the file from its beginning
+        announced = response.headers.get("Content-Length")
+        received = 0
+        with write_errors(part), part.open("ab" if is_resumed else "wb") as file:
+            while chunk := _read(response):
+                file.write(chunk)
+                received += len(chunk)
+                on_bytes(file.tell())
+    if announced is not None and received < int(announced):
+        raise _InterruptedTransfer(f"received {received} of {announced} bytes")
+    if num_bytes is not None and size_of(part) < num_bytes:
+        raise _InterruptedTransfer(f"received {size_of(part)} of {num_bytes} bytes")
+
+
+def _read(response: HTTPResponse) -> bytes:
+    try:
+        return response.read1(_CHUNK_BYTES)
+    except OSError as exc:  # of the connection; errors of the disk are raised where the file is written
+        raise _InterruptedTransfer(str(exc)) from exc
+
+
+def _pause_seconds(attempt: int) -> float:
+    return float(2 ** (attempt - 1)) / 2
+
+
+def size_of(path: Path) -> int:
+    """The size of a file in bytes; 0 if it does not exist."""
+    return path.stat().st_size if path.exists() else 0

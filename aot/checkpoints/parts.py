@@ -1,0 +1,43 @@
+"""What a part that runs a model declares, as results record it: the weights it uses and the device it runs on."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from aot.checkpoints.weights import Weights
+from aot.system.memory import available_device_bytes
+
+
+@runtime_checkable
+class UsesWeights(Protocol):
+    """A part with model weights."""
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """One entry per file, from `aot.checkpoints.identify(path)`."""
+        ...
+
+
+@runtime_checkable
+class UsesDevice(Protocol):
+    """A part that does not run on the CPU, or that lets the user choose its device."""
+
+    @property
+    def device_name(self) -> str:
+        """From `aot.system.devices.describe_device(device)`: "cpu", "mps" or "cuda:0 NVIDIA H100 80GB HBM3"."""
+        ...
+
+
+def weights_of(part: object) -> tuple[Weights, ...]:
+    """The weights that a part declares; none for a part that is not a `UsesWeights`."""
+    return part.weights if isinstance(part, UsesWeights) else ()
+
+
+def device_name_of(part: object) -> str:
+    """The device that a part declares; the CPU for a part that is not a `UsesDevice`."""
+    return part.device_name if isinstance(part, UsesDevice) else "cpu"
+
+
+def available_bytes(part: object) -> int:
+    """Memory that this process can still allocate on the device that a part declares."""
+    return available_device_bytes(device_name_of(part))

@@ -1,0 +1,5 @@
+"""The `server` fixture for all tests of checkpoints."""
+
+from tests.checkpoints.server import server
+
+__all__ = ["server"]
