@@ -1,4 +1,4 @@
-"""The exporter: one clip's file in, files that other tools read out."""
+"""The interface of exporters, and the clip that they export."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from aot.writing.reader import MaskReader, load
 
 @dataclass(frozen=True)
 class ExportedClip:
-    """One clip to export: its file, and what of it is asked for again and again."""
+    """One clip to export; reads its result file once."""
 
     clip_id: str
     path: Path
-    """`clips/<clip_id>.h5` of a run."""
+    """`clips/<clip_id>.h5` of the run."""
 
     @cached_property
     def result(self) -> ClipResult:
-        """All but the masks."""
+        """The result without masks."""
         return load(self.path, masks=False)
 
     @property
@@ -42,28 +42,28 @@ class ExportedClip:
 
     @cached_property
     def frame_names(self) -> list[str] | None:
-        """Names of the source's frames without suffix; None for a video, or where the folder is gone."""
+        """File names of the source frames without suffix; None for a video, or if the folder is missing."""
         try:
             return [path.stem for path in image_files(self.source)] if self.source.is_dir() else None
         except DecodeError:
             return None
 
     def frame_name(self, frame: int) -> str:
-        """What a source frame is called: as in its folder, else by its number."""
+        """Name of a source frame: that of its file, else its number with five digits."""
         names = self.frame_names
         return names[frame] if names is not None and frame < len(names) else f"{frame:05d}"
 
     def masks(self, frames: Int64Array) -> Iterator[tuple[int, BoolArray, Float32Array]]:
-        """(source frame, (K, H, W) masks, (K,) scores) of these frames, held from the kept frame before.
+        """Yield (source frame, (K, H, W) masks, (K,) scores); frames that were not kept get the previous kept frame's.
 
         Raises:
-            ExportError: the run has no masks of every kept frame.
+            ExportError: the result does not have masks on every kept frame.
         """
         result = self.result
         if not len(result.mask_row) or len(result.mask_row) < len(result.index):
             raise ExportError(
                 f"{self.clip_id}: has masks on {len(result.mask_row)} of {len(result.index)} kept frames; this format "
-                f"needs them on all: run it with a segmenter that follows objects (segmenter.propagate=true)"
+                f"requires them on all: run it with a segmenter that propagates masks (segmenter.propagate=true)"
             )
         with MaskReader(self.path) as reader:
             for frame, row in zip(frames.tolist(), held_rows(result.index, frames).tolist()):
@@ -79,22 +79,24 @@ class Exporter(Protocol):
         """Write one clip below the folder `out`.
 
         Returns:
-            What was written: a file, or a folder.
+            The file or folder that was written.
         Raises:
-            ExportError: the clip has not what the format wants.
+            ExportError: the result lacks something that the format requires.
             WriteError: the folder cannot be written.
             ResultError: the clip's file cannot be read.
-            DecodeError: frames are wanted, and the source cannot be read.
+            DecodeError: the format includes the frames, and the source cannot be read.
         """
         ...
 
 
-def as_shares(xy: Float32Array, size: tuple[int, int]) -> Float32Array:
-    """From px with centres at integers to shares of width and height, 0 and 1 at the frame's edges.
+def as_fractions(xy: Float32Array, size: tuple[int, int]) -> Float32Array:
+    """Convert px with centres at integers to fractions of width and height, 0 and 1 at the frame edges.
 
     Args:
         xy: (…, 2) px.
         size: height and width, px.
+    Returns:
+        (…, 2) float32.
     """
-    shares: Float32Array = ((xy.astype(np.float64) + 0.5) / np.array([size[1], size[0]])).astype(np.float32)
-    return shares
+    fractions: Float32Array = ((xy.astype(np.float64) + 0.5) / np.array([size[1], size[0]])).astype(np.float32)
+    return fractions

@@ -1,4 +1,4 @@
-"""COCO's annotations with tracks: JSON with run lengths, masks may overlap."""
+"""COCO annotations with track ids: JSON with run lengths; masks may overlap."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aot.system.files import write_text
 
 
 class CocoExporter:
-    """`<out>/<clip_id>.json`: one video, an image a kept frame, an annotation a visible object with its `track_id`.
+    """`<out>/<clip_id>.json`: one video, one image per kept frame, one annotation with `track_id` per visible object.
 
     Args:
-        categories: name → id of all objects of the run; the same in every file.
+        categories: object name → category id, of the complete run; the same in every file.
     """
 
     def __init__(self, categories: Mapping[str, int]) -> None:
@@ -61,11 +61,11 @@ class CocoExporter:
 
 
 def category_name(object_name: str) -> str:
-    """COCO wants a category of every object."""
+    """Category of an object: its name; COCO requires a category, so unnamed objects get "object"."""
     return object_name or "object"
 
 
 def _box(mask: np.ndarray) -> list[int]:
-    """[x, y, width, height] px; the box holds every pixel set."""
+    """Bounding box of a mask, [x, y, width, height] px."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]

@@ -1,4 +1,4 @@
-"""Palette PNGs, one a source frame, as the servers of DAVIS and YouTube-VOS take them."""
+"""One palette PNG per source frame, as the evaluation servers of DAVIS and YouTube-VOS expect."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _Id = TypeVar("_Id", np.uint8, np.uint16)
 class DavisExporter:
     """`<out>/<clip_id>/<frame name>.png`; a palette index is an object id, 0 is background.
 
-    Every source frame gets a picture, decimated ones that of the kept frame before. Where objects overlap, the one
-    whose mask the model is surer of on this frame has the pixel; the lower id where it is equally sure.
+    Every source frame gets an image; frames that were not kept get that of the previous kept frame. Where objects
+    overlap, the pixel belongs to the object with the higher mask score on that frame, at equal scores to the lower id.
     """
 
     def export(self, clip: ExportedClip, out: Path) -> Path:
@@ -31,31 +31,32 @@ class DavisExporter:
         ids = clip.result.object_id
         if len(ids) and ids.max() > _MAX_OBJECTS:
             raise ExportError(
-                f"{clip.clip_id}: object id {ids.max()} does not fit a palette; expected ids up to {_MAX_OBJECTS}"
+                f"{clip.clip_id}: object id {ids.max()} does not fit into a palette; expected at most "
+                f"{_MAX_OBJECTS}, use smaller ids or another format"
             )
         palette = _palette().ravel().tolist()
         with replacing_folder(out / clip.clip_id) as part:
             for frame, masks, scores in clip.masks(full_rate_frames(clip.result)):
-                picture = Image.fromarray(flatten(masks, scores, ids.astype(np.uint8))).convert("P")
-                picture.putpalette(palette)
-                picture.save(part / f"{clip.frame_name(frame)}.png")
-            if (out / clip.clip_id).is_dir():  # clips in a folder of the same name have theirs in folders below
+                image = Image.fromarray(flatten(masks, scores, ids.astype(np.uint8))).convert("P")
+                image.putpalette(palette)
+                image.save(part / f"{clip.frame_name(frame)}.png")
+            if (out / clip.clip_id).is_dir():  # clips in a folder of the same name are stored below it
                 for below in (path for path in (out / clip.clip_id).iterdir() if path.is_dir()):
                     below.rename(part / below.name)
         return out / clip.clip_id
 
 
 def flatten(masks: BoolArray, scores: Float32Array, ids: NDArray[_Id]) -> NDArray[_Id]:
-    """(K, H, W) masks that may overlap → (H, W) ids, of the type that they have; 0 where there is no object."""
+    """Flatten (K, H, W) masks that may overlap to (H, W) ids, with the dtype of `ids`; 0 is background."""
     indices = np.zeros(masks.shape[1:], dtype=ids.dtype)
-    # The surest is painted last; of equals the lower id. An object without a mask here has no score.
+    # The highest score is painted last; at equal scores the lower id. An object without a mask has no score (NaN).
     for k in sorted(range(len(masks)), key=lambda k: (np.nan_to_num(scores[k], nan=-1.0), -int(ids[k]))):
         indices[masks[k]] = ids[k]
     return indices
 
 
 def _palette() -> UInt8Array:
-    """(256, 3) the colours of PASCAL VOC and DAVIS: the bits of an index, spread over the three channels."""
+    """(256, 3) RGB colours of PASCAL VOC and DAVIS: the bits of the index, distributed over the channels."""
     index = np.arange(256)
     colours = np.zeros((256, 3), dtype=np.uint8)
     for bit in range(8):

@@ -1,4 +1,4 @@
-"""One `.npz` a clip, for NumPy alone."""
+"""One `.npz` per clip, which needs only NumPy."""
 
 from __future__ import annotations
 

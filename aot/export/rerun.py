@@ -1,4 +1,4 @@
-"""A recording for the Rerun viewer: frames, masks and tracks on one time line."""
+"""A recording for the Rerun viewer: frames, masks and tracks on one timeline."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ _MAX_ID = 2**16 - 1
 class RerunExporter:
     """`<out>/<clip_id>.rrd`: `video`, `video/masks`, `video/points` over `frame` (source number) and `time`.
 
-    Rerun's origin is the frame's upper left corner: positions are half a pixel more than here.
+    Rerun's origin is the upper left corner of the frame: half a pixel is added to positions.
 
     Args:
-        with_video: keep the frames too, as JPEG.
+        with_video: include the frames, as JPEG.
+    Raises:
+        ConfigError: the Rerun SDK is not installed.
     """
 
     def __init__(self, with_video: bool = True) -> None:
@@ -62,21 +64,21 @@ class RerunExporter:
         rerun.log("video", rerun.AnnotationContext(names), static=True, recording=recording)
         if len(result.object_id) and result.object_id.max() > _MAX_ID:
             raise ExportError(
-                f"clip {clip.clip_id!r}: object id {result.object_id.max()}; Rerun's classes go to {_MAX_ID}, "
-                f"use smaller ids or another format"
+                f"clip {clip.clip_id!r}: object id {result.object_id.max()} is too large; expected at most "
+                f"{_MAX_ID}, the largest Rerun class id; use smaller ids or another format"
             )
         ids = result.object_id.astype(np.uint16)
         with ExitStack() as stack:
             masks = stack.enter_context(MaskReader(clip.path))
-            pictures = None
+            images = None
             if self._with_video:
                 frames = stack.enter_context(open_source(Clip(clip_id=clip.clip_id, source=clip.source)))
-                pictures = (rgb for block in frames.blocks(result.index) for rgb in block.rgb)
+                images = (rgb for block in frames.blocks(result.index) for rgb in block.rgb)
             for row, frame in enumerate(result.index.tolist()):
                 rerun.set_time("frame", sequence=frame, recording=recording)
                 rerun.set_time("time", duration=float(result.time[row]), recording=recording)
-                if pictures is not None:
-                    image = rerun.Image(next(pictures)).compress(jpeg_quality=_JPEG_QUALITY)
+                if images is not None:
+                    image = rerun.Image(next(images)).compress(jpeg_quality=_JPEG_QUALITY)
                     rerun.log("video", image, recording=recording)
                 found = masks.row(row)
                 if found is not None:

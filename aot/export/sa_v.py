@@ -1,4 +1,4 @@
-"""SA-V's masklets: JSON with COCO's run lengths, masks may overlap."""
+"""SA-V masklets: JSON with COCO run lengths; masks may overlap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aot.images.masks import encode_rle
 from aot.system.files import write_text
 from aot.types import LOWEST_OBJECT_ID
 
-# SA-V's own borders between small, medium and large, px.
+# SA-V's area limits between small, medium and large, px.
 _SMALL, _MEDIUM = 32**2, 96**2
 
 
@@ -22,7 +22,7 @@ class SaVExporter:
     """`<out>/<clip_id>_auto.json`; `masklet[i][k]` is object `masklet_id[k]` on source frame i · stride.
 
     Args:
-        stride: source frames from one annotated frame to the next; SA-V has 4.
+        stride: source frames between annotated frames; SA-V has 4.
     """
 
     def __init__(self, stride: int = 4) -> None:
@@ -31,7 +31,7 @@ class SaVExporter:
     def export(self, clip: ExportedClip, out: Path) -> Path:
         result = clip.result
         frames = full_rate_frames(result)
-        # SA-V counts from frame 0; where a time range was cut out, what lies before it is empty.
+        # SA-V counts from frame 0: frames before a selected time range are empty.
         every = np.arange(0, frames[-1] + 1, self._stride, dtype=np.int64)
         height, width = clip.size
         num_objects = len(result.object_id)
@@ -66,7 +66,7 @@ def _as_json(mask: np.ndarray) -> dict[str, Any]:
 
 
 def _statistics(areas: np.ndarray, resolution: int, frames: np.ndarray) -> dict[str, Any]:
-    """What SA-V says of each masklet; `areas` is (frames, objects) in px."""
+    """SA-V's statistics per masklet; `areas` is (frames, objects) in px."""
     seen = areas > 0
     mean = [float(areas[seen[:, k], k].mean()) if seen[:, k].any() else 0.0 for k in range(areas.shape[1])]
     first = [int(column.argmax()) if column.any() else 0 for column in seen.T]

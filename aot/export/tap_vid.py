@@ -1,4 +1,4 @@
-"""TAP-Vid's pickles: points as shares of the frame, with the frames they lie on."""
+"""TAP-Vid pickles: points as fractions of the frame size, with the frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from aot.decoding import open_source
 from aot.evaluate.tracks import RASTER
-from aot.export.base import ExportedClip, as_shares
+from aot.export.base import ExportedClip, as_fractions
 from aot.system.files import replacing, write_errors
 from aot.types import Clip
 
@@ -22,7 +22,7 @@ class TapVidExporter:
     """`<out>/<clip_id>.pkl`: {clip_id: {"video", "points", "occluded", "query_points", …}}; frame t is kept row t.
 
     Args:
-        with_video: keep the frames too, as JPEG; TAP-Vid's readers expect them.
+        with_video: include the frames, as JPEG; TAP-Vid's readers expect them.
     """
 
     def __init__(self, with_video: bool = True) -> None:
@@ -30,13 +30,13 @@ class TapVidExporter:
 
     def export(self, clip: ExportedClip, out: Path) -> Path:
         result = clip.result
-        shares = as_shares(result.tracks.xy, clip.size)
-        query = as_shares(result.query[:, 1:], clip.size)
+        fractions = as_fractions(result.tracks.xy, clip.size)
+        query = as_fractions(result.query[:, 1:], clip.size)
         rows = np.searchsorted(result.index, result.query[:, 0].astype(np.int64))
         example: dict[str, Any] = {
-            "points": np.ascontiguousarray(shares.swapaxes(0, 1)),
+            "points": np.ascontiguousarray(fractions.swapaxes(0, 1)),
             "occluded": np.ascontiguousarray(~result.tracks.visible.T),
-            # [t, y, x] on the raster, as TAP-Vid's models are asked.
+            # [t, y, x] on the raster, as TAP-Vid models expect.
             "query_points": np.column_stack([rows, RASTER * query[:, 1], RASTER * query[:, 0]]).astype(np.float32),
             "source_frames": result.index,
             "object_id": result.track_object_id,
@@ -50,14 +50,14 @@ class TapVidExporter:
 
 
 def _jpegs(clip: ExportedClip) -> list[bytes]:
-    """The kept frames, coded; some hundred kilobytes each in memory."""
+    """The kept frames as JPEG; a few hundred kilobytes of memory each."""
     from PIL import Image
 
-    coded = []
+    encoded = []
     with open_source(Clip(clip_id=clip.clip_id, source=clip.source)) as frames:
         for block in frames.blocks(clip.result.index):
             for rgb in block.rgb:
                 stream = io.BytesIO()
                 Image.fromarray(rgb).save(stream, "JPEG", quality=_JPEG_QUALITY)
-                coded.append(stream.getvalue())
-    return coded
+                encoded.append(stream.getvalue())
+    return encoded

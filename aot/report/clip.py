@@ -1,6 +1,6 @@
-"""One clip's part of the report: what its page shows, thinned out so that it loads at once whatever the clip's length.
+"""One clip's part of the report: the data of its page, subsampled so that pages of long clips load quickly too.
 
-It is made where the clip was made, by its worker; the report as a whole then only has to list the clips.
+The worker that processed the clip writes it, so that the end of a run only has to list the clips.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from aot.paths import ClipPaths, ClipReportPaths
 from aot.system.files import replacing, write_errors, write_text
 from aot.types import BoolArray, ClipResult, Float64Array, Int64Array
 
-# What charts show: so many points over so many rows, 130 KB at most.
+# Limits of the charts: at most 130 KB of data.
 _MAX_POINTS = 36
 _MAX_ROWS = 600
-_MAX_PICTURES = 6
-_PICTURE_WIDTH = 640
-_PICTURE_QUALITY = 82
-# Positions are written in quarters of a px; this number stands for none.
+_MAX_IMAGES = 6
+_IMAGE_WIDTH = 640
+_JPEG_QUALITY = 82
+# Positions are stored in quarters of a px; -32768 marks a missing one.
 _POSITION_STEPS = 4
 _NO_POSITION = -32768
 _TIME_DECIMALS = 4
@@ -38,29 +38,30 @@ _JSON_FACTS = "versions attempts seconds weights".split()
 
 
 def is_reported(paths: ClipPaths) -> bool:
-    """Whether the clip's part is there, and not older than what it shows."""
+    """Whether the clip's part exists and is not older than the result and the overlay."""
     try:
-        made = paths.report.data.stat().st_mtime_ns
-        shown = [paths.result.stat().st_mtime_ns]
+        written = paths.report.data.stat().st_mtime_ns
+        sources = [paths.result.stat().st_mtime_ns]
     except OSError:
         return False
     with suppress(OSError):
-        shown.append(paths.overlay.stat().st_mtime_ns)
-    return made >= max(shown)
+        sources.append(paths.overlay.stat().st_mtime_ns)
+    return written >= max(sources)
 
 
 def report_clip(paths: ClipPaths) -> None:
-    """Write a clip's part of the report, of a clip whose file is whole.
+    """Write the report's part of a finished clip.
 
     Raises:
-        AotError: the clip's file cannot be read, or the report cannot be written.
+        ResultError: the clip's file cannot be read.
+        WriteError: the report cannot be written.
     """
-    from aot.writing.reader import load  # brings h5py, which the command line does without
+    from aot.writing.reader import load  # imports h5py, which starting a command does not need
 
     with error_context(clip_id=paths.clip_id, stage="report"):
         result = load(paths.result, masks=False)
         rows = _chosen_rows(len(result.index))
-        area, pictures, note = _look_at(paths, result, rows)
+        area, images, note = _areas_and_images(paths, result, rows)
         write_report_data(
             paths.report,
             {
@@ -70,16 +71,19 @@ def report_clip(paths: ClipPaths) -> None:
                 "times": np.round(result.time - result.time[0], _TIME_DECIMALS).tolist(),
                 "start": float(result.time[0]),
                 "charts": _charts(result, rows, area),
-                "pictures": pictures,
+                "pictures": images,
                 "pictures_note": note,
-                "video": _take_in_video(paths),
+                "video": _link_video(paths),
             },
         )
 
 
 def write_report_data(paths: ClipReportPaths, data: dict[str, Any]) -> None:
-    """Write what a clip's page shows.
+    """Write the data of a clip's page.
 
+    Args:
+        paths: of the clip's part of the report.
+        data: can be stored as JSON.
     Raises:
         WriteError: the folder cannot be written.
     """
@@ -94,32 +98,32 @@ def _facts(result: ClipResult) -> dict[str, Any]:
 
 
 def _objects(result: ClipResult) -> list[dict[str, Any]]:
-    """What is to be said of every object."""
+    """One entry per object: name, error, colour, prompts, and mean scores."""
     from aot.drawing.colours import object_colour
 
-    found = []
+    objects = []
     for column, object_id in enumerate(result.object_id.tolist()):
         own = result.track_object_id == object_id
         visible, inside = result.tracks.visible[:, own], result.in_mask[:, own]
         has_masks = np.isfinite(result.mask_score[:, column]).any()
-        found.append(
+        objects.append(
             {
                 "id": object_id,
                 "name": result.object_name[column],
                 "error": result.object_error[column],
                 "colour": list(object_colour(object_id)),
-                "prompts": [_shown_prompt(prompt) for prompt in result.object_prompts[column]],
+                "prompts": [_portable_prompt(prompt) for prompt in result.object_prompts[column]],
                 "points": int(own.sum()),
-                "visible": _share(visible),
-                "in_mask": _share(inside[visible]) if has_masks else None,
+                "visible": _fraction(visible),
+                "in_mask": _fraction(inside[visible]) if has_masks else None,
                 "score": _mean(result.mask_score[:, column]),
             }
         )
-    return found
+    return objects
 
 
-def _shown_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
-    """A prompt without the folders of this machine, and without a mask's run lengths."""
+def _portable_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
+    """A prompt without absolute paths and without the run lengths of its mask."""
     mask = prompt.get("mask")
     if mask is None:
         return prompt
@@ -131,7 +135,7 @@ def _chosen_rows(num_rows: int) -> Int64Array:
 
 
 def _charts(result: ClipResult, rows: Int64Array, area: Float64Array) -> dict[str, Any]:
-    """The curves: areas and scores of masks, the share of points seen, and some points one by one."""
+    """Data of the charts: areas and scores of masks, fraction of visible points, and individual points."""
     tracks, chosen = result.tracks, _chosen_points(result.track_object_id)
     position = {int(row): place for place, row in enumerate(result.mask_row)}
     places = [position.get(int(row)) for row in rows]
@@ -162,7 +166,7 @@ def _charts(result: ClipResult, rows: Int64Array, area: Float64Array) -> dict[st
 
 
 def _chosen_points(object_id: np.ndarray) -> Int64Array:
-    """Points to show, spread evenly over the objects and over the points of each."""
+    """Points to show, evenly distributed over the objects and over the points of each."""
     objects = np.unique(object_id)
     chosen = [np.zeros(0, np.int64)]
     for one in objects:
@@ -173,7 +177,7 @@ def _chosen_points(object_id: np.ndarray) -> Int64Array:
 
 
 def _packed_positions(values: np.ndarray) -> str:
-    """(R, N) px as 16-bit numbers, point by point."""
+    """(R, N) px as base64 of 16-bit integers, point by point."""
     limit = -_NO_POSITION - 1
     with np.errstate(invalid="ignore"):
         steps = np.clip(values.astype(np.float64) * _POSITION_STEPS, -limit, limit).round()
@@ -185,8 +189,10 @@ def _packed(values: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def _look_at(paths: ClipPaths, result: ClipResult, rows: Int64Array) -> tuple[Float64Array, list[dict[str, Any]], str]:
-    """Masks' areas on the chosen rows, and pictures of the prompt frames with the masks on them."""
+def _areas_and_images(
+    paths: ClipPaths, result: ClipResult, rows: Int64Array
+) -> tuple[Float64Array, list[dict[str, Any]], str]:
+    """Mask areas on the chosen rows; images of the prompt frames with masks; a note if there are none."""
     from aot.writing.reader import MaskReader
 
     area = np.full((len(rows), len(result.object_id)), np.nan)
@@ -198,16 +204,16 @@ def _look_at(paths: ClipPaths, result: ClipResult, rows: Int64Array) -> tuple[Fl
             if found is not None:
                 sizes = found.sum(axis=(1, 2)).astype(np.float64)
                 area[place] = np.where(scored[row], sizes, np.nan)
-        wanted = _prompt_frames(result)[:_MAX_PICTURES]
+        wanted = _prompt_frames(result)[:_MAX_IMAGES]
         try:
-            pictures = _take_pictures(paths, result, masks, wanted)
-        except AotError as error:  # the video may have gone since; the results are worth showing without it
+            images = _write_images(paths, result, masks, wanted)
+        except AotError as error:  # the video may have been deleted; the results can be shown without it
             return area, [], str(error)
-    return area, pictures, ""
+    return area, images, ""
 
 
 def _prompt_frames(result: ClipResult) -> list[int]:
-    """Frames that somebody prompted, in order; those of query points where an object has nothing else."""
+    """Frames with prompts, in order; for objects with only query points the frame of the first one."""
     frames: set[int] = set()
     for prompts in result.object_prompts:
         visual = [prompt["frame"] for prompt in prompts if {"box", "points", "mask"} & set(prompt)]
@@ -216,7 +222,7 @@ def _prompt_frames(result: ClipResult) -> list[int]:
     return sorted(frames & set(result.index.tolist()))
 
 
-def _take_pictures(paths: ClipPaths, result: ClipResult, masks: Any, frames: list[int]) -> list[dict[str, Any]]:
+def _write_images(paths: ClipPaths, result: ClipResult, masks: Any, frames: list[int]) -> list[dict[str, Any]]:
     import cv2
 
     from aot.decoding import open_source
@@ -224,32 +230,30 @@ def _take_pictures(paths: ClipPaths, result: ClipResult, masks: Any, frames: lis
     from aot.types import Clip
 
     attributes = result.attributes
-    taken = []
+    written = []
     with open_source(Clip(paths.clip_id, Path(attributes["source"]), fps=float(attributes["fps"]))) as source:
         for frame in frames:
-            picture = source.read([frame]).rgb[0].copy()
+            image = source.read([frame]).rgb[0].copy()
             found: BoolArray | None = masks.row(int(np.searchsorted(result.index, frame)))
             if found is not None:
-                tint(picture, found, result.object_id.tolist())
-            scale = min(1.0, _PICTURE_WIDTH / source.width)
-            small = (
-                cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
-            )
+                tint(image, found, result.object_id.tolist())
+            scale = min(1.0, _IMAGE_WIDTH / source.width)
+            small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
             path = paths.report.picture(frame)
             _, jpeg = cv2.imencode(
-                ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY]
+                ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
             )
             with replacing(path) as part, write_errors(path):
                 part.write_bytes(bytes(jpeg))
-            taken.append({"frame": frame, "file": path.relative_to(paths.report.root).as_posix()})
-    return taken
+            written.append({"frame": frame, "file": path.relative_to(paths.report.root).as_posix()})
+    return written
 
 
-def _take_in_video(paths: ClipPaths) -> str | None:
-    """Give the report the overlay under a second name, which costs no room; so the report can be moved alone.
+def _link_video(paths: ClipPaths) -> str | None:
+    """Hard-link the overlay into the report, so that the report can be moved without the run at no cost of disk space.
 
     Returns:
-        Where the video is, seen from the report; None where there is none.
+        Path of the video relative to the report; None if there is no overlay.
     """
     if not paths.overlay.exists():
         return None
@@ -258,13 +262,13 @@ def _take_in_video(paths: ClipPaths) -> str | None:
         with replacing(video) as part:
             part.unlink()
             os.link(paths.overlay, part)
-    except (OSError, AotError):  # a file system without second names
+    except (OSError, AotError):  # a file system without hard links
         return os.path.relpath(paths.overlay, paths.report.root).replace(os.sep, "/")
     return video.relative_to(paths.report.root).as_posix()
 
 
 def _numbers(values: Any, decimals: int) -> list[float | None]:
-    """Numbers as JSON has them, which knows no NaN."""
+    """Numbers for JSON, with None for NaN."""
     rounded = np.round(np.asarray(values, np.float64), decimals)
     return [None if not np.isfinite(value) else (int(value) if decimals == 0 else value) for value in rounded.tolist()]
 
@@ -274,5 +278,5 @@ def _mean(values: np.ndarray) -> float | None:
     return round(float(known.mean()), 4) if known.size else None
 
 
-def _share(values: np.ndarray) -> float | None:
+def _fraction(values: np.ndarray) -> float | None:
     return round(float(values.mean()), 4) if values.size else None

@@ -1,11 +1,11 @@
-"""The report's first page: all clips, what failed and how to retry it, and where everything comes from.
+"""The first page of a run's report: all clips, the failures and how to retry them, and the provenance.
 
     report/index.html, clip.html, assets/     the pages, the same in every report
-    report/data/run.js, pages.js              what index.html shows; the clips that have a page
-    report/data/clips/<clip_id>.js            what clip.html?clip=<clip_id> shows, made by the clip's worker
-    report/pictures/, report/videos/          of the clips
+    report/data/run.js, pages.js              the data of index.html; the clips that have a page
+    report/data/clips/<clip_id>.js            the data of clip.html?clip=<clip_id>, written by the clip's worker
+    report/pictures/, report/videos/          images and videos of the clips
 
-Data lie in scripts, because a page that was opened from the disk may read no other file.
+Data are stored in scripts, because a page that was opened from disk can read no other files.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _RUN_FACTS = "created updated config_hash versions choices".split()
 
 
 def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) -> Path:
-    """Write the report's first page, and the pages of clips that failed; those of the others are there already.
+    """Write the first page, and the data of failed clips; the data of finished clips are written by their workers.
 
     Args:
         paths: of the run.
-        rows: of the summary, one a clip of run.json; None: made now.
+        rows: of the summary, one per clip of run.json; None: they are read.
     Returns:
-        The page.
+        `report/index.html`.
     Raises:
-        ConfigError: the folder is not a run.
+        ConfigError: not a run folder.
         WriteError: the report cannot be written.
     """
     run = read_run_json(paths)
@@ -72,37 +72,37 @@ def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) 
 
 
 def _failures(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What failed, a clip each; clips without a result get a page that says why."""
+    """One entry per failed clip; for clips without a result the data of their page are written too."""
     logs: dict[Path, list[str]] = {}
-    found = []
+    failures = []
     for row in rows:
         if row["state"] not in ("failed", "partial"):
             continue
         clip = paths.clip(row["clip_id"])
         failure = read_failure(clip)
         if failure is None:
-            found.append(
+            failures.append(
                 {"clip_id": clip.clip_id, "class": "objects", "message": row["error"], "stage": None, "log": None}
             )
             continue
         log = Path(failure["log"]) if failure.get("log") else None
-        found.append(
+        failures.append(
             {
                 "clip_id": clip.clip_id,
                 "class": failure["class"],
                 "message": failure["message"],
                 "stage": failure.get("stage"),
-                "log": _seen_from_report(log, paths),
+                "log": _link_to_log(log, paths),
             }
         )
         if not clip.result.exists() and not _is_newer(clip.report.data, clip.failure):
             excerpt = _log_lines(log, clip.clip_id, logs) if log else []
-            write_report_data(clip.report, {"failure": {**failure, "log": found[-1]["log"], "log_lines": excerpt}})
-    return found
+            write_report_data(clip.report, {"failure": {**failure, "log": failures[-1]["log"], "log_lines": excerpt}})
+    return failures
 
 
 def _grouped(failures: Sequence[dict[str, Any]], run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Failures by their class, the most frequent first, each with what takes them again."""
+    """Failures by class, the most frequent first, each with the command that retries them."""
     counts = Counter(failure["class"] for failure in failures)
     return [
         {
@@ -115,13 +115,13 @@ def _grouped(failures: Sequence[dict[str, Any]], run: dict[str, Any]) -> list[di
 
 
 def _command(run: dict[str, Any], *more: str) -> str:
-    """The command that made the run, with some more to it."""
+    """The command of the run, with further arguments."""
     given = [word for word in run.get("command", [])[1:] if not (more and word.startswith("retry="))]
     return shlex.join(["python", "-m", "aot.run", *given, *more])
 
 
-def _seen_from_report(log: Path | None, paths: RunPaths) -> dict[str, str] | None:
-    """A log's name, and the address that leads to it from the report, where it lies in the run folder."""
+def _link_to_log(log: Path | None, paths: RunPaths) -> dict[str, str] | None:
+    """Name of a log, and its address relative to the report; empty if it is outside the run folder."""
     if log is None:
         return None
     with suppress(ValueError):
@@ -130,7 +130,7 @@ def _seen_from_report(log: Path | None, paths: RunPaths) -> dict[str, str] | Non
 
 
 def _log_lines(log: Path, clip_id: str, known: dict[Path, list[str]]) -> list[str]:
-    """The last lines of a log that speak of a clip."""
+    """The last lines of a log that mention a clip."""
     if log not in known:
         known[log] = []
         with suppress(OSError), log.open("rb") as file:
@@ -140,7 +140,7 @@ def _log_lines(log: Path, clip_id: str, known: dict[Path, list[str]]) -> list[st
 
 
 def _weights(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The checkpoints with their digests and licences, as the first finished clip records them."""
+    """The checkpoints with digests and licences, as recorded by the first finished clip."""
     for row in rows:
         result = paths.clip(row["clip_id"]).result
         if row["state"] in ("done", "partial") and result.exists():
@@ -158,7 +158,7 @@ def _is_newer(path: Path, other: Path) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A cell as JSON has it; nothing for what is not known."""
+    """A cell for JSON; None for unknown values."""
     return None if value == "" or (isinstance(value, float) and not math.isfinite(value)) else value
 
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: opened from the disk, sorted, filtered, played; and with ten thousand clips."""
+"""The report in a real browser: opened from disk, sorted, filtered, played; and with ten thousand clips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVIL = "<b>&#1 %41?é"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a run: two whole clips, one of them with a name as only tests have; one clip is broken."""
+    """The report of a run: two finished clips, one of them with special characters in its name, and a failed one."""
     folder = tmp_path_factory.mktemp("report")
     write_video(folder / "clips" / "a.mp4", moving_square(24, 320, 240))
     write_video(folder / "clips" / "day 1" / f"{EVIL}.mp4", moving_square(12, 320, 240))
@@ -44,7 +44,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def clips(page: Any) -> list[str]:
-    """The clips in the table, from the top."""
+    """The clips of the table, in order."""
     return page.locator("#table tbody tr:not(.spacer) td:first-child").all_inner_texts()
 
 
@@ -59,7 +59,7 @@ def test_from_the_table_to_the_video(report: Path, new_page: Callable[..., Any])
     page.get_by_role("button", name="frames", exact=True).click()
     assert clips(page) == ["a", f"day 1/{EVIL}", "broken"]
     page.get_by_role("button", name="frames", exact=True).click()
-    assert clips(page) == [f"day 1/{EVIL}", "a", "broken"], "what has no value comes last"
+    assert clips(page) == [f"day 1/{EVIL}", "a", "broken"], "rows without a value come last"
     page.get_by_role("button", name="failed 1").click()
     assert clips(page) == ["broken"]
     assert page.locator("#count").inner_text() == "1 of 3 clips"
@@ -73,10 +73,10 @@ def test_from_the_table_to_the_video(report: Path, new_page: Callable[..., Any])
     assert page.locator("h1").inner_text() == f"day 1/{EVIL}"
     page.wait_for_selector("#video[src]")
     assert frame(page) == 0
-    page.get_by_role("button", name="Frame after").click()
-    page.get_by_role("button", name="Frame after").click()
+    page.get_by_role("button", name="Next frame").click()
+    page.get_by_role("button", name="Next frame").click()
     assert frame(page) == 2
-    page.get_by_role("button", name="Frame before").click()
+    page.get_by_role("button", name="Previous frame").click()
     assert frame(page) == 1
     assert page.evaluate("document.getElementById('video').currentTime") == pytest.approx(0.1, abs=0.03)
     page.get_by_label("Speed").select_option("4")
@@ -85,11 +85,10 @@ def test_from_the_table_to_the_video(report: Path, new_page: Callable[..., Any])
     page.get_by_role("button", name="Play").wait_for()
     assert page.evaluate("document.getElementById('video').playbackRate") == 4
     page.go_back()
-    assert clips(page) == [f"day 1/{EVIL}"], "the table is found as it was left"
+    assert clips(page) == [f"day 1/{EVIL}"], "the state of the table is kept"
 
 
-def test_the_picture_is_that_of_the_frame(report: Path, new_page: Callable[..., Any]) -> None:
-    """The overlay moves with the steps: where the square is bright tells the frame."""
+def test_the_video_is_at_the_time_of_the_frame(report: Path, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
     page.wait_for_selector("#video[src]")
@@ -104,19 +103,20 @@ def test_the_picture_is_that_of_the_frame(report: Path, new_page: Callable[..., 
     assert found == pytest.approx([0.02, 0.52, 2.32], abs=0.03)
 
 
-def test_a_clip_in_all_its_parts(report: Path, new_page: Callable[..., Any]) -> None:
+def test_all_parts_of_a_clip_page(report: Path, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
     assert page.locator(".object-name").all_inner_texts() == ["1\n<img src=x>", "2\nobject 2"]
     assert page.locator(".chart strong").all_inner_texts() == [
-        "Mask area", "Mask score", "Points seen", "Visibility, a strip a point", "Points' x", "Points' y",
+        "Mask area", "Mask score", "Visible points", "Visibility, one strip per point", "x of the points",
+        "y of the points",
     ]  # fmt: skip
     page.locator("#place").fill("3")
     area = page.locator(".chart .value").first.inner_text()
     assert 300 < int(area.split()[1].replace(",", "")) < 500
     page.get_by_label("Object", exact=True).select_option("2")
     assert page.locator(".chart .value").first.inner_text().startswith("2: ")
-    assert drawn_share(page, 0) > 0.001
+    assert painted_fraction(page, 0) > 0.001
     pictures = page.locator(".picture img")
     assert [image.get_attribute("alt")[:8] for image in pictures.all()] == ["Frame 0 ", "Frame 3 "]  # type: ignore[index]
     page.locator(".picture svg circle").first.wait_for()
@@ -128,8 +128,8 @@ def test_a_clip_in_all_its_parts(report: Path, new_page: Callable[..., Any]) -> 
     assert "cannot be read as a video" in page.locator("#failure .message").inner_text()
 
 
-def drawn_share(page: Any, number: int) -> float:
-    """Share of a chart's pixels that are painted."""
+def painted_fraction(page: Any, number: int) -> float:
+    """Fraction of a chart's pixels that are painted."""
     return float(
         page.evaluate(
             "(number) => { const canvas = document.querySelectorAll('.chart canvas')[number];"
@@ -140,7 +140,7 @@ def drawn_share(page: Any, number: int) -> float:
     )
 
 
-def test_without_a_mouse(report: Path, new_page: Callable[..., Any]) -> None:
+def test_keyboard_only(report: Path, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.goto((report / "index.html").as_uri())
     page.locator("#table th button").first.focus()
@@ -166,7 +166,7 @@ def test_without_a_mouse(report: Path, new_page: Callable[..., Any]) -> None:
     page.get_by_role("button", name="Play").wait_for()
 
 
-def test_from_a_static_server_that_knows_the_folder_alone(report: Path, new_page: Callable[..., Any]) -> None:
+def test_from_a_static_server(report: Path, new_page: Callable[..., Any]) -> None:
     with static_server(report) as url:
         page = new_page()
         page.goto(f"{url}/index.html")
@@ -174,7 +174,7 @@ def test_from_a_static_server_that_knows_the_folder_alone(report: Path, new_page
         page.locator("#clip").wait_for()
         page.wait_for_selector("#video[src]")
         for step in (1, 2, 3):
-            page.get_by_role("button", name="Frame after").click()
+            page.get_by_role("button", name="Next frame").click()
             assert frame(page) == step
         assert page.evaluate("document.getElementById('video').currentTime") == pytest.approx(0.32, abs=0.03)
         page.get_by_role("button", name="Play").click()
@@ -182,17 +182,19 @@ def test_from_a_static_server_that_knows_the_folder_alone(report: Path, new_page
 
 
 @pytest.mark.parametrize("clip", ["../run", "../../x", "/etc/passwd", "//evil.example/x", "", "nothing"])
-def test_addresses_that_lead_elsewhere(clip: str, report: Path, new_page: Callable[..., Any]) -> None:
+def test_clip_ids_that_leave_the_report_are_not_loaded(clip: str, report: Path, new_page: Callable[..., Any]) -> None:
     page = new_page(expected=("ERR_FILE_NOT_FOUND",))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(f"{(report / 'clip.html').as_uri()}?clip={quote(clip, safe='')}")
     page.locator("#failure").wait_for()
-    assert all(url.startswith(report.as_uri()) for url in asked)
+    assert all(url.startswith(report.as_uri()) for url in requested)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe(scheme: str, report: Path, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]) -> None:
+def test_accessible_in_light_and_dark(
+    scheme: str, report: Path, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]
+) -> None:
     page = new_page(color_scheme=scheme)
     for address in ("index.html", "clip.html?clip=a", "clip.html?clip=broken"):
         page.goto(f"{report.as_uri()}/{address}")
@@ -221,7 +223,7 @@ def test_ten_thousand_clips(tmp_path: Path, new_page: Callable[..., Any]) -> Non
         " for (let n = 0; n < 40; n += 1) { frame.scrollTop = n * 8000;"
         " await new Promise(requestAnimationFrame); } return (performance.now() - begun) / 40; }"
     )
-    assert spent < 100, "ms a frame while scrolling"
+    assert spent < 100, "ms per frame while scrolling"
     page.locator("#table-frame").evaluate("frame => { frame.scrollTop = frame.scrollHeight; }")
     page.locator("#table td", has_text="day00/ep_0000").wait_for()
     page.get_by_label("Search in all columns").fill("ep_1234")
@@ -229,7 +231,7 @@ def test_ten_thousand_clips(tmp_path: Path, new_page: Callable[..., Any]) -> Non
 
 
 def large_run(root: Path, count: int) -> RunPaths:
-    """A run folder as a large run leaves it, files of results but for their content."""
+    """The folder of a large run, with empty result files."""
     paths = RunPaths(root)
     ids = [f"day{number // 100:02d}/ep_{number:04d}" for number in range(count)]
     config = {"frame_interval": 1}

@@ -1,4 +1,4 @@
-"""One clip's file against the truth, against cases counted by hand."""
+"""Scores of one clip, compared with cases computed by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOTHING = square(0, side=0)
 
 
 class Truth(GroundTruth):
-    """A 4 px square that moves 1 px right a frame from frame 0 to 4, as object 1 or as foreground."""
+    """A 4 px square that moves 1 px right per frame from frame 0 to 4, as object 1 or as foreground."""
 
     def __init__(self, object_id: int = 1, seen: bool = True) -> None:
         self._object_id = object_id
@@ -57,7 +57,7 @@ class Truth(GroundTruth):
 def result(
     folder: Path, masks: list[BoolArray], shift_px: float = 0.0, index: list[int] | None = None, interval: int = 1
 ) -> Path:
-    """A clip's file: these masks for object 1, and two tracks that are `shift_px` beside the truth off their query."""
+    """A result: these masks for object 1, and two tracks that are shifted by `shift_px` outside their query frame."""
     frames = np.arange(len(masks)) if index is None else np.array(index)
     txy = np.array([[0, 1, 1], [frames[1] if len(frames) > 1 else 0, 3, 2]], dtype=np.float32)
     xy = txy[None, :, 1:] + (frames[:, None] - txy[None, :, 0])[..., None] * np.array([1, 0])
@@ -76,7 +76,7 @@ def result(
 TRUE_MASKS = [square(t) for t in range(NUM_FRAMES)]
 
 
-def test_truth_fed_back_scores_one(tmp_path: Path) -> None:
+def test_the_ground_truth_itself_scores_one(tmp_path: Path) -> None:
     score = evaluate_clip(result(tmp_path, TRUE_MASKS), Truth())
     assert set(score.as_row().values()) == {1.0}
     assert score.masks[1].num_frames == 3
@@ -96,7 +96,7 @@ def test_foreground_is_the_union_of_the_objects(tmp_path: Path) -> None:
     assert score.pck == 1
 
 
-def test_an_object_that_was_not_prompted_counts_as_not_found(tmp_path: Path) -> None:
+def test_an_object_that_was_not_prompted_scores_zero(tmp_path: Path) -> None:
     score = evaluate_clip(result(tmp_path, TRUE_MASKS), Truth(object_id=2))
     assert (score.region_similarity, score.contour_accuracy) == (0, 0)
 
@@ -115,24 +115,24 @@ def test_hidden_points_count_for_visibility_only(tmp_path: Path) -> None:
     assert (points.pck, points.average_jaccard, points.occlusion_accuracy) == (None, None, 0.0)
 
 
-def test_queries_first_counts_what_comes_after(tmp_path: Path) -> None:
+def test_query_mode_first_counts_later_frames_only(tmp_path: Path) -> None:
     points = evaluate_clip(result(tmp_path, TRUE_MASKS), Truth(), query_mode="first").points
     assert points is not None
     assert points.num_positions == 4 + 3
 
 
 def test_a_decimated_run_is_scored_on_every_frame(tmp_path: Path) -> None:
-    """Masks of frames 0 and 2 are held; tracks on a line lose nothing by interpolation, but for the end."""
+    """Masks of frames 0 and 2 are held; linear tracks lose nothing by interpolation, except after the last frame."""
     score = evaluate_clip(result(tmp_path, [square(0), square(2)], index=[0, 2], interval=3), Truth())
     assert score.masks[1].region.mean == pytest.approx((12 / 20 + 1 + 12 / 20) / 3)
     assert (score.num_held, score.num_interpolated) == (3, 3)
     assert score.points is not None
-    # Frames 1 and 2 are right; on 3 and 4 the track still stands where it was on frame 2, 1 and 2 px of 10 behind.
+    # Frames 1 and 2 are correct; on 3 and 4 the track has its position of frame 2, which is 1 and 2 px of 10 behind.
     assert score.points.within[4] == score.points.within[16 // 8] == 0.5
     assert score.pck == 0.5
 
 
-def test_masks_on_prompt_frames_alone_are_not_scored(tmp_path: Path) -> None:
+def test_masks_on_prompt_frames_only_are_not_scored(tmp_path: Path) -> None:
     import h5py
 
     path = result(tmp_path, TRUE_MASKS)
@@ -143,7 +143,7 @@ def test_masks_on_prompt_frames_alone_are_not_scored(tmp_path: Path) -> None:
             file[name] = kept
     score = evaluate_clip(path, Truth())
     assert score.region_similarity is None
-    assert score.pck == 1, "the true areas are known all the same"
+    assert score.pck == 1, "true areas are known without masks of the run"
 
 
 def test_frames_outside_the_time_range_do_not_count(tmp_path: Path) -> None:

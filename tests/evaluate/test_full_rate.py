@@ -1,4 +1,4 @@
-"""Decimated results are brought to the frames of their source."""
+"""Decimated results at the full frame rate of their source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INDEX = [0, 4, 8]
 
 @pytest.fixture
 def result(tmp_path: Path) -> aot.ClipResult:
-    """A point that goes right by 1 px a source frame, hidden on frame 4; every fourth of 10 frames is kept."""
+    """A point that moves right by 1 px per source frame, hidden on frame 4; every fourth of 10 frames is kept."""
     xy = np.zeros((3, 1, 2))
     xy[:, 0, 0] = INDEX
     path = write_result(
@@ -32,7 +32,7 @@ def result(tmp_path: Path) -> aot.ClipResult:
     return aot.load(path)
 
 
-def test_a_run_stands_for_all_frames_of_the_source(result: aot.ClipResult) -> None:
+def test_a_run_covers_all_frames_of_the_source(result: aot.ClipResult) -> None:
     assert full_rate_frames(result).tolist() == list(range(10))
 
 
@@ -49,6 +49,8 @@ def test_masks_are_held() -> None:
 
 def test_tracks_are_interpolated_and_marked(result: aot.ClipResult) -> None:
     tracks = tracks_at(result, np.arange(10, dtype=np.int64))
-    assert tracks.xy[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 8], "beyond the last kept frame they are held"
+    assert tracks.xy[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 8], "held after the last kept frame"
     assert tracks.interpolated.tolist() == [frame not in INDEX for frame in range(10)]
-    assert np.flatnonzero(~tracks.visible[:, 0]).tolist() == [3, 4, 5, 6], "the nearest kept frame says what is seen"
+    assert np.flatnonzero(~tracks.visible[:, 0]).tolist() == [3, 4, 5, 6], (
+        "visibility is that of the nearest kept frame"
+    )

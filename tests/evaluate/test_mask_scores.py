@@ -1,4 +1,4 @@
-"""J and F: cases counted by hand, and the numbers of published evaluators on perturbed masks."""
+"""J and F: cases computed by hand, and comparison with published evaluators on perturbed masks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EMPTY = square(0, side=0)
 
 
 def blobs(seed: int, shape: tuple[int, int] = (60, 100), num: int = 4) -> BoolArray:
-    """Overlapping disks, some of them across the frame's edge."""
+    """Overlapping disks, some of them across the frame edge."""
     rng = np.random.default_rng(seed)
     y, x = np.ogrid[: shape[0], : shape[1]]
     mask = np.zeros(shape, dtype=np.bool_)
@@ -42,7 +42,7 @@ def blobs(seed: int, shape: tuple[int, int] = (60, 100), num: int = 4) -> BoolAr
 
 
 def perturbed(mask: BoolArray, seed: int) -> BoolArray:
-    """The same mask a few px aside, with a disk more."""
+    """The same mask shifted by a few px, with one more disk."""
     rng = np.random.default_rng(seed)
     return np.roll(mask, rng.integers(-4, 5, 2), axis=(0, 1)) | blobs(seed + 1, mask.shape, num=1)
 
@@ -63,9 +63,9 @@ def test_contour_accuracy_by_hand() -> None:
     assert contour_accuracy(EMPTY, square(0)) == 0
     assert contour_accuracy(square(0), EMPTY) == 0
     assert contour_accuracy(square(0, 0, 2), square(7, 7, 2)) == 0
-    # One px aside: the tolerance of ceil(0.008 · 14.1) = 1 px finds every contour pixel.
+    # Shifted by one px: the tolerance of ceil(0.008 · 14.1) = 1 px finds every contour pixel.
     assert contour_accuracy(square(3, 3), square(4, 3)) == 1
-    # Three px aside: two rings of 5x5 px, of whose 16 px each 3 in the upper row, 3 in the lower and 3 between match.
+    # Shifted by three px: of the 16 px of each 5x5 px ring, 3 in the upper row, 3 in the lower and 3 between match.
     assert contour_accuracy(square(1, 3), square(4, 3)) == 9 / 16
     with pytest.raises(ValueError, match="same size"):
         contour_accuracy(square(0), np.zeros((2, 2), dtype=np.bool_))
@@ -84,7 +84,7 @@ def test_mean_recall_and_decay(values: list[float], expected: Series) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_region_similarity_is_that_of_pycocotools(seed: int) -> None:
+def test_region_similarity_equals_pycocotools(seed: int) -> None:
     truth = blobs(seed)
     mask = perturbed(truth, seed)
     encoded = [rle.encode(np.asfortranarray(one.astype(np.uint8))) for one in (mask, truth)]
@@ -93,7 +93,7 @@ def test_region_similarity_is_that_of_pycocotools(seed: int) -> None:
 
 @settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), height=st.integers(2, 70), width=st.integers(2, 90))
-def test_contour_accuracy_is_that_of_vos_benchmark_on_any_size(seed: int, height: int, width: int) -> None:
+def test_contour_accuracy_equals_vos_benchmark_on_any_size(seed: int, height: int, width: int) -> None:
     from vos_benchmark.evaluator import Evaluator
 
     truth = blobs(seed, (height, width))
@@ -108,7 +108,7 @@ def test_contour_accuracy_is_that_of_vos_benchmark_on_any_size(seed: int, height
 
 
 def save(folder: Path, masks: np.ndarray) -> None:
-    """(T, K, H, W) disjoint masks as palette indices, one PNG a frame."""
+    """(T, K, H, W) disjoint masks as palette indices, one PNG per frame."""
     folder.mkdir(parents=True)
     for frame, objects in enumerate(masks):
         indices = sum((number + 1) * mask for number, mask in enumerate(objects))
@@ -116,7 +116,7 @@ def save(folder: Path, masks: np.ndarray) -> None:
 
 
 def scene(seed: int, num_frames: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """True masks of two objects, and perturbed ones; all (T, 2, H, W), disjoint and seen on every frame."""
+    """True masks of two objects, and perturbed ones; all (T, 2, H, W), disjoint and visible on every frame."""
     both = []
     for make in (lambda t, k: blobs(seed + 10 * t + k), lambda t, k: perturbed(blobs(seed + 10 * t + k), seed + t)):
         masks = np.array([[make(t, k) for k in range(2)] for t in range(num_frames)])
@@ -125,8 +125,8 @@ def scene(seed: int, num_frames: int = 8) -> tuple[np.ndarray, np.ndarray]:
     return both[0], both[1]
 
 
-def test_a_whole_run_has_the_numbers_of_vos_benchmark(tmp_path: Path) -> None:
-    # Not its `benchmark`, which leaves a pool of processes behind: that only averages over all objects.
+def test_a_complete_run_equals_vos_benchmark(tmp_path: Path) -> None:
+    # Not its function `benchmark`, which leaves a process pool running; it only averages over all objects.
     from vos_benchmark.benchmark import VideoEvaluator
 
     published = VideoEvaluator(str(tmp_path / "truth"), str(tmp_path / "found"))
@@ -144,4 +144,4 @@ def test_a_whole_run_has_the_numbers_of_vos_benchmark(tmp_path: Path) -> None:
     overall = score_rows(scores)[0]
     means = np.mean(expected, axis=0)
     assert [100 * overall[name] for name in ("J", "F", "J&F")] == pytest.approx([*means, means.mean()], abs=1e-3)
-    assert overall["J"] < 0.9, "the masks are perturbed enough to tell evaluators apart"
+    assert overall["J"] < 0.9, "the masks are perturbed enough to distinguish evaluators"

@@ -1,4 +1,4 @@
-"""AJ, δ and OA: cases counted by hand, and the published definition written out plainly."""
+"""AJ, δ and OA: cases computed by hand, and comparison with the published definition."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def score(
     )
 
 
-def test_truth_fed_back_scores_one() -> None:
+def test_the_ground_truth_itself_scores_one() -> None:
     positions = [[(1.0, 2.0), (30.0, 40.0)], [(2.0, 2.0), (31.0, 40.0)]]
     assert score(positions, positions, area=16) == PointScore(
         1.0, 1.0, 1.0, dict.fromkeys(THRESHOLDS, 1.0), dict.fromkeys(THRESHOLDS, 1.0), 1.0, 4, 4
     )
 
 
-def test_distances_are_those_of_the_raster_and_strictly_below() -> None:
+def test_distances_are_measured_on_the_raster() -> None:
     # 3 px of 768 are 1 px of 256; 5.9 px of 512 high are 2.95.
     at_one = score([[(3.0, 0.0)]], [[(0.0, 0.0)]], size=(768, 512))
     assert at_one.within == {1: 0.0, 2: 1.0, 4: 1.0, 8: 1.0, 16: 1.0}
@@ -51,7 +51,7 @@ def test_distances_are_those_of_the_raster_and_strictly_below() -> None:
 
 
 def test_jaccard_by_hand() -> None:
-    """Found and visible; found but called hidden; hidden but called visible; hidden and called so."""
+    """Correct and visible; correct but predicted hidden; hidden but predicted visible; hidden and predicted hidden."""
     found = score(
         [[(0, 0), (0, 0), (0, 0), (0, 0)]],
         [[(0.5, 0), (0.5, 0), (np.nan, np.nan), (9, 9)]],
@@ -61,16 +61,16 @@ def test_jaccard_by_hand() -> None:
     # 1 true positive over 2 visible ones and 1 false positive.
     assert found.jaccard == dict.fromkeys(THRESHOLDS, 1 / 3)
     assert found.average_jaccard == pytest.approx(1 / 3)
-    assert found.within == dict.fromkeys(THRESHOLDS, 1.0), "δ does not ask what was called visible"
+    assert found.within == dict.fromkeys(THRESHOLDS, 1.0), "δ ignores the predicted visibility"
     assert found.occlusion_accuracy == 0.5
 
 
-def test_a_visible_position_that_is_far_off_counts_against_twice() -> None:
+def test_a_distant_visible_position_is_a_false_positive_and_a_miss() -> None:
     found = score([[(0, 0), (50, 0)]], [[(0, 0), (0, 0)]])
     assert found.jaccard == dict.fromkeys(THRESHOLDS, 1 / 3)
 
 
-def test_what_is_not_annotated_does_not_count() -> None:
+def test_positions_without_annotation_do_not_count() -> None:
     found = score([[(0, 0), (50, 0)]], [[(0, 0), (np.nan, np.nan)]], annotated=[[True, False]])
     assert (found.average_jaccard, found.occlusion_accuracy, found.num_positions) == (1.0, 1.0, 1)
     nothing = score([[(0, 0)]], [[(0, 0)]], annotated=[[False]])
@@ -81,7 +81,7 @@ def test_what_is_not_annotated_does_not_count() -> None:
 def test_pck_counts_within_a_fifth_of_the_objects_size(shift_px: float, pck: float) -> None:
     found = score([[(shift_px, 0)]], [[(0, 0)]], area=16)
     assert (found.pck, found.num_pck) == (pck, 1)
-    assert score([[(shift_px, 0)]], [[(0, 0)]]).pck is None, "no mask, no size"
+    assert score([[(shift_px, 0)]], [[(0, 0)]]).pck is None, "without a mask there is no size"
 
 
 def test_query_modes() -> None:
@@ -121,7 +121,7 @@ def published(
 
 @settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), mode=st.sampled_from(["first", "strided"]))
-def test_the_published_definition_gives_the_same(seed: int, mode: QueryMode) -> None:
+def test_equals_the_published_definition(seed: int, mode: QueryMode) -> None:
     rng = np.random.default_rng(seed)
     num_points, num_frames, width, height = 5, 9, 640, 360
     true_xy = rng.uniform(0, [width, height], (num_points, num_frames, 2))

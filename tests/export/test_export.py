@@ -1,4 +1,4 @@
-"""The command: a run's clips in every format, and what it says when it cannot."""
+"""The export command: a run in every format, and its errors."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_every_format_from_the_run_folder(
     assert export.main([str(folder), "--format", form]) == 0
     out = folder / "export" / form
     assert all((out / name).stat().st_size > 100 for name in written)
-    assert f"2 of 2 clips in {out}" in capsys.readouterr().out
+    assert f"2 of 2 clips exported to {out}" in capsys.readouterr().out
     assert not list(out.rglob("*.part"))
 
 
-def test_clips_are_chosen_by_pattern(folder: Path, tmp_path: Path) -> None:
+def test_clips_are_selected_by_pattern(folder: Path, tmp_path: Path) -> None:
     assert export.main([str(folder), "--format", "coco", "--clips", "day1/*", "--out", str(tmp_path)]) == 0
     assert [path.name for path in tmp_path.rglob("*.json")] == ["a.json"]
     assert json.loads((tmp_path / "day1" / "a.json").read_text())["categories"] == [{"id": 1, "name": "square"}]
@@ -63,14 +63,16 @@ def test_clips_are_chosen_by_pattern(folder: Path, tmp_path: Path) -> None:
         (["--format", "sa_v", "--stride", "0"], "--stride 0: expected 1 or more"),
     ],
 )
-def test_what_cannot_be_exported_is_said(
+def test_invalid_arguments_are_refused(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export.main([str(folder), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_damaged_clip_is_left_out_aloud(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_and_unfinished_clips_are_reported(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "run"
     (copy / "clips").mkdir(parents=True)
     (copy / "run.json").write_bytes((folder / "run.json").read_bytes())
@@ -82,7 +84,7 @@ def test_a_damaged_clip_is_left_out_aloud(folder: Path, tmp_path: Path, capsys: 
     assert "day1/a.h5 cannot be read" in shown.err
     assert "1 of 2 clips" in shown.out
     assert export.main([str(copy), "--format", "coco"]) == 1
-    assert (copy / "export" / "coco" / "b.json").exists(), "the others are written"
+    assert (copy / "export" / "coco" / "b.json").exists(), "the other clips are written"
     (copy / "clips" / "day1" / "a.h5").unlink()
     assert export.main([str(copy), "--format", "npz"]) == 1
-    assert "day1/a: is not finished" in capsys.readouterr().err
+    assert "day1/a: not exported, because it is not finished" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What is exported is read back by the readers of each format, and is the same."""
+"""Exported files are read back by the readers of each format and compared."""
 
 from __future__ import annotations
 
@@ -75,24 +75,24 @@ def decimated(clip: ExportedClip, tmp_path: Path) -> ExportedClip:
     return ExportedClip("day1/a", path)
 
 
-def test_davis_pictures_are_read_back_as_truth(clip: ExportedClip, tmp_path: Path) -> None:
+def test_davis_images_are_read_back_as_ground_truth(clip: ExportedClip, tmp_path: Path) -> None:
     folder = DavisExporter().export(clip, tmp_path / "out")
     assert folder == tmp_path / "out" / "day1" / "a"
     names = [f"{10 + 5 * t:05d}" for t in range(NUM_FRAMES)]
-    assert sorted(path.stem for path in folder.iterdir()) == names, "pictures are called as the frames are"
+    assert sorted(path.stem for path in folder.iterdir()) == names, "images have the names of the frames"
     truth = AnnotatedTruth(folder, frame_of={name: t for t, name in enumerate(names)})
     expected = overlapping_masks()
     for t in range(NUM_FRAMES):
         masks = truth.mask(t)
         assert masks is not None
-        assert np.array_equal(masks[1], expected[t, 0]), "equally sure: the lower id is on top"
+        assert np.array_equal(masks[1], expected[t, 0]), "equal scores: the lower id is on top"
         assert np.array_equal(masks[2], expected[t, 1] & ~expected[t, 0])
     with Image.open(folder / "00010.png") as picture:
         assert picture.mode == "P"
         assert picture.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0], "the colours of DAVIS"
 
 
-def test_davis_pictures_of_a_decimated_run_are_held(clip: ExportedClip, tmp_path: Path) -> None:
+def test_davis_images_of_a_decimated_run_are_held(clip: ExportedClip, tmp_path: Path) -> None:
     folder = DavisExporter().export(decimated(clip, tmp_path), tmp_path / "out")
     pictures = [np.array(Image.open(path)) for path in sorted(folder.iterdir())]
     assert len(pictures) == NUM_FRAMES
@@ -100,7 +100,7 @@ def test_davis_pictures_of_a_decimated_run_are_held(clip: ExportedClip, tmp_path
     assert not np.array_equal(pictures[8], pictures[4])
 
 
-def test_exporting_again_replaces_and_leaves_clips_below_alone(clip: ExportedClip, tmp_path: Path) -> None:
+def test_exporting_again_keeps_clips_in_subfolders(clip: ExportedClip, tmp_path: Path) -> None:
     DavisExporter().export(clip, tmp_path / "out")
     DavisExporter().export(ExportedClip("day1", clip.path), tmp_path / "out")
     (tmp_path / "out" / "day1" / "stale.png").touch()
@@ -148,7 +148,7 @@ def test_coco_is_read_by_pycocotools(clip: ExportedClip, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("masks", [[], ["--masks"]])
-def test_coco_comes_back_as_prompts(clip: ExportedClip, tmp_path: Path, masks: list[str]) -> None:
+def test_coco_can_be_imported_as_prompts(clip: ExportedClip, tmp_path: Path, masks: list[str]) -> None:
     path = CocoExporter({"mug": 1, "object": 2}).export(clip, tmp_path)
     out = tmp_path / "prompts.yaml"
     assert prompts_main(["import", "--format", "coco", str(path), "--out", str(out), *masks]) == 0
@@ -184,7 +184,7 @@ def test_tapvid_coordinates_are_edges_and_t_y_x(clip: ExportedClip, tmp_path: Pa
     assert example["source_frames"].tolist() == [0, 4, 8]
 
 
-def test_npz_holds_everything(clip: ExportedClip, tmp_path: Path) -> None:
+def test_npz_contains_everything(clip: ExportedClip, tmp_path: Path) -> None:
     path = NpzExporter().export(clip, tmp_path)
     whole = aot.load(clip.path)
     with np.load(path) as arrays:
@@ -219,7 +219,7 @@ def test_rerun_recordings_hold_frames_masks_and_points(clip: ExportedClip, tmp_p
 
 
 @pytest.mark.parametrize("exporter", [DavisExporter(), SaVExporter(), CocoExporter({})])
-def test_masks_of_prompt_frames_alone_are_not_enough(tmp_path: Path, exporter: Any) -> None:
+def test_masks_on_prompt_frames_only_are_refused(tmp_path: Path, exporter: Any) -> None:
     import h5py
 
     path = write_result(tmp_path / "a.h5", masks=overlapping_masks())

@@ -1,4 +1,4 @@
-"""What the report is made of: a clip's part from its file, the whole from the run folder."""
+"""The data of the report: each clip's part from its result, the first page from the run folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENTRY = (
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with a run of two whole clips and a broken one."""
+    """A working folder with a run of two finished clips and a failed one."""
     folder = tmp_path_factory.mktemp("report")
     for name in ("a.mp4", "day 1/c.mp4"):
         write_video(folder / "clips" / name, moving_square(8))
@@ -56,49 +56,49 @@ def run(made: Path, tmp_path: Path) -> RunPaths:
 
 
 def data(path: Path) -> Any:
-    """What a data script hands to the page."""
+    """The data in a script."""
     text = path.read_text()
     return json.loads(text[text.index("(") + 1 : text.rindex(")")])
 
 
 class TestRun:
-    def test_a_run_leaves_a_report(self, run: RunPaths) -> None:
+    def test_a_run_writes_a_report(self, run: RunPaths) -> None:
         assert (run.report / "index.html").is_file()
-        told = data(run.report / "data" / "run.js")
-        rows = [dict(zip(told["columns"], row)) for row in told["rows"]]
+        run_data = data(run.report / "data" / "run.js")
+        rows = [dict(zip(run_data["columns"], row)) for row in run_data["rows"]]
         assert [(row["clip_id"], row["state"]) for row in rows] == [
             ("a", "done"), ("broken", "failed"), ("day 1/c", "done"),
         ]  # fmt: skip
         assert rows[0]["attempts"] == 1
-        assert told["pages"] == ["a", "broken", "day 1/c"]
-        (group,) = told["failures"]
+        assert run_data["pages"] == ["a", "broken", "day 1/c"]
+        (group,) = run_data["failures"]
         assert group["class"] == "decode"
         assert group["retry"].endswith("'retry=[decode]'")
         (failure,) = group["clips"]
         assert "cannot be read as a video" in failure["message"]
         assert (run.report / failure["log"]["href"]).resolve().is_file()
 
-    def test_a_failed_clip_has_a_page_that_says_why(self, run: RunPaths) -> None:
+    def test_the_page_of_a_failed_clip_shows_the_error(self, run: RunPaths) -> None:
         failure = data(run.clip("broken").report.data)["failure"]
         assert failure["stage"] == "open"
         assert "DecodeError" in failure["traceback"]
         assert any("failed" in line for line in failure["log_lines"])
 
-    def test_nothing_outside_the_folder_is_needed(self, run: RunPaths, tmp_path: Path) -> None:
-        """Moved alone, it still has every file that its pages name."""
-        alone = shutil.move(run.report, tmp_path / "alone")
-        clip = data(alone / "data" / "clips" / "day 1" / "c.js")
-        assert (alone / clip["video"]).stat().st_size > 1000
-        assert all((alone / picture["file"]).is_file() for picture in clip["pictures"])
-        page = (alone / "index.html").read_text() + (alone / "clip.html").read_text()
+    def test_the_report_folder_is_self_contained(self, run: RunPaths, tmp_path: Path) -> None:
+        """Moved without the run, it still has every file that its pages refer to."""
+        moved = shutil.move(run.report, tmp_path / "moved")
+        clip = data(moved / "data" / "clips" / "day 1" / "c.js")
+        assert (moved / clip["video"]).stat().st_size > 1000
+        assert all((moved / picture["file"]).is_file() for picture in clip["pictures"])
+        page = (moved / "index.html").read_text() + (moved / "clip.html").read_text()
         assert "http" not in page.replace("http-equiv", "")
 
-    def test_the_video_takes_no_room(self, made: Path) -> None:
+    def test_the_video_is_a_hard_link(self, made: Path) -> None:
         (root,) = (made / "outputs" / "videos").iterdir()
         clip = RunPaths(root).clip("a")
         assert clip.report.video.samefile(clip.overlay)
 
-    def test_a_resumed_run_makes_no_part_twice(self, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_resumed_run_rewrites_no_clip_part(self, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(made)
         (root,) = (made / "outputs" / "videos").iterdir()
         parts = [
@@ -108,7 +108,7 @@ class TestRun:
         assert run_main(["dataset=videos", "dataset.root=clips", *FAST]) == 1
         assert {path: path.stat().st_mtime_ns for path in parts} == before
 
-    def test_another_look_is_drawn_and_reported_anew(self, run: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_changed_overlay_style_updates_the_report(self, run: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(run.root.parents[2])
         result, video = run.clip("a").result.read_bytes(), run.clip("a").report.video.read_bytes()
         command = ["dataset=videos", "dataset.root=clips", *FAST]
@@ -116,7 +116,7 @@ class TestRun:
         assert run.clip("a").result.read_bytes() == result
         assert run.clip("a").report.video.read_bytes() == run.clip("a").overlay.read_bytes() != video
 
-    def test_it_can_be_left_out(self, run: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_report_can_be_switched_off(self, run: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(run.root.parents[2])
         shutil.rmtree(run.report)
         assert run_main(["dataset=videos", "dataset.root=clips", *FAST, "output.report=false"]) == 1
@@ -124,17 +124,17 @@ class TestRun:
 
 
 class TestCommand:
-    def test_missing_and_outdated_parts_are_made(self, run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_missing_and_outdated_parts_are_written(self, run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
         shutil.rmtree(run.report)
         assert main([str(run.root)]) == 0
-        assert "3 clips, 2 of them taken in anew" in capsys.readouterr().out
+        assert "3 clips, 2 updated" in capsys.readouterr().out
         assert is_reported(run.clip("day 1/c"))
         os.utime(run.clip("a").result)
         assert not is_reported(run.clip("a"))
         assert main([str(run.root)]) == 0
-        assert "1 of them" in capsys.readouterr().out
+        assert "3 clips, 1 updated" in capsys.readouterr().out
         assert main([str(run.root), "--all"]) == 0
-        assert "2 of them" in capsys.readouterr().out
+        assert "3 clips, 2 updated" in capsys.readouterr().out
 
     def test_a_run_that_was_moved(self, run: RunPaths, tmp_path: Path) -> None:
         moved = shutil.move(run.root, tmp_path / "moved")
@@ -142,7 +142,7 @@ class TestCommand:
         assert main([str(moved)]) == 0
         assert (moved / "report" / "index.html").is_file()
 
-    def test_a_video_that_is_gone(self, made: Path, run: RunPaths) -> None:
+    def test_a_missing_video(self, made: Path, run: RunPaths) -> None:
         (made / "clips" / "a.mp4").rename(made / "clips" / "b.mp4")
         try:
             assert main([str(run.root), "--all"]) == 0
@@ -153,18 +153,18 @@ class TestCommand:
         assert "a.mp4" in clip["pictures_note"]
         assert clip["charts"]["area"][0][0] > 0
 
-    def test_a_result_that_is_damaged(self, run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_damaged_result(self, run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
         run.clip("a").result.write_bytes(b"no")
         assert main([str(run.root)]) == 1
         assert "a: " in capsys.readouterr().err
         assert (run.report / "index.html").is_file()
 
-    def test_what_is_no_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_other_folders_are_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([str(tmp_path)]) == 2
         assert "is not a run folder" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_folder_that_cannot_be_written(self, run: RunPaths) -> None:
+    def test_an_unwritable_folder(self, run: RunPaths) -> None:
         shutil.rmtree(run.report)
         run.report.write_text("a file")
         with pytest.raises(WriteError, match="could not be written"):
@@ -172,7 +172,7 @@ class TestCommand:
 
 
 class TestClip:
-    def test_what_its_page_shows(self, run: RunPaths) -> None:
+    def test_the_data_of_a_clip_page(self, run: RunPaths) -> None:
         clip = data(run.clip("a").report.data)
         square, single = clip["objects"]
         assert (square["id"], square["name"], square["points"]) == (1, "<b>square</b>", 20)
@@ -190,7 +190,7 @@ class TestClip:
         assert clip["facts"]["frame_interval"] == 1
         assert "lucas_kanade" in clip["config"]
 
-    def test_positions_survive_the_packing(self, run: RunPaths) -> None:
+    def test_packed_positions(self, run: RunPaths) -> None:
         import aot
 
         points = data(run.clip("a").report.data)["charts"]["points"]
@@ -201,7 +201,7 @@ class TestClip:
         visible = np.frombuffer(base64.b64decode(points["visible"]), np.uint8).reshape(shape)
         np.testing.assert_array_equal(visible.T, result.tracks.visible[:, points["number"]])
 
-    def test_long_clips_and_many_points_are_thinned(self, tmp_path: Path) -> None:
+    def test_long_clips_and_many_points_are_subsampled(self, tmp_path: Path) -> None:
         paths = RunPaths(tmp_path).clip("long")
         write_result(paths.result, num_frames=2000, num_points=300, num_objects=3)
         report_clip(paths)
@@ -213,12 +213,12 @@ class TestClip:
         assert sorted(set(clip["charts"]["points"]["object_id"])) == [1, 2, 3]
         assert len(clip["charts"]["points"]["number"]) == 36
         x = np.frombuffer(base64.b64decode(clip["charts"]["points"]["x"]), "<i2")
-        assert (x == clip["charts"]["points"]["none"]).any(), "a position that is no number"
+        assert (x == clip["charts"]["points"]["none"]).any(), "a position that is NaN"
         assert clip["video"] is None
 
 
 def write_result(path: Path, *, num_frames: int, num_points: int, num_objects: int) -> None:
-    """A file of small masks and wild tracks."""
+    """A result with small masks and with positions that are NaN or out of range."""
     ids = range(1, num_objects + 1)
     clip = Clip("long", Path("nowhere.mp4"), tuple(Prompt(i, 0, box=(1, 1, 4, 4)) for i in ids))
     index = np.arange(num_frames, dtype=np.int64)

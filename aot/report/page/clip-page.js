@@ -1,4 +1,4 @@
-// A clip's page: the overlay, curves beneath it that share its time, and what the clip is made of.
+// The page of a clip: the overlay video, charts on the same time axis, objects, prompts and provenance.
 
 "use strict";
 
@@ -8,17 +8,17 @@ const STRIP_PX = 5;
 // The video's clock counts in 1/90000 s, the times of the frames are rounded to 0.1 ms.
 const CLOCK_SLACK = 1e-3;
 
-/** Data come as a script; its name may hold anything but a way out of its folder. */
+/** Load the data of the clip, a script; its name may contain anything except a path out of its folder. */
 function begin() {
   const parts = clipId.split("/");
-  aot.byId("name").textContent = clipId || "No clip";
+  aot.byId("name").textContent = clipId || "No clip selected";
   document.title = `${clipId} · aot`;
   if (!clipId || parts.some((part) => ["", ".", ".."].includes(part))) {
-    complain("There is no such clip: choose one in the table.");
+    showProblem("There is no such clip: select one in the table.");
     return;
   }
   load(aot.fileAddress(`data/clips/${clipId}.js`), () =>
-    complain("Nothing is known of this clip yet. python -m aot.report RUN takes in what was finished since."),
+    showProblem("The report has no data of this clip. Run python -m aot.report RUN to add clips that were finished since."),
   );
   load("data/pages.js", () => {});
 }
@@ -29,7 +29,7 @@ function load(address, onError) {
   document.head.append(script);
 }
 
-function complain(text) {
+function showProblem(text) {
   const failure = aot.byId("failure");
   failure.hidden = false;
   failure.replaceChildren(aot.make("p", {}, text));
@@ -58,7 +58,7 @@ aot.showClip = (clip) => {
     ...aot.facts([
       ["size", `${facts.width} × ${facts.height}`],
       ["frames", `${aot.shown(clip.frames.length)} of ${aot.shown(facts.num_source_frames)}`],
-      ["interval", isThinned ? aot.make("span", { className: "state warn" }, `${facts.frame_interval}, asked for ${facts.frame_interval_requested}`) : aot.shown(facts.frame_interval)],
+      ["interval", isThinned ? aot.make("span", { className: "state warn" }, `${facts.frame_interval}, requested ${facts.frame_interval_requested}`) : aot.shown(facts.frame_interval)],
       ["attempts", aot.shown(facts.attempts?.length ?? 1)],
       ["device", facts.device],
       ["time", `${aot.shown(Object.values(facts.seconds ?? {}).reduce((sum, value) => sum + value, 0))} s`],
@@ -66,13 +66,13 @@ aot.showClip = (clip) => {
     ]),
   );
   showObjects(clip);
-  showPictures(clip);
+  showPromptFrames(clip);
   showClipOrigin(clip);
   const charts = showCharts(clip, (time) => player.goToTime(time));
   const player = new Player(clip, (row) => charts.point(clip.times[row], row));
 };
 
-// Video -----------------------------------------------------------------------------------------------------------
+// Video -------------------------------------------------------------------------------------------------------------
 
 class Player {
   constructor(clip, onRow) {
@@ -111,17 +111,17 @@ class Player {
     this.hasVideo = true;
     video.addEventListener("error", () => missing(`The video cannot be played: ${this.clip.video}`));
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => this.#showPlaying());
-    // The browser need not tell of every frame, least of all of the last one at a high speed.
+    // Browsers do not report every frame; at high speed the last one is often missed.
     video.addEventListener("ended", () => this.#follow(video.currentTime));
     video.addEventListener("pause", () => {
       this.#follow(video.currentTime);
-      if (!video.ended) this.goTo(this.row); // the picture is that of the frame that is told
+      if (!video.ended) this.goTo(this.row); // the video then shows exactly the frame that is displayed
     });
     const address = aot.fileAddress(this.clip.video);
     seekable(address).then((found) => {
       video.src = found;
       this.goTo(this.row);
-    }, () => missing(`The video is not there: ${this.clip.video}`));
+    }, () => missing(`The video is missing: ${this.clip.video}`));
     const watch = (_, { mediaTime }) => {
       this.#follow(mediaTime);
       video.requestVideoFrameCallback(watch);
@@ -140,7 +140,7 @@ class Player {
     if (this.row === this.clip.times.length - 1) this.goTo(0);
     video.playbackRate = Number(aot.byId("speed").value);
     video.play().catch((error) => {
-      if (error.name !== "AbortError") throw error; // that is a pause which comes before it has begun
+      if (error.name !== "AbortError") throw error; // AbortError: paused before playback started
     });
   }
 
@@ -153,7 +153,7 @@ class Player {
     this.goTo(nearest(this.clip.times, time));
   }
 
-  /** Show a row; a little behind its beginning, where rounding cannot lead to the frame before. */
+  /** Show a row; seeks to slightly after its time, so that rounding cannot select the previous frame. */
   goTo(row) {
     const { times } = this.clip;
     this.row = Math.min(Math.max(row, 0), times.length - 1);
@@ -164,7 +164,7 @@ class Player {
     this.#show();
   }
 
-  /** Note which frame the video shows; on its way to another one it may still show one from before. */
+  /** Update the row to the frame that the video shows; not while seeking, when it may show an earlier one. */
   #follow(time) {
     if (this.video.seeking) return;
     const { times } = this.clip;
@@ -208,8 +208,8 @@ class Player {
 }
 
 /**
- * An address whose video can be stepped through. Plain static servers send whole files only (python -m http.server is
- * one): there a browser cannot jump in a video that it has not got whole.
+ * An address at which the browser can seek. Simple static servers (such as python -m http.server) do not support range
+ * requests: there the video is loaded completely first.
  */
 async function seekable(address) {
   if (location.protocol === "file:") return address;
@@ -222,7 +222,7 @@ async function seekable(address) {
   return URL.createObjectURL(await part.blob());
 }
 
-/** The place of the value next to `value` in an ascending list. */
+/** The index of the element of an ascending list that is nearest to `value`. */
 function nearest(list, value) {
   let [low, high] = [0, list.length - 1];
   while (high - low > 1) {
@@ -233,7 +233,7 @@ function nearest(list, value) {
   return Math.abs(list[high] - value) < Math.abs(list[low] - value) ? high : low;
 }
 
-// Curves ----------------------------------------------------------------------------------------------------------
+// Charts ------------------------------------------------------------------------------------------------------------
 
 function showCharts(clip, onSeek) {
   const { charts, objects } = clip;
@@ -276,16 +276,16 @@ function showCharts(clip, onSeek) {
       });
     }
     if (!own.length) return;
-    const shares = chosen.map((object) => ({ values: charts.visible_share[object.place], colour: colour(object), width: 2 }));
+    const fractions = chosen.map((object) => ({ values: charts.visible_share[object.place], colour: colour(object), width: 2 }));
     view.add({
-      title: "Points seen", height: 56, valueAt: perObject(charts.visible_share),
-      alt: `Share of points that are seen, 0 to 1, over ${times.length} frames`,
-      paint: (context, plot) => aot.paintLines(context, plot, shares, [0, 1]),
+      title: "Visible points", height: 56, valueAt: perObject(charts.visible_share),
+      alt: `Fraction of visible points, 0 to 1, over ${times.length} frames`,
+      paint: (context, plot) => aot.paintLines(context, plot, fractions, [0, 1]),
     });
     view.add({
-      title: "Visibility, a strip a point", height: Math.max(24, Math.min(160, STRIP_PX * own.length)),
-      alt: `Visibility of ${own.length} points over ${times.length} frames; the fuller the colour, the surer`,
-      valueAt: (row) => `${own.filter((point) => point.visible[rowOf(row)]).length} of ${own.length} seen`,
+      title: "Visibility, one strip per point", height: Math.max(24, Math.min(160, STRIP_PX * own.length)),
+      alt: `Visibility of ${own.length} points over ${times.length} frames; opacity is the visibility`,
+      valueAt: (row) => `${own.filter((point) => point.visible[rowOf(row)]).length} of ${own.length} visible`,
       paint: (context, plot) =>
         aot.paintStrips(context, plot, own.map(({ visibility, objectId }) => ({ values: visibility, colour: colourOf(objectId) }))),
     });
@@ -295,7 +295,7 @@ function showCharts(clip, onSeek) {
       }));
       const range = aot.rangeOf(lines.map(({ values }) => values));
       view.add({
-        title: `Points' ${axis}`, height: 110, valueAt: () => "faint where not seen",
+        title: `${axis} of the points`, height: 110, valueAt: () => "faint while hidden",
         alt: `${axis} of ${own.length} points from ${aot.shown(range[0])} to ${aot.shown(range[1])} px over ${times.length} frames`,
         paint: (context, plot) => aot.paintLines(context, plot, lines, range, { unit: " px" }),
       });
@@ -334,7 +334,7 @@ function unpackedPoints({ points, rows }) {
   });
 }
 
-// What it is made of ----------------------------------------------------------------------------------------------
+// Objects, prompts, provenance --------------------------------------------------------------------------------------
 
 function showObjects(clip) {
   aot.byId("objects").replaceChildren(
@@ -343,7 +343,7 @@ function showObjects(clip) {
       swatch.style.setProperty("--swatch", `rgb(${object.colour.join(" ")})`);
       const facts = aot.facts([
         ["points", aot.shown(object.points)],
-        ["seen", object.visible === null ? null : aot.shown(object.visible)],
+        ["visible", object.visible === null ? null : aot.shown(object.visible)],
         ["in mask", object.in_mask === null ? null : aot.shown(object.in_mask)],
         ["score", object.score === null ? null : aot.shown(object.score)],
       ]);
@@ -365,13 +365,13 @@ function drawn(name, attributes) {
   return element;
 }
 
-function showPictures(clip) {
+function showPromptFrames(clip) {
   const { facts, objects } = clip;
   const figures = clip.pictures.map(({ frame, file }) => {
     const prompts = objects.flatMap((object) =>
       object.prompts.filter((prompt) => prompt.frame === frame).map((prompt) => ({ ...prompt, object })),
     );
-    const words = prompts.map((prompt) => inWords(prompt)).join("; ");
+    const words = prompts.map((prompt) => describePrompt(prompt)).join("; ");
     const overlay = drawn("svg", { viewBox: `0 0 ${facts.width} ${facts.height}`, "aria-hidden": "true" });
     overlay.append(...prompts.flatMap((prompt) => promptShapes(prompt, facts.width)));
     const image = aot.make("img", { src: aot.fileAddress(file), alt: `Frame ${frame} with its masks. Prompts: ${words}`, loading: "lazy" });
@@ -383,17 +383,17 @@ function showPictures(clip) {
       aot.make("figcaption", {}, aot.make("strong", {}, `frame ${frame}`), ` ${words}`),
     );
   });
-  if (clip.pictures_note) figures.push(aot.make("p", { className: "muted" }, `No pictures: ${clip.pictures_note}`));
+  if (clip.pictures_note) figures.push(aot.make("p", { className: "muted" }, `No images: ${clip.pictures_note}`));
   aot.byId("pictures").replaceChildren(...figures);
 }
 
-function inWords({ object, box, points = [], labels = [], mask, query_points: queries = [] }) {
+function describePrompt({ object, box, points = [], labels = [], mask, query_points: queries = [] }) {
   const parts = [];
   if (box) parts.push(`box ${box.map((value) => aot.shown(value)).join(", ")}`);
   const positive = labels.filter((label) => label === 1).length;
-  if (points.length) parts.push(`${positive} points on it, ${points.length - positive} beside it`);
+  if (points.length) parts.push(`${aot.count(positive, "positive point")}, ${aot.count(points.length - positive, "negative point")}`);
   if (mask) parts.push(`mask ${mask}`);
-  if (queries.length) parts.push(`${queries.length} points to track`);
+  if (queries.length) parts.push(`${aot.count(queries.length, "query point")}`);
   return `object ${object.id}: ${parts.join(", ")}`;
 }
 

@@ -1,10 +1,10 @@
-// What both pages of the report need. Classic scripts: a page that was opened from the disk may load no modules.
+// Shared by all pages of the report. Classic scripts: a page opened from disk cannot load modules.
 
 "use strict";
 
 const aot = {};
 
-/** An element: its properties, and children that are elements or text; text is never read as markup. */
+/** Create an element with properties and children (elements or text); text is never parsed as markup. */
 aot.make = (name, properties = {}, ...children) => {
   const element = document.createElement(name);
   const { dataset, ...others } = properties;
@@ -16,7 +16,7 @@ aot.make = (name, properties = {}, ...children) => {
 
 aot.byId = (id) => document.getElementById(id);
 
-/** A number as people read it: three significant digits, whole numbers with their thousands apart. */
+/** Format a number: three significant digits; integers in full, with thousands separators. */
 aot.shown = (value) => {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
@@ -25,23 +25,26 @@ aot.shown = (value) => {
   return String(Number(value.toPrecision(3)));
 };
 
+/** A number with its noun, in the plural unless it is 1. */
+aot.count = (number, noun) => `${aot.shown(number)} ${noun}${number === 1 ? "" : "s"}`;
+
 /** The address of a clip's page. */
 aot.clipPage = (clipId) => `clip.html?clip=${encodeURIComponent(clipId)}`;
 
-/** The address of a file of the report, whose name may hold anything. */
+/** The address of a file of the report; its name may contain any character. */
 aot.fileAddress = (path) => path.split("/").map((part) => (part === ".." ? part : encodeURIComponent(part))).join("/");
 
 aot.STATE_CLASS = { done: "good", partial: "warn", failed: "bad", pending: "" };
 
 aot.state = (state) => aot.make("span", { className: `state ${aot.STATE_CLASS[state] ?? ""}` }, state);
 
-/** Terms and what they are, in a definition list. */
+/** Entries of a definition list; entries without a value are omitted. */
 aot.facts = (pairs) =>
   pairs
     .filter(([, value]) => value !== null && value !== undefined && value !== "")
     .map(([term, value]) => aot.make("div", {}, aot.make("dt", {}, term), aot.make("dd", { className: "numbers" }, value)));
 
-/** A command to copy. */
+/** A command with a button that copies it. */
 aot.command = (text) => {
   const code = aot.make("code", { tabIndex: 0 }, text);
   const copy = aot.make("button", { type: "button", className: "copy" }, "Copy");
@@ -50,17 +53,17 @@ aot.command = (text) => {
       await navigator.clipboard.writeText(text);
       copy.textContent = "Copied";
     } catch {
-      getSelection().selectAllChildren(code); // pages from the disk may not copy by themselves everywhere
+      getSelection().selectAllChildren(code); // some browsers do not let pages from disk write to the clipboard
       copy.textContent = "Selected";
     }
   });
   return aot.make("p", { className: "command" }, code, copy);
 };
 
-/** A part that opens. */
+/** A collapsible section. */
 aot.details = (title, ...children) => aot.make("details", {}, aot.make("summary", {}, title), ...children);
 
-/** A small table of records that share their keys. */
+/** A small table of records with the same keys. */
 aot.records = (records) => {
   const keys = [...new Set(records.flatMap((record) => Object.keys(record)))];
   const head = aot.make("tr", {}, ...keys.map((key) => aot.make("th", { scope: "col" }, /^[a-z_]+$/.test(key) ? key.replaceAll("_", " ") : key)));

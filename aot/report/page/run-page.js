@@ -1,4 +1,4 @@
-// The report's first page.
+// The first page of a run's report.
 
 "use strict";
 
@@ -7,15 +7,15 @@ const LABELS = {
   clip_id: ["clip", "", 220],
   state: ["state", "", 96],
   objects: ["objects", "", 76],
-  points: ["points", "Points tracked", 72],
-  frames: ["frames", "Frames kept", 74],
-  source_frames: ["of", "Frames of the source", 66],
-  frame_interval: ["interval", "Every how many-th frame was used", 80],
+  points: ["points", "Number of tracked points", 72],
+  frames: ["frames", "Number of kept frames", 74],
+  source_frames: ["of", "Number of source frames", 66],
+  frame_interval: ["interval", "Every n-th frame was used", 80],
   attempts: ["attempts", "", 84],
-  visible: ["visible", "Share of points that are seen", 76],
-  in_mask: ["in mask", "Share of seen points inside their object's mask", 82],
-  mask_stability: ["stability", "How little masks change from frame to frame", 88],
-  return_error_px: ["return px", "How far points end from their start when tracked back", 92],
+  visible: ["visible", "Fraction of points that are visible", 76],
+  in_mask: ["in mask", "Fraction of visible points inside the mask of their object", 82],
+  mask_stability: ["stability", "Overlap of masks on consecutive kept frames", 88],
+  return_error_px: ["return px", "Distance of points from their start when tracked backwards", 92],
   seconds: ["seconds", "", 80],
   frames_per_second: ["frames/s", "", 86],
   peak_memory_mb: ["peak MB", "Peak memory", 86],
@@ -69,7 +69,7 @@ aot.showRun = (run) => {
     shown.sort(aot.comparison(placeOf[view.sort.key], view.sort.isDown, placeOf.clip_id));
     table.show(shown, view.sort);
     aot.byId("count").textContent =
-      shown.length === run.rows.length ? `${aot.shown(shown.length)} clips` : `${aot.shown(shown.length)} of ${aot.shown(run.rows.length)} clips`;
+      shown.length === run.rows.length ? aot.count(shown.length, "clip") : `${aot.shown(shown.length)} of ${aot.count(run.rows.length, "clip")}`;
     aot.byId("empty").hidden = shown.length > 0;
     for (const [state, button] of buttons) button.ariaPressed = String(view.state === state);
     remember(run.folder, view);
@@ -149,12 +149,12 @@ function showFailures(run, pages) {
         return aot.make("li", {}, clip, message, log);
       });
       if (group.clips.length > most) {
-        entries.push(aot.make("li", { className: "muted" }, `and ${aot.shown(group.clips.length - most)} more: choose "failed" below`));
+        entries.push(aot.make("li", { className: "muted" }, `and ${aot.shown(group.clips.length - most)} more: select "failed" below`));
       }
       const title = group.class === "objects" ? "some objects failed" : group.class;
       const details = aot.details(
-        aot.make("span", {}, aot.make("span", { className: "state bad" }, title), ` ${aot.shown(group.clips.length)} ${group.clips.length === 1 ? "clip" : "clips"}`),
-        group.retry && aot.make("p", { className: "muted" }, "Take them again:"),
+        aot.make("span", {}, aot.make("span", { className: "state bad" }, title), ` ${aot.count(group.clips.length, "clip")}`),
+        group.retry && aot.make("p", { className: "muted" }, "Retry:"),
         group.retry && aot.command(group.retry),
         aot.make("ul", { className: "failed" }, ...entries),
       );
@@ -186,7 +186,7 @@ function showOrigin(run) {
   aot.byId("origin").replaceChildren(...parts);
 }
 
-/** How the table was last looked at: on the way back from a clip's page it is found as it was left. */
+/** The last state of the table, so that it is the same after returning from a clip's page. */
 function remembered(folder) {
   try {
     return JSON.parse(sessionStorage.getItem(`${STATE_KEY} ${folder}`)) ?? {};
@@ -199,12 +199,12 @@ function remember(folder, view) {
   try {
     sessionStorage.setItem(`${STATE_KEY} ${folder}`, JSON.stringify(view));
   } catch {
-    // without storage the table begins anew
+    // without storage the table starts in its initial state
   }
 }
 
 window.addEventListener("load", () => {
   if (aot.byId("name").textContent === "…") {
-    aot.byId("name").textContent = "data/run.js is missing: make the report anew with python -m aot.report RUN";
+    aot.byId("name").textContent = "data/run.js is missing: write the report again with python -m aot.report RUN";
   }
 });

@@ -1,11 +1,11 @@
-// A table of thousands of rows, of which only those in sight exist.
+// A table of thousands of rows; only the visible rows exist as elements.
 
 "use strict";
 
 aot.Table = class {
   /**
    * frame: the element that scrolls; table: inside it.
-   * columns: [{key, label, title, isText, width}]; cell(row, column): what a cell holds.
+   * columns: [{key, label, title, isText, width}]; cell(row, column): content of a cell.
    */
   constructor(frame, table, columns, cell, onSort) {
     this.frame = frame;
@@ -33,7 +33,7 @@ aot.Table = class {
     new ResizeObserver(() => this.#render()).observe(frame);
   }
 
-  /** Show rows, in this order, which is that of `sort`: {key, isDown}. */
+  /** Show rows in the given order; sort: {key, isDown}, the order to indicate in the heading. */
   show(rows, sort) {
     this.rows = rows;
     this.range = null;

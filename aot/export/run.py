@@ -1,0 +1,85 @@
+"""Select the clips of a run to export, and create the exporter of a format."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from contextlib import suppress
+
+from aot.errors import AotError, ConfigError
+from aot.export.base import ExportedClip, Exporter
+from aot.export.coco import CocoExporter, category_name
+from aot.export.davis import DavisExporter
+from aot.export.npz import NpzExporter
+from aot.export.rerun import RerunExporter
+from aot.export.sa_v import SaVExporter
+from aot.export.tap_vid import TapVidExporter
+from aot.launching.plan import read_run_json
+from aot.paths import RunPaths
+from aot.system.cli import count_of
+from aot.writing.reader import read_object_names
+
+FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun")
+
+
+def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[ExportedClip], list[str]]:
+    """Select the clips of a run by id or pattern.
+
+    Args:
+        paths: of the run.
+        patterns: clip ids, or patterns such as "day1/*".
+    Returns:
+        The finished clips, and the ids of the selected clips that are not finished.
+    Raises:
+        ConfigError: not a run folder, a pattern matches no clip, or no selected clip is finished.
+    """
+    clip_ids = list(read_run_json(paths)["clips"])
+    matches = {p: {i for i in clip_ids if i == p or fnmatch.fnmatchcase(i, p)} for p in patterns}
+    unmatched = [pattern for pattern, found in matches.items() if not found]
+    if unmatched:
+        raise ConfigError(
+            f"--clips {' '.join(unmatched)}: matches none of the {count_of(len(clip_ids), 'clip')} of {paths.root}"
+        )
+    selected = sorted(set().union(*matches.values()))
+    unfinished = [clip_id for clip_id in selected if not paths.clip(clip_id).result.exists()]
+    if len(unfinished) == len(selected):
+        raise ConfigError(
+            f"{paths.root}: none of its {count_of(len(clip_ids), 'clip')} is finished and matches "
+            f"{' '.join(patterns)}; let the run finish first"
+        )
+    return [ExportedClip(i, paths.clip(i).result) for i in selected if i not in set(unfinished)], unfinished
+
+
+def create_exporter(name: str, clips: Sequence[ExportedClip], *, stride: int, with_video: bool) -> Exporter:
+    """Create the exporter of a format.
+
+    Args:
+        name: one of FORMATS.
+        clips: all clips to export; COCO numbers the categories of all of them.
+        stride: of sa_v: source frames between annotated frames.
+        with_video: of tapvid and rerun: include the frames.
+    Raises:
+        ConfigError: `stride` is less than 1, or the format needs a package that is not installed.
+    """
+    if stride < 1:
+        raise ConfigError(f"--stride {stride}: expected 1 or more")
+    if name == "davis":
+        return DavisExporter()
+    if name == "sa_v":
+        return SaVExporter(stride)
+    if name == "coco":
+        return CocoExporter(_categories(clips))
+    if name == "tapvid":
+        return TapVidExporter(with_video=with_video)
+    if name == "npz":
+        return NpzExporter()
+    return RerunExporter(with_video=with_video)
+
+
+def _categories(clips: Sequence[ExportedClip]) -> dict[str, int]:
+    """A number for every object name of the run, from 1."""
+    names: set[str] = set()
+    for clip in clips:
+        with suppress(AotError):  # the export of a damaged clip reports the error
+            names |= {category_name(name) for name in read_object_names(clip.path)}
+    return {name: number for number, name in enumerate(sorted(names), start=1)}
