@@ -1,12 +1,12 @@
-"""What a clip's result says of itself where no truth is known, so that bad clips surface among thousands.
+"""Quality checks of a result without ground truth, so that bad clips can be found among thousands.
 
-- `visible`: share of (frame, point) pairs that the tracker calls visible.
-- `in_mask`: share of the visible ones that lie in their own object's mask. Masks and tracks are made apart; where they
-  disagree one of them is wrong.
-- `mask_stability`: overlap of an object's masks on consecutive kept frames, laid over each other by their centres.
-  A mask that leaks, flickers or is lost changes more than an object does.
-- `return_error_px`: how far a track, followed back from where it was last seen, misses its query. Costs the tracking
-  once more, and so is measured on request only (output.return_check).
+- `visible`: fraction of (frame, point) pairs that the tracker reports as visible.
+- `in_mask`: fraction of the visible ones that lie in their own object's mask. Masks and tracks are computed
+  independently; where they disagree, one of them is wrong.
+- `mask_stability`: overlap of an object's masks on consecutive kept frames, aligned by their centres. A mask that
+  leaks, flickers or is lost changes more than an object does.
+- `return_error_px`: how far a track, tracked back from the visible position farthest from its query, misses the query.
+  It takes the time of a second tracking, and is therefore measured on request only (output.return_check).
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import numpy as np
 from aot.types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, QueryPoints, Tracks
 
 CHECKS = ("visible", "in_mask", "mask_stability", "return_error_px")
+"""The names of the checks, as files and tables record them."""
 
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """Of one object; NaN where there is nothing to measure."""
+    """The checks of one object; NaN where there is nothing to measure."""
 
     visible: float
     in_mask: float
@@ -34,7 +35,7 @@ class SelfCheck:
     """Median over the object's points."""
 
     def as_json(self) -> dict[str, float | None]:
-        """NaN as None, rounded: JSON has no NaN."""
+        """Check → value, rounded; None for NaN, which JSON does not have."""
         return {name: None if math.isnan(value) else round(value, 4) for name, value in asdict(self).items()}
 
 
@@ -49,10 +50,12 @@ def check_objects(
 
     Args:
         tracks: T frames, N points.
-        track_object_id: (N,).
-        in_mask: (T, N).
-        stability: object id → mask stability; NaN where it has no masks.
-        return_error_px: (N,), NaN where a point was never seen off its query; None: not measured.
+        track_object_id: (N,) the object of each track.
+        in_mask: (T, N) whether each position is in its own object's mask.
+        stability: object id → mask stability; NaN for an object without masks.
+        return_error_px: (N,) from `return_errors`; None: not measured.
+    Returns:
+        Object id → its checks.
     """
     found = {}
     for object_id in sorted(set(track_object_id.tolist())):
@@ -70,7 +73,7 @@ def check_objects(
 
 
 def worst(checks: Mapping[str, Mapping[str, Any]] | Mapping[int, Mapping[str, Any]], name: str) -> float:
-    """One number for a clip: that of its worst object; NaN where none was measured.
+    """A clip's value of a check: that of its worst object; NaN if it was measured for none.
 
     Args:
         checks: object id → `SelfCheck.as_json()`.
@@ -81,14 +84,14 @@ def worst(checks: Mapping[str, Mapping[str, Any]] | Mapping[int, Mapping[str, An
 
 
 class MaskStability:
-    """Takes an object's masks frame by frame; holds the last of each alone."""
+    """Computes the stability of masks frame by frame; keeps only the last mask of each object."""
 
     def __init__(self) -> None:
         self._last: dict[int, _Shape] = {}
         self._overlaps: dict[int, list[float]] = {}
 
     def add(self, object_id: int, mask: BoolArray) -> None:
-        """The object's (H, W) mask on the next frame that has masks."""
+        """Add the object's (H, W) mask on the next frame that has masks."""
         shape, before = _Shape.of(mask), self._last.get(object_id)
         overlaps = self._overlaps.setdefault(object_id, [])
         if before is not None and (before.area or shape.area):
@@ -96,20 +99,20 @@ class MaskStability:
         self._last[object_id] = shape
 
     def result(self) -> dict[int, float]:
-        """Mean overlap of each object over all consecutive frames on either of which it has a mask; NaN without any."""
+        """Object id → mean overlap over all pairs of consecutive frames with a mask on either; NaN without any."""
         return {i: float(np.mean(values)) if values else math.nan for i, values in self._overlaps.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class _Shape:
-    """A mask, cut out."""
+    """A mask, cropped to its bounding box."""
 
     pixels: BoolArray
     row: int
     column: int
-    """Of the upper left corner."""
+    """Column of the crop's upper left corner; `row` is its row."""
     centre: tuple[float, float]
-    """Row and column."""
+    """Row and column in the frame, px."""
     area: int
 
     @classmethod
@@ -124,7 +127,7 @@ class _Shape:
 
 
 def _overlap(before: _Shape, after: _Shape) -> float:
-    """Intersection over union, the earlier mask moved so that the centres coincide to a pixel."""
+    """Intersection over union after the earlier mask was moved by full pixels so that the centres coincide."""
     row = before.row + round(after.centre[0] - before.centre[0]) - after.row
     column = before.column + round(after.centre[1] - before.centre[1]) - after.column
     height, width = before.pixels.shape
@@ -140,14 +143,14 @@ def _overlap(before: _Shape, after: _Shape) -> float:
 def return_errors(
     track: Callable[[QueryPoints], Tracks], index: Int64Array, queries: QueryPoints, tracks: Tracks
 ) -> Float64Array:
-    """Follow every point back from the visible position that is farthest in time from its query.
+    """Track every point back from the visible position that is farthest in time from its query.
 
     Args:
         track: tracks query points through the same frames as before.
         index: (T,) source frames.
-        queries, tracks: N points, and what became of them.
+        queries, tracks: the N query points and their tracks.
     Returns:
-        (N,) px by which each misses its query; NaN for a point that is never seen off its query's frame.
+        (N,) px by which each point misses its query; NaN for a point that is visible on no other frame.
     """
     num_points = len(queries)
     own_row = np.searchsorted(index, queries.txy[:, 0].astype(np.int64))

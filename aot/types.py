@@ -1,4 +1,4 @@
-"""The nouns that flow through aot. All are frozen and check themselves when they are made.
+"""The data types that all stages share. All are frozen, and check dtypes and shapes when they are constructed.
 
 Frames are always SOURCE frame numbers, positions are pixels of the source video with pixel centres at integers,
 x to the right and y down. T counts rows (kept frames), K objects, N query points; H and W are source pixels.
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import ConfigError
+from aot.system.array_fields import ArrayFields
 
 if TYPE_CHECKING:
     import pandas
@@ -29,76 +30,48 @@ Float64Array = NDArray[np.float64]
 LOWEST_OBJECT_ID = 1
 
 
-class ArrayFields:
-    """Shared by the dataclasses that hold arrays: one check and a repr of shapes, never of contents."""
-
-    def _check(self, name: str, dtype: type, shape: tuple[int | str, ...], sizes: dict[str, int]) -> None:
-        """Check one field's dtype and shape; a letter in `shape` stands for one size throughout the object."""
-        owner, array = type(self).__name__, getattr(self, name)
-        expected = f"({', '.join(map(str, shape))}) {np.dtype(dtype).name}"
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"{owner}.{name}: got {type(array).__name__}, expected an array {expected}")
-        if array.dtype != dtype or array.ndim != len(shape):
-            raise ValueError(f"{owner}.{name}: got {array.shape} {array.dtype}, expected {expected}")
-        for size, letter in zip(array.shape, shape):
-            wanted = sizes.setdefault(letter, size) if isinstance(letter, str) else letter
-            if size != wanted:
-                raise ValueError(
-                    f"{owner}.{name}: got {array.shape}, expected {expected} with {letter} = {wanted}, "
-                    f"as in the fields before it"
-                )
-
-    def __repr__(self) -> str:
-        parts = []
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            shown = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
-            parts.append(f"{item.name}={shown}")
-        return f"{type(self).__name__}({', '.join(parts)})"
-
-
 @dataclass(frozen=True)
 class MaskFile:
-    """A mask that lies in an image file, read when it is needed."""
+    """A mask in an image file, which is read when the mask is needed."""
 
     path: Path
-    """PNG or JPEG; a palette image is read by its indices."""
+    """PNG or JPEG; of a palette image, the indices are read."""
     value: int | None = None
-    """The palette index or grey value of the object; None: every pixel that is not 0."""
+    """The palette index or grey value of the object; None: all non-zero pixels."""
 
 
 @dataclass(frozen=True)
 class RleMask:
-    """A mask in COCO's compressed run lengths; some hundred bytes, unpacked when it is needed."""
+    """A mask as COCO's compressed run-length encoding: some hundred bytes, decoded when the mask is needed."""
 
     height: int
     """px."""
     width: int
     """px."""
     counts: str
-    """Run lengths down the columns, in pycocotools' letters."""
+    """Column-major run lengths, in the string encoding of pycocotools."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prompt(ArrayFields):
-    """What marks one object on one frame."""
+    """A prompt: marks one object on one frame."""
 
     object_id: int
     """≥ 1, the same in every prompt of the object."""
     frame: int
     """Source frame of the prompt."""
     name: str = ""
-    """What people call the object."""
+    """Name of the object, for people."""
     box: tuple[float, float, float, float] | None = None
     """x0, y0, x1, y1 in px."""
     points: tuple[tuple[float, float], ...] = ()
     """(x, y) in px."""
     labels: tuple[int, ...] = ()
-    """One a point: 1 object, 0 background."""
+    """One per point: 1 object, 0 background."""
     mask: MaskFile | RleMask | BoolArray | None = None
-    """The object's mask on the frame: still a file or run lengths, or (H, W) bool."""
+    """The object's mask on the frame: (H, W) bool, or a file or run-length encoding that is not decoded yet."""
     query_points: tuple[tuple[float, float, float], ...] = ()
-    """(source frame, x, y) to track in place of sampled points."""
+    """(source frame, x, y) of points to track instead of sampled ones."""
 
     def __post_init__(self) -> None:
         if self.object_id < LOWEST_OBJECT_ID:
@@ -118,26 +91,26 @@ class Prompt(ArrayFields):
 
     @property
     def is_visual(self) -> bool:
-        """Whether it says where the object is (a prompt may hold query points alone)."""
+        """Whether the prompt locates the object; a prompt may also consist of query points only."""
         return self.box is not None or bool(self.points) or self.mask is not None
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One video of a dataset and what to follow in it."""
+    """One video of a dataset, and the objects to track in it."""
 
     clip_id: str
-    """Unique in the dataset; its path below the dataset's root without the suffix, with `/` between folders."""
+    """Unique in the dataset: the path below the dataset's root without suffix, with `/` between folders."""
     source: Path
-    """A video file, or a folder with one image a frame."""
+    """A video file, or a folder with one image per frame."""
     prompts: tuple[Prompt, ...] = ()
     """Ordered by object_id, then by frame."""
     fps: float | None = None
-    """Frames per second of a frame folder; video files carry their own time stamps."""
+    """Frame rate of a frame folder; video files have their own time stamps."""
     start_seconds: float | None = None
-    """Frames shown before this presentation time are left out."""
+    """Frames with an earlier presentation time are left out."""
     end_seconds: float | None = None
-    """Frames shown at or after this presentation time are left out."""
+    """Frames with this or a later presentation time are left out."""
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -147,7 +120,7 @@ class Clip:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FrameBlock(ArrayFields):
-    """Some decoded frames, in the order in which they were asked for."""
+    """Decoded frames, in the order in which they were requested."""
 
     index: Int64Array
     """(B,) source frame numbers."""
@@ -165,16 +138,16 @@ class FrameBlock(ArrayFields):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MaskBlock(ArrayFields):
-    """Masks of some objects on some frames; blocks may come in any order, each (frame, object) once."""
+    """Masks of some objects on some frames; blocks come in any order, each (frame, object) at most once."""
 
     index: Int64Array
     """(B,) source frame numbers."""
     object_id: Int32Array
-    """(K,) the objects this block speaks of."""
+    """(K,) the objects of this block."""
     masks: BoolArray
     """(B, K, H, W)."""
     score: Float32Array
-    """(B, K) how sure the model is of each mask, 0..1."""
+    """(B, K) the model's confidence in each mask, 0..1."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -191,7 +164,7 @@ class QueryPoints(ArrayFields):
     txy: Float32Array
     """(N, 3): source frame, x, y in px."""
     object_id: Int32Array
-    """(N,) the object each point lies on."""
+    """(N,) the object that each point belongs to."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -204,16 +177,16 @@ class QueryPoints(ArrayFields):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tracks(ArrayFields):
-    """Where every query point is on every kept frame."""
+    """The position and visibility of every query point on every kept frame."""
 
     xy: Float32Array
     """(T, N, 2) px."""
     visible: BoolArray
-    """(T, N) the tracker's decision."""
+    """(T, N) whether the tracker reports the point as visible."""
     visibility: Float32Array
-    """(T, N) probability in 0..1 that the point is seen."""
+    """(T, N) probability in 0..1 that the point is visible."""
     confidence: Float32Array
-    """(T, N) probability in 0..1 that the position is right."""
+    """(T, N) probability in 0..1 that the position is correct."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -224,7 +197,7 @@ class Tracks(ArrayFields):
 
 
 class MaskArray(Protocol):
-    """Masks that are read when they are indexed: (Tm, K, H, W) bool, as a NumPy array is used."""
+    """Masks that are read when they are indexed: used like a NumPy array (Tm, K, H, W) of bool."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -239,30 +212,30 @@ class MaskArray(Protocol):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
 
     def take(self, rows: Int64Array, columns: Int64Array) -> MaskArray:
-        """The masks of some frames and objects, still unread."""
+        """A selection of frames (along Tm) and objects (along K), still unread."""
         ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClipResult(ArrayFields):
-    """All that one clip's HDF5 file holds."""
+    """The contents of one clip's HDF5 file."""
 
     index: Int64Array
     """(T,) source frame of every row."""
     time: Float64Array
-    """(T,) its presentation time in the container, in s."""
+    """(T,) presentation times in the container, in s."""
     object_id: Int32Array
     """(K,) ascending."""
     object_name: tuple[str, ...]
-    """K names, empty where none was given."""
+    """K names; empty if none was given."""
     object_prompts: tuple[list[dict[str, Any]], ...]
-    """K lists of prompts, as the manifest writes them."""
+    """K lists of prompts, with the keys of the manifest."""
     object_error: tuple[str, ...]
     """K messages; empty for an object that did not fail."""
     mask_row: Int64Array
     """(Tm,) rows of `index` that have masks."""
     masks: BoolArray | MaskArray | None
-    """(Tm, K, H, W); lazy, or None, when the reader was told so."""
+    """(Tm, K, H, W); a lazy array, or None, as the reader was asked for."""
     mask_score: Float32Array
     """(Tm, K); NaN where an object has no mask on that frame."""
     query: Float32Array
@@ -272,7 +245,7 @@ class ClipResult(ArrayFields):
     tracks: Tracks
     """(T, N, …)."""
     in_mask: BoolArray
-    """(T, N) the position lies inside its object's mask; False where there is no mask."""
+    """(T, N) whether the position is inside its object's mask; False where there is no mask."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """Provenance: clip_id, source, source_sha256, width, height, config_yaml, versions, attempts, seconds, …"""
 
@@ -296,7 +269,7 @@ class ClipResult(ArrayFields):
         for name in ("object_name", "object_prompts", "object_error"):
             if len(getattr(self, name)) != sizes["K"]:
                 raise ValueError(
-                    f"ClipResult.{name}: got {len(getattr(self, name))}, expected {sizes['K']}, one an object"
+                    f"ClipResult.{name}: got {len(getattr(self, name))}, expected {sizes['K']}, one per object"
                 )
         if self.tracks.visible.shape != self.in_mask.shape:
             raise ValueError(
@@ -313,13 +286,13 @@ class ClipResult(ArrayFields):
         objects: int | str | Iterable[int | str] | None = None,
         frames: slice | Sequence[int] | Int64Array | None = None,
     ) -> ClipResult:
-        """A part of the result; masks that were not read stay unread.
+        """Select objects and frames; lazy masks stay unread.
 
         Args:
-            objects: ids or names; None: all.
-            frames: source frames: a slice of their numbers, `slice(30, 60)`, or kept ones; None: all.
+            objects: object ids or names; None: all.
+            frames: a slice of source frame numbers, as `slice(30, 60)`, or a list of kept source frames; None: all.
         Raises:
-            KeyError: there is no such object, or a frame was not kept.
+            KeyError: an object does not exist, or a frame was not kept.
         """
         columns, rows = self._columns(objects), self._rows(frames)
         points = np.isin(self.track_object_id, self.object_id[columns])
@@ -351,7 +324,7 @@ class ClipResult(ArrayFields):
         )
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The tracks as a long table: a line a frame and point, frames outermost.
+        """The tracks as a long table: one row per frame and point, ordered by frame, then by point.
 
         Returns:
             Columns frame, time, point, object_id, object_name, x, y, visible, visibility, confidence, in_mask.

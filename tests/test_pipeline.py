@@ -1,4 +1,4 @@
-"""One clip, every stage: what reaches the file, and whose error is whose."""
+"""All stages of one clip: contents of the result file, and which errors fail an object or the clip."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from PIL import Image
 import aot
 from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
+from aot.drawing.clip import draw_clip, picture_clip
 from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
 from aot.paths import RunPaths
-from aot.pipeline import ClipSummary, Parts, Settings, draw_clip, picture_clip, process_clip
+from aot.pipeline import ClipSummary, Parts, Settings, process_clip
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import OnObjectError
 from aot.types import Clip, ClipResult, MaskBlock, Prompt
@@ -48,7 +49,7 @@ def run(
 BOX = Prompt(object_id=1, frame=0, box=(8, 20, 28, 40), name="square")
 
 
-def test_masks_tracks_and_provenance_reach_the_file(tmp_path: Path, video: Path) -> None:
+def test_masks_tracks_and_provenance_are_recorded(tmp_path: Path, video: Path) -> None:
     summary, result = run(tmp_path, video, BOX)
     assert result.index.tolist() == list(range(12))
     np.testing.assert_allclose(result.time, np.arange(12) / 10, atol=1e-6)
@@ -65,18 +66,18 @@ def test_masks_tracks_and_provenance_reach_the_file(tmp_path: Path, video: Path)
     assert (summary.num_points, summary.num_frames, summary.in_mask_share) == (1, 12, 1.0)
 
 
-def test_the_file_says_where_the_parts_ran_and_with_which_weights(tmp_path: Path, video: Path) -> None:
+def test_devices_and_weights_of_the_parts_are_recorded(tmp_path: Path, video: Path) -> None:
     _, result = run(tmp_path, video, BOX)
     assert (result.attributes["device"], result.attributes["weights"]) == ("cpu", "[]")
     weights = Weights("own.pth", "ab12", checkpoint=None, licence=None)
 
-    class Weighty(StillTracker):
+    class TrackerWithWeights(StillTracker):
         device_name = "cuda:0 NVIDIA H100"
 
         def __init__(self) -> None:
             self.weights = (weights,)
 
-    _, result = run(tmp_path, video, BOX, parts=replace(PARTS, tracker=Weighty()))
+    _, result = run(tmp_path, video, BOX, parts=replace(PARTS, tracker=TrackerWithWeights()))
     assert result.attributes["device"] == "segmenter cpu, tracker cuda:0 NVIDIA H100"
     assert json.loads(result.attributes["weights"]) == [{"part": "tracker"} | asdict(weights)]
 
@@ -91,23 +92,23 @@ def test_interval_keeps_prompt_and_query_frames(tmp_path: Path, video: Path) -> 
     assert result.attributes["frame_interval"] == 4
 
 
-def test_progress_is_told_stage_by_stage(tmp_path: Path, video: Path) -> None:
-    told: list[tuple[str, float]] = []
+def test_progress_is_reported_per_stage(tmp_path: Path, video: Path) -> None:
+    reports: list[tuple[str, float]] = []
     late = Prompt(object_id=2, frame=5, box=(0, 0, 9, 9))
     process_clip(
         Clip("square", video, (BOX, late)),
         PARTS,
         Settings(1, 1, PROVENANCE),
         RunPaths(tmp_path).clip("square"),
-        lambda stage, share: told.append((stage, share)),
+        lambda stage, share: reports.append((stage, share)),
     )
-    shares = [share for stage, share in told if stage == "segment"]
+    shares = [share for stage, share in reports if stage == "segment"]
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    assert told[-1][0] == "track"
+    assert reports[-1][0] == "track"
 
 
-def test_drawings_are_made_of_the_file(tmp_path: Path, video: Path) -> None:
+def test_drawings_show_the_result(tmp_path: Path, video: Path) -> None:
     clip = Clip("day/square", video, (BOX, Prompt(object_id=2, frame=5, points=((1, 1),), labels=(1,))))
     paths = RunPaths(tmp_path).clip(clip.clip_id)
     process_clip(clip, PARTS, Settings(4, 4, PROVENANCE), paths)
@@ -115,7 +116,7 @@ def test_drawings_are_made_of_the_file(tmp_path: Path, video: Path) -> None:
     with av.open(paths.overlay) as container:
         assert len(list(container.decode(video=0))) == len(aot.load(paths.result).index) == 4  # 0, 4, 5, 8
     picture_clip(clip, paths)
-    # Object 2 has failed: its frame is shown, and no mask of it.
+    # Object 2 has failed: its prompt frame is written, but no mask of it.
     assert sorted(path.name for path in paths.pictures.iterdir()) == [
         "frame_000000.png", "frame_000000_object_1.png", "frame_000005.png", "frame_000005_object_1.png",
     ]  # fmt: skip
@@ -123,7 +124,7 @@ def test_drawings_are_made_of_the_file(tmp_path: Path, video: Path) -> None:
         assert np.count_nonzero(picture) == 400
 
 
-def test_drawings_of_a_video_that_is_gone_name_their_stage(tmp_path: Path, video: Path) -> None:
+def test_errors_of_drawing_a_missing_video_name_the_stage(tmp_path: Path, video: Path) -> None:
     clip = Clip("square", video, (BOX,))
     paths = RunPaths(tmp_path).clip("square")
     process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
@@ -138,7 +139,7 @@ def test_time_range_keeps_source_numbers(tmp_path: Path, video: Path) -> None:
     assert result.index.tolist() == [3, 4, 6]
 
 
-def test_prompt_frames_alone(tmp_path: Path, video: Path) -> None:
+def test_prompt_frames_only(tmp_path: Path, video: Path) -> None:
     parts = replace(PARTS, segmenter=BoxSegmenter(propagate=False))
     _, result = run(tmp_path, video, BOX, replace(BOX, object_id=2, frame=5), parts=parts)
     assert result.mask_row.tolist() == [0, 5]
@@ -162,7 +163,7 @@ def test_query_points_need_no_mask(tmp_path: Path, video: Path) -> None:
         (Prompt(object_id=2, frame=0, box=(0, 0, 1, 1)), "no query point inside its mask of 1 px"),
     ],
 )
-def test_one_object_fails_and_the_other_is_whole(tmp_path: Path, video: Path, bad: Prompt, message: str) -> None:
+def test_one_failed_object_does_not_affect_the_other(tmp_path: Path, video: Path, bad: Prompt, message: str) -> None:
     summary, result = run(tmp_path, video, BOX, bad)
     assert list(summary.object_errors) == [2]
     assert message in result.object_error[1]
@@ -177,7 +178,7 @@ def test_one_object_fails_and_the_other_is_whole(tmp_path: Path, video: Path, ba
         (Prompt(object_id=2, frame=0, points=((1, 1),), labels=(1,)), SegmentationError, "query_points"),
     ],
 )
-def test_a_clip_without_any_good_object_fails(
+def test_a_clip_fails_if_all_objects_fail(
     tmp_path: Path, video: Path, prompt: Prompt, kind: type[AotError], stage: str
 ) -> None:
     with pytest.raises(kind, match="object 2") as caught:
@@ -186,7 +187,7 @@ def test_a_clip_without_any_good_object_fails(
     assert list((tmp_path).rglob("*.h5")) == []
 
 
-def test_a_video_that_is_none(tmp_path: Path) -> None:
+def test_a_source_that_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_text("no video")
     with pytest.raises(DecodeError, match=r"broken\.mp4") as caught:
         run(tmp_path, tmp_path / "broken.mp4", BOX)

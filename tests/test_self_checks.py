@@ -1,4 +1,4 @@
-"""What a result says of itself, against cases made by hand."""
+"""Self-checks of results, against hand-made cases."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def stability(*masks: BoolArray) -> float:
     return found.result()[1]
 
 
-def test_motion_costs_no_stability_and_change_does() -> None:
+def test_stability_ignores_motion_but_not_change() -> None:
     assert stability(square(0), square(20), square(45, 25)) == 1
     assert stability(square(10), square(10, side=20)) == pytest.approx(100 / 400)
     assert stability(square(10), square(10), square(10, side=0)) == pytest.approx(0.5), "lost"
-    assert stability(square(10, side=0), square(10, side=0), square(10)) == 0, "only the pair that shows something"
+    assert stability(square(10, side=0), square(10, side=0), square(10)) == 0, "pairs without any mask do not count"
     assert math.isnan(stability(square(10)))
     leaking = square(10)
     leaking[:, 30:] = True
@@ -48,38 +48,38 @@ def tracks(xy: list[list[tuple[float, float]]], visible: list[list[bool]]) -> Tr
     return Tracks(array, np.array(visible), ones, ones)
 
 
-def test_shares_are_per_object() -> None:
+def test_checks_are_per_object() -> None:
     found = tracks([[(0, 0)] * 3, [(0, 0)] * 3], [[True, True, False], [True, False, False]])
     in_mask = np.array([[True, False, True], [False, True, True]])
     checks = check_objects(found, np.array([1, 1, 2], dtype=np.int32), in_mask, {1: 0.5, 2: math.nan}, None)
     assert (checks[1].visible, checks[1].mask_stability) == (0.75, 0.5)
-    assert checks[1].in_mask == pytest.approx(1 / 3), "of the visible ones"
+    assert checks[1].in_mask == pytest.approx(1 / 3), "fraction of the visible ones"
     assert checks[2].as_json() == {"visible": 0.0, "in_mask": None, "mask_stability": None, "return_error_px": None}
 
 
-def test_a_clip_is_as_bad_as_its_worst_object() -> None:
+def test_a_clip_has_the_value_of_its_worst_object() -> None:
     checks = {"1": {"visible": 0.5, "return_error_px": 3.0}, "2": {"visible": 0.9, "return_error_px": None}}
     assert (worst(checks, "visible"), worst(checks, "return_error_px")) == (0.5, 3.0)
     assert math.isnan(worst(checks, "in_mask"))
 
 
-def test_points_return_from_where_they_were_last_seen() -> None:
-    """The first point is lost after frame 1, the second never seen off its query, the third was tracked backwards."""
+def test_points_are_tracked_back_from_the_farthest_visible_position() -> None:
+    """The first point is lost after frame 4, the second visible only at its query, the third was tracked backwards."""
     index = np.array([0, 4, 8], dtype=np.int64)
     queries = QueryPoints(np.array([[0, 1, 1], [4, 5, 5], [8, 9, 9]], dtype=np.float32), np.ones(3, dtype=np.int32))
     found = tracks(
         [[(1, 1), (0, 0), (7, 9)], [(2, 1), (5, 5), (8, 9)], [(9, 9), (0, 0), (9, 9)]],
         [[True, False, True], [True, True, True], [False, False, True]],
     )
-    asked: list[QueryPoints] = []
+    requests: list[QueryPoints] = []
 
     def back(again: QueryPoints) -> Tracks:
-        asked.append(again)
+        requests.append(again)
         stays = np.repeat(again.txy[None, :, 1:], 3, axis=0)
         return tracks(stays.tolist(), [[True, True]] * 3)
 
     errors = return_errors(back, index, queries, found)
-    assert asked[0].txy.tolist() == [[4, 2, 1], [0, 7, 9]]
+    assert requests[0].txy.tolist() == [[4, 2, 1], [0, 7, 9]]
     np.testing.assert_allclose(errors, [1, np.nan, 2])
 
 
@@ -102,7 +102,7 @@ def test_checks_reach_the_file_and_the_summary(tmp_path: Path, monkeypatch: pyte
     checks, row = checked()
     assert checks["mask_stability"] > 0.9
     assert float(row["mask_stability"]) == pytest.approx(checks["mask_stability"])
-    assert (checks["return_error_px"], row["return_error_px"]) == (None, ""), "not measured unless asked for"
+    assert (checks["return_error_px"], row["return_error_px"]) == (None, ""), "measured on request only"
     checks, row = checked("output.return_check=true")
     assert 0 <= checks["return_error_px"] < 1
     assert float(row["return_error_px"]) == pytest.approx(checks["return_error_px"])

@@ -1,4 +1,4 @@
-"""The types refuse what does not fit, and say what they got."""
+"""Types refuse arrays of wrong dtype or shape, with a message that says what was given and expected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def result() -> ClipResult:
     )
 
 
-def test_repr_shows_shapes_and_never_contents() -> None:
+def test_repr_shows_shapes_not_contents() -> None:
     block = FrameBlock(np.zeros(2, np.int64), np.zeros(2), np.zeros((2, 4, 6, 3), np.uint8))
     assert repr(block) == "FrameBlock(index=(2,) int64, time=(2,) float64, rgb=(2, 4, 6, 3) uint8)"
 
@@ -75,28 +75,28 @@ def test_repr_shows_shapes_and_never_contents() -> None:
         (lambda: Prompt(object_id=1, frame=0, points=((1, 2),), labels=(2,)), r"labels: got \(2,\), expected 1"),
         (lambda: Prompt(object_id=1, frame=0, box=(3, 0, 1, 1)), r"box: got \(3, 0, 1, 1\), expected x0, y0, x1, y1"),
         (lambda: Prompt(object_id=1, frame=0, mask=np.zeros((3, 3))), "mask: got"),
-        (lambda: replace(result(), object_name=("a", "b")), "object_name: got 2, expected 1, one an object"),
+        (lambda: replace(result(), object_name=("a", "b")), "object_name: got 2, expected 1, one per object"),
         (lambda: replace(result(), mask_row=np.zeros(3, np.int64)), r"mask_score: got \(2, 1\).*Tm = 3"),
         (lambda: replace(result(), in_mask=np.zeros((2, 4), bool)), r"in_mask: got \(2, 4\).*N = 3"),
         (lambda: replace(result(), tracks=tracks(2, 4)), r"tracks: got \(2, 4\) \(T, N\), expected \(2, 3\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(make: object, message: str) -> None:
+def test_mismatches_are_refused(make: object, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         make()  # type: ignore[operator]
 
 
-def test_a_clip_knows_its_objects() -> None:
+def test_object_ids_of_a_clip() -> None:
     prompts = (Prompt(object_id=5, frame=0), Prompt(object_id=2, frame=1), Prompt(object_id=5, frame=3))
     assert Clip("a", Path("a.mp4"), prompts).object_ids == (2, 5)
 
 
-def test_every_error_has_a_kind_of_its_own() -> None:
+def test_every_error_has_its_own_kind() -> None:
     kinds = [error.kind for error in (AotError, *AotError.__subclasses__())]
-    assert len(kinds) == len(set(kinds)), "failures are told apart, and taken again, by it"
+    assert len(kinds) == len(set(kinds)), "failures are listed and retried by their kind"
 
 
-def test_errors_carry_where_they_happened_and_the_innermost_wins() -> None:
+def test_the_innermost_error_context_is_recorded() -> None:
     with pytest.raises(DecodeError) as caught, error_context(clip_id="a", stage="outer"), error_context(stage="inner"):
         raise DecodeError("x")
     assert (caught.value.clip_id, caught.value.stage, caught.value.kind) == ("a", "inner", "decode")

@@ -18,16 +18,8 @@ from numpy.typing import NDArray
 
 from aot.errors import DatasetError
 from aot.images.masks import read_indices
-from aot.types import (
-    ArrayFields,
-    BoolArray,
-    Float32Array,
-    Float64Array,
-    Int32Array,
-    Int64Array,
-    QueryPoints,
-    UInt8Array,
-)
+from aot.system.array_fields import ArrayFields
+from aot.types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, QueryPoints, UInt8Array
 
 FOREGROUND = 0
 """The object id of annotation that tells objects from background, but not one object from another (DAVIS-2016)."""

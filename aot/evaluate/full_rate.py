@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aot.types import ArrayFields, BoolArray, ClipResult, Float32Array, Int64Array
+from aot.system.array_fields import ArrayFields
+from aot.types import BoolArray, ClipResult, Float32Array, Int64Array
 
 
 @dataclass(frozen=True, eq=False, repr=False)

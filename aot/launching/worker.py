@@ -21,11 +21,12 @@ import yaml
 from aot.checkpoints import available_bytes
 from aot.config import RunConfig
 from aot.datasets.base import Dataset
+from aot.drawing.clip import draw_clip, picture_clip
 from aot.errors import AotError, DecodeError
 from aot.evaluate.clip import evaluate_clip
 from aot.launching.plan import RunContext, to_draw, versions
 from aot.paths import ClipPaths
-from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, draw_clip, picture_clip, process_clip
+from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, process_clip
 from aot.report.clip import report_clip
 from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
 from aot.runs.failure import record_failure

@@ -1,4 +1,4 @@
-"""How every command ends that is interrupted, or whose output nobody reads any more."""
+"""How every command ends: exit codes after an interruption, and when its output is no longer read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
-"""128 and the number of SIGPIPE, as shells tell of programs that it ended."""
+"""128 + the number of SIGPIPE, as shells report a program that this signal ended."""
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """Run a command line's `main`; returns the exit code, also after Ctrl-C or with `| head` behind it."""
+    """Run the `main` of a command; returns the exit code, also after Ctrl-C or when piped into `head`."""
     try:
         code = main()
         sys.stdout.flush()
@@ -27,14 +27,14 @@ def run_command(main: Callable[[], int]) -> int:
     except BrokenPipeError:
         if not _is_unread(sys.stdout.fileno()):
             raise
-        # Python would complain once more when it closes its standard output.
+        # Otherwise Python reports the error again when it closes the standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_UNREAD
     return code
 
 
 def _is_unread(descriptor: int) -> bool:
-    """Whether a pipe's reader has gone; another broken pipe is a mistake, and not to be hushed up."""
+    """Whether the reader of a pipe has closed it; a broken pipe elsewhere is a bug and must be reported."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return any(state & select.POLLERR for _, state in poll.poll(0))

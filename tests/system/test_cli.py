@@ -1,4 +1,4 @@
-"""Every command ends well when it is interrupted, or when nobody reads what it says."""
+"""Exit codes of commands that are interrupted, or whose output is no longer read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMANDS = [
 
 @contextmanager
 def broken_pipe() -> Iterator[int]:
-    """A pipe that nobody reads."""
+    """A pipe whose reader is closed."""
     reading, writing = os.pipe()
     os.close(reading)
     yield writing
@@ -37,25 +37,25 @@ def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_command_ends_like_this(path: Path) -> None:
+def test_every_command_uses_run_command(path: Path) -> None:
     assert path.read_text().endswith('if __name__ == "__main__":\n    sys.exit(run_command(main))\n')
 
 
 @pytest.mark.parametrize("words", [["aot.run", "--help"], ["aot.prompts", "schema"]], ids=lambda words: words[0])
-def test_nobody_reads_what_it_says(words: list[str]) -> None:
+def test_the_reader_of_a_short_output_is_closed(words: list[str]) -> None:
     with broken_pipe() as unread:
         command = [sys.executable, "-m", *words]
-        told = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
-    assert (told.returncode, told.stderr) == (EXIT_UNREAD, "")
+        process = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
+    assert (process.returncode, process.stderr) == (EXIT_UNREAD, "")
 
 
-def test_nobody_reads_a_long_answer() -> None:
+def test_the_reader_of_a_long_output_is_closed() -> None:
     with broken_pipe() as unread:
-        told = run("sys.exit(run_command(lambda: print('x' * 10**6) or 0))", stdout=unread)
-    assert (told.returncode, told.stderr) == (EXIT_UNREAD, "")
+        process = run("sys.exit(run_command(lambda: print('x' * 10**6) or 0))", stdout=unread)
+    assert (process.returncode, process.stderr) == (EXIT_UNREAD, "")
 
 
-def test_another_broken_pipe_is_told() -> None:
+def test_other_broken_pipes_are_reported() -> None:
     code = """
 import os
 def main():
@@ -64,9 +64,9 @@ def main():
     os.write(writing, b"x")
 sys.exit(run_command(main))
 """
-    told = run(code, stdout=subprocess.DEVNULL)
-    assert told.returncode == 1
-    assert "BrokenPipeError" in told.stderr
+    process = run(code, stdout=subprocess.DEVNULL)
+    assert process.returncode == 1
+    assert "BrokenPipeError" in process.stderr
 
 
 def test_ctrl_c() -> None:
@@ -77,5 +77,5 @@ def main():
     return 0
 sys.exit(run_command(main))
 """
-    told = run(code, stdout=subprocess.DEVNULL)
-    assert (told.returncode, told.stderr) == (EXIT_INTERRUPTED, "\ninterrupted\n")
+    process = run(code, stdout=subprocess.DEVNULL)
+    assert (process.returncode, process.stderr) == (EXIT_INTERRUPTED, "\ninterrupted\n")

@@ -1,4 +1,4 @@
-"""Limits of memory, in processes of their own: a cap cannot be taken back."""
+"""Memory limits, each in its own process because a limit cannot be raised again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import aot
 from aot.system.memory import available_host_bytes, num_oom_kills
 
 
-def say(code: str) -> list[str]:
+def output_of(code: str) -> list[str]:
     process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         env={"PYTHONPATH": str(Path(aot.__file__).parents[1])},
@@ -18,8 +18,8 @@ def say(code: str) -> list[str]:
     return process.stdout.split()
 
 
-def test_room_is_what_is_left_below_the_cap() -> None:
-    before, after, error = say(
+def test_available_memory_is_the_rest_below_the_limit() -> None:
+    before, after, error = output_of(
         "import numpy as np\n"
         "from aot.system.memory import cap_memory, available_host_bytes\n"
         "cap_memory(1.0)\n"
@@ -36,7 +36,7 @@ def test_room_is_what_is_left_below_the_cap() -> None:
     assert error == "MemoryError"
 
 
-def test_without_a_cap_there_is_the_machines_room() -> None:
+def test_without_a_limit_the_machines_memory_is_available() -> None:
     total = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
     assert 0 < available_host_bytes() <= total
     assert num_oom_kills() >= 0
