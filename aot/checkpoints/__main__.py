@@ -16,11 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from aot.checkpoints.download import BASE_URL_VARIABLE, check, download, size_of
 from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
 from aot.errors import AotError, ConfigError
-from aot.system.cli import EXIT_INTERRUPTED, run_command
+from aot.system.cli import EXIT_INTERRUPTED, output_console, run_command
 from aot.system.files import PART_SUFFIX
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG = 0, 1, 2
@@ -144,16 +145,15 @@ def _ask_consent(chosen: Sequence[Checkpoint], is_accepted: bool) -> None:
 
 
 def _print_table(checkpoints: Iterable[Checkpoint], folder: Path) -> None:
-    rows = [("name", "file", "size", "licence", "local file")]
+    table = Table("name", "file", "size", "licence", box=None, pad_edge=False)
+    table.add_column("local file", overflow="fold")
     for item in checkpoints:
         path = folder / item.file
         part = size_of(path.with_name(path.name + PART_SUFFIX))
-        here = str(path) if path.exists() else f"{part} bytes so far" if part else "no"
+        local = str(path) if path.exists() else f"{part} bytes so far" if part else "none"
         licence = item.licence + ("" if item.is_commercial_use_allowed else " (not commercial)")
-        rows.append((item.name, item.file, _shown_size(item), licence, here))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        table.add_row(item.name, item.file, _shown_size(item), licence, local)
+    output_console().print(table)
 
 
 def _shown_size(checkpoint: Checkpoint) -> str:
