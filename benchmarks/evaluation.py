@@ -1,4 +1,4 @@
-"""How long scoring takes: DAVIS-sized sequences of two objects each, masks and tracks, written on the spot.
+"""Time to score DAVIS-sized sequences with two objects each, masks and tracks; the data are generated.
 
     python benchmarks/evaluation.py --folder /tmp/evaluation --sequences 30
 
@@ -30,7 +30,7 @@ RADII = (110, 60)
 
 
 def masks_of(sequence: int, shift_px: int = 0) -> BoolArray:
-    """(T, 2, H, W): two disks on their ways, their edges as uneven as those of real objects."""
+    """(T, 2, H, W): two moving disks with uneven edges, like those of real objects."""
     rng = np.random.default_rng(sequence)
     y, x = np.ogrid[:HEIGHT, :WIDTH]
     angle = np.linspace(0, 2 * np.pi, 64)
@@ -44,8 +44,8 @@ def masks_of(sequence: int, shift_px: int = 0) -> BoolArray:
     return masks
 
 
-def make(folder: Path, sequence: int) -> None:
-    """Truth as palette PNGs and tracks, and a result 3 px beside it."""
+def write_sequence(folder: Path, sequence: int) -> None:
+    """Write ground truth as palette PNGs and tracks, and a result that is shifted by 3 px."""
     truth = folder / "truth" / f"{sequence:02d}"
     truth.mkdir(parents=True)
     for t, (first, second) in enumerate(masks_of(sequence)):
@@ -62,8 +62,8 @@ def make(folder: Path, sequence: int) -> None:
     )
 
 
-class Made(Videos):
-    """The truth that `make` wrote."""
+class Generated(Videos):
+    """The ground truth of `write_sequence`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -75,15 +75,15 @@ class Made(Videos):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="made if it is not there, and kept")
+    parser.add_argument("--folder", type=Path, required=True, help="created if missing, and kept")
     parser.add_argument("--sequences", type=int, default=30)
-    parser.add_argument("--workers", type=int, help="processes; one a core if not given")
+    parser.add_argument("--workers", type=int, help="number of processes; default: one per core")
     options = parser.parse_args()
     for sequence in range(options.sequences):
         if not (options.folder / "clips" / f"{sequence:02d}.h5").exists():
-            make(options.folder, sequence)
+            write_sequence(options.folder, sequence)
     names = [f"{sequence:02d}" for sequence in range(options.sequences)]
-    build = partial(Made, options.folder)
+    build = partial(Generated, options.folder)
     tasks = [ScoreTask(name, options.folder / "clips" / f"{name}.h5", build, None) for name in names]
     started = time.perf_counter()
     scores = {

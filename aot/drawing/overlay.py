@@ -166,11 +166,11 @@ class _PointPainter:
         radius, rim = round(self._radius * 2**_SHIFT), round(self._radius * _RIM * 2**_SHIFT)
         ring = max(1, int(self._radius / 3))
         chosen = np.flatnonzero(self._drawable[row])
-        visible = self._tracks.visible[row, chosen].tolist()
-        for number, centre, seen in zip(chosen.tolist(), self._fixed[row, chosen].tolist(), visible):
-            if seen:
+        visibles = self._tracks.visible[row, chosen].tolist()
+        for number, centre, visible in zip(chosen.tolist(), self._fixed[row, chosen].tolist(), visibles):
+            if visible:
                 cv2.circle(image, centre, rim, _RIM_COLOUR, cv2.FILLED, cv2.LINE_AA, _SHIFT)
-            thickness = cv2.FILLED if seen else ring
+            thickness = cv2.FILLED if visible else ring
             cv2.circle(image, centre, radius, self._colours[number], thickness, cv2.LINE_AA, _SHIFT)
 
 

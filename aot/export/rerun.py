@@ -85,10 +85,10 @@ class RerunExporter:
                     position = int(np.searchsorted(result.mask_row, row))
                     flat = rerun.SegmentationImage(flatten(found, result.mask_score[position], ids))
                     rerun.log("video/masks", flat, recording=recording)
-                seen = np.flatnonzero(result.tracks.visible[row])
+                visible = np.flatnonzero(result.tracks.visible[row])
                 points = rerun.Points2D(
-                    result.tracks.xy[row, seen] + 0.5,
-                    class_ids=result.track_object_id[seen].astype(np.uint16),
-                    keypoint_ids=seen.astype(np.uint16),
+                    result.tracks.xy[row, visible] + 0.5,
+                    class_ids=result.track_object_id[visible].astype(np.uint16),
+                    keypoint_ids=visible.astype(np.uint16),
                 )
                 rerun.log("video/points", points, recording=recording)

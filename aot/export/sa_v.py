@@ -67,10 +67,10 @@ def _as_json(mask: np.ndarray) -> dict[str, Any]:
 
 def _statistics(areas: np.ndarray, resolution: int, frames: np.ndarray) -> dict[str, Any]:
     """SA-V's statistics per masklet; `areas` is (frames, objects) in px."""
-    seen = areas > 0
-    mean = [float(areas[seen[:, k], k].mean()) if seen[:, k].any() else 0.0 for k in range(areas.shape[1])]
-    first = [int(column.argmax()) if column.any() else 0 for column in seen.T]
-    changes = [int(np.count_nonzero(np.diff(column[start:].astype(int)))) for column, start in zip(seen.T, first)]
+    visible = areas > 0
+    mean = [float(areas[visible[:, k], k].mean()) if visible[:, k].any() else 0.0 for k in range(areas.shape[1])]
+    first = [int(column.argmax()) if column.any() else 0 for column in visible.T]
+    changes = [int(np.count_nonzero(np.diff(column[start:].astype(int)))) for column, start in zip(visible.T, first)]
     return {
         "masklet_size_rel": [area / resolution for area in mean],
         "masklet_size_abs": mean,

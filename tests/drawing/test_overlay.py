@@ -97,12 +97,12 @@ class TestDrawing:
         assert (clip.read(clip.index).rgb == GREY).all()
 
     def test_visible_points_are_discs_and_hidden_points_are_rings(self, tmp_path: Path) -> None:
-        seen = write(tmp_path / "a.mp4", grey_clip(1, 640, 480), points(1, (320, 240)))[0].astype(int)
+        visible_point = write(tmp_path / "a.mp4", grey_clip(1, 640, 480), points(1, (320, 240)))[0].astype(int)
         hidden = write(tmp_path / "b.mp4", grey_clip(1, 640, 480), points(1, (320, 240), visible=False))[0].astype(int)
-        assert np.abs(seen[240, 320] - GREY).max() > 60
+        assert np.abs(visible_point[240, 320] - GREY).max() > 60
         assert np.abs(hidden[240, 320] - GREY).max() < 30
         assert np.abs(hidden[240, 322:326] - GREY).max() > 40
-        assert np.abs(seen[240, 330:] - GREY).max() < 20
+        assert np.abs(visible_point[240, 330:] - GREY).max() < 20
 
     def test_points_are_coloured_by_the_height_of_their_query(self, tmp_path: Path) -> None:
         frame = write(tmp_path / "o.mp4", grey_clip(1, 640, 480), points(1, (320, 100), (320, 240), (320, 380)))[0]

@@ -28,9 +28,9 @@ NOTHING = square(0, side=0)
 class Truth(GroundTruth):
     """A 4 px square that moves 1 px right per frame from frame 0 to 4, as object 1 or as foreground."""
 
-    def __init__(self, object_id: int = 1, seen: bool = True) -> None:
+    def __init__(self, object_id: int = 1, visible: bool = True) -> None:
         self._object_id = object_id
-        self._seen = seen
+        self._visible = visible
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ class Truth(GroundTruth):
         moved = (frames[:, None] - queries.txy[None, :, 0])[..., None] * np.array([1, 0])
         return TrackTruth(
             xy=(start + moved).astype(np.float32),
-            visible=np.full(shape, self._seen),
+            visible=np.full(shape, self._visible),
             annotated=np.ones(shape, dtype=np.bool_),
         )
 
@@ -110,7 +110,7 @@ def test_pck_takes_the_size_from_the_true_mask(tmp_path: Path, shift_px: float, 
 
 
 def test_hidden_points_count_for_visibility_only(tmp_path: Path) -> None:
-    points = evaluate_clip(result(tmp_path, TRUE_MASKS), Truth(seen=False)).points
+    points = evaluate_clip(result(tmp_path, TRUE_MASKS), Truth(visible=False)).points
     assert points is not None
     assert (points.pck, points.average_jaccard, points.occlusion_accuracy) == (None, None, 0.0)
 

@@ -87,9 +87,9 @@ def test_davis_images_are_read_back_as_ground_truth(clip: ExportedClip, tmp_path
         assert masks is not None
         assert np.array_equal(masks[1], expected[t, 0]), "equal scores: the lower id is on top"
         assert np.array_equal(masks[2], expected[t, 1] & ~expected[t, 0])
-    with Image.open(folder / "00010.png") as picture:
-        assert picture.mode == "P"
-        assert picture.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0], "the colours of DAVIS"
+    with Image.open(folder / "00010.png") as image_file:
+        assert image_file.mode == "P"
+        assert image_file.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0], "the colours of DAVIS"
 
 
 def test_davis_images_of_a_decimated_run_are_held(clip: ExportedClip, tmp_path: Path) -> None:
@@ -186,12 +186,12 @@ def test_tapvid_coordinates_are_edges_and_t_y_x(clip: ExportedClip, tmp_path: Pa
 
 def test_npz_contains_everything(clip: ExportedClip, tmp_path: Path) -> None:
     path = NpzExporter().export(clip, tmp_path)
-    whole = aot.load(clip.path)
+    result = aot.load(clip.path)
     with np.load(path) as arrays:
         masks = np.unpackbits(arrays["masks_packed"], axis=-1, count=WIDTH).view(bool)
-        assert np.array_equal(masks, whole.masks)
-        assert np.array_equal(arrays["tracks_xy"], whole.tracks.xy)
-        assert np.array_equal(arrays["tracks_query"], whole.query)
+        assert np.array_equal(masks, result.masks)
+        assert np.array_equal(arrays["tracks_xy"], result.tracks.xy)
+        assert np.array_equal(arrays["tracks_query"], result.query)
         assert arrays["objects_name"].tolist() == ["mug", ""]
         assert json.loads(str(arrays["attributes"]))["width"] == WIDTH
 
