@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,8 +14,26 @@ if TYPE_CHECKING:
 __all__ = ["ClipResult", "RunResults", "load", "open_run"]
 
 
+def _check_environment() -> None:
+    """Refuse a Python that lacks a dependency, with the line that activates the right one."""
+    needed = "av cv2 h5py hydra numpy pydantic rich submitit torch yaml".split()
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"No module named {missing[0]!r}: {sys.executable} lacks what aot needs. Activate the environment that "
+            f"`make demo` made (. .venv/bin/activate), or install aot into this one (pip install .)",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+
+
+# While Python looks for the module of `python -m aot.run`, sys.argv[0] is "-m". `import aot` stays free of this check.
+if sys.argv[:1] == ["-m"]:
+    _check_environment()
+
+
 def __getattr__(name: str) -> Any:
-    """Import the public names on first use: `import aot` stays as quick as the command line wants it."""
+    """Import the public names on first use, so that `import aot` and the command line start quickly."""
     if name == "load":
         from aot.writing.reader import load
 

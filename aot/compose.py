@@ -1,9 +1,14 @@
-"""Hydra's side of the configuration: from a command line to composed containers, before Hydra itself takes over."""
+"""From a command line to composed configurations: Hydra's side of the configuration.
+
+Hydra alone exits with 1 on a wrong configuration, gives no nearest names, and ends a sweep when one of its jobs fails.
+Therefore all jobs of a command are composed and checked here, and run from what was composed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +29,22 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from aot.config import GROUPS, MISSING
 from aot.errors import ConfigError
+from aot.system.cli import version
 
 CONFIG_NAME = "config"
+
+_UNSUPPORTED_FLAGS = {
+    "shell_completion": "--shell-completion: tab completion is not supported",
+    "config_path": "--config-path: the options of aot are always used; add your own with --config-dir DIR",
+    "config_name": "--config-name: there is one main configuration; add options of your own with --config-dir DIR",
+    "package": "--package: aot does not use it; override single keys with key=value",
+    "experimental_rerun": "--experimental-rerun: run the same command again instead; run.json records it",
+}
 
 
 @dataclass(frozen=True)
 class Composed:
-    """One job's configuration as Hydra composed it: plain containers, interpolations resolved."""
+    """The composed configuration of one job: plain containers, interpolations resolved."""
 
     values: dict[str, Any]
     choices: dict[str, str]
@@ -38,40 +52,113 @@ class Composed:
 
 
 def config_folder() -> Path:
-    """Where the options lie: inside an installed package, beside it in a checkout."""
+    """The folder of the options: inside an installed package, beside it in a checkout."""
     package = Path(__file__).resolve().parent
     installed, checkout = package / "conf", package.parent / "conf"
     return installed if installed.is_dir() else checkout
 
 
+def command_parser() -> argparse.ArgumentParser:
+    """Hydra's own command line: overrides, multirun, cfg, config_dir, …; without what aot does not support."""
+    parser = get_args_parser()
+    parser.prog = "python -m aot.run"
+    for action in parser._actions:
+        if action.dest == "version":
+            action.version = f"aot {version()}"  # type: ignore[attr-defined]
+        elif action.dest in _UNSUPPORTED_FLAGS:
+            action.help = argparse.SUPPRESS
+    return parser
+
+
 def parse_command(arguments: Sequence[str]) -> argparse.Namespace:
-    """Hydra's own command line: overrides, multirun, cfg, config_dir, …; flags may stand anywhere.
+    """Parse the command line of `aot.run`; flags may stand anywhere.
 
     Raises:
         SystemExit: with 2, as argparse does, on an unknown flag.
+        ConfigError: the shell has split an argument, or a flag of Hydra is not supported.
     """
-    parser = get_args_parser()
-    parser.prog = "python -m aot.run"
-    return parser.parse_intermixed_args(list(arguments))
+    mistakes = split_by_the_shell(arguments)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    command = command_parser().parse_intermixed_args(list(arguments))
+    unsupported = [advice for flag, advice in _UNSUPPORTED_FLAGS.items() if getattr(command, flag)]
+    if unsupported:
+        raise ConfigError("\n".join(unsupported))
+    return command
+
+
+def split_by_the_shell(arguments: Sequence[str]) -> list[str]:
+    """One message per argument whose brackets or quotes are closed only by the arguments that follow it."""
+    mistakes, words = [], list(arguments)
+    while words:
+        whole = words.pop(0)
+        if "=" not in whole or not _is_open(whole):
+            continue
+        for number in range(1, len(words) + 1):
+            joined = " ".join([whole, *words[:number]])
+            if not _is_open(joined):
+                quoted = "'" + joined.replace("'", '"') + "'"
+                mistakes.append(f"{joined}: the shell split this argument at its spaces; put it in quotes: {quoted}")
+                words = words[number:]
+                break
+    return mistakes
+
+
+def _is_open(text: str) -> bool:
+    """Whether a bracket or a double quote is not closed."""
+    outside = re.sub(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", "", text)
+    return '"' in outside or any(outside.count(left) > outside.count(right) for left, right in ("[]", "{}", "()"))
 
 
 def compose_jobs(command: argparse.Namespace) -> tuple[list[Composed], list[str]]:
-    """Compose every job that a command means: one, or one a combination of a sweep's values.
+    """Compose every job of a command: one, or one per combination of the values of a sweep.
 
     Returns:
-        The jobs; and every mistake, each with the nearest valid names. With mistakes the jobs are composed of what is
-        left without them, so that what is wrong with the rest can be said too; they are not to be run.
+        The jobs; and every mistake, each with the nearest valid names. Where there are mistakes, the jobs are composed
+        without the wrong overrides, so that their other values can be checked too; such jobs must not be run.
     Raises:
         ConfigError: nothing can be composed at all.
     """
     overrides, mistakes = _parse(command.overrides)
+    overrides, refused = _refuse_hydra_settings(overrides, command)
+    mistakes += refused
     with _hydra() as loader:
         usable, unknown = _drop_unknown_names(overrides, loader, command)
         mistakes += unknown
         swept = [override.get_key_element() for override in usable if override.is_sweep_override()]
         if swept and not command.multirun:
-            mistakes.append(f"{', '.join(swept)}: several values mean a sweep; add -m, or quote one value with commas")
+            mistakes.append(f"{', '.join(swept)}: several values are a sweep; add -m, or quote a value that has commas")
         return [_compose(job, command) for job in _expand(usable)], mistakes
+
+
+def _refuse_hydra_settings(
+    overrides: Sequence[Override], command: argparse.Namespace
+) -> tuple[list[Override], list[str]]:
+    """Split off the settings of Hydra that have no effect here, each with what to write instead."""
+    usable, mistakes = [], []
+    for override in overrides:
+        key, value = override.key_or_group, override.value()
+        if key == "hydra.mode":
+            command.multirun = command.multirun or str(value) == "MULTIRUN"
+        elif key.startswith(("hydra.", "hydra/")) and key != "hydra.searchpath" and value != "basic":
+            mistakes.append(f"{override.input_line}: {_instead_of(key, override)}")
+        else:
+            usable.append(override)
+    return usable, mistakes
+
+
+def _instead_of(key: str, override: Override) -> str:
+    """What to write instead of a setting of Hydra."""
+    if key == "hydra/launcher":
+        return "aot has its own launchers; write launcher=slurm, launcher=local or launcher=inline"
+    if key.startswith("hydra.launcher."):
+        own = key.removeprefix("hydra.")
+        return f"aot has its own launchers; write launcher=slurm {own}={override.value()}"
+    if key.startswith(("hydra.sweeper", "hydra/sweeper")):
+        return "aot expands sweeps itself; write the values on the command line: -m frame_interval=1,2,4"
+    if key.startswith(("hydra.sweep.", "hydra.run.")):
+        return "aot names its own run folders; write output.root=FOLDER"
+    return "aot does not use this setting of Hydra; leave it out"
 
 
 def _parse(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
@@ -83,7 +170,7 @@ def _parse(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
             reason = str(exc).splitlines()[0]
             mistakes.append(
                 f"{text}: not a key=value that Hydra can read ({reason}); put a value with spaces, commas, '=', '~' "
-                f"or brackets in double quotes inside single ones: 'key=\"my value\"'"
+                f"or brackets in double quotes inside single quotes: 'key=\"my value\"'"
             )
     return parsed, mistakes
 
@@ -103,13 +190,22 @@ def _expand(overrides: Sequence[Override]) -> Iterator[list[str]]:
 
 def _compose(overrides: list[str], command: argparse.Namespace) -> Composed:
     try:
-        config = compose(
-            command.config_name or CONFIG_NAME, [*overrides, *_search_path(command)], return_hydra_config=True
-        )
+        config = compose(CONFIG_NAME, [*overrides, *_search_path(command)], return_hydra_config=True)
+        _refuse_hydra_plugins(config)
         choices = {group: str(config.hydra.runtime.choices.get(group)) for group in GROUPS}
         return Composed(plain(config), choices)
     except (HydraException, OmegaConfBaseException) as exc:
         raise ConfigError(f"{' '.join(overrides)}: {exc}") from exc
+
+
+def _refuse_hydra_plugins(config: DictConfig) -> None:
+    """Refuse what a configuration file of the user chose of Hydra: it would have no effect."""
+    for group, advice in (("launcher", "write launcher=slurm, local or inline"), ("sweeper", "write -m key=1,2,4")):
+        chosen = config.hydra.runtime.choices.get(f"hydra/{group}")
+        if chosen != "basic":
+            raise ConfigError(f"hydra/{group}: {chosen} is chosen in a configuration file; aot has its own: {advice}")
+    if OmegaConf.select(config, "hydra.sweeper.params"):
+        raise ConfigError("hydra.sweeper.params: set in a configuration file; write -m key=1,2,4 instead")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -122,7 +218,7 @@ def _plain_value(node: DictConfig | ListConfig, key: Any) -> Any:
         return MISSING
     try:
         value = node[key]
-    except InterpolationToMissingValueError:  # what it stands on is reported where it is missing
+    except InterpolationToMissingValueError:  # the value it refers to is reported where it is missing
         return OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
     if isinstance(value, DictConfig):
         return {str(name): _plain_value(value, name) for name in value}
@@ -142,7 +238,7 @@ def _search_path(command: argparse.Namespace) -> list[str]:
 
 @contextmanager
 def _hydra() -> Iterator[ConfigLoader]:
-    """Hydra, ready to compose; its global state is given back as it was found: empty."""
+    """Hydra, ready to compose; afterwards its global state is empty again."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
 
@@ -150,7 +246,7 @@ def _hydra() -> Iterator[ConfigLoader]:
 def _drop_unknown_names(
     overrides: Sequence[Override], loader: ConfigLoader, command: argparse.Namespace
 ) -> tuple[list[Override], list[str]]:
-    """Split off everything that does not exist; Hydra stops at the first such name and says nothing of near ones."""
+    """Split off all unknown names; Hydra stops at the first and suggests none."""
     options = {group: _options(group, loader, command) for group in GROUPS}
     usable, mistakes, chosen = [], [], {"dataset": ""}
     for override in overrides:
@@ -160,8 +256,8 @@ def _drop_unknown_names(
         if group in options and not unknown:
             chosen[group] = _values(override)[0]
     if not any(override.key_or_group == "dataset" for override in overrides):
-        mistakes.append(f"dataset: none chosen; say dataset=NAME, one of {', '.join(options['dataset'])}")
-    # Without a valid choice any dataset will do to tell which keys there are besides its own.
+        mistakes.append(f"dataset: none chosen; add dataset=NAME, one of {', '.join(options['dataset'])}")
+    # Without a valid dataset, any dataset serves to list the keys that all of them have.
     base = {**chosen, "dataset": chosen["dataset"] or "demo"}
     valid = _valid_keys([f"{group}={option}" for group, option in base.items()], command)
     for override in overrides:
@@ -179,7 +275,7 @@ def _drop_unknown_names(
 
 
 def _values(override: Override) -> list[Any]:
-    """The values an override gives, one or those of a sweep."""
+    """The values of an override: one, or those of a sweep."""
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     return [override.value()]
@@ -193,7 +289,10 @@ def _options(group: str, loader: ConfigLoader, command: argparse.Namespace) -> l
 
 def _valid_keys(choices: list[str], command: argparse.Namespace) -> list[str]:
     """All keys of the configuration that these choices compose, dotted."""
-    config = compose(command.config_name or CONFIG_NAME, [*choices, *_search_path(command)])
+    try:
+        config = compose(CONFIG_NAME, [*choices, *_search_path(command)])
+    except (HydraException, OmegaConfBaseException) as exc:
+        raise ConfigError(f"{' '.join(choices)}: {exc}") from exc
     return [key for key in _dotted(OmegaConf.to_container(config)) if not key.endswith("_target_")]
 
 
@@ -205,11 +304,12 @@ def _dotted(values: Any, above: str = "") -> Iterator[str]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """Which of the known names, dotted or not, may be meant."""
+    """A hint at the known names, dotted or not, that are nearest to a wrong one."""
     group, _, own = name.rpartition(".")
     beside = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == group}
     near = [beside[key] for key in get_close_matches(own, beside, n=3)]
-    near = near or [key for key in known if key.rpartition(".")[2] == own][:3]  # without its group, or in a wrong one
+    # The name may stand without its group, or in the wrong one.
+    near = near or [key for key in known if key.rpartition(".")[2] == own][:3]
     near = near or ([] if beside else get_close_matches(name, known, n=3))
     if near:
         return f"did you mean {' or '.join(near)}?"

@@ -1,80 +1,89 @@
 """The main job: `python -m aot.run dataset=… [group=option …] [key=value …]`; `-m` sweeps.
 
-Everything is composed, checked and planned before Hydra takes over: Hydra alone exits with 1 on a wrong
-configuration, gives no nearest names, and a job that fails ends its sweep.
+Every job is composed, checked and planned before any of them starts: a wrong command starts nothing, and an error of
+one run never ends another.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
+import shlex
 import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+import yaml
+from hydra import version as hydra_version
+from hydra._internal.utils import _run_hydra
 from rich.console import Console
 
-from aot.compose import CONFIG_NAME, compose_jobs, config_folder, parse_command, plain
-from aot.config import GROUPS, RunConfig, check_config
+from aot.compose import CONFIG_NAME, Composed, command_parser, compose_jobs, config_folder, parse_command
+from aot.config import RunConfig, check_config
 from aot.errors import AotError, ConfigError
 from aot.launching.base import Launcher, Wait
 from aot.launching.dry_run import print_plan
 from aot.launching.plan import Plan, make_plan
+from aot.reference import help_text
 from aot.report.index import write_report
 from aot.runs.index import open_run
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
-from aot.system.cli import EXIT_INTERRUPTED, run_command
+from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
 from aot.system.files import remove_abandoned_parts
+from aot.system.text import counted
 
-# Of the closing table where the output is no terminal but a file or a pipe, whose width nobody knows.
+# Width of the closing table where the output is a file or a pipe, which have none.
 _FILE_WIDTH = 120
-
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_WRONG = 0, 1, 2
+_MAX_NAMED = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command = parse_command(given)
-    plans: dict[str, Plan] = {}
     try:
-        if command.help and not any(override.startswith("dataset=") for override in command.overrides):
-            command.overrides.append("dataset=demo")  # Hydra shows help only of a configuration that is complete
-        if not (command.help or command.hydra_help or command.info or command.shell_completion):
-            configs = _check_all(command)
-            plans = {} if command.cfg else _plan_all(configs, is_sweep=command.multirun)
+        command = parse_command(given)
+        if command.hydra_help or command.info:
+            _show_by_hydra(command)
+            return EXIT_DONE
+        if command.help:
+            print(_help(command))
+            return EXIT_DONE
+        jobs = _compose_all(command)
+        if command.cfg:
+            _print_configurations(command, jobs)
+            return EXIT_DONE
+        plans = _plan_all(_check_all(jobs), is_sweep=command.multirun)
     except AotError as error:
-        _say_wrong(error)
+        print(f"{error}\nNothing was started. `python -m aot.run --help` lists all options.", file=sys.stderr)
         return EXIT_WRONG
-    runs: list[_Run] = []
-
-    def job(composed: DictConfig) -> None:
-        choices = HydraConfig.get().runtime.choices
-        config = check_config(plain(composed), {group: str(choices[group]) for group in GROUPS})
-        runs.append(_Run(plans[config.model_dump_json()], [sys.argv[0], *given]))
-
+    runs = [Run(plan, [sys.argv[0], *given]) for plan in plans]
     try:
-        with _stopped_like_ctrl_c():
-            flags = [argument for argument in given if argument not in command.overrides]
-            _hand_over_to_hydra(job, [*flags, *command.overrides])  # Hydra alone wants its flags at one end
-            # Hydra runs the jobs of a sweep one after another: all are started before any is waited for.
+        with _sigterm_like_ctrl_c():
+            # All runs are started before any is waited for: SLURM can then work on all of them at once.
+            for run in runs:
+                run.start()
             exit_codes = [run.finish() for run in runs]
     except KeyboardInterrupt:
-        folders = sorted({str(plan.paths.root) for plan in plans.values()})
-        print(f"\ninterrupted; what is finished is in {', '.join(folders)}. The same command goes on", file=sys.stderr)
+        folders = ", ".join(sorted({str(plan.paths.root) for plan in plans}))
+        print(f"\ninterrupted; finished clips are in {folders}. Run the same command again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return max(exit_codes, default=EXIT_DONE)
+    _point_to_sweep(plans)
+    return max(exit_codes)
 
 
-class _Run:
-    """One job: started when it is made, finished when it is waited for; its errors never reach another one."""
+class Run:
+    """One run: started, then waited for; its errors never reach another run.
+
+    Args:
+        plan: of its clips.
+        command: the command line, recorded in run.json.
+    """
 
     def __init__(self, plan: Plan, command: Sequence[str]) -> None:
         self._plan = plan
@@ -84,43 +93,43 @@ class _Run:
             self._console = Console(width=_FILE_WIDTH, soft_wrap=True)
         self._wait: Wait | None = None
         self._exit_code = EXIT_DONE
-        with self._stopping():
-            self._start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Print what will be done, and hand the clips that are not finished to the launcher."""
         plan = self._plan
-        if plan.config.dry_run:
-            print_plan(plan, self._console)
-            return
-        launcher: Launcher = plan.config.launcher.build()
-        if launcher.divides_work or plan.config.shard:
-            plan.sizes  # noqa: B018 (read now, so that run.json keeps them)
-        plan.write(self._command)
-        remove_abandoned_parts(plan.paths.root)
-        work = plan.work()
-        _announce(plan, work, self._console)
-        self._wait = launcher.launch(plan, [each for each in work if each.work in (Work.ALL, Work.OVERLAY)])
+        with self._reporting_errors():
+            if plan.config.dry_run:
+                print_plan(plan, self._console)
+                return
+            launcher: Launcher = plan.config.launcher.build()
+            if launcher.divides_work or plan.config.shard:
+                plan.sizes  # noqa: B018 (read now, so that run.json keeps them)
+            plan.write(self._command)
+            remove_abandoned_parts(plan.paths.root)
+            tasks = plan.work()
+            _announce(plan, tasks, self._console)
+            self._wait = launcher.launch(plan, [task for task in tasks if task.work in (Work.ALL, Work.OVERLAY)])
 
     def finish(self) -> int:
-        """Wait for what was started, unless nobody is to wait; say what came of it, and return the exit code."""
+        """Wait for the clips, unless the launcher does not wait; print the table and return the exit code."""
         if self._wait is None:
             return self._exit_code
         plan = self._plan
-        with self._stopping():
+        with self._reporting_errors():
             self._wait()
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.own])
             all_rows = summary_rows(plan.paths, sorted(plan.listed))
             write_summary(plan.paths, all_rows)
             print_summary(plan, rows, self._console)
             self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
-            open_run(plan.paths.root)  # leaves an index behind, from which later ones are quick
-            # Last: the table is told also where the report cannot be written.
+            open_run(plan.paths.root)  # writes the index that makes later calls fast
+            # Last, so that the table is printed also where the report cannot be written.
             if plan.config.output.report:
                 write_report(plan.paths, all_rows)
         return self._exit_code
 
     @contextmanager
-    def _stopping(self) -> Iterator[None]:
+    def _reporting_errors(self) -> Iterator[None]:
         try:
             yield
         except ConfigError as error:
@@ -131,9 +140,23 @@ class _Run:
             self._exit_code = EXIT_SOME_FAILED
 
 
+@dataclass(frozen=True)
+class _Mistakes:
+    """Messages that are reported together, each once."""
+
+    messages: list[str]
+
+    def add(self, error: AotError) -> None:
+        self.messages.extend(str(error).splitlines())
+
+    def raise_if_any(self) -> None:
+        if self.messages:
+            raise ConfigError("\n".join(dict.fromkeys(self.messages)))
+
+
 @contextmanager
-def _stopped_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does: workers are told, nothing half-written stays."""
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: workers are stopped, and no half-written file is left."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -145,84 +168,114 @@ def _stopped_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _check_all(command: argparse.Namespace) -> list[RunConfig]:
-    """Compose and check every job; all that is wrong is said at once."""
-    jobs, mistakes = compose_jobs(command)
-    configs = []
+def _compose_all(command: argparse.Namespace) -> list[Composed]:
+    """Compose every job; mistakes in names and in values are reported together."""
+    jobs, messages = compose_jobs(command)
+    mistakes = _Mistakes(messages)
+    for job in jobs if mistakes.messages and not command.cfg else []:
+        try:
+            check_config(job.values, job.choices)
+        except ConfigError as error:
+            mistakes.add(error)
+    mistakes.raise_if_any()
+    return jobs
+
+
+def _check_all(jobs: Sequence[Composed]) -> list[RunConfig]:
+    """Check every job; all mistakes are reported together."""
+    mistakes, configs = _Mistakes([]), []
     for job in jobs:
         try:
             configs.append(check_config(job.values, job.choices))
         except ConfigError as error:
-            # Values may still be missing where a configuration is only looked at.
-            mistakes += [] if command.cfg else str(error).splitlines()
-    if mistakes:
-        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+            mistakes.add(error)
+    mistakes.raise_if_any()
     return configs
 
 
-def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> dict[str, Plan]:
-    """Plan every job; all that is wrong is said at once, before any of them starts."""
+def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> list[Plan]:
+    """Plan every job; all mistakes, missing weights included, are reported together before any job starts."""
     sweep = hashlib.sha256("".join(sorted(config.hash for config in configs)).encode()).hexdigest()[:8]
-    plans, mistakes = {}, []
+    mistakes, plans = _Mistakes([]), []
     for config in configs:
         folder = config.run_folder
-        mistakes += _missing_parts(config)
+        root = folder.parent / f"sweep-{sweep}" / folder.name if is_sweep else folder
+        for part in (config.segmenter, config.query_points, config.tracker):
+            try:
+                part.build()  # cheap: models load on first use
+            except ConfigError as error:
+                mistakes.add(error)
         try:
-            root = folder.parent / f"sweep-{sweep}" / folder.name if is_sweep else folder
-            plans[config.model_dump_json()] = make_plan(config, root)
+            plans.append(make_plan(config, root))
         except AotError as error:
-            mistakes.append(str(error))
-    if mistakes:
-        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+            mistakes.add(error)
+    mistakes.raise_if_any()
     return plans
 
 
-def _missing_parts(config: RunConfig) -> list[str]:
-    """What the parts that do the work lack, weights above all; to make them costs nothing."""
-    missing = []
-    for part in (config.segmenter, config.query_points, config.tracker):
-        try:
-            part.build()
-        except ConfigError as error:
-            missing.append(str(error))
-    return missing
+def _help(command: argparse.Namespace) -> str:
+    """The help on the options that the command chooses; of the demo where it chooses no dataset."""
+    is_default = not any(override.startswith("dataset=") for override in command.overrides)
+    chosen = argparse.Namespace(**vars(command))
+    chosen.overrides = [*command.overrides, *(["dataset=demo"] if is_default else [])]
+    jobs, mistakes = compose_jobs(chosen)
+    _Mistakes(mistakes).raise_if_any()
+    folder = Path(command.config_dir) if command.config_dir else None
+    return help_text(jobs[0].choices, is_default=is_default, folder=folder)
 
 
-def _hand_over_to_hydra(job: Callable[[DictConfig], None], arguments: list[str]) -> None:
-    own = sys.argv
-    try:
-        with tempfile.TemporaryDirectory() as folder:  # in which a sweep leaves Hydra's own record of it
-            sys.argv = [own[0], *arguments, f"hydra.sweep.dir={folder}"]
-            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=CONFIG_NAME)(job)()
-    finally:
-        sys.argv = own
+def _print_configurations(command: argparse.Namespace, jobs: Sequence[Composed]) -> None:
+    """Print what `--cfg` asks for: by Hydra for a single job, every job of a sweep otherwise."""
+    if not command.multirun:
+        _show_by_hydra(command)
+        return
+    if command.cfg != "job":
+        raise ConfigError(f"--cfg {command.cfg}: with -m, only the jobs can be shown; use --cfg job")
+    print("---\n".join(yaml.safe_dump(job.values, sort_keys=False, allow_unicode=True) for job in jobs), end="")
 
 
-def _announce(plan: Plan, work: Sequence[ClipTask], console: Console) -> None:
-    counts = {kind: sum(todo.work is kind for todo in work) for kind in Work}
+def _show_by_hydra(command: argparse.Namespace) -> None:
+    """Let Hydra print the configuration or what it knows of itself; no job is run."""
+    hydra_version.setbase("1.3")
+    text = io.StringIO()
+    with redirect_stdout(text):  # Hydra prints through logging, which complains where nothing reads the output
+        _run_hydra(
+            args=command,
+            args_parser=command_parser(),
+            task_function=lambda config: None,
+            config_path=str(config_folder()),
+            config_name=CONFIG_NAME,
+        )
+    print(text.getvalue(), end="")
+
+
+def _announce(plan: Plan, tasks: Sequence[ClipTask], console: Console) -> None:
+    """Print the run folder and how many clips will be run, drawn or left as they are."""
+    counts = {kind: sum(task.work is kind for task in tasks) for kind in Work}
     parts = [f"{counts[Work.ALL]} to run"]
     parts += [f"{counts[Work.OVERLAY]} to draw"] if counts[Work.OVERLAY] else []
     parts += [f"{counts[Work.NOTHING]} finished before"] if counts[Work.NOTHING] else []
     if counts[Work.FAILED_BEFORE]:
         parts.append(
-            f"{counts[Work.FAILED_BEFORE]} failed before (take them again with 'retry=[all]', classes or clip ids)"
+            f"{counts[Work.FAILED_BEFORE]} failed before (retry them with 'retry=[all]', error classes or ids)"
         )
     shard = plan.config.shard
-    part = f" (shard {shard.number} of {shard.count}, {len(plan.clips)} in all)" if shard else ""
-    console.print(f"{plan.paths.root}\n{len(work)} clips{part}: {', '.join(parts)}", highlight=False, markup=False)
-    finished = sorted({todo.clip.clip_id for todo in work if todo.work is Work.NOTHING} & set(plan.config.retry))
+    part = f" (shard {shard.number} of {shard.count}, {len(plan.clips)} in total)" if shard else ""
+    lines = [str(plan.paths.root), f"{counted(len(tasks), 'clip')}{part}: {', '.join(parts)}"]
+    finished = sorted({task.clip.clip_id for task in tasks if task.work is Work.NOTHING} & set(plan.config.retry))
     if finished:
-        named = ", ".join(finished)
-        console.print(f"{named}: finished; retry takes failed clips alone", highlight=False, markup=False)
+        lines.append(f"retry: {', '.join(finished)} finished before; only failed clips are retried")
     if plan.without_prompt:
-        named = ", ".join(plan.without_prompt[:5]) + (", …" if len(plan.without_prompt) > 5 else "")
-        console.print(
-            f"{len(plan.without_prompt)} clips have no prompt and are left out: {named}", highlight=False, markup=False
-        )
+        named = ", ".join(plan.without_prompt[:_MAX_NAMED]) + (", …" if len(plan.without_prompt) > _MAX_NAMED else "")
+        lines.append(f"skipped without a prompt: {counted(len(plan.without_prompt), 'clip')} ({named})")
+    console.print("\n".join(lines), highlight=False, markup=False)
 
 
-def _say_wrong(error: AotError) -> None:
-    print(f"{error}\nNothing was started. `python -m aot.run --help` shows what can be said.", file=sys.stderr)
+def _point_to_sweep(plans: Sequence[Plan]) -> None:
+    """Name the command that compares the runs of a sweep over frame_interval."""
+    if len({plan.config.frame_interval for plan in plans}) > 1 and not any(plan.config.dry_run for plan in plans):
+        folder = shlex.quote(str(plans[0].paths.root.parent))
+        print(f"quality against frame_interval: python -m aot.sweep {folder}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ x to the right and y down. T counts rows (kept frames), K objects, N query point
 
 from __future__ import annotations
 
+if __name__ == "types":
+    # `python aot/run.py` puts aot/ first on the path, and Python finds this file in place of its own module `types`.
+    raise SystemExit("started by its path; use: python -m aot.run, python -m aot.status and so on, or aot VERB")
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path

@@ -42,11 +42,12 @@ ORDER = [
     ["aot.config_hash"],
     ["aot.config"],
     ["aot.compose"],
+    ["aot.reference"],
     ["aot.evaluate", "aot.report.clip", "aot.export"],
     ["aot.launching", "aot.runs"],
     ["aot.sweep", "aot.report", "aot.prompt", "aot.evaluate.run", "aot.export.run"],
     [f"aot.{name}.__main__" for name in "evaluate export prompt report sweep".split()],
-    [f"aot.{name}" for name in "run verify status cancel prompts".split()],
+    [f"aot.{name}" for name in "run verify status cancel prompts __main__".split()],
 ]
 
 

@@ -221,14 +221,14 @@ def test_a_pilot_is_part_of_the_whole(folder: Path) -> None:
 def test_clips_without_prompt_are_left_out_aloud(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "my clips" / "prompts.yaml").write_text(f"clips: {{a: {ENTRY}}}")
     assert run() == 0
-    assert "2 clips have no prompt and are left out" in capsys.readouterr().out
+    assert "skipped without a prompt: 2 clips" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["dataset.include=[nothing]"], "matches no clip"),
-        (["dataset.prompts=none.yaml"], "none.yaml: cannot be read"),
+        (["dataset.prompts=none.yaml"], "none.yaml does not exist"),
         (["frame_interval=0"], "greater than or equal to 1"),
         (["retry=[a, nonsense]"], "nonsense is neither a clip id nor a class"),
         (["dataset.exclude=['*']"], "none of the 0 chosen clips"),
@@ -309,7 +309,7 @@ def test_interrupted_runs_leave_whole_files_and_go_on(folder: Path, number: sign
             break
     rest = process.stderr.read()
     assert process.wait(timeout=120) == exit_code
-    assert ("The same command goes on" in rest) == (number is signal.SIGINT)
+    assert ("Run the same command again to resume" in rest) == (number is signal.SIGINT)
     process.stderr.close()
     path = run_folder(folder)
     assert [file.name for file in path.rglob("*.h5")] == ["a.h5"]
@@ -330,7 +330,7 @@ def test_help_and_cfg_read_well(folder: Path) -> None:
 
     shown = say("--help")
     assert shown.returncode == 0
-    assert "dataset: davis, davis_2016, demo, " in shown.stdout
+    assert "dataset: davis, davis_2016, demo*, " in shown.stdout
     shown = say("--cfg", "job", "dataset=videos")
     assert shown.returncode == 0
     assert "root: ???" in shown.stdout

@@ -15,8 +15,9 @@ from aot.errors import AotError, ConfigError
 from aot.evaluate.run import evaluate_run
 from aot.evaluate.tables import score_rows, score_table, scores_as_csv, scores_as_json
 from aot.paths import RunPaths
-from aot.system.cli import count_of, output_console, run_command
+from aot.system.cli import output_console, run_command
 from aot.system.files import write_text
+from aot.system.text import counted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not found.scores:
             num_clips = len(found.unscored) + len(found.errors)
             raise ConfigError(
-                f"{options.run}: none of its {count_of(num_clips, 'clip')} is finished and has ground truth; let the "
+                f"{options.run}: none of its {counted(num_clips, 'clip')} is finished and has ground truth; let the "
                 f"run finish, and see conf/dataset/README.md for where each dataset expects its ground truth"
             )
         rows = score_rows(found.scores)

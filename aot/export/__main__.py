@@ -13,7 +13,7 @@ from pathlib import Path
 from aot.errors import AotError
 from aot.export.run import FORMATS, create_exporter, select_clips
 from aot.paths import RunPaths
-from aot.system.cli import count_of, run_command
+from aot.system.cli import counted, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             num_failed += 1
     num_selected = len(clips) + len(unfinished)
-    print(f"{num_selected - num_failed} of {count_of(num_selected, 'clip')} exported to {out}")
+    print(f"{num_selected - num_failed} of {counted(num_selected, 'clip')} exported to {out}")
     return 1 if num_failed else 0
 
 

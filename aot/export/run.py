@@ -16,7 +16,7 @@ from aot.export.sa_v import SaVExporter
 from aot.export.tap_vid import TapVidExporter
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
-from aot.system.cli import count_of
+from aot.system.cli import counted
 from aot.writing.reader import read_object_names
 
 FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun")
@@ -38,13 +38,13 @@ def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[Exporte
     unmatched = [pattern for pattern, found in matches.items() if not found]
     if unmatched:
         raise ConfigError(
-            f"--clips {' '.join(unmatched)}: matches none of the {count_of(len(clip_ids), 'clip')} of {paths.root}"
+            f"--clips {' '.join(unmatched)}: matches none of the {counted(len(clip_ids), 'clip')} of {paths.root}"
         )
     selected = sorted(set().union(*matches.values()))
     unfinished = [clip_id for clip_id in selected if not paths.clip(clip_id).result.exists()]
     if len(unfinished) == len(selected):
         raise ConfigError(
-            f"{paths.root}: none of its {count_of(len(clip_ids), 'clip')} is finished and matches "
+            f"{paths.root}: none of its {counted(len(clip_ids), 'clip')} is finished and matches "
             f"{' '.join(patterns)}; let the run finish first"
         )
     return [ExportedClip(i, paths.clip(i).result) for i in selected if i not in set(unfinished)], unfinished

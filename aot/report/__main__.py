@@ -16,7 +16,7 @@ from rich.progress import track
 from aot.errors import AotError
 from aot.paths import ClipPaths, RunPaths
 from aot.report.update import update_report
-from aot.system.cli import count_of, run_command
+from aot.system.cli import counted, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for clip_id, problem in update.errors.items():
         print(f"{clip_id}: {problem}", file=sys.stderr)
-    print(f"{count_of(update.num_clips, 'clip')}, {update.num_written} updated: open {update.page.absolute()}")
+    print(f"{counted(update.num_clips, 'clip')}, {update.num_written} updated: open {update.page.absolute()}")
     return 1 if update.errors else 0
 
 

@@ -16,7 +16,6 @@ import shlex
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from aot.report.assets import write_assets
 from aot.report.clip import write_report_data
 from aot.runs.failure import read_failure
 from aot.runs.summary import summary_rows
+from aot.system.cli import version
 from aot.system.files import write_text
 from aot.writing.reader import read_attributes
 
@@ -55,7 +55,7 @@ def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) 
         "name": paths.root.name,
         "folder": str(paths.root.absolute()),
         **{name: run.get(name) for name in _RUN_FACTS},
-        "aot": _version(),
+        "aot": version(),
         "frame_interval": run["config"].get("frame_interval"),
         "config": run["config"],
         "command": _command(run),
@@ -160,10 +160,3 @@ def _is_newer(path: Path, other: Path) -> bool:
 def _plain(value: Any) -> Any:
     """A cell for JSON; None for unknown values."""
     return None if value == "" or (isinstance(value, float) and not math.isfinite(value)) else value
-
-
-def _version() -> str:
-    try:
-        return metadata.version("auto-objects-tracker")
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -13,7 +13,7 @@ from aot.datasets.base import Dataset
 from aot.errors import ConfigError
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
-from aot.system.cli import count_of
+from aot.system.text import counted
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_runs(root: Path) -> list[SweptRun]:
     folders = sorted(path.parent for path in root.glob("*/run.json"))
     if len(folders) < 2:
         raise ConfigError(
-            f"{root}: contains {count_of(len(folders), 'run')}; expected the folder of a sweep with at least 2, such "
+            f"{root}: contains {counted(len(folders), 'run')}; expected the folder of a sweep with at least 2, such "
             f"as outputs/videos/sweep-0123abcd (python -m aot.run -m dataset=… frame_interval=1,2,4)"
         )
     jsons = {folder: read_run_json(RunPaths(folder)) for folder in folders}

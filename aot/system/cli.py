@@ -1,24 +1,40 @@
-"""How every command ends: exit codes after an interruption, and when its output is no longer read."""
+"""What all commands share: exit codes, the RUN argument, error printing, and how a command ends when interrupted."""
 
 from __future__ import annotations
 
+import argparse
+import functools
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from aot.errors import AotError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXIT_DONE = 0
+EXIT_SOME_FAILED = 1
+"""Some clips or objects failed; the others are complete."""
+EXIT_WRONG = 2
+"""The command, the configuration or the manifest is wrong; nothing was started."""
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
-"""128 + the number of SIGPIPE, as shells report a program that this signal ended."""
+"""128 plus the number of SIGPIPE: the exit code that shells report for programs ended by a closed pipe."""
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+Main = Callable[[Sequence[str] | None], int]
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """Run the `main` of a command; returns the exit code, also after Ctrl-C or when piped into `head`."""
+    """Run the `main` of a command; returns the exit code, also after Ctrl-C or with `| head` behind it."""
     try:
+        _refuse_start_by_path()
         code = main()
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -33,11 +49,33 @@ def run_command(main: Callable[[], int]) -> int:
     return code
 
 
-def _is_unread(descriptor: int) -> bool:
-    """Whether the reader of a pipe has closed it; a broken pipe elsewhere is a bug and must be reported."""
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    return any(state & select.POLLERR for _, state in poll.poll(0))
+def prints_errors(main: Main) -> Main:
+    """Decorate a command's `main(arguments)`: an AotError is printed, and the exit code is that of a wrong command."""
+
+    @functools.wraps(main)
+    def printing(arguments: Sequence[str] | None = None) -> int:
+        try:
+            return main(arguments)
+        except AotError as error:
+            print(error, file=sys.stderr)
+            return EXIT_WRONG
+
+    return printing
+
+
+def add_run_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the RUN argument: the run folder that a command starts from."""
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a run folder, such as outputs/davis/grabcut-lucas_kanade-k1-0123abcd"
+    )
+
+
+def version() -> str:
+    """The version of aot that is installed."""
+    try:
+        return metadata.version("auto-objects-tracker")
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def output_console() -> Console:
@@ -48,6 +86,17 @@ def output_console() -> Console:
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-def count_of(number: int, noun: str) -> str:
-    """A number with its noun, in the plural unless it is 1: "1 clip", "12 clips"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _refuse_start_by_path() -> None:
+    """Refuse `python aot/run.py`: Python would then look for its own modules in aot/, where types.py shadows one."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if getattr(main, "__spec__", None) is None and file and _PACKAGE in Path(file).resolve().parents:
+        name = ".".join(Path(file).resolve().relative_to(_PACKAGE.parent).with_suffix("").parts)
+        raise SystemExit(f"started by its path; use: python -m {name.removesuffix('.__main__')}")
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Whether nothing reads from a pipe any more; any other broken pipe is an error that must be reported."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(state & select.POLLERR for _, state in poll.poll(0))

@@ -1,0 +1,146 @@
+"""What users of Hydra type: refused with what to write instead, or working; never a traceback, never a silent no-op."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import aot
+from aot.compose import parse_command
+from aot.errors import ConfigError
+from aot.run import main
+
+DEMO = ["dataset=demo", "dataset.include=[late]", "segmenter=grabcut", "tracker=lucas_kanade", "launcher=inline"]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["hydra/launcher=submitit_slurm"], "write launcher=slurm"),
+        (["hydra/launcher=joblib"], "write launcher=slurm"),
+        (["hydra.launcher.partition=gpu"], "launcher.partition=gpu"),
+        (["-m", "hydra/sweeper=optuna"], "-m frame_interval=1,2,4"),
+        (["hydra.sweeper.params={frame_interval: '1,2'}"], "-m frame_interval=1,2,4"),
+        (["+hydra.sweeper.params.frame_interval='1,2'"], "-m frame_interval=1,2,4"),
+        (["hydra.sweep.dir=elsewhere"], "output.root=FOLDER"),
+        (["hydra.run.dir=elsewhere"], "output.root=FOLDER"),
+        (["hydra.job.chdir=true"], "leave it out"),
+        (["--shell-completion", "install=bash"], "tab completion is not supported"),
+        (["--config-path", "elsewhere"], "--config-dir DIR"),
+        (["--config-name", "elsewhere"], "--config-dir DIR"),
+        (["--cfg", "hydra", "-m"], "use --cfg job"),
+    ],
+)
+def test_settings_without_effect_are_refused(
+    arguments: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*DEMO, *arguments]) == 2
+    message = capsys.readouterr().err
+    assert advice in message
+    assert len(message.splitlines()) == 2, "one line, and the pointer to --help"
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.skipif(find_spec("hydra_plugins") is None, reason="needs hydra-submitit-launcher")
+def test_a_launcher_plugin_that_is_installed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DEMO, "-m", "hydra/launcher=submitit_local"]) == 2
+    assert "write launcher=slurm" in capsys.readouterr().err
+    own = tmp_path / "own"
+    (own / "dataset").mkdir(parents=True)
+    (own / "dataset" / "cluster.yaml").write_text("defaults:\n  - demo\n  - override /hydra/launcher: submitit_local\n")
+    assert main([*DEMO[1:], "dataset=cluster", "--config-dir", str(own)]) == 2
+    assert "hydra/launcher: submitit_local is chosen in a configuration file" in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_mode_of_hydra_is_the_flag_for_sweeps() -> None:
+    assert main([*DEMO, "hydra.mode=MULTIRUN", "frame_interval=16,24", "output.report=false"]) == 0
+    (sweep,) = Path("outputs/demo").iterdir()
+    assert sweep.name.startswith("sweep-")
+    assert len(list(sweep.glob("*/clips/late.h5"))) == 2
+
+
+def test_the_end_of_a_sweep_names_the_next_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DEMO, "-m", "frame_interval=16,24", "output.report=false"]) == 0
+    (sweep,) = Path("outputs/demo").iterdir()
+    assert f"python -m aot.sweep {sweep}" in capsys.readouterr().out
+
+
+def test_the_configurations_of_a_sweep_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DEMO, "-m", "frame_interval=1,2", "--cfg", "job"]) == 0
+    shown = capsys.readouterr().out
+    assert "frame_interval: 1\n" in shown
+    assert "frame_interval: 2\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "joined"),
+    [
+        (["dataset.box=[410,", "348,", "522,", "420]"], "dataset.box=[410, 348, 522, 420]"),
+        (["dataset.box=[-5,", "-3,", "8,", "9]", "frame_interval=2"], "dataset.box=[-5, -3, 8, 9]"),
+        (["dataset.points=[[1,", "2],", "[3,", "4]]"], "dataset.points=[[1, 2], [3, 4]]"),
+        (['dataset.root="my', 'clips"'], 'dataset.root="my clips"'),
+    ],
+)
+def test_an_argument_that_the_shell_split_is_one_mistake(typed: list[str], joined: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_command(["dataset=video", *typed])
+    assert str(caught.value) == f"{joined}: the shell split this argument at its spaces; put it in quotes: '{joined}'"
+
+
+def test_help_says_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "No dataset is chosen: this help shows dataset=demo" in shown
+    assert "(integer ≥ 1) keep every k-th source frame" in shown
+    assert main(["--help", "dataset=davis", "tracker=lucas_kanade"]) == 0
+    shown = capsys.readouterr().out
+    assert "No dataset is chosen" not in shown
+    assert "dataset.prompt_from=mask" in shown
+    assert "tracker.window_px=9" in shown
+
+
+def aot_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    package = Path(aot.__file__).parents[1]
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": str(package)} | environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_commands_are_listed_and_run() -> None:
+    listed = aot_command("-m", "aot", "--help")
+    assert listed.returncode == 0
+    for verb in "run status cancel prompt prompts checkpoints evaluate sweep report export verify".split():
+        assert f"  {verb} " in listed.stdout
+    assert aot_command("-m", "aot", "--version").stdout.startswith("aot ")
+    assert aot_command("-m", "aot.run", "--version").stdout.startswith("aot ")
+    assert aot_command("-m", "aot", "prompts", "schema").stdout.startswith("{")
+    wrong = aot_command("-m", "aot", "reprot")
+    assert (wrong.returncode, wrong.stderr) == (2, "aot reprot: no such command; did you mean report?\n")
+
+
+@pytest.mark.parametrize("file", ["run.py", "status.py", "evaluate/__main__.py"])
+def test_a_start_by_path_is_refused(file: str) -> None:
+    started = aot_command(str(Path(aot.__file__).parent / file), "--help")
+    assert started.returncode != 0
+    assert "python -m aot" in started.stderr
+    assert "Traceback" not in started.stderr
+
+
+def test_a_missing_dependency_names_the_environment(tmp_path: Path) -> None:
+    started = aot_command("-S", "-m", "aot.run", "--help")
+    assert started.returncode == 2
+    assert ". .venv/bin/activate" in started.stderr
+    assert "Traceback" not in started.stderr
