@@ -191,21 +191,10 @@ def _expand(overrides: Sequence[Override]) -> Iterator[list[str]]:
 def _compose(overrides: list[str], command: argparse.Namespace) -> Composed:
     try:
         config = compose(CONFIG_NAME, [*overrides, *_search_path(command)], return_hydra_config=True)
-        _refuse_hydra_plugins(config)
         choices = {group: str(config.hydra.runtime.choices.get(group)) for group in GROUPS}
         return Composed(plain(config), choices)
     except (HydraException, OmegaConfBaseException) as exc:
         raise ConfigError(f"{' '.join(overrides)}: {exc}") from exc
-
-
-def _refuse_hydra_plugins(config: DictConfig) -> None:
-    """Refuse what a configuration file of the user chose of Hydra: it would have no effect."""
-    for group, advice in (("launcher", "write launcher=slurm, local or inline"), ("sweeper", "write -m key=1,2,4")):
-        chosen = config.hydra.runtime.choices.get(f"hydra/{group}")
-        if chosen != "basic":
-            raise ConfigError(f"hydra/{group}: {chosen} is chosen in a configuration file; aot has its own: {advice}")
-    if OmegaConf.select(config, "hydra.sweeper.params"):
-        raise ConfigError("hydra.sweeper.params: set in a configuration file; write -m key=1,2,4 instead")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -55,11 +55,6 @@ def test_settings_without_effect_are_refused(
 def test_a_launcher_plugin_that_is_installed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DEMO, "-m", "hydra/launcher=submitit_local"]) == 2
     assert "write launcher=slurm" in capsys.readouterr().err
-    own = tmp_path / "own"
-    (own / "dataset").mkdir(parents=True)
-    (own / "dataset" / "cluster.yaml").write_text("defaults:\n  - demo\n  - override /hydra/launcher: submitit_local\n")
-    assert main([*DEMO[1:], "dataset=cluster", "--config-dir", str(own)]) == 2
-    assert "hydra/launcher: submitit_local is chosen in a configuration file" in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
 
 
