@@ -13,7 +13,8 @@ from pathlib import Path
 from aot.errors import AotError
 from aot.export.run import FORMATS, create_exporter, select_clips
 from aot.paths import RunPaths
-from aot.system.cli import counted, run_command
+from aot.system.cli import run_command
+from aot.system.text import counted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

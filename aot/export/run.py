@@ -16,7 +16,7 @@ from aot.export.sa_v import SaVExporter
 from aot.export.tap_vid import TapVidExporter
 from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
-from aot.system.cli import counted
+from aot.system.text import counted
 from aot.writing.reader import read_object_names
 
 FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun")

@@ -16,7 +16,8 @@ from rich.progress import track
 from aot.errors import AotError
 from aot.paths import ClipPaths, RunPaths
 from aot.report.update import update_report
-from aot.system.cli import counted, run_command
+from aot.system.cli import run_command
+from aot.system.text import counted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
