@@ -14,12 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from aot.errors import AotError, ConfigError
-from aot.launching.plan import read_run_json
 from aot.launching.slurm.squeue import ENDED, cancel_jobs, task_states
 from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, close_cancelled, read_history
+from aot.runs.run_json import read_run_json
 from aot.system.cli import run_command
 from aot.system.processes import host, is_alive
 

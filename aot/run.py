@@ -120,7 +120,7 @@ class Run:
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.own])
             all_rows = summary_rows(plan.paths, sorted(plan.listed))
             write_summary(plan.paths, all_rows)
-            print_summary(plan, rows, self._console)
+            print_summary(plan.paths, plan.config.output, rows, self._console)
             self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
             open_run(plan.paths.root)  # writes the index that makes later calls fast
             # Last, so that the table is printed also where the report cannot be written.

@@ -22,13 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 from aot.errors import AotError
-from aot.launching.plan import read_run_json
 from aot.launching.slurm.squeue import ENDED, task_states
 from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths
 from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.history import is_running
 from aot.runs.ledger import LedgerTail, silent_seconds
+from aot.runs.run_json import read_run_json
 from aot.system.cli import EXIT_INTERRUPTED, run_command
 
 EXIT_SHOWN, EXIT_WRONG = 0, 2

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import cast
 
 from aot.errors import AotError, ResultError, WriteError
-from aot.launching.plan import read_run_json
+from aot.runs.run_json import read_run_json
 from aot.paths import RunPaths
 from aot.runs.failure import read_failure
 from aot.runs.ledger import last_done, last_events

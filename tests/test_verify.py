@@ -12,9 +12,9 @@ from pathlib import Path
 import h5py
 import pytest
 
-from aot.launching.plan import read_run_json
 from aot.paths import RunPaths
 from aot.run import main as run_main
+from aot.runs.run_json import read_run_json
 from aot.verify import Expected, FileChecker, State, main, verify_run
 from tests.fuzz.__main__ import FINDINGS
 
@@ -301,8 +301,8 @@ def test_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     [
         ('{"clips": ', "Expecting value"),
         ("[" * 100_000, "maximum recursion depth"),
-        ("[]", "expected config_hash and clips in it"),
-        ('{"config_hash": "0", "clips": {"a": 3}}', "clip 'a': got 3, expected its content"),
+        ("[]", "expected the keys config_hash and clips"),
+        ('{"config_hash": "0", "clips": {"a": 3}}', "clip 'a': got 3, expected an object"),
         ('{"config_hash": "0", "clips": {"/etc/precious": {}}}', "clip id '/etc/precious': expected a relative path"),
     ],
 )

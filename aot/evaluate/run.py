@@ -12,7 +12,7 @@ from aot.datasets.ground_truth import QueryMode
 from aot.errors import AotError
 from aot.evaluate.clip import ClipScore, evaluate_clip
 from aot.evaluate.parallel import map_in_processes
-from aot.launching.plan import read_run_json
+from aot.runs.run_json import read_run_json
 from aot.paths import RunPaths
 
 

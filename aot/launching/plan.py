@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import cache, cached_property
-from importlib import metadata
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from aot.config import RunConfig
-from aot.datasets.base import Dataset, check_clip_id, check_clip_ids, select_clips
+from aot.datasets.base import Dataset, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
-from aot.errors import AotError, ConfigError, ResultError
+from aot.errors import ConfigError, ResultError
 from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
 from aot.launching.shards import pack
 from aot.manifest.serialize import prompts_as_json
@@ -25,17 +22,11 @@ from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import attempts_so_far
 from aot.runs.ledger import last_done
+from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
 from aot.runs.task import ClipTask, Work
-from aot.system.files import write_text
 from aot.system.hashing import sha256_of
 from aot.types import Clip
 from aot.writing.reader import load
-
-_REPORTED_PACKAGES = (
-    "auto-objects-tracker", "torch", "torchvision", "rf-sam-2", "numpy", "opencv-python-headless", "av",
-    "h5py", "hydra-core",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class RunContext:
@@ -156,7 +147,7 @@ class Plan:
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         run = {
-            "schema": "aot-run/1",
+            "schema": SCHEMA,
             "created": self.previous.get("created", now),
             "updated": now,
             "command": list(command),
@@ -166,7 +157,7 @@ class Plan:
             "versions": versions(),
             "clips": self.listed,
         }
-        write_text(self.paths.run_json, _one_clip_a_line(run))
+        write_run_json(self.paths, run)
 
 
 def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
@@ -203,59 +194,6 @@ def to_draw(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[str]:
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
     # Last: the report takes in the overlay.
     return missing + (["report"] if output.report and (missing or not is_reported(paths)) else [])
-
-
-def read_run_json(paths: RunPaths) -> dict[str, Any]:
-    """Read a run folder's run.json.
-
-    Raises:
-        ConfigError: there is none, or it is damaged.
-    """
-    try:
-        text = paths.run_json.read_text(encoding="utf-8", errors="replace")
-    except OSError as exc:
-        raise ConfigError(
-            f"{paths.root} is not a run folder ({exc}); expected one with a run.json, such as outputs/davis/grabcut-…"
-        ) from exc
-    try:
-        run = json.loads(text)
-        _check_run(run)
-    except (ValueError, RecursionError, AotError) as exc:
-        raise ConfigError(
-            f"{paths.run_json} is damaged ({exc}); delete it and run the command that made the folder again: it writes "
-            f"it anew and keeps what is finished"
-        ) from exc
-    return cast(dict[str, Any], run)
-
-
-def _check_run(run: Any) -> None:
-    """Raise unless it has what readers of a run.json look for, and its clips lie in the run folder."""
-    clips = run.get("clips") if isinstance(run, dict) else None
-    if not isinstance(clips, dict) or not isinstance(run.get("config_hash"), str):
-        raise ValueError("expected config_hash and clips in it")
-    for clip_id, record in clips.items():
-        check_clip_id(clip_id)
-        if not isinstance(record, dict):
-            raise ValueError(f"clip {clip_id!r}: got {record!r}, expected its content")
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of what decides results, Python included."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in _REPORTED_PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _one_clip_a_line(run: dict[str, Any]) -> str:
-    """The run as JSON that people can read; to indent 100,000 clips would take seconds, and lines without end."""
-    clips = ",\n".join(f"  {json.dumps(clip_id)}: {json.dumps(record)}" for clip_id, record in run["clips"].items())
-    head = json.dumps({key: value for key, value in run.items() if key != "clips"}, indent=1)
-    return f'{head[:-2]},\n "clips": {{\n{clips}\n }}\n}}\n'
 
 
 def _is_current(paths: ClipPaths, clip: Clip, content: Fingerprint, done: dict[str, Any] | None) -> bool:

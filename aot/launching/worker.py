@@ -24,13 +24,14 @@ from aot.datasets.base import Dataset
 from aot.drawing.clip import draw_clip, picture_clip
 from aot.errors import AotError, DecodeError
 from aot.evaluate.clip import evaluate_clip
-from aot.launching.plan import RunContext, to_draw, versions
+from aot.launching.plan import RunContext, to_draw
 from aot.paths import ClipPaths
 from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, process_clip
 from aot.report.clip import report_clip
 from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
 from aot.runs.failure import record_failure
 from aot.runs.ledger import Ledger
+from aot.runs.run_json import versions
 from aot.runs.task import ClipTask, Work
 from aot.system.hashing import sha256_of
 from aot.system.processes import host

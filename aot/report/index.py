@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.errors import ResultError
-from aot.launching.plan import read_run_json
+from aot.runs.run_json import read_run_json
 from aot.paths import RunPaths
 from aot.report.assets import write_assets
 from aot.report.clip import write_report_data

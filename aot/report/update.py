@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aot.errors import AotError
-from aot.launching.plan import read_run_json
+from aot.runs.run_json import read_run_json
 from aot.paths import ClipPaths, RunPaths
 from aot.report.clip import is_reported, report_clip
 from aot.report.index import write_report

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from aot.launching.plan import Plan
+from aot.config import Output
 from aot.paths import RunPaths
 from aot.runs.failure import read_failure
 from aot.runs.ledger import last_done
@@ -54,7 +54,7 @@ def write_summary(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> None:
     write_text(paths.summary, text.getvalue())
 
 
-def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) -> None:
+def print_summary(paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]], console: Console) -> None:
     """The closing table: all clips of a small run, what is not whole of a large one; the totals; where to look."""
     shown = [row for row in rows if len(rows) <= _MAX_ROWS or row["state"] != "done"][:_MAX_ROWS]
     table = Table(box=None, pad_edge=False)
@@ -75,11 +75,11 @@ def print_summary(plan: Plan, rows: Sequence[dict[str, Any]], console: Console) 
     lines = [f"{len(rows)} clips: {total}"]
     if any(row["J"] != "" or row["PCK"] != "" for row in rows):
         lines.append(f"against the known truth: mean J {_mean(rows, 'J')}, mean PCK {_mean(rows, 'PCK')}")
-    looks = ["clips/*.h5 (aot.load)", *(["overlays/*.mp4"] if plan.config.output.overlay else []), "summary.csv"]
-    looks += ["pictures/*/*.png"] if plan.config.output.pictures else []
+    looks = ["clips/*.h5 (aot.load)", *(["overlays/*.mp4"] if output.overlay else []), "summary.csv"]
+    looks += ["pictures/*/*.png"] if output.pictures else []
     looks += ["failures/*.json"] if counts["failed"] + counts["partial"] else []
-    looks += ["report/index.html"] if plan.config.output.report else []
-    lines.append(f"look at {plan.paths.root}: {', '.join(looks)}")
+    looks += ["report/index.html"] if output.report else []
+    lines.append(f"look at {paths.root}: {', '.join(looks)}")
     console.print("\n".join(lines), markup=False, highlight=False)
 
 

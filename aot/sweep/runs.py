@@ -11,7 +11,7 @@ from typing import Any
 from aot.config import RunConfig, load_run_config
 from aot.datasets.base import Dataset
 from aot.errors import ConfigError
-from aot.launching.plan import read_run_json
+from aot.runs.run_json import read_run_json
 from aot.paths import RunPaths
 from aot.system.text import counted
 

@@ -1,0 +1,90 @@
+"""run.json: what a run folder records about itself (settings, clips and package versions)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cache
+from importlib import metadata
+from typing import Any, cast
+
+from aot.datasets.base import check_clip_id
+from aot.errors import AotError, ConfigError
+from aot.paths import RunPaths
+from aot.system.files import write_text
+
+SCHEMA = "aot-run/1"
+
+_REPORTED_PACKAGES = (
+    "auto-objects-tracker", "torch", "torchvision", "rf-sam-2", "numpy", "opencv-python-headless", "av",
+    "h5py", "hydra-core",
+)  # fmt: skip
+
+
+def read_run_json(paths: RunPaths) -> dict[str, Any]:
+    """Read a run folder's run.json.
+
+    Args:
+        paths: of the run folder.
+    Returns:
+        The file's contents; `config_hash` (str) and `clips` (clip id → record) are checked.
+    Raises:
+        ConfigError: the folder has no run.json, or the file is damaged.
+    """
+    try:
+        text = paths.run_json.read_text(encoding="utf-8", errors="replace")
+    except OSError as exc:
+        raise ConfigError(
+            f"{paths.root} is not a run folder ({exc}); expected one with a run.json, such as outputs/davis/grabcut-…"
+        ) from exc
+    try:
+        run = json.loads(text)
+        _check(run)
+    except (ValueError, RecursionError, AotError) as exc:
+        raise ConfigError(
+            f"{paths.run_json} is damaged ({exc}); delete it and run the command that created the folder again: it "
+            f"rewrites run.json and keeps all finished clips"
+        ) from exc
+    return cast(dict[str, Any], run)
+
+
+def write_run_json(paths: RunPaths, run: dict[str, Any]) -> None:
+    """Replace a run folder's run.json.
+
+    Args:
+        paths: of the run folder, which is created if it does not exist.
+        run: the contents; `clips` (clip id → record) must be among them.
+    Raises:
+        WriteError: the run folder cannot be written.
+    """
+    write_text(paths.run_json, _one_clip_per_line(run))
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on; "not installed" for those that are missing."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in _REPORTED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _check(run: Any) -> None:
+    """Raise unless it has the keys that all readers of run.json rely on, and clip ids that stay in the run folder."""
+    clips = run.get("clips") if isinstance(run, dict) else None
+    if not isinstance(clips, dict) or not isinstance(run.get("config_hash"), str):
+        raise ValueError("expected the keys config_hash and clips")
+    for clip_id, record in clips.items():
+        check_clip_id(clip_id)
+        if not isinstance(record, dict):
+            raise ValueError(f"clip {clip_id!r}: got {record!r}, expected an object")
+
+
+def _one_clip_per_line(run: dict[str, Any]) -> str:
+    """Readable JSON. Indenting 100,000 clips would take seconds and produce a million lines."""
+    clips = ",\n".join(f"  {json.dumps(clip_id)}: {json.dumps(record)}" for clip_id, record in run["clips"].items())
+    head = json.dumps({key: value for key, value in run.items() if key != "clips"}, indent=1)
+    return f'{head[:-2]},\n "clips": {{\n{clips}\n }}\n}}\n'
