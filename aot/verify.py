@@ -24,10 +24,10 @@ from types import TracebackType
 from typing import cast
 
 from aot.errors import AotError, ResultError, WriteError
-from aot.runs.run_json import read_run_json
 from aot.paths import RunPaths
 from aot.runs.failure import read_failure
 from aot.runs.ledger import last_done, last_events
+from aot.runs.run_json import read_run_json
 from aot.runs.task import Work
 from aot.system.cli import run_command
 from aot.system.hashing import sha256_of

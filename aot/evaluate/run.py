@@ -12,8 +12,8 @@ from aot.datasets.ground_truth import QueryMode
 from aot.errors import AotError
 from aot.evaluate.clip import ClipScore, evaluate_clip
 from aot.evaluate.parallel import map_in_processes
-from aot.runs.run_json import read_run_json
 from aot.paths import RunPaths
+from aot.runs.run_json import read_run_json
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from aot.export.npz import NpzExporter
 from aot.export.rerun import RerunExporter
 from aot.export.sa_v import SaVExporter
 from aot.export.tap_vid import TapVidExporter
-from aot.runs.run_json import read_run_json
 from aot.paths import RunPaths
+from aot.runs.run_json import read_run_json
 from aot.system.text import counted
 from aot.writing.reader import read_object_names
 

@@ -28,6 +28,7 @@ from aot.system.hashing import sha256_of
 from aot.types import Clip
 from aot.writing.reader import load
 
+
 @dataclass(frozen=True)
 class RunContext:
     """What holds for all clips of a run, wherever their workers are."""

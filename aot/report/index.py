@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from aot.errors import ResultError
-from aot.runs.run_json import read_run_json
 from aot.paths import RunPaths
 from aot.report.assets import write_assets
 from aot.report.clip import write_report_data
 from aot.runs.failure import read_failure
+from aot.runs.run_json import read_run_json
 from aot.runs.summary import summary_rows
 from aot.system.cli import version
 from aot.system.files import write_text

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aot.errors import AotError
-from aot.runs.run_json import read_run_json
 from aot.paths import ClipPaths, RunPaths
 from aot.report.clip import is_reported, report_clip
 from aot.report.index import write_report
+from aot.runs.run_json import read_run_json
 from aot.runs.summary import summary_rows
 
 

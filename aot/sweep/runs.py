@@ -11,8 +11,8 @@ from typing import Any
 from aot.config import RunConfig, load_run_config
 from aot.datasets.base import Dataset
 from aot.errors import ConfigError
-from aot.runs.run_json import read_run_json
 from aot.paths import RunPaths
+from aot.runs.run_json import read_run_json
 from aot.system.text import counted
 
 
