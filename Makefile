@@ -1,47 +1,57 @@
-# Everything runs in .venv; every target sets up what it needs.
+# Everything runs in .venv; every target installs what it needs, and nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+RUN := $(VENV)/.ready-to-run
+DEV := $(VENV)/.ready-to-develop
 SOURCES := aot tests benchmarks
 
 .PHONY: setup demo check format test test-fast docs system system-slurm system-browser screenshots clean
 
-setup: $(READY)
+# The environment with everything: what running needs, and the development tools.
+setup: $(DEV)
 
-$(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("aot needs Python 3.10 or newer, $(PYTHON) is %d.%d; say make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+# What running needs, and no development tools.
+$(RUN): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("aot needs Python 3.10 or newer, $(PYTHON) is %d.%d; use make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	@$(PYTHON) -c 'import venv, ensurepip' || { echo 'on Debian: apt-get install python3-venv'; exit 1; }
+	@echo 'Installing what aot needs into $(VENV); PyTorch alone may take some gigabytes.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --disable-pip-version-check --editable .
+	touch $(RUN)
+
+$(DEV): $(RUN)
+	@echo 'Installing the development tools into $(VENV).'
+	$(BIN)/pip install --disable-pip-version-check --editable '.[dev]'
 	# Without the opencv-python that it asks for, which would overwrite opencv-python-headless.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'vos-benchmark==0.1.0'
-	touch $(READY)
+	$(BIN)/pip install --disable-pip-version-check --no-deps 'vos-benchmark==0.1.0'
+	touch $(DEV)
 
-demo: $(READY)
+demo: $(RUN)
 	$(BIN)/python -m aot.run dataset=demo segmenter=grabcut tracker=lucas_kanade
+	@echo 'Next: . $(VENV)/bin/activate, so that `python` is the one that has aot; then python -m aot lists the commands.'
 
-check: $(READY)
+check: $(DEV)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(DEV)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-test: $(READY)
+test: $(DEV)
 	$(BIN)/pytest
 
-test-fast: $(READY)
+test-fast: $(DEV)
 	$(BIN)/pytest -m 'not slow'
 
 # The documentation as a site, in site/.
-docs: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+docs: $(DEV)
+	$(BIN)/pip install --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# What the tests need of the system beside $(VENV), installed and started; as root on Debian.
+# What the tests need outside $(VENV), installed and started; as root on Debian.
 system: system-slurm system-browser
 
 system-slurm:
@@ -50,7 +60,7 @@ system-slurm:
 system-browser:
 	tests/browser/setup.sh
 
-screenshots: $(READY)
+screenshots: $(DEV)
 	$(BIN)/python -m tests.browser.screenshots docs/images
 
 clean:
