@@ -99,7 +99,7 @@ def test_interrupted_command_abandons_the_current_clip_cleanly(clips: Clips, num
         (worker,) = {event["pid"] for event in clips.events("started")}
         command.send_signal(number)
         assert command.wait() == 130
-        assert "The same command goes on" in command.output
+        assert "Run the same command again to resume" in command.output
     assert not is_alive(worker)
     complete, failed = clips.outcome()
     assert (complete, failed) == ({"a"}, set())

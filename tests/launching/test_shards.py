@@ -47,7 +47,7 @@ def test_shards_of_a_command_divide_the_clips_whatever_is_done_already(
     clips = Clips(tmp_path, LENGTHS)
     assert clips.run("shard=2/3", "launcher=inline") == 0
     first = clips.started()
-    assert "2 clips (shard 2 of 3, 7 in all): 2 to run" in capsys.readouterr().out
+    assert "2 clips (shard 2 of 3, 7 in total): 2 to run" in capsys.readouterr().out
     assert clips.run("shard=1/3", "launcher=inline") == 0
     assert clips.run("shard=3/3", "launcher=inline") == 0
     assert clips.run("shard=2/3", "launcher=inline") == 0

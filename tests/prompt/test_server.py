@@ -304,7 +304,7 @@ class TestCommand:
             (["dataset=video", "dataset.path=clips/a.mp4"], "takes no prompt manifest"),
             (["dataset=davis", "dataset.root=clips"], "dataset.prompts: required"),
             (["dataset=videos", "dataset.root=clips", "frame_intervall=2"], "did you mean frame_interval"),
-            (["dataset=videos", "dataset.root=clips", "segmenter=sam2"], "fetch them with"),
+            (["dataset=videos", "dataset.root=clips", "segmenter=sam2"], "download them with"),
             (["dataset=videos", "dataset.root=clips", "-m"], "remove it"),
             (["dataset=videos", "dataset.root=clips", "--port", "1", "--host", "203.0.113.7"], "cannot listen there"),
         ],
