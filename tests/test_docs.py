@@ -1,4 +1,4 @@
-"""What the documentation shows can be typed: every command is run, every example is read as a reader would."""
+"""The documentation is correct: every command that it shows runs, and every code example works."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from PIL import Image
 
 import aot
 from aot.images.masks import encode_rle
-from aot.query_points.base import QuerySampler
 from aot.run import main as run_main
-from aot.types import UInt8Array
-from tests.query_points.contract import QuerySamplerContract
+from aot.segmentation.base import Segmenter
+from aot.types import Prompt, UInt8Array
+from tests.command_line import EMBEDDED, EMBEDDED_MODELS, child_environment
+from tests.fakes import ArraySource
+from tests.segmentation.contract import FailingObjectContract, SegmenterContract
 from tests.synthetic import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -35,19 +37,18 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 WIDTH, HEIGHT, NUM_FRAMES = 800, 600, 41
-# What the documents' prompts point at: (x0, y0, x1, y1) px.
-THINGS = ((410, 348, 522, 420), (567, 405, 646, 496), (720, 520, 780, 580), (10, 20, 60, 80), (100, 400, 160, 470))
-EMBEDDED = ("segmenter=grabcut", "tracker=lucas_kanade")
-# A command that names one of these needs weights, which are not here: it must say so, and how to get them.
-OF_WEIGHTS = ("segmenter.size", "segmenter.checkpoint", "tracker=cotracker3_online", "tracker=cotracker_upstream")
-# Trees of tens of gigabytes, whose layout tests/datasets makes in small: here they must be missed by their path.
-NOT_HERE = ("/data/sav_train/sav_000", "/data/my_robot", "/data/tapvid_davis.pkl")
-NOT_RUN = {"pip": "fetches packages", "ssh": "needs another host", "sudo": "changes the system", "git": "fetches this"}
+# The objects that the prompts of the documents mark: (x0, y0, x1, y1) px.
+OBJECTS = ((410, 348, 522, 420), (567, 405, 646, 496), (720, 520, 780, 580), (10, 20, 60, 80), (100, 400, 160, 470))
+# A command with one of these needs weights, which the tests do not have: it must report how to get them.
+NEEDS_WEIGHTS = ("segmenter.size", "segmenter.checkpoint", "tracker=cotracker3_online", "tracker=cotracker_upstream")
+# Datasets of tens of gigabytes, of which tests/datasets has small copies: the message must name the missing path.
+MISSING_DATASETS = ("/data/sav_train/sav_000", "/data/my_robot", "/data/tapvid_davis.pkl")
+NOT_RUN = {"pip": "downloads packages", "ssh": "needs another host", "sudo": "changes the system", "git": "clones"}
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a document."""
+    """A fenced code block of a document."""
 
     document: str
     language: str
@@ -63,7 +64,7 @@ def blocks() -> Iterator[Block]:
 
 
 def commands() -> list[str]:
-    """Every command that the documents show, once, without its comment."""
+    """Every distinct command in the documents, without comments."""
     lines = [
         line for block in blocks() if block.language == "sh" for line in block.text.replace("\\\n", "").splitlines()
     ]
@@ -73,18 +74,18 @@ def commands() -> list[str]:
 COMMANDS = [shlex.split(command) for command in commands()]
 
 
-def of(*beginning: str) -> list[object]:
-    """Commands that begin like this, as parameters of a test."""
-    chosen = [words for words in COMMANDS if tuple(words[: len(beginning)]) == beginning]
-    assert chosen, f"no document shows {beginning}"
-    return [pytest.param(words[len(beginning) :], id=shlex.join(words)) for words in chosen]
+def commands_with(*prefix: str) -> list[object]:
+    """Commands with this prefix, as parameters of a test."""
+    chosen = [words for words in COMMANDS if tuple(words[: len(prefix)]) == prefix]
+    assert chosen, f"no document shows a command that starts with {prefix}"
+    return [pytest.param(words[len(prefix) :], id=shlex.join(words)) for words in chosen]
 
 
-def picture(shift: int) -> UInt8Array:
-    """Bright things with a texture, all moved down by a shift, on a dark ground."""
+def draw_frame(shift: int) -> UInt8Array:
+    """A frame with bright textured objects, moved down by `shift` px, on a dark background."""
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    for x0, y0, x1, y1 in THINGS:
+    for x0, y0, x1, y1 in OBJECTS:
         texture = rng.integers(150, 255, ((y1 - y0) // 6 + 1, (x1 - x0) // 6 + 1, 3), dtype=np.uint8)
         rgb[y0 + shift : y1 + shift, x0:x1] = np.kron(texture, np.ones((6, 6, 1), np.uint8))[: y1 - y0, : x1 - x0]
     return rgb
@@ -96,9 +97,9 @@ def first_block(language: str, containing: str) -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a reader might stand: videos, a manifest, options and parts of their own, and a small /data."""
+    """A working directory as the documents assume it: videos, a manifest, own options and parts, and a small /data."""
     place = tmp_path_factory.mktemp("reader")
-    video = write_video(place / "teapot.mp4", np.stack([picture(t // 10) for t in range(NUM_FRAMES)]))
+    video = write_video(place / "teapot.mp4", np.stack([draw_frame(t // 10) for t in range(NUM_FRAMES)]))
     manifest = first_block("yaml", "teapot:")
     for folder in ("my_clips", "clips", "data/clips", "data/kitchen", "data/my clips (2024)"):
         root = place / folder
@@ -108,7 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "prompts.yaml").write_text(manifest)
         (root / "masks").mkdir()
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-        x0, y0, x1, y1 = THINGS[4]
+        x0, y0, x1, y1 = OBJECTS[4]
         mask[y0 + 3 : y1 + 3, x0:x1] = 255
         Image.fromarray(mask).save(root / "masks" / "teapot_2.png")
     for name in ("book.mp4", "data/videos/book.mp4", "-étude=1, take 2.mp4"):
@@ -126,14 +127,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_davis_trees(place: Path) -> None:
-    """/data/DAVIS with one sequence; davis_clips as docs/evaluation.md takes them."""
+    """/data/DAVIS with one sequence, and davis_clips as in docs/evaluation.md."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    x0, y0, x1, y1 = THINGS[0]
+    x0, y0, x1, y1 = OBJECTS[0]
     for root in (place / "data/DAVIS/{}/480p/bear", place / "davis_clips/bear/{}"):
         for t in range(5):
             mask[:] = 0
             mask[y0 + t : y1 + t, x0:x1] = 1
-            for folder, array, suffix in (("JPEGImages", picture(t), "jpg"), ("Annotations", mask, "png")):
+            for folder, array, suffix in (("JPEGImages", draw_frame(t), "jpg"), ("Annotations", mask, "png")):
                 path = Path(str(root).format(folder)) / f"{t:05}.{suffix}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 image = Image.fromarray(array)
@@ -144,25 +145,25 @@ def make_davis_trees(place: Path) -> None:
         listed = place / f"data/DAVIS/ImageSets/{year}/val.txt"
         listed.parent.mkdir(parents=True)
         listed.write_text("bear\n")
-    video = write_video(place / "davis_clips/bear/clip.mp4", np.stack([picture(t) for t in range(5)]))
+    video = write_video(place / "davis_clips/bear/clip.mp4", np.stack([draw_frame(t) for t in range(5)]))
     assert video.exists()
-    objects = {"objects": [{"id": 1, "box": list(THINGS[0])}]}
+    objects = {"objects": [{"id": 1, "box": list(OBJECTS[0])}]}
     (place / "prompts.json").write_text(json.dumps({"clips": {"bear/clip": objects}}))
 
 
 def make_detections(place: Path) -> None:
-    """What a detector, and a tracker, wrote."""
+    """Output files of a detector and of a tracker."""
     images = [{"id": 1, "file_name": "teapot/00000.jpg", "width": WIDTH, "height": HEIGHT}]
     mask = encode_rle(np.ones((HEIGHT, WIDTH), np.bool_))
     found = {"image_id": 1, "category_id": 1, "bbox": [410, 348, 112, 72], "score": 0.9}
     segmentation = {"size": [HEIGHT, WIDTH], "counts": mask.counts}
-    whole = {"images": images, "categories": [{"id": 1, "name": "teapot"}]}
+    coco = {"images": images, "categories": [{"id": 1, "name": "teapot"}]}
     tracked = found | {"track_id": 1, "segmentation": segmentation}
     for name, content in (
-        ("detections.json", whole | {"annotations": [found]}),
+        ("detections.json", coco | {"annotations": [found]}),
         ("results.json", [found]),
-        ("instances_val.json", whole | {"annotations": []}),
-        ("tracks.json", whole | {"annotations": [tracked]}),
+        ("instances_val.json", coco | {"annotations": []}),
+        ("tracks.json", coco | {"annotations": [tracked]}),
     ):
         (place / name).write_text(json.dumps(content))
     for name in ("MOT17-02/det/det.txt", "MOT17-04/gt/gt.txt"):
@@ -172,13 +173,13 @@ def make_detections(place: Path) -> None:
 
 @pytest.fixture(scope="module")
 def outputs(place: Path) -> Path:
-    """A run and a sweep that are there already, for the commands that start from one."""
+    """Finished runs and a sweep, for the commands that read one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        command = ["dataset=videos", "dataset.root=my_clips", *EMBEDDED, "launcher=inline", "output.root=made"]
+        command = ["dataset=videos", "dataset.root=my_clips", *EMBEDDED, "output.root=made"]
         assert run_main(command) == 0
         assert run_main(["-m", *command, "frame_interval=4,8"]) == 0
-        davis = ["dataset=davis", f"dataset.root={place}/data/DAVIS", *EMBEDDED, "launcher=inline", "output.root=made"]
+        davis = ["dataset=davis", f"dataset.root={place}/data/DAVIS", *EMBEDDED, "output.root=made"]
         assert run_main(davis) == 0
     return place / "made"
 
@@ -191,20 +192,34 @@ def at(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def here(words: list[str], place: Path) -> list[str]:
+def localised(words: list[str], place: Path) -> list[str]:
+    """A command with /data replaced by a folder of the test."""
     return [word.replace("/data/", f"{place}/data/") if not word.startswith("data/") else word for word in words]
 
 
-class TestPartOfYourOwn(QuerySamplerContract):
-    """docs/extend.md promises that its sampler is a whole one."""
+@pytest.mark.parametrize("propagate", [True, False])
+class TestSegmenterOfTheDocumentation(SegmenterContract, FailingObjectContract):
+    """The segmenter of docs/extend.md is complete."""
 
     @pytest.fixture
-    def sampler(self, at: Path) -> QuerySampler:
-        made: QuerySampler = importlib.import_module("my_parts.outline").OutlineSampler()
-        return made
+    def segmenter(self, at: Path, propagate: bool) -> Segmenter:
+        segmenter: Segmenter = importlib.import_module("my_parts.colour").ColourSegmenter(propagate=propagate)
+        return segmenter
+
+    @pytest.fixture
+    def unusable(self) -> Prompt:
+        return Prompt(object_id=5, frame=4, points=((70.0, 50.0),), labels=(0,))
+
+    def test_mask_is_the_square_of_the_same_colour(self, segmenter: Segmenter) -> None:
+        background = np.full((3, 64, 96, 3), 40, dtype=np.uint8)
+        background[1, 20:40, 30:50] = 200
+        prompt = Prompt(object_id=1, frame=1, box=(30, 20, 49, 39))
+        blocks = list(segmenter.segment(ArraySource(background), [prompt], on_object_error=lambda *_: None))
+        found = {int(frame): mask[0].sum() for block in blocks for frame, mask in zip(block.index, block.masks)}
+        assert found == ({0: 0, 1: 400, 2: 0} if segmenter.propagate else {1: 400})
 
 
-def test_every_command_is_of_a_kind_that_is_tried() -> None:
+def test_every_command_has_a_test() -> None:
     kinds = {words[0] for words in COMMANDS}
     assert kinds - set(NOT_RUN) == {"python", "make"}
     modules = {words[2] for words in COMMANDS if words[:2] == ["python", "-m"]}
@@ -214,30 +229,30 @@ def test_every_command_is_of_a_kind_that_is_tried() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", of("python", "-m", "aot.run"))
+@pytest.mark.parametrize("words", commands_with("python", "-m", "aot.run"))
 def test_run(words: list[str], at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    given = here(words, at)
+    given = localised(words, at)
     named = " ".join(given)
-    needs_weights = any(key in named for key in OF_WEIGHTS)
-    given += [] if needs_weights else [option for option in EMBEDDED if option.split("=")[0] + "=" not in named]
+    needs_weights = any(key in named for key in NEEDS_WEIGHTS)
+    given += [] if needs_weights else [option for option in EMBEDDED_MODELS if option.split("=")[0] + "=" not in named]
     if "launcher=slurm" in given or "launcher=devcluster" in given:
-        given += ["dry_run=true", "output.root=planned"]  # that cluster is not this one; tests/faults has a real one
+        given += ["dry_run=true", "output.root=planned"]  # no cluster here; tests/faults has one
     elif "launcher" not in named:
         given.append("launcher=inline")
     code = run_main(given)
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     if needs_weights:
         assert code == 2
-        assert "python -m aot.checkpoints download" in said.err or "cotracker" in said.err
-    elif any(root in word for root in NOT_HERE for word in words):
+        assert "python -m aot.checkpoints download" in output.err or "cotracker" in output.err
+    elif any(root in word for root in MISSING_DATASETS for word in words):
         assert code == 2
-        assert re.search(r"/data/\S+", said.err), said.err
-        assert "Key" not in said.err
-        assert "unknown" not in said.err
+        assert re.search(r"/data/\S+", output.err), output.err
+        assert "Key" not in output.err
+        assert "unknown" not in output.err
     else:
-        assert code == 0, said.out + said.err
+        assert code == 0, output.out + output.err
         if "dry_run=true" in given:
-            assert "#SBATCH" in said.out
+            assert "#SBATCH" in output.out
 
 
 @pytest.mark.slow
@@ -246,15 +261,15 @@ def test_run(words: list[str], at: Path, capsys: pytest.CaptureFixture[str], mon
     [
         pytest.param(module, *parameter.values, id=f"{parameter.id}")  # type: ignore[attr-defined]
         for module in "evaluate sweep export report status verify".split()
-        for parameter in of("python", "-m", f"aot.{module}")
+        for parameter in commands_with("python", "-m", f"aot.{module}")
     ],
 )
-def test_commands_that_start_from_a_run(module: str, words: list[str], at: Path, outputs: Path) -> None:
+def test_commands_that_read_a_run(module: str, words: list[str], at: Path, outputs: Path) -> None:
     (run_folder,) = outputs.glob(f"{'davis' if module == 'evaluate' else 'videos'}/grabcut-lucas_kanade-k1-*")
     (sweep_folder,) = outputs.glob("videos/sweep-*")
     known = {"RUN": str(run_folder), "outputs/videos/sam2-cotracker3-k1-0123abcd": str(run_folder)}
     known |= dict.fromkeys(("outputs/videos/sweep-0123abcd", "outputs/videos/sweep-*"), str(sweep_folder))
-    given = [known.get(word, word) for word in here(words, at)]
+    given = [known.get(word, word) for word in localised(words, at)]
     name = (
         f"aot.{module}.__main__"
         if importlib.util.find_spec(f"aot.{module}").submodule_search_locations
@@ -263,7 +278,7 @@ def test_commands_that_start_from_a_run(module: str, words: list[str], at: Path,
     assert importlib.import_module(name).main(given) == 0
 
 
-@pytest.mark.parametrize("words", of("python", "-m", "aot.prompts"))
+@pytest.mark.parametrize("words", commands_with("python", "-m", "aot.prompts"))
 def test_prompts(words: list[str], at: Path) -> None:
     from aot.prompts import main
 
@@ -272,26 +287,26 @@ def test_prompts(words: list[str], at: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", of("python", "-m", "aot.checkpoints"))
+@pytest.mark.parametrize("words", commands_with("python", "-m", "aot.checkpoints"))
 def test_checkpoints(
     words: list[str], at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aot.checkpoints.__main__ import main
 
-    monkeypatch.setenv("AOT_CHECKPOINTS_URL", "http://127.0.0.1:9/")  # nobody listens there
+    monkeypatch.setenv("AOT_CHECKPOINTS_URL", "http://127.0.0.1:9/")  # no server listens on this port
     assert main([*words, "--accept-license"]) == 1
-    said = capsys.readouterr()
-    assert "127.0.0.1:9" in said.err + said.out
+    output = capsys.readouterr()
+    assert "127.0.0.1:9" in output.err + output.out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", of("python", "-m", "aot.prompt"))
+@pytest.mark.parametrize("words", commands_with("python", "-m", "aot.prompt"))
 def test_prompt_page(words: list[str], at: Path) -> None:
     server = subprocess.Popen(
         [sys.executable, "-m", "aot.prompt", *words, "segmenter=grabcut", "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        env=child_environment(PYTHONUNBUFFERED="1"),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
@@ -305,31 +320,31 @@ def test_prompt_page(words: list[str], at: Path) -> None:
 
 
 def would_make(*targets: str) -> list[str]:
-    """The lines that make would run; by a make of our own, even where one runs the tests."""
+    """The commands that `make` would run, also if the tests themselves run under make."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "--dry-run", *targets]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
     return made.stdout.splitlines()
 
 
-@pytest.mark.parametrize("words", of("make"))
-def test_make_knows_the_target(words: list[str]) -> None:
+@pytest.mark.parametrize("words", commands_with("make"))
+def test_make_has_the_target(words: list[str]) -> None:
     assert would_make(*words)
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony
-    assert set(words) <= set(phony[1].split()), "a file of the same name would hide the target"
+    assert set(words) <= set(phony[1].split()), "a file of the same name would shadow the target"
 
 
 @pytest.mark.parametrize("script", sorted(words[1] for words in COMMANDS if words[1:2] and words[1].endswith(".py")))
-def test_benchmarks_know_their_options(script: str) -> None:
+def test_benchmarks_have_the_options_shown(script: str) -> None:
     usage = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     named = {word for words in COMMANDS if words[1:2] == [script] for word in words if word.startswith("--")}
     assert named <= set(re.findall(r"--[a-z-]+", usage.stdout))
 
 
 @pytest.mark.slow
-def test_pythons_examples(at: Path, outputs: Path) -> None:
-    """The blocks that read results, one after another in one session; the others need weights."""
+def test_python_examples(at: Path, outputs: Path) -> None:
+    """The examples that read results, executed in one session; the other examples need weights."""
     (run_folder,) = outputs.glob("videos/grabcut-lucas_kanade-k1-*")
     torch = pytest.importorskip("torch")
     names: dict[str, object] = {"torch": torch, "RUN": run_folder}
@@ -345,11 +360,11 @@ def test_pythons_examples(at: Path, outputs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_demos_output_is_the_one_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All of it but seconds and scores, which other processors and libraries change in the last digits."""
+def test_demo_output_is_the_one_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Except seconds and scores, whose last digits depend on the processor and the libraries."""
     shown = first_block("console", "make demo").splitlines()[1:]
-    told = demo_output(tmp_path, capsys)
-    assert [steady(line) for line in told] == [steady(line) for line in shown]
+    printed = demo_output(tmp_path, capsys)
+    assert [without_numbers(line) for line in printed] == [without_numbers(line) for line in shown]
 
 
 def demo_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -362,17 +377,17 @@ def demo_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [*capsys.readouterr().out.splitlines(), shlex.split(lines[-1])[1]]
 
 
-def steady(line: str) -> str:
+def without_numbers(line: str) -> str:
     return re.sub(r" +", " ", re.sub(r"\d\.\d+|\b[01]\b(?= |$)", "#", line)).strip()
 
 
-def test_nothing_is_left_to_fill_in() -> None:
+def test_documents_have_no_placeholders() -> None:
     for path in DOCUMENTS:
         left = re.findall(r"^[A-Z][A-Z_0-9]+$|TODO|FIXME", path.read_text(), re.MULTILINE)
         assert not left, f"{path.name}: {left}"
 
 
-def test_documents_are_linked_and_their_links_lead_somewhere() -> None:
+def test_links_and_navigation_of_the_documents() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)|srcset=\"([^\"]+)\"|src=\"([^\"]+)\"", path.read_text()):
             name = next(filter(None, target))
