@@ -1,4 +1,4 @@
-"""Points spread evenly over an object, as many as its size carries."""
+"""Points spread evenly over an object; their number depends on its area."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from annotated_types import Ge
 
 from aot.types import BoolArray, Float32Array, Int32Array, Int64Array, UInt8Array
 
-# A part of the mask smaller than this share of the whole is taken for a speck and gets no points.
+# A connected part of the mask smaller than this fraction of its area is treated as noise and gets no points.
 USEFUL_PART_FRACTION = 0.005
-# Where a part is too thin for the margin, pixels at least this share as deep as the deepest near them are kept. Near
-# means this many margins away: hairs of a segmented fur are shorter, a limb is longer.
+# Where a part is too thin for the margin, pixels at least this fraction as deep as the deepest pixel nearby are kept.
+# Nearby is within this many margins: hairs of a segmented fur are shorter, a limb is longer.
 THIN_DEPTH_FRACTION = 0.5
 NEAR_MARGINS = 2
-# Pixels to choose from, a part: the more, the evener the choice and the longer it takes (200 points: about 5 ms).
+# Candidate pixels per part: more give a more even choice and take longer (200 points: about 5 ms).
 NUM_CANDIDATES = 1024
 CANDIDATES_PER_POINT = 5
 
 
 class AdaptiveSampler:
-    """Spreads points over every part of the mask, off its border where there is room."""
+    """Spreads points over every part of the mask, at a distance from its border where it is wide enough.
+
+    Args:
+        num_points: maximum number of points per object, ≥ 1.
+        min_points: minimum number of points per object, ≥ 1; num_points and the number of pixels limit it.
+        spacing_px: between the two, one point per square of this side in px, ≥ 1.
+        margin_px: distance in px from the object's border, ≥ 0, where the object is wide enough.
+    """
 
     def __init__(
         self,
@@ -31,7 +38,6 @@ class AdaptiveSampler:
         spacing_px: Annotated[int, Ge(1)] = 4,
         margin_px: Annotated[int, Ge(0)] = 4,
     ) -> None:
-        """Keep the options; they are explained in conf/query_points/adaptive.yaml."""
         self.num_points = num_points
         self.min_points = min_points
         self.spacing_px = spacing_px
@@ -42,7 +48,7 @@ class AdaptiveSampler:
         return self.num_points
 
     def sample(self, mask: BoolArray) -> Float32Array:
-        """Choose points inside a mask: the centres of pixels, the same ones every time.
+        """Choose points inside a mask: pixel centres, deterministically.
 
         Args:
             mask: (H, W) bool.
@@ -56,20 +62,20 @@ class AdaptiveSampler:
         candidate = _off_the_border(mask, depth, self.margin_px)
         chosen = [
             _spread(part_of == part, candidate, depth, count)
-            for part, count in zip(parts, _shares(areas, self._how_many(int(areas.sum()))))
+            for part, count in zip(parts, _points_per_part(areas, self._num_points(int(areas.sum()))))
             if count
         ]
         return np.concatenate(chosen).astype(np.float32)
 
-    def _how_many(self, area: int) -> int:
-        """Points that an object of this many pixels carries."""
-        by_size = area // self.spacing_px**2
-        at_least = min(self.min_points, self.num_points)
-        return min(max(by_size, at_least), self.num_points, area)
+    def _num_points(self, area: int) -> int:
+        """Number of points for an object of this many pixels."""
+        by_area = area // self.spacing_px**2
+        minimum = min(self.min_points, self.num_points)
+        return min(max(by_area, minimum), self.num_points, area)
 
 
 def _useful_parts(mask: BoolArray) -> tuple[Int32Array, Int64Array, Int64Array]:
-    """Label of every pixel's connected part; labels and areas of the parts that are no specks, largest first."""
+    """(H, W) label of every pixel's connected part; labels and areas of the parts that are not noise, largest first."""
     _, part_of, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA].astype(np.int64)
     order = np.argsort(-areas, kind="stable")
@@ -77,29 +83,29 @@ def _useful_parts(mask: BoolArray) -> tuple[Int32Array, Int64Array, Int64Array]:
     return np.asarray(part_of, dtype=np.int32), useful + 1, areas[useful]
 
 
-def _shares(areas: Int64Array, count: int) -> Int64Array:
-    """How many points each part gets: one each, then by area (D'Hondt's method, as seats are given to parties).
+def _points_per_part(areas: Int64Array, count: int) -> Int64Array:
+    """Number of points per part: one each, the rest in proportion to the area (D'Hondt's method).
 
     Args:
-        areas: of the parts, largest first.
-        count: at most the sum of the areas, so that no part gets more points than it has pixels; where it is less
-            than the number of parts, the smallest get none.
+        areas: of the parts in px, largest first.
+        count: total number of points; at most the sum of the areas, so that no part gets more points than it has
+            pixels. Where it is less than the number of parts, the smallest parts get none.
     """
-    shares = np.zeros(len(areas), dtype=np.int64)
-    shares[:count] = 1
-    for _ in range(count - int(shares.sum())):
-        shares[(areas / (shares + 1)).argmax()] += 1
-    return shares
+    points = np.zeros(len(areas), dtype=np.int64)
+    points[:count] = 1
+    for _ in range(count - int(points.sum())):
+        points[(areas / (points + 1)).argmax()] += 1
+    return points
 
 
 def _depth(mask: BoolArray) -> Float32Array:
-    """Distance of every pixel to the nearest one outside the mask, in px; beyond the frame is outside."""
+    """Distance in px of every pixel to the nearest pixel outside the mask; the frame's exterior counts as outside."""
     padded: UInt8Array = np.pad(mask, 1).astype(np.uint8)
     return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 3), dtype=np.float32)[1:-1, 1:-1]
 
 
 def _off_the_border(mask: BoolArray, depth: Float32Array, margin_px: int) -> BoolArray:
-    """Pixels deeper than the margin; in thin places those near the middle line instead."""
+    """Pixels deeper than the margin; in thin places the pixels near the centre line instead."""
     side = 2 * NEAR_MARGINS * margin_px + 1
     deepest_near = cv2.dilate(np.ascontiguousarray(depth), np.ones((side, side), dtype=np.uint8))
     enough = np.minimum(margin_px + 1, THIN_DEPTH_FRACTION * np.asarray(deepest_near))
@@ -107,7 +113,7 @@ def _off_the_border(mask: BoolArray, depth: Float32Array, margin_px: int) -> Boo
 
 
 def _spread(part: BoolArray, candidate: BoolArray, depth: Float32Array, count: int) -> Int64Array:
-    """Choose `count` pixels of one part, each the farthest from those before it: (count, 2) x, y."""
+    """Choose `count` pixels of one part by farthest-point sampling: (count, 2) x, y."""
     y, x = np.nonzero(part & candidate)
     if len(x) < count:
         y, x = np.nonzero(part)
@@ -117,9 +123,9 @@ def _spread(part: BoolArray, candidate: BoolArray, depth: Float32Array, count: i
     return xy[_farthest_points(xy, first, count)]
 
 
-def _thinned(xy: Int64Array, wanted: int) -> Int64Array:
-    """One pixel a cell of a lattice whose cells are about as many as wanted; thin places keep theirs."""
-    side = int((len(xy) / wanted) ** 0.5)
+def _thinned(xy: Int64Array, num_cells: int) -> Int64Array:
+    """One pixel per cell of a lattice with about `num_cells` occupied cells; thin places keep their pixels."""
+    side = int((len(xy) / num_cells) ** 0.5)
     if side <= 1:
         return xy
     x, y = xy.T // side
@@ -130,7 +136,7 @@ def _thinned(xy: Int64Array, wanted: int) -> Int64Array:
 
 
 def _farthest_points(xy: Int64Array, first: int, count: int) -> Int64Array:
-    """Indices of `count` points, each the farthest from all chosen before it."""
+    """Indices of `count` points, each the farthest from all points chosen before it."""
     x, y = np.ascontiguousarray(xy.T, dtype=np.float32)
     chosen = np.empty(count, dtype=np.int64)
     distance = np.full(len(xy), np.inf, dtype=np.float32)

@@ -8,11 +8,11 @@ from aot.types import BoolArray, Float32Array
 
 
 class QuerySampler(Protocol):
-    """Chooses the points that stand for an object."""
+    """Chooses the points to track on an object."""
 
     @property
     def max_points(self) -> int:
-        """The most points that `sample` returns for one object, whatever its size."""
+        """Upper bound of the number of points that `sample` returns for one object of any size."""
         ...
 
     def sample(self, mask: BoolArray) -> Float32Array:
@@ -21,6 +21,6 @@ class QuerySampler(Protocol):
         Args:
             mask: (H, W) bool.
         Returns:
-            (N, 2) float32 (x, y) px; N = 0 where the rule finds no point.
+            (N, 2) float32 (x, y) px; N = 0 where no point can be placed.
         """
         ...

@@ -1,4 +1,4 @@
-"""A regular grid over the frame, kept where the mask is set: what CoTracker's own demo tracks."""
+"""A regular grid over the frame, restricted to the mask: the points that CoTracker's own demo tracks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from annotated_types import Ge
 
 from aot.types import BoolArray, Float32Array
 
-# The grid keeps this share of the frame's WIDTH from all four borders, as CoTracker's get_points_on_a_grid does.
+# Distance of the grid from all four borders as a fraction of the frame's WIDTH, as in CoTracker's
+# get_points_on_a_grid.
 MARGIN_FRACTION = 1 / 64
 
 
 class GridSampler:
-    """Lays grid_size x grid_size points over the frame; an object between two of them gets none."""
+    """Places grid_size x grid_size points over the frame; an object between grid points gets none.
+
+    Args:
+        grid_size: points along each side of the frame, ≥ 1.
+    """
 
     def __init__(self, grid_size: Annotated[int, Ge(1)] = 10) -> None:
-        """Keep the option; it is explained in conf/query_points/grid.yaml."""
         self.grid_size = grid_size
 
     @property
@@ -25,24 +29,24 @@ class GridSampler:
         return self.grid_size**2
 
     def sample(self, mask: BoolArray) -> Float32Array:
-        """Choose the points of the grid that lie inside the mask, row by row.
+        """Choose the grid points inside the mask, row by row.
 
         Args:
             mask: (H, W) bool.
         Returns:
-            (N, 2) float32 (x, y) px; N = 0 where no point of the grid meets the mask.
+            (N, 2) float32 (x, y) px; N = 0 where no grid point is inside the mask.
         Source: get_points_on_a_grid, github.com/facebookresearch/co-tracker.
         """
         points = self._grid(*mask.shape)
         column, row = np.rint(points).astype(np.int64).T  # half to even, as torch rounds
         height, width = mask.shape
-        # In frames narrower than 64 px the last positions round to a pixel beyond the border.
+        # In frames narrower than 64 px the last positions are rounded to a pixel beyond the border.
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         inside[inside] = mask[row[inside], column[inside]]
         return np.asarray(points[inside], dtype=np.float32)
 
     def _grid(self, height: int, width: int) -> Float32Array:
-        """The points before the mask is looked at; a grid of one point is the middle of the frame."""
+        """All grid points, (grid_size², 2) px; a grid of one point is the centre of the frame."""
         if self.grid_size == 1:
             return np.array([[width / 2, height / 2]], dtype=np.float32)
         margin = width * MARGIN_FRACTION

@@ -1,4 +1,4 @@
-"""The tracker: query points in, one trajectory a point out."""
+"""The tracker: query points in, one trajectory per point out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aot.types import Int64Array, QueryPoints, Tracks
 
 
 class Tracker(Protocol):
-    """Follows points through the frames of a clip. One instance serves many clips, one after another."""
+    """Tracks points through the frames of a clip. One instance serves many clips, one after another."""
 
     def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
         """Track every query point on every kept frame, before and after its own frame.
@@ -20,9 +20,9 @@ class Tracker(Protocol):
         Args:
             frames: the kept frames; every query's frame is among them.
             queries: N ≥ 1 points; t is a source frame, x and y source px.
-            lean: the second rung of the OOM ladder: smaller blocks, features off the device; the same results.
+            lean: the second rung of the out-of-memory ladder: smaller blocks, features off the device; same results.
         Returns:
-            Tracks with T = len(frames.index) rows; at its own frame a track is its query and visible.
+            Tracks with T = len(frames.index) rows; on its query frame a track has the query's position and is visible.
         Raises:
             TrackingError: the points could not be tracked.
             OutOfMemory: memory ran out.
@@ -30,13 +30,13 @@ class Tracker(Protocol):
         ...
 
     def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
-        """Peak memory of `track` beside the model itself, on the device it runs on, estimated from above.
+        """Upper bound in bytes of the peak memory of `track` on its device, excluding the model.
 
-        Opens and loads nothing.
+        Opens no file and loads no model.
 
         Args:
             num_frames: kept frames of the clip.
-            num_points: query points of all objects together.
+            num_points: query points of all objects.
             width, height: size of the source in px.
             lean: as for `track`.
         """
@@ -44,12 +44,12 @@ class Tracker(Protocol):
 
 
 def query_rows(frames: FrameSource, queries: QueryPoints) -> Int64Array:
-    """Row of every query's frame among the kept ones.
+    """(N,) row of every query's frame among the kept frames.
 
     Raises:
-        TrackingError: a query's frame is not among them.
+        TrackingError: a query's frame is not kept.
     """
     try:
         return frames.rows(queries.txy[:, 0].astype(np.int64))
     except KeyError as exc:
-        raise TrackingError(f"a query's frame is not kept: {exc.args[0]}; keep the query frames") from exc
+        raise TrackingError(f"the frame of a query is not kept: {exc.args[0]}; keep the query frames") from exc

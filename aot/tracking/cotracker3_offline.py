@@ -1,6 +1,6 @@
-"""CoTracker3, the whole clip at once: the most accurate, at 8.4 MB of memory a frame (float32), or of disk.
+"""CoTracker3 offline: the full clip at once, most accurate, 8.4 MB per frame (float32) in memory or on disk.
 
-Source: CoTracker3 (arXiv:2410.11831). The weights are CC-BY-NC 4.0; how the engine works is told in docs/cotracker3.md.
+Source: CoTracker3 (arXiv:2410.11831). The weights are CC-BY-NC 4.0; docs/cotracker3.md documents the engine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,30 @@ if TYPE_CHECKING:
 
 
 class CoTracker3OfflineTracker(CoTracker3Adapter):
-    """Tracks by the offline model: every frame counts for every other, before and after the query."""
+    """Tracks with the offline model, which uses all frames, before and after the query.
+
+    Args:
+        checkpoint: file of the weights; None: `checkpoints/scaled_offline.pth`.
+        precision: of weights and activations; fp32 is exact, bf16 and fp16 are faster where the hardware supports them.
+        device: auto selects CUDA, then MPS, then the CPU.
+        compile: compile the network with torch.compile on first use: takes minutes, then faster on CUDA.
+        resolution: height and width in px to which frames are scaled for the model, ≥ 32 each; trained at (384, 512).
+        num_iters: refinement iterations, ≥ 1.
+        visibility_threshold: a point is visible above this visibility, in 0..1; its confidence is not used.
+        support_grid: add a grid of 36 support points on frame 0, which are tracked with the others and dropped.
+        backward: track the reversed clip for the frames before each query; doubles the time.
+        features: where the clip's features are stored: memory (of the device), host, file, or recompute (nowhere);
+            auto selects the fastest that fits.
+        feature_precision: type of the stored features; None: as `precision`. bf16 halves them.
+        feature_folder: existing folder for the file of features; None: the system's folder for temporary files.
+        query_block: points whose correlations are computed at once, > 0; None: chosen by the free memory.
+        frame_block: frames whose features are read at once, > 0; None: chosen by the free memory.
+        max_tokens: points x frames per pass of the transformer, > 0; None: chosen by the free memory.
+
+    Raises:
+        ConfigError: feature_folder does not exist, or the resolution is too small.
+        CheckpointError: the weights are missing.
+    """
 
     mode: ClassVar[Mode] = "offline"
 
@@ -45,13 +68,10 @@ class CoTracker3OfflineTracker(CoTracker3Adapter):
         frame_block: Annotated[int, Gt(0)] | None = None,
         max_tokens: Annotated[int, Gt(0)] | None = None,
     ) -> None:
-        """Keep the options; they are explained in conf/tracker/cotracker3.yaml.
-
-        Raises:
-            ConfigError: the weights, or the folder for features, are not there.
-        """
         if feature_folder is not None and not feature_folder.is_dir():
-            raise ConfigError(f"tracker.feature_folder={feature_folder}: no such folder; expected one with room")
+            raise ConfigError(
+                f"tracker.feature_folder={feature_folder}: no such folder; expected an existing folder with free space"
+            )
         super().__init__(
             Network(checkpoint, resolution, precision, device, compile),
             num_iters=num_iters,

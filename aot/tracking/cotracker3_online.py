@@ -1,6 +1,6 @@
-"""CoTracker3, a window of 16 frames at a time: clips of any length at constant memory.
+"""CoTracker3 online: a sliding window of 16 frames, clips of any length at constant memory.
 
-Source: CoTracker3 (arXiv:2410.11831). The weights are CC-BY-NC 4.0; how the engine works is told in docs/cotracker3.md.
+Source: CoTracker3 (arXiv:2410.11831). The weights are CC-BY-NC 4.0; docs/cotracker3.md documents the engine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,29 @@ if TYPE_CHECKING:
 
 
 class CoTracker3OnlineTracker(CoTracker3Adapter):
-    """Tracks by the online model: forwards through a stream, and backwards before the queries if asked."""
+    """Tracks with the online model: forwards through a stream, and with `backward` before the queries too.
+
+    Args:
+        checkpoint: file of the weights; None: `checkpoints/scaled_online.pth`.
+        precision: of weights and activations; fp32 is exact, bf16 and fp16 are faster where the hardware supports them.
+        device: auto selects CUDA, then MPS, then the CPU.
+        compile: compile the network with torch.compile on first use: takes minutes, then faster on CUDA.
+        resolution: height and width in px to which frames are scaled for the model, ≥ 32 each; trained at (384, 512).
+        num_iters: refinement iterations per window, ≥ 1.
+        visibility_threshold: a point is visible above this visibility x confidence, in 0..1.
+        support_grid: add a grid of 36 support points on frame 0, which are tracked with the others and dropped.
+        backward: track backwards from each query too; otherwise a point is not visible before its query's window.
+        late_queries: always: every query takes part from the first window on, as upstream; join: from the first window
+            that contains its frame.
+        feature_precision: type of the stored features; None: as `precision`. bf16 halves them.
+        query_block: points whose correlations are computed at once, > 0; None: chosen by the free memory.
+        frame_block: frames whose features are read at once, > 0; None: chosen by the free memory.
+        max_tokens: points x frames per pass of the transformer, > 0; None: chosen by the free memory.
+
+    Raises:
+        ConfigError: the resolution is too small.
+        CheckpointError: the weights are missing.
+    """
 
     mode: ClassVar[Mode] = "online"
 
@@ -44,11 +66,6 @@ class CoTracker3OnlineTracker(CoTracker3Adapter):
         frame_block: Annotated[int, Gt(0)] | None = None,
         max_tokens: Annotated[int, Gt(0)] | None = None,
     ) -> None:
-        """Keep the options; they are explained in conf/tracker/cotracker3_online.yaml.
-
-        Raises:
-            ConfigError: the weights are not there.
-        """
         super().__init__(
             Network(checkpoint, resolution, precision, device, compile),
             num_iters=num_iters,

@@ -1,8 +1,8 @@
-"""The `cotracker` package of CoTracker's authors, for those who have it: its own predictor, as it is.
+"""An adapter for the unmodified predictor of the `cotracker` package by CoTracker's authors, where it is installed.
 
-It is on no registry; code and weights are CC-BY-NC 4.0 (no commercial use). It holds every activation of every frame
-and gives decisions alone: both probabilities are 1 where it calls a point visible, else 0. `query_points=grid` gives
-the points that its `segm_mask` and `grid_size` would choose.
+The package is on no registry; code and weights are CC-BY-NC 4.0 (no commercial use). It holds every activation of every
+frame and returns decisions only: both probabilities are 1 where it reports a point as visible, else 0.
+`query_points=grid` gives the points that its `segm_mask` and `grid_size` would choose.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from annotated_types import Gt
 
 from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
-from aot.errors import ConfigError
+from aot.errors import CheckpointError, ConfigError
 from aot.system.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
 from aot.tracking.base import query_rows
 from aot.types import QueryPoints, Tracks
@@ -24,8 +24,8 @@ from aot.types import QueryPoints, Tracks
 _INSTALL = "pip install git+https://github.com/facebookresearch/co-tracker"
 _V2_WINDOW_LEN = 8
 
-# Measured at 512x384 (benchmarks/tracker.py): the feature network holds 91 MB a frame of the 200 that it takes at once;
-# afterwards a frame keeps itself, its pyramid and copies of both, and every point the products of its patches.
+# Measured at 512x384 (benchmarks/tracker.py): the feature network holds 91 MB per frame of the 200 frames that it
+# processes at once; afterwards each frame, its pyramid and copies of both are held, and every point's patch products.
 _FEATURE_BYTES, _FEATURE_FRAMES = 100e6, 200
 _FRAME_BYTES = 25e6
 _POINT_BYTES = 2 * 4 * 4 * 49 * 49
@@ -33,7 +33,20 @@ _MIN_BYTES = 0.5e9
 
 
 class CoTrackerUpstreamTracker:
-    """Tracks by `cotracker.predictor.CoTrackerPredictor`."""
+    """Tracks with `cotracker.predictor.CoTrackerPredictor`.
+
+    Args:
+        checkpoint: file of the weights; None: `checkpoints/scaled_<mode>.pth`.
+        mode: offline, or online: the windowed network over the full clip.
+        v2: CoTracker2; requires a checkpoint of it.
+        window_len: frames per window, > 0; None: 60 offline, 16 online, 8 with v2.
+        device: auto selects CUDA, then MPS, then the CPU.
+        backward: track the reversed clip for the frames before each query; doubles the time.
+
+    Raises:
+        ConfigError: the package is not installed, or v2 has no checkpoint.
+        CheckpointError: the weights are missing.
+    """
 
     def __init__(
         self,
@@ -44,19 +57,14 @@ class CoTrackerUpstreamTracker:
         device: DeviceOption = "auto",
         backward: bool = False,
     ) -> None:
-        """Keep the options; they are explained in conf/tracker/cotracker_upstream.yaml.
-
-        Raises:
-            ConfigError: the package or the weights are not there.
-        """
         if find_spec("cotracker") is None:
             raise ConfigError(
                 f"tracker=cotracker_upstream: the package `cotracker` is not installed; install it with `{_INSTALL}` "
-                f"(CC-BY-NC 4.0), or say tracker=cotracker3, which takes the same weights and gives the same tracks"
+                f"(CC-BY-NC 4.0), or use tracker=cotracker3, which takes the same weights and gives the same tracks"
             )
         if v2 and checkpoint is None:
             raise ConfigError(
-                "tracker.v2=true: no weights given; name the file of CoTracker2 with tracker.checkpoint=FILE"
+                "tracker.v2=true requires the weights of CoTracker2, got none; set tracker.checkpoint=FILE"
             )
         self.checkpoint = require_checkpoint(
             f"cotracker3_{mode}", checkpoint, option="tracker.checkpoint", without="tracker=lucas_kanade"
@@ -82,9 +90,9 @@ class CoTrackerUpstreamTracker:
         Args:
             frames: the kept frames; every query's frame is among them.
             queries: N ≥ 1 points; t is a source frame, x and y source px.
-            lean: changes nothing; the package knows no lean way.
+            lean: no effect; the package has no option to save memory.
         Returns:
-            Tracks; at its own frame a track is its query and visible.
+            Tracks; on its query frame a track has the query's position and is visible.
         Raises:
             TrackingError: a query's frame is not among the kept ones.
             OutOfMemory: memory ran out.
@@ -98,20 +106,20 @@ class CoTrackerUpstreamTracker:
             predictor = self._loaded()
             resolution = predictor.interp_shape
             device = next(predictor.parameters()).device
-            # Resized frame by frame, as the predictor resizes them all at once; it then finds nothing to resize.
-            reader = FrameReader(SourceBlocks(frames), resolution, device)
+            # Resized frame by frame, with the same result as the predictor, which would resize all frames at once.
+            reader = FrameReader.open(SourceBlocks(frames), resolution, device)
             video = torch.empty((1, len(frames.index), 3, *resolution), device=device)
             for row, frame in enumerate(reader()):
                 video[:, row] = frame
             points = np.column_stack([rows, queries.txy[:, 1:] * scale_between(reader.size, resolution)])
             with torch.inference_mode():
-                found, seen = predictor(
+                found, found_visible = predictor(
                     video,
                     queries=torch.from_numpy(points.astype(np.float32))[None].to(device),
                     backward_tracking=self.backward,
                 )
         xy = found[0].cpu().numpy() * scale_between(resolution, reader.size)
-        visible = seen[0].cpu().numpy().astype(np.bool_)
+        visible = found_visible[0].cpu().numpy().astype(np.bool_)
         own = np.arange(len(rows))
         xy[rows, own] = queries.txy[:, 1:]
         visible[rows, own] = True
@@ -119,10 +127,10 @@ class CoTrackerUpstreamTracker:
         return Tracks(xy=xy, visible=visible, visibility=probability, confidence=probability.copy())
 
     def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
-        """Peak memory of `track` beside the model itself, estimated from above."""
+        """Upper bound in bytes of the peak memory of `track`, excluding the model."""
         features = _FEATURE_BYTES * min(num_frames, _FEATURE_FRAMES)
-        kept = num_frames * (_FRAME_BYTES + _POINT_BYTES * num_points)
-        return int(_MIN_BYTES + features + kept + 60 * width * height)
+        held = num_frames * (_FRAME_BYTES + _POINT_BYTES * num_points)
+        return int(_MIN_BYTES + features + held + 60 * width * height)
 
     def _loaded(self) -> Any:
         if self._predictor is None:
@@ -137,7 +145,7 @@ class CoTrackerUpstreamTracker:
                     window_len=self.window_len or window_len,
                 )
             except (RuntimeError, OSError) as exc:
-                raise ConfigError(
+                raise CheckpointError(
                     f"{self.checkpoint} does not hold the weights of the cotracker package's {self.mode} model: "
                     f"{str(exc)[:600]}"
                 ) from exc

@@ -83,7 +83,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({}, r"scaled_offline\.pth.*download cotracker3_offline.*tracker=lucas_kanade"),
         ({"mode": "online"}, r"scaled_online\.pth.*download cotracker3_online"),
-        ({"v2": True}, r"tracker\.v2=true: no weights given; name the file of CoTracker2 with tracker\.checkpoint"),
+        ({"v2": True}, r"tracker\.v2=true requires the weights of CoTracker2, got none; set tracker\.checkpoint=FILE"),
     ],
 )
 def test_missing_weights(

@@ -1,4 +1,4 @@
-"""Between source pixels and the model's: frames resized one by one, positions scaled, grids of points."""
+"""Conversion between source and model pixels: frames resized one by one, positions scaled, grids of points."""
 
 from __future__ import annotations
 
@@ -15,56 +15,86 @@ from aot.decoding.base import FrameSource
 from aot.types import BoolArray, Int64Array, UInt8Array
 
 Frames = UInt8Array | Iterable[UInt8Array]
-"""(T, H, W, 3) uint8, or blocks of that form: an iterator, read once, or an iterable, which can be read again."""
+"""(T, H, W, 3) uint8, or blocks of that shape: an iterator, read once, or an iterable that can be read repeatedly."""
 
-# An array is read in blocks of this many frames, as a stream would come.
+# An array is read in blocks of this many frames, like a stream.
 ARRAY_BLOCK = 8
-# The grid keeps one such part of the width from the border.
-MARGIN_PARTS = 64
+# The distance of a grid from all borders is the width divided by this number.
+MARGIN_DIVISOR = 64
 
 
 class FrameReader:
-    """Frames of any form, resized to the model's resolution, one at a time.
+    """Frames from an array or a stream, resized to the model's resolution, one at a time; made by `open`.
 
     Attributes:
-        num_frames: T; None where only reading to the end would tell.
-        size: (H, W) of the source.
+        num_frames: T; None for a stream, whose length is unknown until its end.
+        size: (H, W) of the source in px.
+        is_rereadable: frames can be read more than once.
     """
 
-    def __init__(self, frames: Frames, resolution: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[UInt8Array],
+        begun: Iterator[UInt8Array],
+        *,
+        num_frames: int | None,
+        size: tuple[int, int],
+        resolution: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        self.num_frames, self.size = num_frames, size
+        self.is_rereadable = not isinstance(blocks, Iterator)
         self._resolution, self._device = resolution, device
-        self.num_frames = len(frames) if isinstance(frames, np.ndarray) else None
-        blocks = _blocks_of(frames)
-        self.can_be_read_again = not isinstance(blocks, Iterator)
+        self._blocks = blocks
+        self._begun: Iterator[UInt8Array] | None = begun
+
+    @classmethod
+    def open(cls, frames: Frames, resolution: tuple[int, int], device: torch.device) -> FrameReader:
+        """Read the first block, which gives the size of the source.
+
+        Args:
+            frames: (T, H, W, 3) uint8, or blocks of that shape.
+            resolution: (H, W) in px to which frames are resized.
+            device: where frames are resized.
+        Raises:
+            ValueError: there are no frames, or the first block has another shape or type.
+        """
+        blocks = _ArrayBlocks(frames) if isinstance(frames, np.ndarray) else frames
         first_pass = iter(blocks)
         first = next(first_pass, None)
         if first is None or not len(first):
             raise ValueError("frames: got none, expected at least one")
-        self._check(first)
-        self.size = (first.shape[1], first.shape[2])
-        self._blocks: Iterable[UInt8Array] = blocks
-        self._begun: Iterator[UInt8Array] | None = chain([first], first_pass)
+        _check_block(first)
+        return cls(
+            blocks,
+            chain([first], first_pass),
+            num_frames=len(frames) if isinstance(frames, np.ndarray) else None,
+            size=(first.shape[1], first.shape[2]),
+            resolution=resolution,
+            device=device,
+        )
 
     def __call__(self) -> Iterator[Tensor]:
         """Every frame as (1, 3, h, w) float32 on the device, values 0..255."""
         begun, self._begun = self._begun, None
         for block in self._blocks if begun is None else begun:
-            self._check(block)
+            _check_block(block)
             for frame in upload(block, self._device):
                 yield resized(frame, self._resolution)
 
-    @staticmethod
-    def _check(block: UInt8Array) -> None:
-        if block.ndim != 4 or block.shape[3] != 3 or block.dtype != np.uint8:
-            raise ValueError(f"frames: got {block.shape} {block.dtype}, expected (T, H, W, 3) uint8")
 
-
-def _blocks_of(frames: Frames) -> Iterable[UInt8Array]:
-    return _ArrayBlocks(frames) if isinstance(frames, np.ndarray) else frames
+def _check_block(block: UInt8Array) -> None:
+    if block.ndim != 4 or block.shape[3] != 3 or block.dtype != np.uint8:
+        raise ValueError(f"frames: got {block.shape} {block.dtype}, expected (T, H, W, 3) uint8")
 
 
 class SourceBlocks:
-    """Some of a source's frames as blocks of RGB that can be read as often as asked."""
+    """Frames of a source as RGB blocks that can be read repeatedly.
+
+    Args:
+        frames: the source.
+        index: source frames to read, in this order; None: all kept frames.
+    """
 
     def __init__(self, frames: FrameSource, index: Int64Array | None = None) -> None:
         self._frames, self._index = frames, index
@@ -82,30 +112,30 @@ class _ArrayBlocks:
 
 
 def upload(block: UInt8Array, device: torch.device) -> Tensor:
-    """A block of frames as it is, on the device; a GPU copies while it computes."""
+    """Copy a block of frames (B, H, W, 3) uint8 to the device, asynchronously on CUDA."""
     host = torch.from_numpy(np.ascontiguousarray(block))
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 def resized(frame: Tensor, resolution: tuple[int, int]) -> Tensor:
-    """One frame (H, W, 3) as (1, 3, h, w) float32."""
-    picture = frame.permute(2, 0, 1)[None].float()
-    return functional.interpolate(picture, resolution, mode="bilinear", align_corners=True)
+    """Resize one frame (H, W, 3) to (1, 3, h, w) float32, values 0..255."""
+    image = frame.permute(2, 0, 1)[None].float()
+    return functional.interpolate(image, resolution, mode="bilinear", align_corners=True)
 
 
 def scale_between(source: tuple[int, int], target: tuple[int, int]) -> NDArray[np.float32]:
-    """(2,) factors for (x, y) from one size (H, W) to another; corners fall on corners."""
+    """(2,) factors for (x, y) from one size (H, W) to another; the centres of corner pixels map to each other."""
     (height, width), (target_height, target_width) = source, target
     factors = [max(target_width - 1, 1) / max(width - 1, 1), max(target_height - 1, 1) / max(height - 1, 1)]
     return np.array(factors, dtype=np.float32)
 
 
 def grid_points(side: int, resolution: tuple[int, int], frame: int = 0) -> Tensor:
-    """side x side points (side², 3) of one frame in model px, rows outer."""
+    """Grid of side x side points (side², 3) on one frame: frame, x, y in model px, row by row."""
     height, width = resolution
     if side == 1:
         return torch.tensor([[frame, width / 2, height / 2]], dtype=torch.float32)
-    margin = width / MARGIN_PARTS
+    margin = width / MARGIN_DIVISOR
     y, x = torch.meshgrid(
         torch.linspace(margin, height - margin, side), torch.linspace(margin, width - margin, side), indexing="ij"
     )
@@ -113,9 +143,9 @@ def grid_points(side: int, resolution: tuple[int, int], frame: int = 0) -> Tenso
 
 
 def points_in_mask(points: Tensor, mask: BoolArray | UInt8Array, resolution: tuple[int, int]) -> Tensor:
-    """Those of the points (P, 3) that fall on the mask, brought to model size."""
-    wide = torch.from_numpy(np.ascontiguousarray(mask, dtype=np.float32))[None, None]
-    small = functional.interpolate(wide, resolution, mode="nearest")[0, 0]
+    """The points (P, 3) in model px that are inside the mask (H, W), resized to the model's resolution."""
+    full = torch.from_numpy(np.ascontiguousarray(mask, dtype=np.float32))[None, None]
+    small = functional.interpolate(full, resolution, mode="nearest")[0, 0]
     last = torch.tensor([resolution[1] - 1, resolution[0] - 1])
     x, y = torch.minimum(points[:, 1:].round().long(), last).clamp_min(0).T
     return points[small[y, x] > 0]

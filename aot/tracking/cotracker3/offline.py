@@ -55,14 +55,14 @@ def track_offline(
         ValueError: both or neither of query_points and grid_size, a query outside the clip, or frames of another form.
         TrackingError: no point of the grid is inside the mask.
     """
-    reader = FrameReader(frames, model.resolution, model.device)
+    reader = FrameReader.open(frames, model.resolution, model.device)
     num_frames = reader.num_frames if num_frames is None else num_frames
     queries = _queries(reader.size, model.resolution, query_points, grid_size, mask, query_frame)
     num_own = len(queries)
     if support_grid and (query_points is not None or mask is not None):
         queries = torch.cat([queries, grid_points(SUPPORT_SIDE, model.resolution)])
     plan = plan or model.choose_plan(num_frames, len(queries))
-    if plan.features == "recompute" and not reader.can_be_read_again:
+    if plan.features == "recompute" and not reader.is_rereadable:
         raise ValueError('features="recompute" needs frames that can be read again, got an iterator')
 
     with model.read_clip(reader, queries, resolution=model.resolution, plan=plan) as clip:

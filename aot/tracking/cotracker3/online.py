@@ -282,7 +282,7 @@ def _track_stream(
     plan: MemoryPlan,
 ) -> Float32Array:
     """(T, N, 4): x, y, visibility, confidence."""
-    reader = FrameReader(frames, model.resolution, model.device)
+    reader = FrameReader.open(frames, model.resolution, model.device)
     session = OnlineSession(
         model,
         size=reader.size,
