@@ -153,7 +153,7 @@ def test_numbers_that_do_not_fit_the_precision(checkpoints: dict[str, Path], tmp
     weights["updateformer.flow_head.bias"] = torch.full((2,), float("nan"))
     torch.save(weights, tmp_path / "broken.pth")
     tracker = CoTracker3OfflineTracker(tmp_path / "broken.pth", precision="bf16", **SMALL)
-    with pytest.raises(TrackingError, match=r"no numbers with precision=bf16; use tracker\.precision=fp32"):
+    with pytest.raises(TrackingError, match=r"not finite with precision=bf16; use tracker\.precision=fp32"):
         tracker.track(clip(), query((0, 20, 20)))
 
 
@@ -170,7 +170,7 @@ def test_a_clip_that_cannot_fit_is_refused(
 ) -> None:
     monkeypatch.setattr("aot.tracking.cotracker3.plan.available_device_bytes", lambda device: 10**6)
     source = clip()
-    with pytest.raises(OutOfMemory, match="tracking 37 points through 6 frames at 64x48 px takes"):
+    with pytest.raises(OutOfMemory, match="tracking 37 points through 6 frames at 64x48 px needs"):
         offline_tracker.track(source, query((0, 20, 20)))
     assert source.num_decoded == 0
 

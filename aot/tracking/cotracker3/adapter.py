@@ -1,4 +1,4 @@
-"""What the offline and the online tracker have in common: weights, device, memory plan, errors."""
+"""The common part of the offline and the online tracker: weights, device, memory plan, errors."""
 
 from __future__ import annotations
 
@@ -21,27 +21,45 @@ from aot.types import Float32Array, QueryPoints, Tracks
 if TYPE_CHECKING:
     from aot.tracking.cotracker3.model import CoTracker3
 
-# Blocks of frames that exist at once: in use, handed over, and decoded ahead.
+# Blocks of frames that exist at once: in use, in transfer, and decoded ahead.
 _BLOCKS = 3
-# Bytes a pixel of one source frame takes while it is resized: as it came, and as float32.
-_PICTURE_BYTES = 3 * (1 + 4)
-# Bytes a point and row while results are gathered: position and two probabilities, thrice.
+# Bytes per pixel of one source frame while it is resized: uint8 and float32.
+_FRAME_BYTES = 3 * (1 + 4)
+# Bytes per point and row while results are collected: position and two probabilities as float32, three copies.
 _RESULT_BYTES = 3 * 4 * 4
 
 
 @dataclass(frozen=True)
 class Network:
-    """Which weights run where, and how."""
+    """The network's options: weights, size, precision and device."""
 
     checkpoint: Path | None
+    """File of the weights; None: the file of the released weights."""
     resolution: tuple[int, int]
+    """(H, W) in px to which frames are resized."""
     precision: Precision
+    """Of weights and activations."""
     device: DeviceOption
+    """auto, or the type of the device."""
     compile: bool
+    """Compile the network with torch.compile on first use."""
 
 
 class CoTracker3Adapter(ABC):
-    """Tracks by one of the two predictors; the model is loaded on first use and kept for all clips."""
+    """Tracks with one of the two predictors; the model is loaded on first use and kept for all clips.
+
+    Args:
+        network: the network's options.
+        num_iters: refinement iterations, ≥ 1.
+        visibility_threshold: probability above which a point is visible, in 0..1.
+        support_grid: add a grid of 36 support points, whose tracks are dropped.
+        backward: track backwards before each query.
+        plan: fields of the memory plan that the user has set; fields with None are chosen.
+
+    Raises:
+        ConfigError: the resolution is too small.
+        CheckpointError: the weights are missing.
+    """
 
     mode: ClassVar[Mode]
 
@@ -55,17 +73,10 @@ class CoTracker3Adapter(ABC):
         backward: bool,
         plan: dict[str, Any],
     ) -> None:
-        """Keep the options.
-
-        Args:
-            plan: fields of the memory plan that the user has fixed; None stands for those that are chosen.
-        Raises:
-            ConfigError: the weights are not there, or an option contradicts another.
-        """
         if min(network.resolution) < MIN_SIDE_PX:
             raise ConfigError(
                 f"tracker.resolution: got {list(network.resolution)} (height, width), expected at least "
-                f"{MIN_SIDE_PX} px a side"
+                f"{MIN_SIDE_PX} px per side"
             )
         name = f"cotracker3_{self.mode}"
         self.checkpoint = require_checkpoint(
@@ -93,13 +104,13 @@ class CoTracker3Adapter(ABC):
         Args:
             frames: the kept frames; every query's frame is among them.
             queries: N points; t is a source frame, x and y source px.
-            lean: small blocks, and the features of a clip in a file (beside a GPU: in host memory).
+            lean: small blocks, and the features of a clip in a file (on a GPU: in host memory).
         Returns:
-            Tracks; at its own frame a track is its query and visible, whatever the model says of it. Visibility and
-            confidence are the model's everywhere.
+            Tracks; on its query frame a track has the query's position and is visible, regardless of the model's
+            estimate. Visibility and confidence are the model's on all frames.
         Raises:
-            TrackingError: a query's frame is not among the kept ones, or the precision does not hold the numbers.
-            OutOfMemory: no plan fits, said before any work; or memory ran out.
+            TrackingError: a query's frame is not among the kept ones, or the positions overflow the precision.
+            OutOfMemory: no plan fits, raised before any work; or memory ran out.
         """
         rows = query_rows(frames, queries)
         points = queries.txy.copy()
@@ -112,7 +123,7 @@ class CoTracker3Adapter(ABC):
             tracks = self._predict(model, frames, points, plan)
         if not np.isfinite(tracks.xy).all():
             raise TrackingError(
-                f"CoTracker3 gave positions that are no numbers with precision={self.network.precision}; "
+                f"CoTracker3 computed positions that are not finite with precision={self.network.precision}; "
                 f"use tracker.precision=fp32"
             )
         own = np.arange(len(rows))
@@ -121,14 +132,14 @@ class CoTracker3Adapter(ABC):
         return tracks
 
     def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
-        """Peak memory of `track` beside the model itself, estimated from above."""
+        """Upper bound in bytes of the peak memory of `track`, excluding the model."""
         plan = replace(MemoryPlan.candidates(mode=self.mode, lean=lean)[0], **self.fixed_plan)
         length = WINDOW_LEN["online"] if self.mode == "online" else num_frames
         tracked = self._num_tracked(num_points)
         network = plan.peak_bytes(length, tracked, self.network.resolution, self.network.precision)
         is_read_backwards = self.mode == "online" and self.backward
         block = max(BACKWARD_BYTES if is_read_backwards else BLOCK_BYTES, 3 * width * height)
-        return network + _BLOCKS * block + _PICTURE_BYTES * width * height + _RESULT_BYTES * num_frames * tracked
+        return network + _BLOCKS * block + _FRAME_BYTES * width * height + _RESULT_BYTES * num_frames * tracked
 
     @abstractmethod
     def _predict(self, model: CoTracker3, frames: FrameSource, points: Float32Array, plan: MemoryPlan) -> Tracks:
@@ -139,7 +150,7 @@ class CoTracker3Adapter(ABC):
 
     def _loaded(self) -> CoTracker3:
         if self._model is None:
-            from aot.tracking.cotracker3.model import load_model
+            from aot.tracking.cotracker3.loading import load_model
 
             self._model = load_model(
                 self.checkpoint,

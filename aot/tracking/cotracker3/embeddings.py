@@ -1,4 +1,4 @@
-"""What a token knows besides its correlations: how its point moves, and when.
+"""The parts of a token besides its correlations: the motion of its point, and the time.
 
 Source: CoTracker3 (arXiv:2410.11831), section 3.1, "iterative updates".
 """
@@ -15,10 +15,10 @@ from aot.tracking.cotracker3.sizes import NUM_FREQUENCIES, TOKEN_SIZE
 
 
 def motion_embedding(xy: Tensor, size: tuple[float, float]) -> Tensor:
-    """Displacement to the next and from the last frame, and sines of it at ten frequencies.
+    """Displacement between a frame and its next and previous frames, and sines and cosines of it at ten frequencies.
 
     Args:
-        xy: (N, T, 2).
+        xy: (N, T, 2) positions.
         size: width and height in the same unit.
     Returns:
         (N, T, MOTION_SIZE).
@@ -34,7 +34,7 @@ def motion_embedding(xy: Tensor, size: tuple[float, float]) -> Tensor:
 
 
 def time_table(window_len: int) -> Tensor:
-    """Sines, then cosines of 0..window_len−1 at falling frequencies: (1, window_len, TOKEN_SIZE), as checkpoints."""
+    """Sines, then cosines of 0..window_len−1 at falling frequencies: (1, window_len, TOKEN_SIZE)."""
     half = TOKEN_SIZE // 2
     frequencies = 1 / 10000 ** (torch.arange(half, dtype=torch.float64) / half)
     angles = torch.arange(window_len, dtype=torch.float64)[:, None] * frequencies
@@ -42,7 +42,7 @@ def time_table(window_len: int) -> Tensor:
 
 
 def time_embedding(table: Tensor, num_frames: int) -> Tensor:
-    """The table (1, window_len, TOKEN_SIZE) stretched or shrunk to (1, num_frames, TOKEN_SIZE)."""
+    """The table (1, window_len, TOKEN_SIZE) interpolated to (1, num_frames, TOKEN_SIZE)."""
     if num_frames == table.shape[1]:
         return table
     return functional.interpolate(table.transpose(1, 2), num_frames, mode="linear").transpose(1, 2)

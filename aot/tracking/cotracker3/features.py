@@ -13,12 +13,12 @@ from aot.tracking.cotracker3.layers import linear
 from aot.tracking.cotracker3.sizes import CHANNELS, NUM_LEVELS, STRIDE
 
 Pyramid = tuple[Tensor, ...]
-"""One tensor a level, finest first: (F, h·w, CHANNELS) for F frames, rows of pixels."""
+"""One tensor per level, finest first: (F, h·w, CHANNELS) for F frames, in row-major order."""
 
 
 def _instance_norm(x: Tensor) -> Tensor:
-    # For one picture a batch norm over its own statistics is the instance norm; the operator that is called so leaves
-    # channels-last memory, which costs 1.7 times the whole network.
+    # For a single image, batch norm with its own statistics is instance norm; PyTorch's instance norm leaves the
+    # channels-last layout, which multiplies the time of the complete network by 1.7.
     return functional.batch_norm(x, None, None, training=True, eps=1e-5)
 
 
@@ -42,7 +42,7 @@ def _stage(num_in: int, num_out: int, stride: int) -> nn.Sequential:
 
 
 class FeatureNet(nn.Module):
-    """A small residual network whose four stages are brought to one size and mixed."""
+    """A small residual network; the outputs of its four stages are resized to one size and combined."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class FeatureNet(nn.Module):
         """Features of one frame.
 
         Args:
-            frame: (1, 3, H, W), values 0..255; at least MIN_SIDE_PX a side.
+            frame: (1, 3, H, W), values 0..255; at least MIN_SIDE_PX per side.
         Returns:
             (H/4, W/4, CHANNELS) float32, each pixel's vector of length 1.
         """
@@ -72,13 +72,13 @@ class FeatureNet(nn.Module):
         x = torch.cat(stages, dim=1)
         del stages
         x = _instance_norm(self.conv2(x)).relu_()
-        pixels = x[0].permute(1, 2, 0)  # as they lie in memory; a 1x1 convolution is a linear layer of each
+        pixels = x[0].permute(1, 2, 0)  # in memory order; a 1x1 convolution is a linear layer per pixel
         pixels = linear(pixels, self.conv3.weight[:, :, 0, 0], self.conv3.bias).float()
         length = pixels.square().sum(dim=-1, keepdim=True).clamp_min(1e-12).sqrt()
         return pixels / length
 
     def pyramid(self, frame: Tensor, dtype: torch.dtype) -> Pyramid:
-        """Features of one frame (1, 3, H, W) at every level, each level the mean of 2x2 of the one above."""
+        """Features of one frame (1, 3, H, W) at every level, each level the mean of 2x2 pixels of the previous one."""
         x = self(frame).permute(2, 0, 1)[None]
         levels = []
         for level in range(NUM_LEVELS):

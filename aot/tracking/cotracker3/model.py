@@ -1,21 +1,18 @@
-"""CoTracker3: estimates of where every point is in every frame, refined again and again.
+"""The CoTracker3 network: estimates of every point's position in every frame, refined iteratively.
 
-Source: CoTracker3 (arXiv:2410.11831). Keys and shapes are those of the released weights, `scaled_offline.pth` and
-`scaled_online.pth`, which load unchanged; both hold the same network.
+Source: CoTracker3 (arXiv:2410.11831). The released weights load unchanged (loading.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aot.checkpoints import read_state_dict
 from aot.errors import ConfigError
 from aot.tracking.cotracker3.correlation import Support, correlate, sample_support
 from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
@@ -30,9 +27,7 @@ from aot.tracking.cotracker3.sizes import (
     MOTION_SIZE,
     NUM_LEVELS,
     PATCH,
-    RESOLUTION,
     STRIDE,
-    WINDOW_LEN,
     Mode,
     Precision,
     level_sizes,
@@ -40,24 +35,21 @@ from aot.tracking.cotracker3.sizes import (
 from aot.tracking.cotracker3.store import Chunk, FeatureStore, make_store
 from aot.tracking.cotracker3.transformer import UpdateTransformer
 
-# Characters of what PyTorch says.
-MAX_MESSAGE = 600
-
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Estimates:
-    """Where every point is taken to be, before, between and after refinements."""
+    """Estimated positions, visibility and confidence of every point in every frame."""
 
     xy: Tensor
     """(N, T, 2) float32, in pixels of the finest features."""
     logits: Tensor
-    """(N, T, 2) float32: visibility, confidence."""
+    """(N, T, 2) float32: logits of visibility and of confidence."""
 
     @classmethod
-    def still(cls, xy: Tensor, num_frames: int) -> Estimates:
-        """Every point (N, 2) stays where it is, and nothing is known of it."""
+    def initial(cls, xy: Tensor, num_frames: int) -> Estimates:
+        """Initial estimates: every point (N, 2) at rest at its query, all logits 0."""
         return cls(xy[:, None].repeat(1, num_frames, 1), xy.new_zeros(len(xy), num_frames, 2))
 
 
@@ -69,7 +61,14 @@ class _CorrelationMLP(nn.Module):
 
 
 class CoTracker3(nn.Module):
-    """The network; made and filled by `load_model`."""
+    """The network; `load_model` builds it and loads its weights.
+
+    Args:
+        mode: offline or online; selects the predictor and the defaults of plans, not the architecture.
+        window_len: length of the time embedding in frames.
+        resolution: (H, W) in px to which the predictors resize frames.
+        precision: of weights and activations.
+    """
 
     def __init__(self, *, mode: Mode, window_len: int, resolution: tuple[int, int], precision: Precision) -> None:
         super().__init__()
@@ -79,7 +78,7 @@ class CoTracker3(nn.Module):
         self.fnet = FeatureNet()
         self.updateformer = UpdateTransformer()
         self.corr_mlp = _CorrelationMLP()
-        # Filled in by `fold`.
+        # Set by `fold`.
         self.correlation_weight: Tensor
         self.state_weight: Tensor
         self.time_weight: Tensor
@@ -87,31 +86,34 @@ class CoTracker3(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.corr_mlp.fc1.weight.device
 
     @torch.inference_mode()
     def forward(
         self, video: Any, queries: Any, *, num_iters: int = 6, plan: MemoryPlan | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Track points through a video that has the model's resolution (or any other: it is not resized).
+        """Track points through a video without resizing it; frames should have the model's resolution.
 
         Args:
             video: (T, 3, H, W) tensor or array, values 0..255.
             queries: (N, 3): frame, x, y in px of the video.
-            num_iters: refinements.
-            plan: what is held at once; None: chosen.
+            num_iters: refinement iterations.
+            plan: block sizes and the place of the features; None: chosen by the free memory.
         Returns:
             coords (T, N, 2) px, visibility (T, N), confidence (T, N) in 0..1.
+        Raises:
+            ConfigError: the frames are too small.
+            ValueError: a query's frame is outside the video.
         """
         video, queries = torch.as_tensor(video), torch.as_tensor(queries, dtype=torch.float32)
         resolution = (video.shape[2], video.shape[3])
-        _check_resolution(resolution)
+        check_resolution(resolution)
 
         def frames() -> Iterator[Tensor]:
             return (frame[None].to(self.device, torch.float32) for frame in video)
 
-        # With either weights the whole video is held at once here.
+        # This method holds the full video, with the online weights too.
         plan = plan or self.choose_plan(len(video), len(queries), mode="offline", resolution=resolution)
         with self.read_clip(frames, queries, resolution=resolution, plan=plan) as clip:
             estimates = clip.track(num_iters)
@@ -128,10 +130,10 @@ class CoTracker3(nn.Module):
         lean: bool = False,
         fixed: Mapping[str, Any] | None = None,
     ) -> MemoryPlan:
-        """The fastest plan that fits into the memory that is there; see `MemoryPlan.choose`.
+        """The fastest plan that fits into the free memory; see `MemoryPlan.choose`.
 
         Raises:
-            OutOfMemory: none does.
+            OutOfMemory: no plan fits.
         """
         return MemoryPlan.choose(
             mode=mode or self.mode,
@@ -153,13 +155,15 @@ class CoTracker3(nn.Module):
         resolution: tuple[int, int],
         plan: MemoryPlan,
     ) -> Iterator[ClipFeatures]:
-        """Compute the features of a clip, one frame at a time, and the queries' support; let go of them at the end.
+        """Compute the features of a clip, one frame at a time, and the queries' support; released on exit.
 
         Args:
-            frames: gives an iterator of (1, 3, H, W) frames, values 0..255, on the device.
+            frames: returns an iterator over (1, 3, H, W) frames, values 0..255, on the device; called once per pass.
             queries: (N, 3): frame, x, y in model px.
             resolution: (H, W).
-            plan: what is held at once.
+            plan: block sizes and the place of the features.
+        Raises:
+            ValueError: a query's frame is outside the clip.
         """
         sizes = level_sizes(resolution)
         query_frames = queries[:, 0].long().tolist()
@@ -167,14 +171,14 @@ class CoTracker3(nn.Module):
         support = self.empty_support(len(queries), plan)
         with closing(make_store(lambda: (self.pyramid(frame, plan) for frame in frames()), sizes, plan)) as store:
             for start, pyramid in store.fill():
-                take_support(support, pyramid, sizes, start, query_frames, query_xy, plan.query_block)
+                fill_support(support, pyramid, sizes, start, query_frames, query_xy, plan.query_block)
             beyond = [frame for frame in query_frames if not 0 <= frame < store.num_frames]
             if beyond:
                 raise ValueError(f"query frames {beyond[:10]} are outside the clip, expected 0..{store.num_frames - 1}")
             yield ClipFeatures(self, store, support, query_xy, resolution, plan)
 
     def empty_support(self, num_points: int, plan: MemoryPlan) -> Support:
-        """Support of points that no frame has been seen of: all zero."""
+        """Support of points whose query frame has not been read yet: zeros."""
         dtype = DTYPES[plan.dtype or self.precision]
         return tuple(
             torch.zeros(num_points, CHANNELS, PATCH, dtype=dtype, device=self.device) for _ in range(NUM_LEVELS)
@@ -182,7 +186,7 @@ class CoTracker3(nn.Module):
 
     def pyramid(self, frame: Tensor, plan: MemoryPlan) -> Pyramid:
         """Features of one frame (1, 3, H, W), values 0..255."""
-        # TF32 keeps 10 bits of every factor; for convolutions it is on by default.
+        # TF32 rounds every factor to 10 bits; PyTorch enables it for convolutions by default.
         with torch.backends.cudnn.flags(allow_tf32=False):
             return self.fnet.pyramid(frame, DTYPES[plan.dtype or self.precision])
 
@@ -197,11 +201,15 @@ class CoTracker3(nn.Module):
         plan: MemoryPlan,
         reverse: bool = False,
     ) -> None:
-        """Improve estimates, in place.
+        """Refine estimates in place.
 
         Args:
-            chunks: gives the features of all T frames, in order.
+            estimates: of N points in T frames.
+            chunks: returns an iterator over the features of all T frames, in order; called once per iteration.
             support: of all N points.
+            resolution: (H, W) of the frames in px.
+            num_iters: refinement iterations.
+            plan: block sizes.
             reverse: the estimates run from the last frame to the first.
         """
         num_points, num_frames = estimates.xy.shape[:2]
@@ -209,17 +217,17 @@ class CoTracker3(nn.Module):
         time = time_embedding(self.time_emb, num_frames)[0]
         time = linear(time, self.time_weight, self.token_bias)
         size = (resolution[1] / STRIDE, resolution[0] / STRIDE)
-        for _ in range(num_iters):  # without a wait for the GPU
+        for _ in range(num_iters):  # no synchronization with the GPU inside
             for start, pyramid in chunks():
                 stop = start + len(pyramid[0])
                 rows = slice(num_frames - stop, num_frames - start) if reverse else slice(start, stop)
                 for first in range(0, num_points, plan.query_block):
                     points = slice(first, first + plan.query_block)
                     xy = estimates.xy[points, rows]
-                    seen = self._correlation_tokens(
+                    block = self._correlation_tokens(
                         pyramid, xy.flip(1) if reverse else xy, [level[points] for level in support], resolution
                     )
-                    tokens[points, rows] = seen.flip(1) if reverse else seen
+                    tokens[points, rows] = block.flip(1) if reverse else block
             self._add_state(tokens, estimates, time, size, plan)
             update = self.updateformer(tokens, plan.max_tokens)
             estimates.xy += update[..., :2]
@@ -228,7 +236,7 @@ class CoTracker3(nn.Module):
     def _correlation_tokens(
         self, pyramid: Pyramid, xy: Tensor, support: list[Tensor], resolution: tuple[int, int]
     ) -> Tensor:
-        """What the correlations of (N, F) points and frames add to their tokens: (N, F, HIDDEN)."""
+        """The contribution of the correlations to the tokens of N points in F frames: (N, F, HIDDEN)."""
         dtype = self.corr_mlp.fc1.weight.dtype
         hidden = []
         for number, size in enumerate(level_sizes(resolution)):
@@ -240,7 +248,7 @@ class CoTracker3(nn.Module):
     def _add_state(
         self, tokens: Tensor, estimates: Estimates, time: Tensor, size: tuple[float, float], plan: MemoryPlan
     ) -> None:
-        """Add to every token its point's present estimate and motion, and the time."""
+        """Add the contributions of the current estimate, the motion and the time to every token."""
         at_once = max(1, plan.max_tokens // tokens.shape[1])
         for first in range(0, len(tokens), at_once):
             points = slice(first, first + at_once)
@@ -249,7 +257,7 @@ class CoTracker3(nn.Module):
             tokens[points] += linear(state, self.state_weight).add_(time)
 
     def compile_parts(self) -> None:
-        """Let torch.compile make kernels of the networks on first use."""
+        """Compile the networks with torch.compile on first use."""
         self.fnet.compile()
         for blocks in (
             self.updateformer.time_blocks,
@@ -261,10 +269,10 @@ class CoTracker3(nn.Module):
                 block.compile(dynamic=True)
 
     def fold(self) -> None:
-        """Join layers that follow each other without anything in between, once, after the weights are loaded.
+        """Merge consecutive linear layers, once, after the weights are loaded.
 
-        The transformer's first layer is linear in the four correlation vectors, in the estimate and in the time. So
-        `corr_mlp.fc2` becomes a part of it, and nothing as wide as its input is ever made.
+        The transformer's first layer is linear in the four correlation vectors, the estimate and the time, so
+        `corr_mlp.fc2` can be merged into it, and a tensor as wide as its input is never allocated.
         """
         first, second = self.updateformer.input_transform, self.corr_mlp.fc2
         weight = first.weight.double()
@@ -280,7 +288,7 @@ class CoTracker3(nn.Module):
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """The features of one clip and the support of its queries: all that refining needs of the frames."""
+    """The features of one clip and the support of its queries: everything that `refine` needs from the frames."""
 
     model: CoTracker3
     store: FeatureStore
@@ -288,6 +296,7 @@ class ClipFeatures:
     query_xy: Tensor
     """(N, 2) in pixels of the finest features."""
     resolution: tuple[int, int]
+    """(H, W) of the frames in px."""
     plan: MemoryPlan
 
     @property
@@ -295,8 +304,13 @@ class ClipFeatures:
         return self.store.num_frames
 
     def track(self, num_iters: int, reverse: bool = False) -> Estimates:
-        """Estimates of all points in all frames; `reverse`: as if the clip were played backwards, and in that order."""
-        estimates = Estimates.still(self.query_xy, self.num_frames)
+        """Estimates of all points in all frames.
+
+        Args:
+            num_iters: refinement iterations.
+            reverse: track the reversed clip; the estimates are in that order too.
+        """
+        estimates = Estimates.initial(self.query_xy, self.num_frames)
         self.model.refine(
             estimates,
             self.store.chunks,
@@ -309,92 +323,35 @@ class ClipFeatures:
         return estimates
 
 
-def take_support(
+def fill_support(
     support: Support,
     pyramid: Pyramid,
     sizes: list[tuple[int, int]],
     start: int,
     query_frames: list[int],
     query_xy: Tensor,
-    at_once: int,
+    query_block: int,
 ) -> None:
-    """Fill in the support of the queries whose frames the pyramid shows, from frame `start` on; `at_once` at a time."""
+    """Sample, in place, the support of the queries whose frames are in a block.
+
+    Args:
+        support: of all N queries.
+        pyramid: features of the block's frames.
+        sizes: (h, w) of every level.
+        start: number of the block's first frame.
+        query_frames: frame of every query; negative: none.
+        query_xy: (N, 2) in pixels of the finest features.
+        query_block: queries sampled at once.
+    """
     for frame in range(len(pyramid[0])):
         here = [number for number, query_frame in enumerate(query_frames) if query_frame == start + frame]
-        for first in range(0, len(here), at_once):
-            own = torch.tensor(here[first : first + at_once], device=query_xy.device)
+        for first in range(0, len(here), query_block):
+            own = torch.tensor(here[first : first + query_block], device=query_xy.device)
             for kept, found in zip(support, sample_support(pyramid, sizes, frame, query_xy[own])):
                 kept[own] = found
 
 
-def load_model(
-    checkpoint: str | Path | Mapping[str, Any],
-    *,
-    mode: Mode = "offline",
-    window_len: int | None = None,
-    resolution: tuple[int, int] = RESOLUTION,
-    device: str | torch.device = "cpu",
-    precision: Precision = "fp32",
-    compile: bool = False,
-) -> CoTracker3:
-    """Make the network and fill it with released weights.
-
-    Args:
-        checkpoint: a file, or what it holds: a state dict, bare or under the key `model`.
-        mode: which of the two released models it is.
-        window_len: frames that the time embedding was made for; None: the released model's, 60 offline, 16 online.
-        resolution: (H, W) that clips are resized to before they are tracked.
-        device: where it runs.
-        precision: of weights and activations; fp32 is exact (TF32 is off).
-        compile: let torch.compile make kernels on first use, which takes minutes.
-    Raises:
-        ConfigError: the checkpoint cannot be read, or is not of this network.
-    """
-    _check_choice("mode", mode, get_args(Mode))
-    _check_choice("precision", precision, get_args(Precision))
-    _check_resolution(resolution)
-    state = _state_dict(checkpoint)
-    model = CoTracker3(mode=mode, window_len=window_len or WINDOW_LEN[mode], resolution=resolution, precision=precision)
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as exc:
-        raise ConfigError(
-            f"{_named(checkpoint)} does not hold the weights of CoTracker3 {mode}; expected the released "
-            f"scaled_{mode}.pth: {_shortened(str(exc))}"
-        ) from exc
-    model.fold()
-    for name, layer in model.named_modules():
-        # What is normalized, and the updates that are summed up over the refinements, stay float32.
-        if isinstance(layer, (nn.Linear, nn.Conv2d)) and not name.endswith("_head"):
-            layer.to(DTYPES[precision])
-    model.to(device=device)
-    model.fnet.to(memory_format=torch.channels_last)
-    if compile:
-        model.compile_parts()
-    return model.eval().requires_grad_(False)
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
-
-
-def _check_resolution(resolution: tuple[int, int]) -> None:
+def check_resolution(resolution: tuple[int, int]) -> None:
+    """Raise ConfigError where the coarsest features of frames of this size (H, W) in px would be empty."""
     if min(resolution) < MIN_SIDE_PX:
         raise ConfigError(f"resolution: got {resolution} (H, W), expected at least {MIN_SIDE_PX} px a side")
-
-
-def _state_dict(checkpoint: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    if not isinstance(checkpoint, Mapping):
-        return read_state_dict(Path(checkpoint))
-    inner = checkpoint.get("model")
-    return inner if isinstance(inner, Mapping) else checkpoint
-
-
-def _named(checkpoint: str | Path | Mapping[str, Any]) -> str:
-    return "the mapping" if isinstance(checkpoint, Mapping) else str(checkpoint)
-
-
-def _shortened(message: str) -> str:
-    """Of PyTorch's pages of missing keys the beginning."""
-    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"

@@ -1,4 +1,4 @@
-"""The offline predictor: the whole clip at once, its features computed once whatever is asked of them.
+"""The offline predictor: the full clip at once; its features are computed once for all points and both directions.
 
 Source: CoTracker3 (arXiv:2410.11831), section 3.
 """
@@ -33,27 +33,28 @@ def track_offline(
     num_frames: int | None = None,
     plan: MemoryPlan | None = None,
 ) -> Tracks:
-    """Track points through a whole clip.
+    """Track points through a full clip.
 
     Args:
-        frames: (T, H, W, 3) uint8, or blocks of that form: an iterator, or an iterable that can be read again (the
-            plan `features="recompute"` needs the latter).
+        frames: (T, H, W, 3) uint8 RGB, or blocks of that shape: an iterator, or an iterable that can be read repeatedly
+            (required by the plan `features="recompute"`).
         query_points: (N, 3): row of the frame, x, y in source px.
-        grid_size: track a grid of so many points a side instead.
-        mask: (H, W) keep the grid's points inside it.
-        query_frame: the grid's frame.
-        backward: let the clip, played backwards, say what is before each query.
-        support_grid: help given points, and a masked grid, by a grid of 36 points whose tracks are dropped.
-        num_iters: refinements.
-        visibility_threshold: a point is visible above this probability.
-        num_frames: T, where `frames` is no array; unknown, the features go into a file.
-        plan: what is held at once; None: chosen.
+        grid_size: track a grid with this many points per side instead.
+        mask: (H, W) in source px; only the grid points inside it are tracked.
+        query_frame: row of the grid's frame.
+        backward: track the reversed clip for the frames before each query.
+        support_grid: add a grid of 36 support points, whose tracks are dropped, to given points and to a masked grid.
+        num_iters: refinement iterations.
+        visibility_threshold: a point is visible above this visibility, in 0..1.
+        num_frames: T, where `frames` is not an array; where it is unknown, the features go into a file.
+        plan: block sizes and the place of the features; None: chosen by the free memory.
     Returns:
-        Tracks in source px; `visible` is the visibility against the threshold, and True at each query.
+        Tracks in source px; `visible` is True where the visibility is above the threshold, and at each query.
     Raises:
         OutOfMemory: no plan fits; raised before anything is computed.
-        ValueError: both or neither of query_points and grid_size, a query outside the clip, or frames of another form.
-        TrackingError: no point of the grid is inside the mask.
+        ValueError: both or neither of query_points and grid_size, a query outside the clip, or frames of another shape
+            or type.
+        TrackingError: no grid point is inside the mask.
     """
     reader = FrameReader.open(frames, model.resolution, model.device)
     num_frames = reader.num_frames if num_frames is None else num_frames
@@ -63,14 +64,16 @@ def track_offline(
         queries = torch.cat([queries, grid_points(SUPPORT_SIDE, model.resolution)])
     plan = plan or model.choose_plan(num_frames, len(queries))
     if plan.features == "recompute" and not reader.is_rereadable:
-        raise ValueError('features="recompute" needs frames that can be read again, got an iterator')
+        raise ValueError(
+            'features="recompute" requires frames that can be read repeatedly, got an iterator; pass an array'
+        )
 
     with model.read_clip(reader, queries, resolution=model.resolution, plan=plan) as clip:
-        xy, probability = _answers(clip.track(num_iters), num_own)
+        xy, probability = _own_results(clip.track(num_iters), num_own)
         query_rows = queries[:num_own, 0].long().numpy()
         if backward and query_rows.any():
             before = np.arange(clip.num_frames)[:, None] < query_rows
-            reverse_xy, reverse_probability = _answers(clip.track(num_iters, reverse=True), num_own)
+            reverse_xy, reverse_probability = _own_results(clip.track(num_iters, reverse=True), num_own)
             xy = np.where(before[..., None], reverse_xy[::-1], xy)
             probability = np.where(before[..., None], reverse_probability[::-1], probability)
 
@@ -95,9 +98,9 @@ def _queries(
     mask: BoolArray | UInt8Array | None,
     query_frame: int,
 ) -> Tensor:
-    """The points asked for, (N, 3) in model px."""
+    """The requested points (N, 3): row, x, y in model px."""
     if (query_points is None) == (grid_size is None):
-        raise ValueError("got both or neither of query_points and grid_size, expected one of them")
+        raise ValueError("got both or neither of query_points and grid_size, expected exactly one of them")
     if query_points is not None:
         points = torch.from_numpy(np.array(query_points, dtype=np.float32).reshape(-1, 3))
         points[:, 1:] *= torch.from_numpy(scale_between(size, resolution))
@@ -109,13 +112,13 @@ def _queries(
     if not len(inside):
         raise TrackingError(
             f"no point of the {grid_size}x{grid_size} grid is inside the mask of {int((mask > 0).sum())} px; "
-            f"use a larger grid_size, or points of its own (query_points)"
+            f"use a larger grid_size, or pass query_points"
         )
     return inside
 
 
-def _answers(estimates: Estimates, num_own: int) -> tuple[Float32Array, Float32Array]:
-    """(T, N, 2) positions in model px and (T, N, 2) visibility and confidence of the points asked for."""
+def _own_results(estimates: Estimates, num_own: int) -> tuple[Float32Array, Float32Array]:
+    """(T, N, 2) positions in model px and (T, N, 2) visibility and confidence of the requested points."""
     xy = estimates.xy[:num_own].transpose(0, 1) * STRIDE
     probability = estimates.logits[:num_own].transpose(0, 1).sigmoid()
     return xy.cpu().numpy(), probability.cpu().numpy()

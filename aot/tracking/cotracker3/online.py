@@ -1,7 +1,7 @@
-"""The online predictor: windows of 16 frames, 8 apart, over a stream that may never end.
+"""The online predictor: windows of 16 frames, 8 apart, over a stream of any length.
 
-Source: CoTracker3 (arXiv:2410.11831), section 3.2, "online". Masks, late queries as a stream has them and the past of
-a query are ours.
+Source: CoTracker3 (arXiv:2410.11831), section 3.2, "online". Our additions: late queries that join a stream, and
+tracking backwards from a query.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aot.tracking.cotracker3.features import Pyramid
 from aot.tracking.cotracker3.frames import FrameReader, Frames, grid_points, resized, scale_between, upload
-from aot.tracking.cotracker3.model import CoTracker3, Estimates, take_support
+from aot.tracking.cotracker3.model import CoTracker3, Estimates, fill_support
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import STRIDE, SUPPORT_SIDE, LateQueries, level_sizes
 from aot.tracking.cotracker3.store import Chunk
@@ -23,22 +23,22 @@ from aot.types import Float32Array, Int64Array, Tracks, UInt8Array
 
 
 class WindowResult(NamedTuple):
-    """What one window says, in source px. It replaces what earlier windows said of the same frames."""
+    """The estimates of one window, in source px. They replace those of earlier windows for the same frames."""
 
     start: int
     """First frame of the window."""
     points: Int64Array
-    """(n,) numbers of the points, counted in the order in which they were added; those whose frame has come."""
+    """(n,) numbers of the points whose query frame has been fed, counted in the order in which they were added."""
     xy: Float32Array
-    """(F, n, 2)."""
+    """(F, n, 2) px."""
     visibility: Float32Array
-    """(F, n)."""
+    """(F, n) in 0..1."""
     confidence: Float32Array
-    """(F, n)."""
+    """(F, n) in 0..1."""
 
 
 class OnlineSession:
-    """Follows points through a stream at constant memory: only one window's features are kept.
+    """Tracks points through a stream at constant memory: only one window's features are kept.
 
     A window ends every 8 frames; frames before its middle are then final.
 
@@ -47,6 +47,17 @@ class OnlineSession:
     >>> for block in stream:
     ...     for result in session.feed(block): ...
     >>> for result in session.finish(): ...
+
+    Args:
+        model: loaded with mode="online".
+        size: (H, W) of the source frames in px.
+        num_iters: refinement iterations per window.
+        late_queries: see `LateQueries`.
+        support_grid: add 36 support points on frame 0, whose tracks are dropped.
+        plan: block sizes; the place of the features has no effect, as only one window's exist. None: the default plan.
+
+    Raises:
+        ValueError: the model was loaded with another mode.
     """
 
     def __init__(
@@ -59,16 +70,6 @@ class OnlineSession:
         support_grid: bool = False,
         plan: MemoryPlan | None = None,
     ) -> None:
-        """Keep the options.
-
-        Args:
-            model: loaded with mode="online".
-            size: (H, W) of the source frames.
-            num_iters: refinements a window.
-            late_queries: see `LateQueries`.
-            support_grid: 36 points more on frame 0, whose tracks are dropped.
-            plan: sizes of blocks; where features live is of no account, since one window's are all there are.
-        """
         if model.mode != "online":
             raise ValueError(f"got a model of mode {model.mode!r}, expected one loaded with mode='online'")
         self._model, self._size, self._num_iters, self._late = model, size, num_iters, late_queries
@@ -76,50 +77,50 @@ class OnlineSession:
         self._sizes = level_sizes(model.resolution)
         self._length, self._step = model.window_len, model.window_len // 2
         self._start = 0  # of the next window
-        self._halves: list[Pyramid] = []  # features of `_step` frames each, whole halves of the next window
-        self._frames: list[Pyramid] = []  # features of single frames after them
+        self._halves: list[Pyramid] = []  # features of the complete halves of the next window, `_step` frames each
+        self._frames: list[Pyramid] = []  # features of the single frames after these halves
         self._queries = grid_points(SUPPORT_SIDE, model.resolution) if support_grid else torch.zeros(0, 3)
-        self._num_helpers = len(self._queries)
-        self._support = model.empty_support(self._num_helpers, self._plan)
-        self._has_support = torch.zeros(self._num_helpers, dtype=torch.bool)
+        self._num_support = len(self._queries)
+        self._support = model.empty_support(self._num_support, self._plan)
+        self._has_support = torch.zeros(self._num_support, dtype=torch.bool)
         self._last: tuple[Tensor, Estimates] | None = None
 
     @property
     def num_frames(self) -> int:
-        """Frames fed so far."""
+        """Number of frames fed so far."""
         return self._start + self._step * len(self._halves) + len(self._frames)
 
     def add_queries(self, query_points: Float32Array) -> None:
         """Add points (n, 3): frame, x, y in source px.
 
-        With late_queries="always" they take part from the next window on, whatever their frame.
+        With late_queries="always" they take part from the next window on, for any query frame.
 
         Raises:
-            ValueError: a query's frame lies before the next window.
+            ValueError: a query's frame is before the next window.
         """
         points = torch.from_numpy(np.array(query_points, dtype=np.float32).reshape(-1, 3))
         late = points[:, 0] < self._start
         if late.any():
             raise ValueError(
-                f"queries on frames {points[late, 0].long().tolist()[:10]} come too late: the next window begins at "
-                f"frame {self._start}"
+                f"queries on frames {points[late, 0].long().tolist()[:10]} are too late: the next window begins at "
+                f"frame {self._start}; add a query before its frame leaves the window"
             )
         points[:, 1:] *= torch.from_numpy(scale_between(self._size, self._model.resolution))
-        # The helping grid stays in front, so that what the last window said keeps its numbers.
+        # Queries are appended, so that the point numbers of the last window stay valid.
         self._queries = torch.cat([self._queries, points])
         self._has_support = torch.cat([self._has_support, torch.zeros(len(points), dtype=torch.bool)])
-        more = self._model.empty_support(len(points), self._plan)
-        self._support = tuple(torch.cat([old, new]) for old, new in zip(self._support, more))
+        added = self._model.empty_support(len(points), self._plan)
+        self._support = tuple(torch.cat([old, new]) for old, new in zip(self._support, added))
 
     @torch.inference_mode()
     def feed(self, frames: UInt8Array) -> Iterator[WindowResult]:
-        """Take the next frames (B, H, W, 3) and give the windows that they complete."""
+        """Process the next frames, (B, H, W, 3) uint8 RGB; yield the windows that they complete."""
         for frame in upload(frames, self._model.device):
             yield from self.feed_resized(resized(frame, self._model.resolution))
 
     @torch.inference_mode()
     def feed_resized(self, frame: Tensor) -> Iterator[WindowResult]:
-        """Take one frame (1, 3, h, w) of the model's resolution."""
+        """Process one frame (1, 3, h, w), values 0..255, of the model's resolution; yield a completed window."""
         self._frames.append(self._model.pyramid(frame, self._plan))
         if len(self._frames) == self._step:
             self._halves.append(_joined(self._frames))
@@ -131,27 +132,27 @@ class OnlineSession:
 
     @torch.inference_mode()
     def finish(self) -> Iterator[WindowResult]:
-        """Say that the stream has ended, and give the last window if there is one."""
+        """End the stream; yield the last, padded window if there are frames that no full window has covered."""
         if self._frames or (self._last is None and self._halves):
             num_real = self._step * len(self._halves) + len(self._frames)
             last = self._frames[-1] if self._frames else tuple(level[-1:] for level in self._halves[-1])
             halves = list(self._halves)
-            left = self._frames
+            rest = self._frames
             while len(halves) < 2:
-                halves.append(_joined(left + [last] * (self._step - len(left))))
-                left = []
+                halves.append(_joined(rest + [last] * (self._step - len(rest))))
+                rest = []
             yield self._window(halves, num_real)
 
     def _window(self, halves: list[Pyramid], num_real: int) -> WindowResult:
-        """Refine all points in one window, of which `num_real` frames are not padding."""
+        """Refine all points in one window, whose first `num_real` frames are not padding."""
         stop = self._start + num_real
         query_frames = self._queries[:, 0].long()
-        self._take_support(halves, stop)
+        self._fill_support(halves, stop)
         members = torch.arange(len(self._queries))
         if self._late == "join":
             members = members[query_frames < stop]
         xy = (self._queries[members, 1:] / STRIDE).to(self._model.device)
-        estimates = Estimates.still(xy, self._length)
+        estimates = Estimates.initial(xy, self._length)
         self._carry_over(estimates, members)
         chosen = members.to(self._model.device)
         self._model.refine(
@@ -163,38 +164,38 @@ class OnlineSession:
             plan=self._plan,
         )
         self._last = members, estimates
-        told = (members >= self._num_helpers) & (query_frames[members] < stop)
-        xy, logits = estimates.xy[told, :num_real] * STRIDE, estimates.logits[told, :num_real]
+        reported = (members >= self._num_support) & (query_frames[members] < stop)
+        xy, logits = estimates.xy[reported, :num_real] * STRIDE, estimates.logits[reported, :num_real]
         visibility, confidence = logits.sigmoid().permute(2, 1, 0).cpu().numpy()
         scale = scale_between(self._model.resolution, self._size)
         return WindowResult(
             start=self._start,
-            points=(members[told] - self._num_helpers).numpy(),
+            points=(members[reported] - self._num_support).numpy(),
             xy=xy.transpose(0, 1).cpu().numpy() * scale,
             visibility=visibility,
             confidence=confidence,
         )
 
-    def _take_support(self, halves: list[Pyramid], stop: int) -> None:
-        """Patches of the queries whose frame this window is the first to hold; they are kept from then on."""
+    def _fill_support(self, halves: list[Pyramid], stop: int) -> None:
+        """Sample the support of the queries whose frame is in a window for the first time; it is kept until the end."""
         query_frames = torch.where(self._has_support, -1, self._queries[:, 0].long())
         query_frames[query_frames >= stop] = -1
         query_xy = (self._queries[:, 1:] / STRIDE).to(self._model.device)
         for number, half in enumerate(halves):
             start = self._start + number * self._step
-            take_support(
+            fill_support(
                 self._support, half, self._sizes, start, query_frames.tolist(), query_xy, self._plan.query_block
             )
         self._has_support |= query_frames >= 0
 
     def _carry_over(self, estimates: Estimates, members: Tensor) -> None:
-        """Begin where the last window ended, for the points whose frame it held."""
+        """Initialize from the last window's estimates, for the points whose query frame is before its end."""
         if self._last is None:
             return
         last_members, last = self._last
-        held = self._queries[last_members, 0].long() < self._start + self._step
-        source = torch.nonzero(held).view(-1)
-        # Members ascend, and whoever was in a window is in the next.
+        has_estimate = self._queries[last_members, 0].long() < self._start + self._step
+        source = torch.nonzero(has_estimate).view(-1)
+        # Members are in ascending order, and every member of a window is a member of the next.
         target = torch.searchsorted(members, last_members[source]).to(self._model.device)
         source = source.to(self._model.device)
         for now, before in ((estimates.xy, last.xy), (estimates.logits, last.logits)):
@@ -228,23 +229,24 @@ def track_online(
     visibility_threshold: float = 0.6,
     plan: MemoryPlan | None = None,
 ) -> Tracks:
-    """Track points through a stream of any length; beside the result itself memory does not grow with it.
+    """Track points through a stream of any length; only the result grows with it.
 
     Args:
-        frames: (T, H, W, 3) uint8, or blocks of that form.
+        frames: (T, H, W, 3) uint8 RGB, or blocks of that shape.
         query_points: (N, 3): row of the frame, x, y in source px.
-        support_grid: help them by a grid of 36 points on frame 0 whose tracks are dropped.
+        support_grid: add a grid of 36 support points on frame 0, whose tracks are dropped.
         late_queries: see `LateQueries`.
         backward_frames: the frames from the last query's back to frame 0, in that order, to track before the queries.
-            An array gives them by `frames[last::-1]`.
-        num_iters: refinements a window.
+            For an array: `frames[last::-1]`.
+        num_iters: refinement iterations per window.
         visibility_threshold: a point is visible where visibility · confidence is above this.
-        plan: what is held at once; None: chosen.
+        plan: block sizes; None: chosen by the free memory.
     Returns:
-        Tracks in source px. Before the first window that holds its query a point stands at its query, not visible,
+        Tracks in source px. Before the first window that contains its query a point is at its query, not visible,
         with probabilities 0.
     Raises:
         OutOfMemory: one window does not fit; raised before anything is computed.
+        ValueError: a query outside the clip, frames of another shape or type, or a wrong number of backward_frames.
     """
     points = np.asarray(query_points, dtype=np.float32).reshape(-1, 3)
     plan = plan or model.choose_plan(model.window_len, len(points) + SUPPORT_SIDE**2 * support_grid)
@@ -281,7 +283,7 @@ def _track_stream(
     num_iters: int,
     plan: MemoryPlan,
 ) -> Float32Array:
-    """(T, N, 4): x, y, visibility, confidence."""
+    """(T, N, 4): x, y in source px, visibility, confidence."""
     reader = FrameReader.open(frames, model.resolution, model.device)
     session = OnlineSession(
         model,
@@ -297,8 +299,8 @@ def _track_stream(
     for result in _results(session, reader):
         num_frames = result.start + len(result.xy)
         rows += [unknown.copy() for _ in range(num_frames - len(rows))]
-        told = np.concatenate([result.xy, result.visibility[..., None], result.confidence[..., None]], axis=-1)
-        for row, values in zip(rows[result.start :], told):
+        estimated = np.concatenate([result.xy, result.visibility[..., None], result.confidence[..., None]], axis=-1)
+        for row, values in zip(rows[result.start :], estimated):
             row[result.points] = values
     return np.stack(rows)
 

@@ -1,5 +1,7 @@
-"""How much is worked on at once, and where the features of a clip live: chosen before any work, so that a clip fits
-or is refused at once. No choice changes the results."""
+"""Memory plans: block sizes, and where the features of a clip are stored.
+
+A plan is chosen before any work, so that a clip fits or is refused immediately. No plan changes the results.
+"""
 
 from __future__ import annotations
 
@@ -29,40 +31,40 @@ from aot.tracking.cotracker3.sizes import (
 )
 
 FeaturePlace = Literal["memory", "host", "file", "recompute"]
-"""memory: the device's own; host: beside a GPU; file: a temporary one; recompute: nowhere, computed again in every
-refinement."""
+"""memory: the device's memory; host: the host's memory beside a GPU; file: a temporary file; recompute: nowhere,
+computed again in every refinement iteration."""
 
-# Share of the free memory that a plan may fill; the rest is for what else runs, and for what an allocator wastes.
-USABLE_SHARE = 0.85
+# Fraction of the free memory that a plan may use; the rest is for other processes and for fragmentation.
+USABLE_FRACTION = 0.85
 
 _FLOAT = 4
-# Float32 numbers per token while one block of the transformer works: the hidden layer of its MLP, and seven of width
+# Float32 numbers per token during one block of the transformer: the hidden layer of its MLP, and seven of width
 # HIDDEN (tokens, norm, q, k, v, attention, output).
 _NUMBERS_PER_TOKEN = 4 * HIDDEN + 7 * HIDDEN
-# Numbers a point and frame: position, logits, their update and motion, in both directions, and the results.
+# Float32 numbers per point and frame: position, logits, their update and motion, in both directions, and the results.
 _NUMBERS_PER_ESTIMATE = 40
-# Tensors of the size of the feature network's largest (64 channels at half size) that are alive at once.
+# Number of tensors as large as the feature network's largest (64 channels at half size) that exist at once.
 _FEATURE_TENSORS = 8
-# What multiplication libraries and allocators keep for themselves.
+# Workspace of the linear algebra libraries and allocators.
 _LIBRARY_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What is held at once. Results do not depend on it."""
+    """Block sizes and the place of the features. Results do not depend on them, unless `dtype` is set."""
 
     query_block: int = 48
     """Points whose correlations are computed at once."""
     frame_block: int = 8
     """Frames whose features are read at once."""
     max_tokens: int = 4096
-    """Tokens that go through the transformer at once; at least one track's or one frame's."""
+    """Tokens per pass of the transformer; at least those of one track or one frame."""
     features: FeaturePlace = "memory"
-    """Where an offline clip's features live; online, one window's are in the device's memory."""
+    """Where an offline clip's features are stored; online, one window's are in the device's memory."""
     dtype: Precision | None = None
-    """Type of the kept features; None: the model's precision. bf16 halves them and costs accuracy."""
+    """Type of the stored features; None: the model's precision. bf16 halves them and costs accuracy."""
     folder: Path | None = None
-    """Where the temporary file goes; None: the system's folder for such files."""
+    """Folder of the temporary file; None: the system's folder for temporary files."""
 
     def __post_init__(self) -> None:
         for name in ("query_block", "frame_block", "max_tokens"):
@@ -71,18 +73,20 @@ class MemoryPlan:
 
     @classmethod
     def lean(cls, features: FeaturePlace = "file") -> MemoryPlan:
-        """Small blocks, and features off the device."""
+        """A plan with small blocks, and features off the device."""
         return cls(query_block=16, frame_block=4, max_tokens=1024, features=features)
 
     @classmethod
     def candidates(
         cls, *, mode: Mode, is_length_known: bool = True, device: str = "cpu", lean: bool = False
     ) -> list[MemoryPlan]:
-        """The plans worth trying, the fastest first.
+        """The plans to try, the fastest first.
 
         Args:
-            is_length_known: without it nobody can say whether the features will fit, so they go into a file.
-            device: as PyTorch names it.
+            mode: offline or online.
+            is_length_known: whether the number of frames is known; otherwise the features go into a file, as their
+                size cannot be compared with the free memory.
+            device: PyTorch's name of it.
             lean: only plans with small blocks, and with features off the device.
         """
         if mode == "online":
@@ -108,30 +112,32 @@ class MemoryPlan:
         """The fastest plan that fits.
 
         Args:
-            num_frames: T, of a clip; None where it is not known beforehand. Of no account online.
-            num_points: N, the points of support included.
-            resolution: (H, W) that the model runs at.
-            device: as PyTorch names it.
+            mode: offline or online.
+            num_frames: T of a clip; None: unknown. Not used online.
+            num_points: N, including support points.
+            resolution: (H, W) in px at which the model runs.
+            precision: of the model.
+            device: PyTorch's name of it.
             lean: small blocks, and features off the device.
-            fixed: fields that every plan must have as they are here.
-            available_bytes: free memory of the device; None: ask the system.
+            fixed: fields of the plan that are set by the user; they apply to every candidate.
+            available_bytes: free memory of the device; None: read from the system.
         Raises:
-            OutOfMemory: not even the leanest plan fits.
+            OutOfMemory: the leanest plan does not fit.
         """
         free = available_device_bytes(device) if available_bytes is None else available_bytes
         offered = cls.candidates(mode=mode, is_length_known=num_frames is not None, device=device, lean=lean)
         plans = [replace(plan, **(fixed or {})) for plan in offered]
         length = WINDOW_LEN["online"] if mode == "online" else num_frames or 0
         for plan in plans:
-            if plan.peak_bytes(length, num_points, resolution, precision) <= USABLE_SHARE * free and (
+            if plan.peak_bytes(length, num_points, resolution, precision) <= USABLE_FRACTION * free and (
                 plan._features_fit(length, resolution, precision)
             ):
                 return plan
         plan = plans[-1]
         raise OutOfMemory(
-            f"tracking {num_points} points through {length} frames at {resolution[1]}x{resolution[0]} px takes "
+            f"tracking {num_points} points through {length} frames at {resolution[1]}x{resolution[0]} px needs "
             f"{plan.peak_bytes(length, num_points, resolution, precision) / 1e9:.2f} GB of memory with the leanest "
-            f"plan, {free / 1e9:.2f} GB are free{plan._file_told(length, resolution, precision)}; use "
+            f"plan, {free / 1e9:.2f} GB are free{plan._file_clause(length, resolution, precision)}; use "
             + (
                 "fewer points"
                 if mode == "online"
@@ -140,16 +146,16 @@ class MemoryPlan:
         )
 
     def feature_bytes(self, num_frames: int, resolution: tuple[int, int], precision: Precision) -> int:
-        """Size of the features of so many frames."""
+        """Size in bytes of the features of this many frames."""
         pixels = sum(prod(size) for size in level_sizes(resolution))
         return num_frames * pixels * CHANNELS * BYTES[self.dtype or precision]
 
     def peak_bytes(
         self, num_frames: int, num_points: int, resolution: tuple[int, int], precision: Precision = "fp32"
     ) -> int:
-        """Memory that tracking takes on its device beside the model itself and the frames, estimated from above."""
-        kept = self.feature_bytes(num_frames, resolution, precision) if self.features == "memory" else 0
-        kept += 2 * self.feature_bytes(self.frame_block, resolution, precision)
+        """Upper bound in bytes of the memory for tracking on its device, excluding the model and the source frames."""
+        features = self.feature_bytes(num_frames, resolution, precision) if self.features == "memory" else 0
+        features += 2 * self.feature_bytes(self.frame_block, resolution, precision)
         support = 2 * num_points * NUM_LEVELS * PATCH * CHANNELS * BYTES[self.dtype or precision]
         tokens = (num_points + 2 * NUM_VIRTUAL) * num_frames * HIDDEN * _FLOAT
         estimates = (num_points * _NUMBERS_PER_ESTIMATE + 3 * TOKEN_SIZE) * num_frames * _FLOAT
@@ -159,13 +165,13 @@ class MemoryPlan:
             max(self.max_tokens, num_frames, num_points + NUM_VIRTUAL), (num_points + NUM_VIRTUAL) * num_frames
         )
         block = max(rows * row, at_once * _NUMBERS_PER_TOKEN) * _FLOAT
-        picture = _FEATURE_TENSORS * 64 * prod(resolution) // 4 * _FLOAT
-        return kept + support + tokens + estimates + max(block, picture) + _LIBRARY_BYTES
+        network = _FEATURE_TENSORS * 64 * prod(resolution) // 4 * _FLOAT
+        return features + support + tokens + estimates + max(block, network) + _LIBRARY_BYTES
 
     def _features_fit(self, num_frames: int, resolution: tuple[int, int], precision: Precision) -> bool:
-        """Whether features that live off the device have room there."""
+        """Whether features stored off the device fit there."""
         if self.features == "host":
-            return self.feature_bytes(num_frames, resolution, precision) <= USABLE_SHARE * available_host_bytes()
+            return self.feature_bytes(num_frames, resolution, precision) <= USABLE_FRACTION * available_host_bytes()
         if self.features == "file":
             return self.feature_bytes(num_frames, resolution, precision) <= self._free_on_disk()
         return True
@@ -173,11 +179,12 @@ class MemoryPlan:
     def _free_on_disk(self) -> int:
         return shutil.disk_usage(self.folder or tempfile.gettempdir()).free
 
-    def _file_told(self, num_frames: int, resolution: tuple[int, int], precision: Precision) -> str:
+    def _file_clause(self, num_frames: int, resolution: tuple[int, int], precision: Precision) -> str:
+        """The part of the error message about the temporary file; empty where the plan has none."""
         if self.features != "file":
             return ""
         size = self.feature_bytes(num_frames, resolution, precision)
         return (
-            f"; its features take {size / 1e9:.2f} GB in {self.folder or tempfile.gettempdir()}, where "
+            f"; the features need {size / 1e9:.2f} GB in {self.folder or tempfile.gettempdir()}, where "
             f"{self._free_on_disk() / 1e9:.2f} GB are free"
         )

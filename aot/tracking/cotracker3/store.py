@@ -1,4 +1,4 @@
-"""Where the features of a clip live while it is tracked: on the device, in host memory, in a file, or nowhere."""
+"""Storage of a clip's features while it is tracked: on the device, in host memory, in a file, or nowhere."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from aot.tracking.cotracker3.plan import FeaturePlace, MemoryPlan
 from aot.tracking.cotracker3.sizes import CHANNELS
 
 PyramidStream = Callable[[], Iterator[Pyramid]]
-"""Computes every frame's pyramid, one after another; may be asked again."""
+"""Returns an iterator over the pyramids of all frames; may be called repeatedly."""
 Chunk = tuple[int, Pyramid]
-"""Number of the first frame, and the pyramids of `frame_block` frames (the last chunk may have fewer)."""
+"""Number of the first frame, and the pyramid of `frame_block` frames (fewer in the last chunk)."""
 
 
 def _joined(pyramids: Iterator[Pyramid], sizes: list[tuple[int, int]], frame_block: int) -> Iterator[Tensor]:
-    """Join the pyramids of `frame_block` frames at a time into flat tensors, level after level.
+    """Join the pyramids of `frame_block` frames at a time into flat tensors, level by level.
 
-    Each is put into its place as it comes: beside what is joined only one frame's is held.
+    Each pyramid is copied into place as it arrives: besides the flat tensor only one frame's pyramid exists.
     """
     for first in pyramids:
         flat = first[0].new_empty(frame_block * sum(level.numel() for level in first))
@@ -43,7 +43,7 @@ def _joined(pyramids: Iterator[Pyramid], sizes: list[tuple[int, int]], frame_blo
 
 
 def _levels_of(flat: Tensor, sizes: list[tuple[int, int]]) -> Pyramid:
-    """The pyramid that a flat tensor holds."""
+    """The pyramid stored in a flat tensor, as views."""
     lengths = [prod(size) * CHANNELS for size in sizes]
     num_frames = flat.numel() // sum(lengths)
     parts = torch.split(flat, [num_frames * length for length in lengths])
@@ -51,37 +51,43 @@ def _levels_of(flat: Tensor, sizes: list[tuple[int, int]]) -> Pyramid:
 
 
 class FeatureStore(ABC):
-    """The features of a clip, filled once and read front to back in every iteration."""
+    """The features of a clip, filled once and read from start to end in every iteration.
+
+    Args:
+        stream: computes the pyramids of all frames.
+        sizes: (h, w) of every level.
+        plan: block sizes and the place of the features.
+    """
 
     def __init__(self, stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> None:
         self._stream, self._sizes, self._plan = stream, sizes, plan
         self.num_frames = 0
 
     def fill(self) -> Iterator[Chunk]:
-        """Compute all features and keep them; each chunk is handed out as it is made."""
+        """Compute and store all features; yield each chunk as it is computed."""
         for flat in _joined(self._stream(), self._sizes, self._plan.frame_block):
-            self._keep(flat)
+            self._store(flat)
             pyramid = _levels_of(flat, self._sizes)
             yield self.num_frames, pyramid
             self.num_frames += len(pyramid[0])
 
     def chunks(self) -> Iterator[Chunk]:
-        """Read all features again."""
+        """Read all features."""
         start = 0
-        for flat in self._kept():
+        for flat in self._stored():
             pyramid = _levels_of(flat, self._sizes)
             yield start, pyramid
             start += len(pyramid[0])
 
     @abstractmethod
-    def _keep(self, flat: Tensor) -> None: ...
+    def _store(self, flat: Tensor) -> None: ...
 
     @abstractmethod
-    def _kept(self) -> Iterator[Tensor]: ...
+    def _stored(self) -> Iterator[Tensor]: ...
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is kept."""
+        """Release the features."""
 
 
 class _OnDevice(FeatureStore):
@@ -89,10 +95,10 @@ class _OnDevice(FeatureStore):
         super().__init__(stream, sizes, plan)
         self._flats: list[Tensor] = []
 
-    def _keep(self, flat: Tensor) -> None:
+    def _store(self, flat: Tensor) -> None:
         self._flats.append(flat)
 
-    def _kept(self) -> Iterator[Tensor]:
+    def _stored(self) -> Iterator[Tensor]:
         return iter(self._flats)
 
     def close(self) -> None:
@@ -100,47 +106,49 @@ class _OnDevice(FeatureStore):
 
 
 class _InHostMemory(_OnDevice):
-    """In pinned memory, so that uploads run beside the computation."""
+    """In pinned memory, so that uploads overlap with computation."""
 
-    def _keep(self, flat: Tensor) -> None:
+    def _store(self, flat: Tensor) -> None:
         self._device = flat.device
         host = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=flat.device.type == "cuda")
         self._flats.append(host.copy_(flat))
 
-    def _kept(self) -> Iterator[Tensor]:
+    def _stored(self) -> Iterator[Tensor]:
         return (flat.to(self._device, non_blocking=True) for flat in self._flats)
 
 
 class _InFile(FeatureStore):
-    """In a nameless temporary file, read into one buffer: what the system caches of it, it can give back."""
+    """In an unnamed temporary file, read into one buffer; the system can drop its cached pages when memory is low."""
 
     def __init__(self, stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> None:
         super().__init__(stream, sizes, plan)
         folder = plan.folder or Path(tempfile.gettempdir())
-        self._path = folder / "features of a clip (nameless, temporary)"
+        self._path = folder / "features of a clip (unnamed temporary file)"
         with write_errors(self._path):
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (`close` closes it)
         self._lengths: list[int] = []
 
-    def _keep(self, flat: Tensor) -> None:
+    def _store(self, flat: Tensor) -> None:
         self._device, self._dtype = flat.device, flat.dtype
         self._lengths.append(flat.numel())
-        left = flat.cpu().view(torch.uint8).numpy().data
+        rest = flat.cpu().view(torch.uint8).numpy().data
         with write_errors(self._path):
-            while len(left):
-                left = left[self._file.write(left) :]
+            while len(rest):
+                rest = rest[self._file.write(rest) :]
 
-    def _kept(self) -> Iterator[Tensor]:
+    def _stored(self) -> Iterator[Tensor]:
         buffer = torch.empty(max(self._lengths, default=0), dtype=self._dtype)
         self._file.seek(0, os.SEEK_SET)
         for length in self._lengths:
             flat = buffer[:length]
-            left = flat.view(torch.uint8).numpy().data
-            while len(left):
-                count = self._file.readinto(left)
+            rest = flat.view(torch.uint8).numpy().data
+            while len(rest):
+                count = self._file.readinto(rest)
                 if not count:
-                    raise WriteError(f"{self._path} has lost its end while it was in use")
-                left = left[count:]
+                    raise WriteError(
+                        f"{self._path} was truncated while in use: {len(rest)} bytes of a block are missing; run again"
+                    )
+                rest = rest[count:]
             yield flat.to(self._device)
 
     def close(self) -> None:
@@ -148,18 +156,18 @@ class _InFile(FeatureStore):
 
 
 class _Recomputed(FeatureStore):
-    def _keep(self, flat: Tensor) -> None:
+    def _store(self, flat: Tensor) -> None:
         pass
 
-    def _kept(self) -> Iterator[Tensor]:
+    def _stored(self) -> Iterator[Tensor]:
         return _joined(self._stream(), self._sizes, self._plan.frame_block)
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Nothing is stored."""
 
 
 def make_store(stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> FeatureStore:
-    """The store that a plan asks for."""
+    """The store for `plan.features`."""
     kinds: dict[FeaturePlace, Callable[[PyramidStream, list[tuple[int, int]], MemoryPlan], FeatureStore]] = {
         "memory": _OnDevice,
         "host": _InHostMemory,

@@ -1,10 +1,9 @@
 """The update transformer: attention along every track, and between the tracks of a frame through virtual tracks.
 
-Tokens of points (N, T, D) are changed in place, block by block: along time some tracks at once, across tracks some
-frames at once. So beside the tokens themselves only one block's activations exist, and no score matrix is larger than
-one block's.
+Tokens of points (N, T, D) are updated in place, block by block: a block is some tracks along time, and some frames
+across tracks. So besides the tokens only one block's activations and attention scores exist.
 
-Source: CoTracker3 (arXiv:2410.11831), section 3.1; the virtual tracks are those of CoTracker (arXiv:2307.07635).
+Source: CoTracker3 (arXiv:2410.11831), section 3.1; virtual tracks: CoTracker (arXiv:2307.07635).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class _Attention(nn.Module):
         self.to_out = Linear(HIDDEN, HIDDEN)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """(B, I, D) attend to (B, J, D)."""
+        """Attention from x (B, I, D) to context (B, J, D): (B, I, D)."""
         query = self.to_q(x).unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2)
         key, value = (part.unflatten(-1, (NUM_HEADS, -1)).transpose(1, 2) for part in self.to_kv(context).chunk(2, -1))
         attended = functional.scaled_dot_product_attention(query, key, value)
@@ -37,7 +36,7 @@ class _Attention(nn.Module):
         return out
 
     def of_equal_tokens(self, x: Tensor) -> Tensor:
-        """Self-attention among any number of equal tokens: each is told what one of them would say."""
+        """Self-attention among any number of equal tokens, which is the projected value of one of them."""
         out: Tensor = self.to_out(linear(x, self.to_kv.weight[HIDDEN:], self.to_kv.bias[HIDDEN:]))
         return out
 
@@ -60,7 +59,7 @@ class _SelfBlock(nn.Module):
         self.mlp = _MLP()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, I, D) float32 attend to themselves; the stream of residuals stays float32 whatever the layers' type."""
+        """Self-attention in x (B, I, D) float32; residuals stay float32 for any type of the layers."""
         dtype = self.mlp.fc1.weight.dtype
         inner = normalized(x, dtype)
         x = x + self.attn(inner, inner)
@@ -80,14 +79,14 @@ class _CrossBlock(nn.Module):
         self.mlp = _MLP()
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """(B, I, D) attend to (B, J, D), both float32."""
+        """Attention from x (B, I, D) to context (B, J, D), both float32."""
         dtype = self.mlp.fc1.weight.dtype
         x = x + self.cross_attn(normalized(x, dtype), self.norm_context(context).to(dtype))
         return x.add_(self.mlp(normalized(x, dtype)))
 
 
 class UpdateTransformer(nn.Module):
-    """Reads the tokens of all points in all frames and proposes how to change the estimates."""
+    """Computes updates of the estimates from the tokens of all points in all frames."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,16 +100,16 @@ class UpdateTransformer(nn.Module):
         self.vis_conf_head = Linear(HIDDEN, 2)
 
     def forward(self, tokens: Tensor, max_tokens: int) -> Tensor:
-        """Propose an update.
+        """Compute an update.
 
         Args:
-            tokens: (N, T, HIDDEN) float32; changed in place.
-            max_tokens: how many are worked on at once, at least one track or one frame of them.
+            tokens: (N, T, HIDDEN) float32; overwritten.
+            max_tokens: tokens processed at once; at least those of one track or one frame.
         Returns:
             (N, T, 4): change of x, y, and of the visibility and confidence logits.
         """
         num_points, num_frames = tokens.shape[:2]
-        # The virtual tracks are the same in every frame and every iteration until they first meet the points.
+        # The virtual tracks are equal in every frame and every iteration until their first attention to the points.
         first = cast(_SelfBlock, self.time_blocks[0])
         virtual = first.of_equal_tokens(self.virual_tracks[0].transpose(0, 1))
         virtual = virtual.repeat(num_frames, 1, 1)
@@ -123,12 +122,12 @@ class UpdateTransformer(nn.Module):
             for start in range(0, num_frames, frames_at_once):
                 frames = slice(start, start + frames_at_once)
                 virtual[frames] = self._across_tracks(number, tokens[:, frames], virtual[frames], max_tokens)
-        return self._propose(tokens)
+        return self._update(tokens)
 
     def _along_time(self, number: int, tracks: Tensor, points_at_once: int) -> Tensor:
         for start in range(0, len(tracks), points_at_once):
-            some = tracks[start : start + points_at_once]
-            some.copy_(self.time_blocks[number](some))
+            block = tracks[start : start + points_at_once]
+            block.copy_(self.time_blocks[number](block))
         return tracks
 
     def _across_tracks(self, number: int, tokens: Tensor, virtual: Tensor, max_tokens: int) -> Tensor:
@@ -137,11 +136,11 @@ class UpdateTransformer(nn.Module):
         virtual = self.space_virtual_blocks[number](virtual)
         points_at_once = max(1, max_tokens // len(virtual))
         for start in range(0, points.shape[1], points_at_once):
-            some = points[:, start : start + points_at_once]
-            some.copy_(self.space_point2virtual_blocks[number](some, virtual))
+            block = points[:, start : start + points_at_once]
+            block.copy_(self.space_point2virtual_blocks[number](block, virtual))
         return virtual
 
-    def _propose(self, tokens: Tensor) -> Tensor:
+    def _update(self, tokens: Tensor) -> Tensor:
         weight = torch.cat([self.flow_head.weight, self.vis_conf_head.weight])
         bias = torch.cat([self.flow_head.bias, self.vis_conf_head.bias])
         return linear(tokens, weight, bias)

@@ -142,7 +142,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, write: Any) -> None:
     [
         ({"mode": "offlin"}, "mode: got 'offlin', expected one of offline, online"),
         ({"precision": "int8"}, "precision: got 'int8', expected one of fp32, bf16, fp16"),
-        ({"resolution": (384, 31)}, "resolution: got (384, 31) (H, W), expected at least 32 px a side"),
+        ({"resolution": (384, 31)}, "resolution: got (384, 31) (H, W), expected at least 32 px per side"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

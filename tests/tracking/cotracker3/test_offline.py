@@ -151,7 +151,7 @@ def test_wrong_frames(offline: CoTracker3, frames: np.ndarray, message: str) -> 
 
 
 def test_an_iterator_cannot_be_computed_again(offline: CoTracker3) -> None:
-    with pytest.raises(ValueError, match='features="recompute" needs frames that can be read again'):
+    with pytest.raises(ValueError, match='features="recompute" requires frames that can be read repeatedly'):
         track_offline(offline, blocks(7), query_points=QUERIES, plan=MemoryPlan(features="recompute"))
 
 

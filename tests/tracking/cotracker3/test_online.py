@@ -101,7 +101,7 @@ def test_a_query_of_the_past_is_refused(online: CoTracker3) -> None:
     session = OnlineSession(online, size=(64, 96), num_iters=FEW)
     session.add_queries(EARLY)
     assert len(list(session.feed(FRAMES[:16]))) == 1
-    with pytest.raises(ValueError, match=r"queries on frames \[7\] come too late: the next window begins at frame 8"):
+    with pytest.raises(ValueError, match=r"queries on frames \[7\] are too late: the next window begins at frame 8"):
         session.add_queries(np.array([[7, 5, 5], [8, 5, 5]], np.float32))
     session.add_queries(np.array([[8, 5, 5]], np.float32))
     (result,) = session.feed(FRAMES[16:24])

@@ -119,7 +119,7 @@ def test_the_features_precision_counts() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_points": 10_000}, r"10000 points through 100 frames at 512x384 px takes .* GB .* 0\.40 GB are free"),
+        ({"num_points": 10_000}, r"10000 points through 100 frames at 512x384 px needs .* GB .* 0\.40 GB are free"),
         ({"num_points": 10_000}, "use a larger frame_interval, fewer points, or tracker=cotracker3_online"),
         ({"num_points": 10_000, "mode": "online"}, "are free; use fewer points"),
     ],
@@ -131,14 +131,14 @@ def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> 
 
 def test_a_full_disk_is_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module.MemoryPlan, "_free_on_disk", lambda self: 10**6)
-    with pytest.raises(OutOfMemory, match=r"its features take 0\.84 GB in .*, where 0\.00 GB are free"):
+    with pytest.raises(OutOfMemory, match=r"the features need 0\.84 GB in .*, where 0\.00 GB are free"):
         choose(lean=True)
 
 
 def test_refused_before_the_frames_are_read(offline: CoTracker3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "available_device_bytes", lambda device: 10**6)
     frames = iter([moving_square(3)] * 5)
-    with pytest.raises(OutOfMemory, match="takes"):
+    with pytest.raises(OutOfMemory, match="needs"):
         track_offline(offline, frames, query_points=np.array([[0, 20, 30]], np.float32), num_frames=15)
     assert len(list(frames)) == 4, "the first block alone was looked at, for the size of the pictures"
 
