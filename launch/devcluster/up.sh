@@ -48,9 +48,10 @@ fi
 if answers; then say 'is up'; sinfo; exit 0; fi
 
 # --- configuration ------------------------------------------------------------------------------------------------
+erase_state() { rm -rf /var/spool/slurmctld/* /var/spool/slurmd.n*/* "$HOME_DIR/db" "$HOME_DIR"/log/slurm*.log; }
 if [ "${1:-}" = --fresh ]; then
-  is_alive "$HOME_DIR/db/mariadbd.pid" mariadbd && die '--fresh needs a cluster that is down: say launch/devcluster/down.sh'
-  rm -rf /var/spool/slurmctld/* /var/spool/slurmd.n*/* "$HOME_DIR/db" "$HOME_DIR"/log/slurm*.log
+  is_alive "$HOME_DIR/db/mariadbd.pid" mariadbd && die '--fresh needs a cluster that is down: run launch/devcluster/down.sh'
+  erase_state
 fi
 mkdir -p "$HOME_DIR/db" /var/spool/slurmctld
 for ((i = 1; i <= NODES; i++)); do mkdir -p "/var/spool/slurmd.n$i"; done
@@ -151,16 +152,30 @@ if ! munge -n 2>/dev/null | unmunge >/dev/null 2>&1; then
   wait_for munged 10 sh -c 'munge -n | unmunge'
   cp /run/munge/munged.pid "$HOME_DIR/run/munged.pid" # down.sh stops it only when we have started it
 fi
-if ! is_alive "$HOME_DIR/db/mariadbd.pid" mariadbd; then
+start_database() { # fails as soon as the database has exited
   install -d -o slurm -g slurm -m 0700 "$HOME_DIR/db" "$HOME_DIR/db/data"
-  rm -f "$HOME_DIR/db/mysql.sock" "$HOME_DIR/db/mariadbd.pid"
+  rm -f "$HOME_DIR/db/mysql.sock" "$HOME_DIR/db/mariadbd.pid" "$HOME_DIR/db/error.log"
   # Without grant tables an empty folder is database enough for slurmdbd.
   setsid /usr/sbin/mariadbd --no-defaults --user=slurm --datadir="$HOME_DIR/db/data" \
     --socket="$HOME_DIR/db/mysql.sock" --pid-file="$HOME_DIR/db/mariadbd.pid" --log-error="$HOME_DIR/db/error.log" \
     --skip-networking --skip-grant-tables --innodb-buffer-pool-size=64M --innodb-log-file-size=32M \
     --innodb-flush-log-at-trx-commit=0 --innodb-lock-wait-timeout=900 --performance-schema=OFF \
     </dev/null >/dev/null 2>&1 &
-  wait_for mariadbd 60 test -S "$HOME_DIR/db/mysql.sock" -a -s "$HOME_DIR/db/mariadbd.pid"
+  local i pid=$!
+  for ((i = 0; i < 1200; i++)); do
+    [ -S "$HOME_DIR/db/mysql.sock" ] && [ -s "$HOME_DIR/db/mariadbd.pid" ] && return 0
+    kill -0 "$pid" 2>/dev/null || return 1
+    sleep .1
+  done
+  kill "$pid" 2>/dev/null || true
+  return 1
+}
+database_error() { grep -F '[ERROR]' "$HOME_DIR/db/error.log" 2>/dev/null | head -1; }
+if ! is_alive "$HOME_DIR/db/mariadbd.pid" mariadbd && ! start_database; then
+  # A machine that lost power leaves a database that does not start again. What SLURM saved beside it is as old.
+  say "the accounting of the last cluster cannot be read ($(database_error)); starting without it, as --fresh does"
+  erase_state
+  start_database || die "mariadbd does not start: $(database_error)"
 fi
 if ! is_alive "$HOME_DIR/run/slurmdbd.pid" slurmdbd; then
   MYSQL_UNIX_PORT="$HOME_DIR/db/mysql.sock" slurmdbd
