@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aot.datasets.ground_truth import AnnotatedTruth
+from aot.datasets.annotations import AnnotatedTruth
 from aot.datasets.videos import Videos
 from aot.evaluate.clip import ClipScore
 from aot.evaluate.run import ScoreTask, evaluate_clips

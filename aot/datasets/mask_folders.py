@@ -1,4 +1,7 @@
-"""Trees that keep a folder of frames and a folder of annotated masks for every clip: DAVIS, YouTube-VOS, LVOS, MOSE."""
+"""Datasets with one folder of frames and one folder of masks per clip: DAVIS, YouTube-VOS, LVOS, MOSE, SA-V.
+
+Frames and masks are in two parallel trees; a mask belongs to the frame with the same file name.
+"""
 
 from __future__ import annotations
 
@@ -12,54 +15,55 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt
 
-from aot.datasets.ground_truth import AnnotatedTruth, ApartTruth, GroundTruth, numbered_pictures
+from aot.datasets.annotations import VOID, AnnotatedTruth, PerObjectTruth, mask_files, read_mask
+from aot.datasets.ground_truth import GroundTruth
+from aot.datasets.published import missing_dataset
 from aot.errors import DatasetError, DecodeError
 from aot.images.frames import IMAGE_SUFFIXES, image_files
-from aot.images.masks import read_indices
 from aot.manifest.assign import assign_prompts
 from aot.manifest.from_masks import PromptKind, mask_prompt
-from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, MaskFile, Prompt, UInt8Array
-
-FOREGROUND_VALUE = 255
-"""DAVIS-2016 paints the one object 255; in palettes the same value means "not annotated"."""
+from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, MaskFile, Prompt
 
 
 @dataclass(frozen=True)
-class _Listed:
-    """What the meta file tells of an object."""
+class _MetaObject:
+    """One object in the meta file."""
 
     category: str
     first_frame: str
-    """Name, without suffix, of the frame that first shows it; empty where the file does not say."""
+    """File name, without suffix, of the frame that first shows the object; empty if the file does not contain it."""
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> _Listed:
-        """From YouTube-VOS's words, or LVOS's."""
+    def from_json(cls, entry: Mapping[str, Any]) -> _MetaObject:
+        """Read an entry of YouTube-VOS (`frames`) or of LVOS (`frame_range`)."""
         first = min(entry["frames"]) if entry.get("frames") else entry.get("frame_range", {}).get("start", "")
         return cls(str(entry.get("category", "")), str(first))
 
 
-_Meta = Mapping[str, Mapping[int, _Listed]]
-"""Clip → object id → what is told of it."""
+_Meta = Mapping[str, Mapping[int, _MetaObject]]
+"""Clip name → object id → entry."""
 
 
 class MaskFolders:
-    """Clips whose frames and masks lie in two parallel folders; a picture belongs to the frame of the same name.
+    """Clips whose frames and annotated masks are in two parallel trees.
+
+    In `images`, `annotations`, `split` and `meta`, `{subset}` is replaced by `subset`.
 
     Args:
-        root: the tree's top folder.
-        images: where the clips' frame folders lie, below root; {subset} stands for `subset`.
-        annotations: where the clips' mask folders lie, likewise.
-        split: a list of clip names, one a line, likewise; None: every folder in `images`.
-        subset: the part of the dataset, as its folders or lists are called.
-        meta: a JSON file that tells on which frame each object is first seen, likewise; None: all pictures are read.
-        late_objects: objects join on later frames too, and each is prompted on the frame that first shows it;
-            False: all prompts are on the clip's first annotated frame.
-        merge_objects: all that is annotated is one object, as in DAVIS-2016.
-        object_folders: every object of a clip has a mask folder of its own, 000, 001, …, as in SA-V; masks may overlap.
-        prompts: a manifest; None: the prompts are made from the annotated masks.
-        prompt_from: what is made of a mask.
-        fps: frames per second, which frame folders do not tell.
+        root: top folder of the dataset; the following paths are relative to it.
+        images: folder that contains one folder of frames per clip.
+        annotations: folder that contains one folder of mask PNGs per clip; pixel values are object ids.
+        split: text file with one clip name per line; None: every folder in `images` is a clip.
+        subset: name of the part of the dataset, as in its folders or lists.
+        meta: JSON file with the first frame and the category of each object; None: all masks are read to find the
+            first frames (a few ms each).
+        late_objects: objects may appear on later frames, and each is prompted on the frame that first shows it;
+            False: all prompts are on the first annotated frame of the clip.
+        merge_objects: all annotated objects of a clip are one object, as in DAVIS 2016.
+        object_folders: each object of a clip has its own folder of masks, 000, 001, …, as in SA-V; masks may overlap.
+        prompts: prompt manifest; None: the prompts are made from the annotated masks.
+        prompt_from: kind of prompt that is made from a mask: mask, box or points.
+        fps: frames per second, above 0; folders of frames do not contain it.
     """
 
     def __init__(
@@ -93,7 +97,10 @@ class MaskFolders:
         names = self._names()
         missing = [name for name in names if not os.path.isdir(self._images / name)]  # noqa: PTH112 (never raises)
         if missing:
-            raise DatasetError(f"{self._split} lists {', '.join(missing[:5])}; no such folder in {self._images}")
+            raise DatasetError(
+                f"{self._split} lists {', '.join(missing[:5])}; no such folder in {self._images}: "
+                f"check dataset.subset, or download the missing clips"
+            )
         clips = [Clip(clip_id=name, source=self._images / name, fps=self._fps) for name in names]
         if self.prompts is not None:
             return assign_prompts(clips, self.prompts, root=self.root)
@@ -109,7 +116,7 @@ class MaskFolders:
             return None
         if self._object_folders:
             frame_of = self._frame_of(clip_id)
-            return ApartTruth(
+            return PerObjectTruth(
                 {
                     object_id: AnnotatedTruth(path, frame_of=frame_of, merge_objects=True)
                     for object_id, path in self._folders_of_objects(clip_id).items()
@@ -121,13 +128,16 @@ class MaskFolders:
             late_objects=self._late_objects,
             merge_objects=self._merge_objects,
         )
-        # Splits whose truth is hidden hold the prompts alone: a picture only where an object is first seen.
+        # Test sets without public annotations contain only the prompts: one mask where an object first appears.
         return None if truth.is_prompts_only else truth
 
     def _names(self) -> list[str]:
         if not self._images.is_dir():
+            if not self.root.is_dir():
+                raise missing_dataset("dataset.root", self.root, f"the dataset's top folder, with {self._images}")
             raise DatasetError(
-                f"dataset.root={self.root}: the tree has no folder {self._images}, which should hold the clips"
+                f"dataset.root={self.root}: no folder {self._images}; expected one folder of frames per clip in it: "
+                f"check dataset.root, dataset.subset and dataset.images"
             )
         if self._split is None:
             return sorted(entry.name for entry in self._images.iterdir() if entry.is_dir())
@@ -135,110 +145,118 @@ class MaskFolders:
             lines = self._split.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as exc:
             raise DatasetError(
-                f"dataset.split={self._split} cannot be read ({exc}); expected one clip name a line, "
-                f"or dataset.split=null for every folder in {self._images}"
+                f"dataset.split={self._split} cannot be read ({exc}); expected one clip name per line; "
+                f"dataset.split=null takes every folder in {self._images}"
             ) from exc
         return list(dict.fromkeys(_clip_name(line) for line in lines if line.strip()))
 
     def _frame_of(self, clip_id: str) -> dict[str, int]:
-        """Source frame of every frame's name without suffix; names count by fives in YouTube-VOS, from 1 in LVOS."""
+        """Frame name without suffix → source frame; names are multiples of 5 in YouTube-VOS and start at 1 in LVOS."""
         try:
             return {path.stem: frame for frame, path in enumerate(image_files(self._images / clip_id))}
         except (DecodeError, OSError) as exc:
             raise DatasetError(f"clip {clip_id!r}: {exc}") from exc
 
     def _prompts(self, clip_id: str, meta: _Meta) -> tuple[Prompt, ...]:
-        """One prompt an object, on the frame that first shows it."""
+        """One prompt per object, on the first frame that shows it, ordered by object id."""
         frame_of = self._frame_of(clip_id)
         if self._object_folders:
-            prompts = [self._prompt_apart(i, path, frame_of) for i, path in self._folders_of_objects(clip_id).items()]
+            prompts = [self._folder_prompt(i, path, frame_of) for i, path in self._folders_of_objects(clip_id).items()]
             return tuple(prompt for prompt in prompts if prompt is not None)
-        pictures = numbered_pictures(self._annotations / clip_id, frame_of)
-        listed = {} if self._merge_objects else meta.get(clip_id, {})
-        frames = list(pictures) if self._late_objects else list(pictures)[:1]
-        if self._late_objects and listed:
-            frames = sorted(self._first_frame(clip_id, i, item, frame_of) for i, item in listed.items())
+        files = mask_files(self._annotations / clip_id, frame_of)
+        objects = {} if self._merge_objects else meta.get(clip_id, {})
         found: dict[int, Prompt] = {}
-        for frame in dict.fromkeys(frames):
-            if frame not in pictures:
-                raise DatasetError(
-                    f"{self._meta_path} says that clip {clip_id!r} first shows an object on frame {frame}; "
-                    f"no such picture in {self._annotations / clip_id}"
-                )
-            for object_id, file, mask in self._masks_in(pictures[frame]):
-                name = listed[object_id].category if object_id in listed else ""
+        for frame in self._prompt_frames(clip_id, files, objects, frame_of):
+            for object_id, file, mask in self._masks_in(files[frame]):
+                name = objects[object_id].category if object_id in objects else ""
                 found.setdefault(object_id, mask_prompt(object_id, frame, file, mask, self._prompt_from, name))
-        absent = sorted(set(listed) - set(found)) if self._late_objects else []
+        absent = sorted(set(objects) - set(found)) if self._late_objects else []
         if absent:
             raise DatasetError(
-                f"{self._meta_path} lists object {absent[0]} of clip {clip_id!r}; the pictures of the frames on which "
-                f"objects are first seen do not show it"
+                f"{self._meta_path} lists object {absent[0]} of clip {clip_id!r}; expected it in the masks of the "
+                f"frames on which objects first appear: check that annotations and meta file belong together"
             )
         return tuple(found[object_id] for object_id in sorted(found))
 
+    def _prompt_frames(
+        self,
+        clip_id: str,
+        files: Mapping[int, Path],
+        objects: Mapping[int, _MetaObject],
+        frame_of: Mapping[str, int],
+    ) -> list[int]:
+        """Annotated frames, ascending, whose masks are read to find where each object first appears."""
+        if not self._late_objects:
+            return list(files)[:1]
+        if not objects:
+            return list(files)
+        frames = sorted({self._first_frame(clip_id, i, item, frame_of) for i, item in objects.items()})
+        for frame in frames:
+            if frame not in files:
+                raise DatasetError(
+                    f"{self._meta_path}: an object of clip {clip_id!r} first appears on frame {frame}; expected a mask "
+                    f"of this frame in {self._annotations / clip_id}"
+                )
+        return frames
+
     def _masks_in(self, path: Path) -> list[tuple[int, MaskFile, BoolArray]]:
-        values = _read(path)
+        """(object id, reference to its pixels in the file, (H, W) mask) of every object in an image."""
+        values = read_mask(path)
         if self._merge_objects:
             return [(1, MaskFile(path), values != 0)] if values.any() else []
         present = [int(value) for value in np.unique(values) if value != 0]
-        if present == [FOREGROUND_VALUE]:
-            return [(1, MaskFile(path, FOREGROUND_VALUE), values == FOREGROUND_VALUE)]
-        return [(value, MaskFile(path, value), values == value) for value in present if value != FOREGROUND_VALUE]
+        if present == [VOID]:  # a binary mask, in which 255 is the object
+            return [(1, MaskFile(path, VOID), values == VOID)]
+        return [(value, MaskFile(path, value), values == value) for value in present if value != VOID]
 
     def _folders_of_objects(self, clip_id: str) -> dict[int, Path]:
-        """Object id → its mask folder; the folders count from 0, ids from 1."""
+        """Object id → its folder of masks; folder names start at 0, ids at 1."""
         folder = self._annotations / clip_id
         folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-        strange = [path.name for path in folders if not path.name.isdecimal()]
-        if strange or not folders:
+        unexpected = [path.name for path in folders if not path.name.isdecimal()]
+        if unexpected or not folders:
             raise DatasetError(
-                f"{folder}: found {', '.join(strange[:3]) or 'no folder'}; expected one folder an object: 000, 001, …"
+                f"{folder}: found {', '.join(unexpected[:3]) or 'no folder'}; "
+                f"expected one folder per object: 000, 001, …"
             )
         return {int(path.name) + LOWEST_OBJECT_ID: path for path in folders}
 
-    def _prompt_apart(self, object_id: int, folder: Path, frame_of: Mapping[str, int]) -> Prompt | None:
-        """The first mask that shows anything; None where none does."""
-        for frame, path in numbered_pictures(folder, frame_of).items():
-            mask = _read(path) != 0
+    def _folder_prompt(self, object_id: int, folder: Path, frame_of: Mapping[str, int]) -> Prompt | None:
+        """Prompt from the first mask that is not empty; None: all are empty."""
+        for frame, path in mask_files(folder, frame_of).items():
+            mask = read_mask(path) != 0
             if mask.any():
                 name = f"object {folder.name}"
                 return mask_prompt(object_id, frame, MaskFile(path), mask, self._prompt_from, name)
         return None
 
     def _read_meta(self) -> _Meta:
-        """Empty without a file."""
+        """Read the meta file; empty if there is none."""
         if self._meta_path is None:
             return {}
         try:
             videos = json.loads(self._meta_path.read_text(encoding="utf-8"))["videos"]
             return {
-                name: {int(object_id): _Listed.of(entry) for object_id, entry in video["objects"].items()}
+                name: {int(object_id): _MetaObject.from_json(entry) for object_id, entry in video["objects"].items()}
                 for name, video in videos.items()
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise DatasetError(
-                f"dataset.meta={self._meta_path} cannot be used ({type(exc).__name__}: {exc}); expected JSON with "
+                f"dataset.meta={self._meta_path} cannot be read ({type(exc).__name__}: {exc}); expected JSON with "
                 f'{{"videos": {{clip: {{"objects": {{id: …}}}}}}}}, or dataset.meta=null to read all masks instead'
             ) from exc
 
-    def _first_frame(self, clip_id: str, object_id: int, listed: _Listed, frame_of: Mapping[str, int]) -> int:
-        """Source frame on which the meta file says that an object is first seen."""
-        if listed.first_frame not in frame_of:
+    def _first_frame(self, clip_id: str, object_id: int, item: _MetaObject, frame_of: Mapping[str, int]) -> int:
+        """Source frame on which an object first appears according to the meta file."""
+        if item.first_frame not in frame_of:
             raise DatasetError(
-                f"{self._meta_path}: object {object_id} of clip {clip_id!r} is first seen on {listed.first_frame!r}; "
-                f"expected in frames or frame_range.start the name of a frame in {self._images / clip_id}"
+                f"{self._meta_path}: object {object_id} of clip {clip_id!r} first appears on {item.first_frame!r}; "
+                f"expected the name of a frame in {self._images / clip_id} (keys: frames, frame_range.start)"
             )
-        return frame_of[listed.first_frame]
+        return frame_of[item.first_frame]
 
 
 def _clip_name(line: str) -> str:
-    """A split lists names; DAVIS-2016's lists pictures, `/JPEGImages/480p/bear/00000.jpg /Annotations/…`."""
+    """Clip name in a line of a split; DAVIS 2016 lists frames: `/JPEGImages/480p/bear/00000.jpg /Annotations/…`."""
     first = PurePosixPath(line.split()[0])
     return first.parent.name if first.suffix.lower() in IMAGE_SUFFIXES and len(first.parts) > 1 else line.strip()
-
-
-def _read(path: Path) -> UInt8Array:
-    try:
-        return read_indices(path)
-    except ValueError as exc:
-        raise DatasetError(f"annotated mask {exc}") from exc

@@ -1,6 +1,6 @@
-"""SA-V's training set: videos of 24 frames a second with masklets in JSON, annotated on every fourth frame.
+"""Training set of SA-V: videos at 24 frames per second, with masklets in JSON on every fourth frame.
 
-Validation and test come as folders of pictures: conf/dataset/sa_v_val.yaml.
+The validation and test sets are folders of frames: conf/dataset/sa_v_val.yaml.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from annotated_types import Ge
 
 from aot.datasets.ground_truth import GroundTruth, TrackTruth
+from aot.datasets.published import missing_dataset
 from aot.errors import DatasetError
 from aot.images.masks import decode_rle, rle_area
 from aot.manifest.assign import assign_prompts
@@ -22,14 +23,15 @@ from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, Int64Array, Prompt, Que
 
 
 class SaVideos:
-    """Videos, each with its masklets beside it: `sav_000001.mp4`, `sav_000001_manual.json`, `sav_000001_auto.json`.
+    """Videos with masklets in the same folder: `sav_000001.mp4`, `sav_000001_manual.json`, `sav_000001_auto.json`.
 
     Args:
-        root: the folder with the videos; folders below it are looked through too.
-        annotations: whose masklets: people's, or those that were made automatically.
-        frames_per_annotation: source frames from one annotated frame to the next.
-        prompts: a manifest; None: each masklet is prompted on the frame that first shows it.
-        prompt_from: what is made of a mask.
+        root: folder that contains the videos, directly or in folders below it. All annotation files in it are read
+            at the start.
+        annotations: masklets to use: `manual` (by people) or `auto` (by a model).
+        frames_per_annotation: source frames from one annotated frame to the next, at least 1.
+        prompts: prompt manifest; None: each masklet is prompted on the first frame that shows it.
+        prompt_from: kind of prompt that is made from a mask: mask, box or points.
     """
 
     def __init__(
@@ -48,10 +50,10 @@ class SaVideos:
 
     def clips(self) -> list[Clip]:
         if not self.root.is_dir():
-            raise DatasetError(f"dataset.root={self.root} is not a folder; expected the one with SA-V's sav_*.mp4")
+            raise missing_dataset("dataset.root", self.root, "a folder that contains sav_*.mp4 of SA-V")
         videos = sorted(self.root.rglob("*.mp4"))
         if not videos:
-            raise DatasetError(f"dataset.root={self.root} holds no mp4; expected SA-V's sav_000001.mp4, …")
+            raise DatasetError(f"dataset.root={self.root} contains no mp4; expected sav_000001.mp4, … of SA-V")
         clips = [Clip(clip_id=path.relative_to(self.root).with_suffix("").as_posix(), source=path) for path in videos]
         if self.prompts is not None:
             return assign_prompts(clips, self.prompts, dataset="sa_v", root=self.root)
@@ -68,7 +70,7 @@ class SaVideos:
         path = self._json_of(clip_id)
         if not path.is_file():
             raise DatasetError(
-                f"{path} does not exist; expected the masklets of {clip_id}.mp4 there, or a manifest: "
+                f"{path} does not exist; expected the masklets of {clip_id}.mp4; download them, or give a manifest: "
                 f"dataset.prompts=FILE"
             )
         prompts = []
@@ -80,36 +82,36 @@ class SaVideos:
         return tuple(prompts)
 
     def _masklets(self, path: Path) -> dict[int, dict[int, RleMask]]:
-        """Object id → source frame → mask, from the frame that first shows the object on."""
+        """Object id → source frame → mask, starting with the first frame that shows the object."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            # SA-V counts its objects from 0, this package from 1.
+            # Object ids start at 0 in SA-V and at 1 in this package.
             ids = [int(masklet_id) for masklet_id in content["masklet_id"]]
             if len(set(ids)) < len(ids) or min(ids, default=0) < 0:
-                raise ValueError(f"masklet_id {ids}; expected different numbers from 0 on")
-            found: dict[int, dict[int, RleMask]] = {masklet_id + LOWEST_OBJECT_ID: {} for masklet_id in sorted(ids)}
+                raise ValueError(f"masklet_id {ids}; expected different integers ≥ 0")
+            masks_of: dict[int, dict[int, RleMask]] = {masklet_id + LOWEST_OBJECT_ID: {} for masklet_id in sorted(ids)}
             for number, masks in enumerate(content["masklet"]):
                 if len(masks) != len(ids):
-                    raise ValueError(f"masklet[{number}] has {len(masks)} masks, masklet_id names {len(ids)}")
+                    raise ValueError(f"masklet[{number}] has {len(masks)} masks, expected {len(ids)} as in masklet_id")
                 for masklet_id, entry in zip(ids, masks):
                     mask = _as_rle(entry)
-                    of_object = found[masklet_id + LOWEST_OBJECT_ID]
+                    of_object = masks_of[masklet_id + LOWEST_OBJECT_ID]
                     if of_object or rle_area(mask):
                         of_object[number * self._step] = mask
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
             raise DatasetError(
-                f"{path}: not SA-V's masklets ({type(exc).__name__}: {exc}); expected masklet_id, and masklet with "
-                f"the run lengths of every object on every annotated frame"
+                f"{path}: cannot be read as masklets of SA-V ({type(exc).__name__}: {exc}); expected masklet_id, and "
+                f"masklet with run lengths of every object on every annotated frame"
             ) from exc
-        return found
+        return masks_of
 
 
 class MaskletTruth(GroundTruth):
-    """Masks in run lengths, packed until a frame is asked for; they may overlap.
+    """Masks in run lengths, decoded when a frame is requested; they may overlap.
 
     Args:
-        masks: object id → source frame → mask, of every frame on which the object is annotated.
-        path: where they come from, for errors.
+        masks: object id → source frame → mask, for every frame on which the object is annotated.
+        path: file of the masks, named in errors.
     """
 
     def __init__(self, masks: Mapping[int, Mapping[int, RleMask]], path: Path) -> None:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from aot.datasets.ground_truth import AnnotatedTruth, GroundTruth
+from aot.datasets.annotations import AnnotatedTruth
+from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
 from aot.manifest.assign import assign_prompts
 from aot.types import Clip

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from aot.datasets.demo_scenes import ensure_demo
+from aot.datasets.demo.folder import ensure_demo
 from aot.run import main as run_main
 from aot.sweep.report import write_sweep_report
 from tests.browser.chromium import EXECUTABLE, VIEWPORT, chromium

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aot.datasets.demo_scenes import generate_demo
+from aot.datasets.demo.folder import generate_demo
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,7 @@ class TestMaskFolders:
         assert all(clip.prompts[0].box == (0, 0, 2, 2) for clip in tree(davis, prompts=davis / "p.yaml").clips())
 
     def test_no_split_means_every_folder(self, davis: Path) -> None:
-        with pytest.raises(DatasetError, match="480p/other: no such folder of annotated masks"):
+        with pytest.raises(DatasetError, match="480p/other: no such folder; expected the annotated masks"):
             tree(davis, split=None).clips()
 
     def test_what_is_missing_is_named(self, davis: Path) -> None:
@@ -181,13 +181,13 @@ class TestYoutubeVos:
         with pytest.raises(DatasetError, match=r"meta\.json lists object 2 of clip '0a'"):
             self.tree(root, subset="valid").clips()
         (root / "valid/Annotations/0a/00010.png").unlink()
-        with pytest.raises(DatasetError, match=r"first shows an object on frame 2; no such picture"):
+        with pytest.raises(DatasetError, match=r"first appears on frame 2; expected a mask"):
             self.tree(root, subset="valid").clips()
         (root / "train/Annotations/0a/00005.png").rename(root / "train/Annotations/0a/00006.png")
-        with pytest.raises(DatasetError, match=r"found 00006\.png, expected .* like the clip's frames, from 00000"):
+        with pytest.raises(DatasetError, match=r"found 00006\.png, expected PNGs named like the clip's frames"):
             self.tree(root, subset="train").clips()
         (root / "valid/meta.json").write_text("[]")
-        with pytest.raises(DatasetError, match=r"dataset\.meta=.*meta\.json cannot be used"):
+        with pytest.raises(DatasetError, match=r"dataset\.meta=.*meta\.json cannot be read"):
             self.tree(root, subset="valid").clips()
 
     def test_lvos_tells_a_range_of_frames(self, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ class TestYoutubeVos:
         assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0), (2, 1)]
         ranges["2"]["frame_range"]["start"] = "00000002"
         (tmp_path / "valid/valid_meta.json").write_text(json.dumps({"videos": {"x": {"objects": ranges}}}))
-        with pytest.raises(DatasetError, match="object 2 of clip 'x' is first seen on '00000002'"):
+        with pytest.raises(DatasetError, match="object 2 of clip 'x' first appears on '00000002'"):
             self.tree(tmp_path, subset="valid", meta="{subset}/{subset}_meta.json").clips()
 
     @staticmethod
@@ -270,7 +270,7 @@ class TestSaVFrames:
 
     def test_strange_folders_are_named(self, root: Path) -> None:
         (root / "Annotations_6fps/sav_1/person").mkdir()
-        with pytest.raises(DatasetError, match=r"found person; expected one folder an object: 000"):
+        with pytest.raises(DatasetError, match=r"found person; expected one folder per object: 000"):
             self.tree(root).clips()
 
 

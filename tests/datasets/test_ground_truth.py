@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aot.datasets.ground_truth import AnnotatedTruth, SceneTruth, TrackTruth
+from aot.datasets.annotations import AnnotatedTruth
+from aot.datasets.demo.truth import SceneTruth
+from aot.datasets.ground_truth import TrackTruth
 from aot.errors import DatasetError
 from aot.types import QueryPoints
 
@@ -100,7 +102,7 @@ class TestSceneTruth:
 
     def test_missing_arrays_are_named(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "half.npz", motion=np.zeros((1, 1, 2, 3)), object_id=np.ones(1))
-        with pytest.raises(DatasetError, match="no masks_packed, masks_shape in it"):
+        with pytest.raises(DatasetError, match="masks_packed, masks_shape missing"):
             SceneTruth(tmp_path / "half.npz")
 
 
@@ -170,7 +172,7 @@ class TestAnnotatedMasks:
 
     def test_names_without_a_frame_number_are_refused(self, tmp_path: Path) -> None:
         save_mask(tmp_path / "mask_a.png", np.ones((2, 2)))
-        with pytest.raises(DatasetError, match=r"found mask_a\.png, expected pictures named by their source frame"):
+        with pytest.raises(DatasetError, match=r"found mask_a\.png, expected PNGs named by their source frame"):
             AnnotatedTruth(tmp_path)
 
     def test_an_empty_and_a_missing_folder_are_refused(self, tmp_path: Path) -> None:

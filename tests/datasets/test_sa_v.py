@@ -81,14 +81,14 @@ def test_what_is_missing_or_broken_is_named(root: Path, tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     content["masklet"][1].pop()
     path.write_text(json.dumps(content))
-    with pytest.raises(DatasetError, match=r"masklet\[1\] has 1 masks, masklet_id names 2"):
+    with pytest.raises(DatasetError, match=r"masklet\[1\] has 1 masks, expected 2"):
         SaVideos(root).clips()
     path.write_text(json.dumps({"masklet": []}))
-    with pytest.raises(DatasetError, match=r"sav_000001_manual\.json: not SA-V's masklets .*masklet_id"):
+    with pytest.raises(DatasetError, match=r"sav_000001_manual\.json: cannot be read as masklets of SA-V .*masklet_id"):
         SaVideos(root).clips()
     path.unlink()
     with pytest.raises(DatasetError, match=r"sav_000001_manual\.json does not exist; expected the masklets"):
         SaVideos(root).clips()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="holds no mp4"):
+    with pytest.raises(DatasetError, match="contains no mp4"):
         SaVideos(tmp_path / "empty").clips()

@@ -134,7 +134,7 @@ class Program:
 def test_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int) -> None:
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path / "davis.pkl", {"goat": example() | {"points": Program()}}, protocol)
-    with pytest.raises(DatasetError, match=r"cannot be read \(UnpicklingError: it wants to use posix\.mkdir"):
+    with pytest.raises(DatasetError, match=r"cannot be read \(UnpicklingError: it uses posix\.mkdir"):
         tapvid(path).clips()
     assert not (tmp_path / "owned").exists()
     assert not list(tmp_path.glob("unpacked/*"))
@@ -162,13 +162,13 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], mess
 
 @pytest.mark.parametrize("name", ["..", ".", "", "unpacked.json", "a\nb", "x" * 300, "\udce9"])
 def test_names_that_no_folder_can_have(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DatasetError, match=r"which no folder can be"):
+    with pytest.raises(DatasetError, match=r"cannot be a folder name"):
         tapvid(write(tmp_path / "davis.pkl", {"goat": example(), name: example()})).clips()
     assert not list(tmp_path.glob("unpacked/*"))
 
 
 def test_names_that_become_one(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"several clips are called 'a_b' as a folder"):
+    with pytest.raises(DatasetError, match=r"several clips have the folder name 'a_b'"):
         tapvid(write(tmp_path / "davis.pkl", {"a/b": example(), "a_b": example()})).clips()
 
 
@@ -176,10 +176,10 @@ def test_other_files_are_named(tmp_path: Path) -> None:
     incomplete = {key: value for key, value in example().items() if key != "occluded"}
     with pytest.raises(DatasetError, match=r"clip 'goat' has no occluded"):
         tapvid(write(tmp_path / "a.pkl", {"goat": incomplete})).clips()
-    with pytest.raises(DatasetError, match=r"holds int; expected a dictionary or a list"):
+    with pytest.raises(DatasetError, match=r"contains int; expected a dictionary or a list"):
         tapvid(write(tmp_path / "b.pkl", 3)).clips()
     (tmp_path / "c.pkl").write_bytes(b"no pickle")
     with pytest.raises(DatasetError, match=r"c\.pkl: cannot be read"):
         tapvid(tmp_path / "c.pkl").clips()
-    with pytest.raises(DatasetError, match="no such pickle"):
+    with pytest.raises(DatasetError, match=r"dataset\.path=.*none does not exist; expected a TAP-Vid pickle"):
         tapvid(tmp_path / "none").clips()

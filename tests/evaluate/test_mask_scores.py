@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle
 
-from aot.datasets.ground_truth import AnnotatedTruth
+from aot.datasets.annotations import AnnotatedTruth
 from aot.evaluate.clip import evaluate_clip
 from aot.evaluate.masks import Series, contour_accuracy, region_similarity
 from aot.evaluate.tables import score_rows

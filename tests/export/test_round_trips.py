@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 import aot
-from aot.datasets.ground_truth import AnnotatedTruth
+from aot.datasets.annotations import AnnotatedTruth
 from aot.datasets.sa_v import SaVideos
 from aot.datasets.tap_vid import TapVid
 from aot.errors import ExportError

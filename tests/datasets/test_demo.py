@@ -14,9 +14,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from aot.datasets import demo_scenes
-from aot.datasets.demo_scenes import ensure_demo, generate_demo
-from aot.datasets.ground_truth import SceneTruth
+from aot.datasets.demo import folder as demo_folder
+from aot.datasets.demo.folder import ensure_demo, generate_demo
+from aot.datasets.demo.truth import SceneTruth
 from aot.errors import DatasetError
 from aot.types import QueryPoints
 
@@ -50,8 +50,8 @@ def between(truth: dict[str, Any], row: int, start: int, end: int) -> np.ndarray
 @pytest.fixture
 def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """One scene of three frames in place of all of them."""
-    spin = replace(demo_scenes._SCENES[0], num_frames=3)
-    monkeypatch.setattr(demo_scenes, "_SCENES", (spin,))
+    spin = replace(demo_folder.SCENES[0], num_frames=3)
+    monkeypatch.setattr(demo_folder, "SCENES", (spin,))
 
 
 @pytest.mark.parametrize("clip_id", CLIPS)
@@ -234,7 +234,7 @@ class TestFolder:
         if marker is not None:
             (tmp_path / "version.json").write_text(marker)
         before = files(tmp_path)
-        with pytest.raises(DatasetError, match=r"not the demo dataset.*nothing in it was touched"):
+        with pytest.raises(DatasetError, match=r"is not the demo dataset .*nothing was changed"):
             ensure_demo(tmp_path)
         assert files(tmp_path) == before
 
@@ -253,7 +253,7 @@ class TestFolder:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(ensure_demo, [root] * 4))
         assert [path.name for path in tmp_path.iterdir()] == ["demo"]
-        assert demo_scenes._is_current(root)
+        assert demo_folder._is_current(root)
 
 
 def files(folder: Path) -> dict[str, bytes]:

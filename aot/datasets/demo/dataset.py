@@ -1,20 +1,21 @@
-"""The demo: short clips drawn by the program itself, so that everything about them is known."""
+"""The demo dataset."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from aot.datasets.demo_scenes import ensure_demo
-from aot.datasets.ground_truth import GroundTruth, SceneTruth
+from aot.datasets.demo.folder import MANIFEST, ensure_demo
+from aot.datasets.demo.truth import SceneTruth
+from aot.datasets.ground_truth import GroundTruth
 from aot.manifest.assign import assign_prompts
 from aot.types import Clip
 
 
 class Demo:
-    """Generated clips with exact masks and tracks.
+    """Five clips drawn by the program itself, so that their masks and tracks are known exactly.
 
     Args:
-        root: where the clips are kept; drawn on first use.
+        root: folder of the clips; they are drawn there on first use (about 3 MB).
     """
 
     def __init__(self, root: Path) -> None:
@@ -23,7 +24,7 @@ class Demo:
     def clips(self) -> list[Clip]:
         ensure_demo(self.root)
         clips = [Clip(clip_id=path.stem, source=path) for path in sorted(self.root.glob("*.mp4"))]
-        return assign_prompts(clips, self.root / "prompts.yaml")
+        return assign_prompts(clips, self.root / MANIFEST)
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
         return SceneTruth(self.root / "truth" / f"{clip_id}.npz")

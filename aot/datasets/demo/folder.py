@@ -1,0 +1,152 @@
+"""The demo folder: five rendered clips whose masks and tracks are known exactly. Nothing is downloaded.
+
+<root>/
+  spin.mp4  zoom.mp4  hide.mp4  pair.mp4  late.mp4
+  prompts.yaml                 the prompt manifest
+  masks/<clip_id>_<id>.png     prompts that are masks
+  truth/<clip_id>.npz          the ground truth, read by `SceneTruth`
+  version.json                 marks the folder as a complete demo dataset, and says which version drew it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import av
+
+from aot.datasets.demo.clip_files import ENCODER_OPTIONS, manifest_entry, write_truth, write_video
+from aot.datasets.demo.rendering import NOISE_LEVELS, SEED, SUPERSAMPLING
+from aot.datasets.demo.scenes import FPS, HEIGHT, SCENES, WIDTH
+from aot.errors import DatasetError
+
+MARKER = "version.json"
+MANIFEST = "prompts.yaml"
+
+_GENERATOR = "aot demo scenes"
+# Increase it when the code that draws changes what it draws; changes of the scenes change the hash of the parameters.
+_VERSION = 1
+
+_MANIFEST_HEAD = """\
+# Prompts of the demo clips, taken from the truth. `python -m aot.prompt dataset=...` makes them for your own videos.
+clips:
+"""
+
+
+def ensure_demo(root: Path) -> None:
+    """Generate the demo dataset in `root` unless a complete folder of this version exists there.
+
+    Raises:
+        DatasetError: `root` contains other files (nothing was changed), or cannot be written.
+    """
+    if not _is_current(root):
+        generate_demo(root)
+
+
+def generate_demo(root: Path) -> None:
+    """Render the clips with their ground truth and prompts, and move them to `root` in one step.
+
+    An older or incomplete demo folder is renamed to `<root>.old-<number>` and never deleted, because its prompts may
+    have been edited. Several processes may do this at the same time: one folder wins, and all of them are equal.
+
+    Raises:
+        DatasetError: `root` contains other files (nothing was changed), or cannot be written.
+    """
+    root = root.absolute()
+    try:
+        _refuse_foreign(root)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as scratch:
+            # A folder inside the temporary one, which only this user may read; the dataset must not inherit that.
+            built = Path(scratch) / "demo"
+            built.mkdir()
+            _write_dataset(built)
+            _move_into_place(built, root)
+    except (OSError, av.FFmpegError) as exc:
+        raise DatasetError(
+            f"cannot write the demo clips to {root}: {exc}; set dataset.root to a folder that can be written"
+        ) from exc
+
+
+def _write_dataset(folder: Path) -> None:
+    (folder / "truth").mkdir()
+    (folder / "masks").mkdir()
+    prompts = [_MANIFEST_HEAD]
+    for scene in SCENES:
+        masks = write_video(scene, folder / f"{scene.clip_id}.mp4")
+        write_truth(scene, masks, folder / "truth" / f"{scene.clip_id}.npz")
+        prompts.append(manifest_entry(scene, masks, folder))
+    (folder / MANIFEST).write_text("".join(prompts), encoding="utf-8")
+    # Written last: a folder with the marker is complete.
+    (folder / MARKER).write_text(json.dumps(_marker() | {"files": _sizes(folder)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _move_into_place(built: Path, root: Path) -> None:
+    if _is_current(root):
+        return
+    _refuse_foreign(root)
+    if _marker_of(root):
+        _rename_old(root)
+    try:
+        built.replace(root)
+    except OSError:
+        # Another process was faster: a folder that is not empty cannot be replaced.
+        if not _is_current(root):
+            raise
+
+
+def _rename_old(root: Path) -> None:
+    number = 1
+    while (old := root.with_name(f"{root.name}.old-{number}")).exists():
+        number += 1
+    # It is missing if another process has just renamed it.
+    with suppress(FileNotFoundError):
+        root.rename(old)
+
+
+def _refuse_foreign(root: Path) -> None:
+    is_free = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+    if is_free or _marker_of(root):
+        return
+    raise DatasetError(
+        f"{root} is not the demo dataset (it has no {MARKER} of it) and not empty; nothing was changed. "
+        f"Set dataset.root to a new or empty folder"
+    )
+
+
+def _is_current(root: Path) -> bool:
+    """Whether all files that this version writes are there with their sizes; the manifest may have been edited."""
+    marker = _marker_of(root)
+    expected = _marker()
+    if {key: marker.get(key) for key in expected} != expected or not (root / MANIFEST).is_file():
+        return False
+    files = cast(dict[str, int], marker.get("files", {}))
+    return bool(files) and all(
+        (root / name).is_file() and (root / name).stat().st_size == size for name, size in files.items()
+    )
+
+
+def _marker() -> dict[str, object]:
+    drawing = [WIDTH, HEIGHT, FPS, SEED, SUPERSAMPLING, ENCODER_OPTIONS, NOISE_LEVELS]
+    parameters = [*drawing, [asdict(scene) for scene in SCENES]]
+    digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
+    return {"generator": _GENERATOR, "version": _VERSION, "parameters_sha256": digest}
+
+
+def _marker_of(root: Path) -> dict[str, object]:
+    """The marker in a folder; empty if it has none, or the one of another program."""
+    try:
+        marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return marker if isinstance(marker, dict) and marker.get("generator") == _GENERATOR else {}
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
