@@ -1,10 +1,10 @@
-"""How long a click waits for its mask at 854x480: the first one on a frame, which is decoded and encoded for it, and
-every further one.
+"""Time from a click to its mask at 854x480: for the first click on a frame, which decodes and encodes the frame, and
+for further clicks.
 
     python -m benchmarks.clicks                                       GrabCut
-    python -m benchmarks.clicks sam2 checkpoint=FILE size=tiny        SAM 2; `random` as FILE makes random weights
+    python -m benchmarks.clicks sam2 checkpoint=FILE size=tiny        SAM 2; checkpoint=random creates random weights
 
-The goals: 1 s with GrabCut on 2 cores, 150 ms with SAM 2 on a GPU. Random weights take as long as trained ones.
+Goals: 1 s with GrabCut on 2 cores, 150 ms with SAM 2 on a GPU. Random weights take as long as trained ones.
 """
 
 from __future__ import annotations

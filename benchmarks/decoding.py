@@ -1,10 +1,10 @@
-"""Read a video block by block as a slow model would, by our decoder and by decord: seconds and peak memory of each.
+"""Read a video block by block, as a slow model does, with the decoder of aot and with decord: seconds and peak memory.
 
     pip install decord2
     python benchmarks/decoding.py VIDEO [--repeat 10] [--pause 0.13]
 
-Every reader runs in a process of its own. With --repeat the video is first joined to itself so many times (without
-encoding it again), which shows what grows with the length.
+Every reader runs in its own process. --repeat first concatenates the video with itself (without encoding it again),
+which shows what grows with the length.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def read_by_decord(path: Path, pause: float) -> int:
 READERS = {"aot": read_by_aot, "decord": read_by_decord}
 
 
-def repeated(source: Path, times: int, target: Path) -> Path:
-    """Join a video to itself, packet by packet."""
+def concatenate(source: Path, times: int, target: Path) -> Path:
+    """Concatenate a video with itself, packet by packet."""
     import av
 
     offset, stream = 0, None
@@ -78,7 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
     parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--pause", type=float, default=0.13, help="seconds a block of 13 frames keeps the model busy")
+    parser.add_argument("--pause", type=float, default=0.13, help="seconds that the model takes per block of 13 frames")
     parser.add_argument("--reader", choices=READERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.reader:
@@ -90,10 +90,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         video = options.video
         if options.repeat > 1:
-            video = repeated(video, options.repeat, Path(folder) / "long.mp4")
+            video = concatenate(video, options.repeat, Path(folder) / "long.mp4")
         for reader in READERS:
-            own = [sys.executable, __file__, str(video), "--reader", reader, "--pause", str(options.pause)]
-            subprocess.run(own, check=True)
+            command = [sys.executable, __file__, str(video), "--reader", reader, "--pause", str(options.pause)]
+            subprocess.run(command, check=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""How long it takes to open a run of many clips and to filter it, the first time and later.
+"""Time to open a run of many clips and to filter it, without and with an index.
 
 python benchmarks/open_run.py --folder /tmp/many --clips 10000
 """
@@ -18,8 +18,8 @@ import aot
 from tests.results import write_result
 
 
-def make(folder: Path, num_clips: int) -> None:
-    """Clips that differ in what they say of themselves; their arrays are small, since nobody reads them."""
+def write_run(folder: Path, num_clips: int) -> None:
+    """Write clips whose self-checks differ; their arrays are small, because nothing reads them."""
     rng = np.random.default_rng(0)
     template = folder / "template.h5"
     write_result(template, masks=np.zeros((8, 1, 48, 64), dtype=np.bool_), queries=[(0, 1, 1, 1)] * 50)
@@ -36,18 +36,18 @@ def make(folder: Path, num_clips: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="made if it is not there, and kept")
+    parser.add_argument("--folder", type=Path, required=True, help="created if missing, and kept")
     parser.add_argument("--clips", type=int, default=10_000)
     options = parser.parse_args()
     if not (options.folder / "run.json").exists():
-        make(options.folder, options.clips)
+        write_run(options.folder, options.clips)
     for label in ("first", "again"):
         if label == "first":
             (options.folder / "index.npz").unlink(missing_ok=True)
         started = time.perf_counter()
         run = aot.open_run(options.folder)
         bad = run.where((run["visible"] < 0.1) & (run["mask_stability"] < 0.5))
-        print(f"{label}: {len(run)} clips opened, {len(bad)} chosen, {time.perf_counter() - started:.2f} s")
+        print(f"{label}: {len(run)} clips opened, {len(bad)} selected, {time.perf_counter() - started:.2f} s")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What the machinery around the models costs: per clip, per run of many short clips, and for planning a large dataset.
+"""Overhead of everything but the models: per clip, per run of many short clips, and for planning a large dataset.
 
     python -m benchmarks.overhead clips    [--clips 200 --frames 10 --width 854 --height 480] [KEY=VALUE …]
     python -m benchmarks.overhead planning [--clips 100000]
 
-`clips` runs the same clips twice: by the parts alone (decode, segment, choose points, track), and by the command with
-one worker and these overrides besides. `planning` lists, sorts out and divides a dataset before its first run, before
-the next one, and when every clip is done. Run it on a quiet machine.
+`clips` runs the same clips twice: by calling only the parts (decode, segment, sample points, track), and by the command
+with one worker and the given overrides. `planning` lists a dataset, determines what is pending and divides it, before
+the first run, before the second, and after all clips are done. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -44,73 +44,76 @@ _MAX_LINKS = 30_000
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["clips", "planning"])
-    parser.add_argument("overrides", nargs="*", help="of the command that `clips` runs")
-    parser.add_argument("--clips", type=int, help="how many; 200 or 100000")
+    parser.add_argument("overrides", nargs="*", help="overrides of the command that `clips` runs")
+    parser.add_argument("--clips", type=int, help="number of clips; default: 200 for `clips`, 100000 for `planning`")
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--width", type=int, default=854)
     parser.add_argument("--height", type=int, default=480)
-    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)  # one measurement, in a process of its own
-    given = parser.parse_args()
-    if given.inside:
-        print(json.dumps(run_parts(given.inside) if given.what == "clips" else plan_once(given.inside)))
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)  # one measurement, in a child process
+    options = parser.parse_args()
+    if options.inside:
+        print(json.dumps(run_parts(options.inside) if options.what == "clips" else plan_once(options.inside)))
         return 0
     with tempfile.TemporaryDirectory(prefix="aot-overhead-") as folder:
-        if given.what == "clips":
-            measure_clips(Path(folder), given.clips or 200, given.frames, (given.width, given.height), given.overrides)
+        if options.what == "clips":
+            measure_clips(
+                Path(folder), options.clips or 200, options.frames, (options.width, options.height), options.overrides
+            )
         else:
-            measure_planning(Path(folder), given.clips or 100_000)
+            measure_planning(Path(folder), options.clips or 100_000)
     return 0
 
 
 def measure_clips(folder: Path, num_clips: int, num_frames: int, size: tuple[int, int], overrides: list[str]) -> None:
-    """Run clips by the parts alone and by the command, and compare."""
+    """Run clips by calling only the parts and by the command, and compare."""
     width, height = size
     video = write_video(folder / "source.mp4", moving_square(num_frames, width, height))
     (folder / "clips").mkdir()
     for number in range(num_clips):
         os.link(video, folder / "clips" / f"c{number:04}.mp4")
     (folder / "clips" / "prompts.yaml").write_text(PROMPTS)
-    alone = inside("clips", folder)["seconds"]
-    begun = time.perf_counter()
+    parts_seconds = measure_in_child("clips", folder)["seconds"]
+    started_at = time.perf_counter()
     command = [sys.executable, "-m", "aot.run", *arguments(folder), *overrides]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wall = time.perf_counter() - begun
+    wall = time.perf_counter() - started_at
     (root,) = (folder / "outputs" / "videos").iterdir()
     started, done, ended = (list(read_events(RunPaths(root), [kind])) for kind in ("started", "done", "ended"))
     if len(done) != num_clips or len({event["pid"] for event in started}) != 1:
         raise SystemExit(f"{len(done)} of {num_clips} clips are done, by {len({e['pid'] for e in started})} processes")
-    at_work = (at(ended[-1]) - at(started[0])).total_seconds()
+    worker_seconds = (time_of(ended[-1]) - time_of(started[0])).total_seconds()
     print(f"{num_clips} clips of {num_frames} frames, {width}x{height} px, one worker, parts built once")
-    print(f"parts alone        {alone:8.2f} s, {alone / num_clips:.3f} s a clip")
-    print(f"the command        {wall:8.2f} s, {wall / num_clips:.3f} s a clip, {wall / alone:.2f} x (goal below 1.3)")
-    print(f"overhead of a clip {(at_work - alone) / num_clips:8.3f} s (goal below 0.15)")
-    print(f"start and end      {wall - at_work:8.2f} s")
+    print(f"parts only         {parts_seconds:8.2f} s, {parts_seconds / num_clips:.3f} s per clip")
+    ratio = wall / parts_seconds
+    print(f"command            {wall:8.2f} s, {wall / num_clips:.3f} s per clip, {ratio:.2f} x (goal: below 1.3)")
+    print(f"overhead per clip  {(worker_seconds - parts_seconds) / num_clips:8.3f} s (goal: below 0.15)")
+    print(f"start and exit     {wall - worker_seconds:8.2f} s")
 
 
 def measure_planning(folder: Path, num_clips: int) -> None:
-    """Plan a dataset before its first run, before the next, and when all is done."""
+    """Plan a dataset before its first run, before the second, and after all clips are done."""
     video = write_video(folder / "source.mp4", moving_square(10))
     for number in range(num_clips):
         path = folder / "clips" / f"day{number // 1000:03}" / f"c{number:06}.mp4"
         copy_or_link(video, path, number)
     (folder / "clips" / "prompts.yaml").write_text(PROMPTS)
-    print(f"planning {num_clips} clips (goal below 20 s and 500 MB)")
+    print(f"planning {num_clips} clips (goal: below 20 s and 500 MB)")
     for state in ("first", "again", "all done"):
         if state == "all done":
-            pretend_done(folder, video)
-        measured = inside("planning", folder)
+            write_finished_run(folder, video)
+        measured = measure_in_child("planning", folder)
         print(
-            f"{state:10} {measured['seconds']:6.1f} s {measured['peak_mb']:6.0f} MB, {measured['todo']} clips in "
+            f"{state:10} {measured['seconds']:6.1f} s {measured['peak_mb']:6.0f} MB, {measured['pending']} clips in "
             f"{measured['shards']} shards"
         )
 
 
 def run_parts(folder: Path) -> dict[str, Any]:
-    """All clips by the parts alone: nothing is written, resumed, recorded or isolated."""
+    """Process all clips by calling only the parts: nothing is written, resumed, recorded or isolated."""
     config = config_of(folder)
     segmenter, sampler, tracker = (part.build() for part in (config.segmenter, config.query_points, config.tracker))
     clips: list[Clip] = config.dataset.build().clips()
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     for clip in clips:
         with open_source(clip) as frames:
             prompts, _ = check_prompts(
@@ -124,27 +127,27 @@ def run_parts(folder: Path) -> dict[str, Any]:
             xy = sampler.sample(masks[0][0, 0])
             txy = np.column_stack([np.zeros(len(xy), dtype=np.float32), xy])
             tracker.track(frames, QueryPoints(txy=txy, object_id=np.ones(len(xy), dtype=np.int32)))
-    return {"seconds": time.perf_counter() - begun}
+    return {"seconds": time.perf_counter() - started_at}
 
 
 def plan_once(folder: Path) -> dict[str, Any]:
-    """Plan as a command with launcher=slurm does, up to handing over."""
-    begun = time.perf_counter()
+    """Plan as a command with launcher=slurm does, up to the submission."""
+    started_at = time.perf_counter()
     plan = plan_of(folder)
     plan.write()
-    left = {each.clip.clip_id for each in plan.work() if each.work.value == "all"}
-    costs = {clip_id: plan.costs[clip_id] for clip_id in left}
+    pending = {each.clip.clip_id for each in plan.work() if each.work.value == "all"}
+    costs = {clip_id: plan.costs[clip_id] for clip_id in pending}
     shards = pack(costs, -(-len(costs) // CLIPS_PER_TASK), CLIPS_PER_TASK) if costs else []
     return {
-        "seconds": time.perf_counter() - begun,
+        "seconds": time.perf_counter() - started_at,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "todo": len(left),
+        "pending": len(pending),
         "shards": len(shards),
     }
 
 
-def pretend_done(folder: Path, video: Path) -> None:
-    """Write what a run in which everything went well would have left, a result a clip and its events."""
+def write_finished_run(folder: Path, video: Path) -> None:
+    """Write what a run without failures leaves: a result per clip, and its events in the ledger."""
     plan = plan_of(folder)
     summary = {
         "clip_id": "", "num_objects": 1, "num_points": 200, "num_frames": 10, "num_source_frames": 10,
@@ -163,7 +166,7 @@ def pretend_done(folder: Path, video: Path) -> None:
 
 
 def copy_or_link(source: Path, path: Path, number: int) -> None:
-    """One of many files that are all alike; file systems allow some ten thousand names of one."""
+    """Create one of many identical files as a hard link; a file system allows some ten thousand links per file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     original = source.with_name(f"{path.suffix[1:]}-{number // _MAX_LINKS}{source.suffix}")
     if not original.exists():
@@ -171,7 +174,7 @@ def copy_or_link(source: Path, path: Path, number: int) -> None:
     os.link(original, path)
 
 
-def inside(what: str, folder: Path) -> dict[str, Any]:
+def measure_in_child(what: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.overhead", what, "--inside", str(folder)]
     measured: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return measured
@@ -192,11 +195,11 @@ def config_of(folder: Path) -> RunConfig:
 
 def plan_of(folder: Path) -> Plan:
     plan = make_plan(config_of(folder))
-    plan.sizes  # noqa: B018 (read, so that run.json keeps them)
+    plan.sizes  # noqa: B018 (read, so that run.json stores them)
     return plan
 
 
-def at(event: dict[str, Any]) -> datetime:
+def time_of(event: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(event["at"])
 
 

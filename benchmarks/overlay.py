@@ -1,4 +1,4 @@
-"""Cost of drawing an overlay: ms per frame of 854x480 with 2 objects and 400 points, without encoding.
+"""Time to draw an overlay: ms per frame of 854x480 with 2 objects and 400 points, without encoding.
 
     python -m benchmarks.overlay [key=value of overlay.* ...]
 

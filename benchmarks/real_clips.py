@@ -1,11 +1,11 @@
-"""Run whole folders of real clips through `aot.run` and print quality, speed, share of decoding and peak memory.
+"""Run folders of real clips through `aot.run` and print quality, speed, time per stage and peak memory.
 
     python benchmarks/real_clips.py --data FOLDER/davis_clips --out /tmp/out
     python benchmarks/real_clips.py --data FOLDER/clips --out /tmp/out --no-overlay
 
-FOLDER/<name>/ holds clip.mp4 and prompt.json ({"objects": [{"id", "box", "points", "labels"}], "frame"}), and may hold
-Annotations/ (0/255 PNGs, one a frame). With --tracks FOLDER/tracks the joints of badja_<name>/tracks.npz are tracked
-in place of sampled points and PCK at 0.2 times the square root of the mask's area is scored.
+FOLDER/<name>/ contains clip.mp4 and prompt.json ({"objects": [{"id", "box", "points", "labels"}], "frame"}), optionally
+Annotations/ (0/255 PNGs, one per frame). With --tracks FOLDER/tracks, the joints of badja_<name>/tracks.npz are tracked
+instead of sampled points, and PCK is scored at 0.2 times the square root of the mask's area.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 
 def manifest_of(data: Path, tracks: Path | None) -> dict[str, Any]:
-    """One manifest entry a clip, from its prompt.json."""
+    """One manifest entry per clip, from its prompt.json."""
     clips = {}
     for path in sorted(data.glob("*/prompt.json")):
         prompt = json.loads(path.read_text())
@@ -33,14 +33,14 @@ def manifest_of(data: Path, tracks: Path | None) -> dict[str, Any]:
         ]
         joints = None if tracks is None else tracks / f"badja_{path.parent.name}" / "tracks.npz"
         if joints is not None and joints.is_file():
-            objects[0]["query_points"] = first_seen(joints)
+            objects[0]["query_points"] = first_visible(joints)
         if tracks is None or (joints is not None and joints.is_file()):
             clips[f"{path.parent.name}/clip"] = {"objects": objects}
     return {"clips": clips}
 
 
-def first_seen(path: Path) -> list[list[float]]:
-    """(frame, x, y) of every joint where it is annotated and seen for the first time."""
+def first_visible(path: Path) -> list[list[float]]:
+    """(frame, x, y) of the first frame on which each joint is annotated and visible."""
     with np.load(path) as truth:
         seen = truth["visible"] & truth["annotated"]
         points = truth["points_xy"]
@@ -86,7 +86,7 @@ def report(summary: Path) -> None:
     spent, frames = sum(stages.values()), sum(int(row["frames"]) for row in rows)
     print(f"{summary.parent}: {frames} frames, {frames / spent:.1f} frames/s without overlays")
     for stage, seconds in sorted(stages.items(), key=lambda item: -item[1]):
-        print(f"  {stage:<14}{seconds:8.2f} s  {seconds / spent:6.1%}  {1000 * seconds / frames:7.2f} ms a frame")
+        print(f"  {stage:<14}{seconds:8.2f} s  {seconds / spent:6.1%}  {1000 * seconds / frames:7.2f} ms per frame")
     print(f"  peak memory {max(float(row['peak_memory_mb']) for row in rows):.0f} MiB")
 
 

@@ -1,10 +1,10 @@
-"""How good the embedded segmenter is: mean region similarity J against true masks, and how long a frame takes.
+"""Quality and speed of GrabCut: mean region similarity J against ground truth masks, and time per frame.
 
     python benchmarks/segmentation_quality.py --data FOLDER
 
-FOLDER holds one folder a clip: `clip.mp4`, `prompt.json` and `Annotations/*.png`, one picture a frame, 0 background,
-anything else the object. Where there is `Annotations_2obj/`, its values are the objects' ids and J is the mean over
-objects. Frames on which object and mask are both absent count 1.
+FOLDER contains one folder per clip: `clip.mp4`, `prompt.json` and `Annotations/*.png`, one image per frame, 0
+background, any other value the object. In `Annotations_2obj/`, if present, the values are object ids, and J is the mean
+over objects. Frames on which object and mask are both absent count as 1.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ PROMPT_KINDS = ("box+points", "box", "points", "mask")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with one folder a clip")
+    parser.add_argument("--data", type=Path, required=True, help="folder with one folder per clip")
     parser.add_argument("--clips", nargs="*", help="only these clips")
-    parser.add_argument("--prompt", choices=PROMPT_KINDS, default="box+points", help="what of a prompt is used")
+    parser.add_argument("--prompt", choices=PROMPT_KINDS, default="box+points", help="the parts of each prompt to use")
     parser.add_argument("--option", nargs="*", default=[], metavar="NAME=VALUE", help="the segmenter's arguments")
     parser.add_argument("--masks", type=Path, help="write the masks as NAME.npz into this folder")
     arguments = parser.parse_args()
@@ -50,7 +50,7 @@ def main() -> None:
 def measure(
     segmenter: GrabCutSegmenter, folder: Path, kind: str, masks_folder: Path | None
 ) -> tuple[float, float, float, int, float, float]:
-    """J over frames 1..T-2, over 1..T-1 and on frame 0; number of frames; wall and CPU ms a frame without decoding."""
+    """J on frames 1..T-2, on 1..T-1 and on 0; number of frames; wall and CPU ms per frame, without decoding."""
     truth = true_masks(folder)
     prompts = read_prompts(folder, kind, truth)
     with open_source(Clip(clip_id=folder.name, source=folder / "clip.mp4", prompts=prompts)) as frames:
@@ -93,8 +93,8 @@ def true_masks(folder: Path) -> dict[int, BoolArray]:
     return {int(value): values == value for value in np.unique(values) if value}
 
 
-def first_channel(picture: np.ndarray) -> np.ndarray:
-    return picture if picture.ndim == 2 else picture[..., 0]
+def first_channel(image: np.ndarray) -> np.ndarray:
+    return image if image.ndim == 2 else image[..., 0]
 
 
 def read_prompts(folder: Path, kind: str, truth: dict[int, BoolArray]) -> tuple[Prompt, ...]:

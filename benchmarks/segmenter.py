@@ -1,15 +1,17 @@
-"""SAM 2 as `segmenter=sam2` runs it beside the stock video predictor: time, memory, and how equal their logits are.
+"""Compare `segmenter=sam2` with the official SAM 2 video predictor: time, memory, and differences of the logits.
 
     python -m benchmarks.segmenter                                            # long clips, 256 px
     python -m benchmarks.segmenter --image-size 1024 --frames 20 80           # full size; minutes on a CPU
 
-Every measurement is a process of its own on the CPU, stock and ours in turn, `--repeats` times; the least time counts.
-Both read the same lossless frames and get the same prompts: `--objects` objects, marked a quarter into the clip, so
-that both passes are long. Time runs from the first frame read to the last mask, without building the model; peak memory
-is the process's (VmHWM, started anew once the model is built). The logits are compared at the size of the source.
+Every measurement runs in its own process on the CPU, official predictor and aot alternately, `--repeats` times; the
+minimum of the times is printed. Both read the same lossless frames and get the same prompts: `--objects` objects,
+marked a quarter into the clip, so that both passes are long. The time is from the first frame read to the last mask, without
+building the model; peak memory is that of the process (VmHWM, reset after the model is built). The logits are compared
+at the size of the source.
 
-Weights are random unless `--checkpoint` names some. Random ones, made so that masks change a lot, amplify rounding from
-frame to frame as trained ones do not: what bf16 changes is told for the prompt frame, where no memory is read, apart.
+Weights are random unless `--checkpoint` is given. Random weights, scaled so that masks change much, amplify rounding
+errors from frame to frame, which trained weights do not: therefore the effect of bf16 on the prompt frame, where no
+memory is read, is printed separately.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ HEIGHT, WIDTH = 240, 424
 SQUARE_PX = 60
 RUNS = ("stock fp32", "ours fp32", "stock bf16", "ours bf16")
 PAIRS = (("ours fp32", "stock fp32"), ("ours bf16", "stock bf16"), ("ours bf16", "ours fp32"))
-# The stock model's logit where it sees no object at all; differences from it say nothing.
+# The official model's logit where it finds no object; differences from it are meaningless.
 NO_OBJECT = -1000.0
 
 
@@ -43,12 +45,12 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class Measured:
-    """What one process found."""
+    """The measurements of one process."""
 
     seconds: float
     peak_bytes: int
     keys: list[Key]
-    """Of every (H, W) float32 in the file of logits; a later one counts."""
+    """The key of every (H, W) float32 in the file of logits; of equal keys the last one counts."""
 
 
 def main() -> None:
@@ -58,8 +60,8 @@ def main() -> None:
     parser.add_argument("--size", default="tiny", help="tiny, small, base_plus, large")
     parser.add_argument("--objects", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--checkpoint", type=Path, help="weights of that size; random ones without")
-    parser.add_argument("--run", help=argparse.SUPPRESS)  # "stock fp32": be one of the processes
+    parser.add_argument("--checkpoint", type=Path, help="weights of that size; default: random")
+    parser.add_argument("--run", help=argparse.SUPPRESS)  # such as "stock fp32": run one measurement
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -79,33 +81,33 @@ def compare(options: argparse.Namespace) -> None:
     print(f"{options.size} at {options.image_size} px, {options.objects} objects, source {WIDTH}x{HEIGHT}")
     print(
         f"{'frames':>6}  {'':24}{'s/frame':>9}{'peak MB':>9}{'max |Δ|':>10}{'mean |Δ|':>10}{'mean |x|':>10}"
-        f"{'flipped':>10}  seen or not"
+        f"{'flipped':>10}  object found by only one"
     )
     peaks: dict[str, list[float]] = {run: [] for run in RUNS}
     for num_frames in sorted(options.frames):
         draw_frames(options.folder / f"{num_frames}", num_frames)
-        found: dict[str, list[Measured]] = {run: [] for run in RUNS}
+        measured: dict[str, list[Measured]] = {run: [] for run in RUNS}
         for _ in range(options.repeats):
             for run in RUNS:
-                found[run].append(in_its_own_process(options, run, num_frames))
-        for run, repeats in found.items():
+                measured[run].append(measure_in_child(options, run, num_frames))
+        for run, repeats in measured.items():
             peaks[run].append(max(item.peak_bytes for item in repeats) / 1e6)
             seconds = min(item.seconds for item in repeats) / num_frames
             print(f"{num_frames:6}  {run:24}{seconds:9.3f}{peaks[run][-1]:9.0f}", flush=True)
         for run, other in PAIRS:
-            keys, other_keys = found[run][-1].keys, found[other][-1].keys
+            keys, other_keys = measured[run][-1].keys, measured[other][-1].keys
             at_prompt = [key for key in keys if key[0] == prompt_frame(num_frames)]
             for name, chosen in ((f"{run} - {other}", keys), ("  on the prompt frame", at_prompt)):
-                told = differences(options.folder, (run, keys), (other, other_keys), chosen)
-                print(f"{num_frames:6}  {name:42}{told}", flush=True)
+                columns = differences(options.folder, (run, keys), (other, other_keys), chosen)
+                print(f"{num_frames:6}  {name:42}{columns}", flush=True)
     first, last = min(options.frames), max(options.frames)
     for run, peak in peaks.items():
         if first < last:
             growth = (peak[-1] - peak[0]) / (last - first)
-            print(f"{run}: peak memory grows by {growth:.2f} MB a frame from {first} to {last} frames")
+            print(f"{run}: peak memory grows by {growth:.2f} MB per frame from {first} to {last} frames")
 
 
-def in_its_own_process(options: argparse.Namespace, run: str, num_frames: int) -> Measured:
+def measure_in_child(options: argparse.Namespace, run: str, num_frames: int) -> Measured:
     command = [
         sys.executable, "-m", "benchmarks.segmenter", "--run", run, "--folder", str(options.folder),
         "--frames", str(num_frames), "--image-size", str(options.image_size), "--size", options.size,
@@ -113,19 +115,19 @@ def in_its_own_process(options: argparse.Namespace, run: str, num_frames: int) -
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{run}, {num_frames} frames: ended with {done.returncode}\n{done.stderr}")
+        sys.exit(f"{run}, {num_frames} frames: exit code {done.returncode}\n{done.stderr}")
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def measure(options: argparse.Namespace) -> Measured:
-    """Segment one clip and write its logits; in a process of its own."""
-    who, precision = options.run.split()
+    """Segment one clip and write its logits; runs in the child process."""
+    predictor, precision = options.run.split()
     (num_frames,) = options.frames
     prompts = prompts_for(num_frames, options.objects)
-    prepare = stock if who == "stock" else ours
+    prepare = stock if predictor == "stock" else ours
     with logits_file(options.folder, options.run).open("wb") as file:
         segment = prepare(options, precision, options.folder / f"{num_frames}", prompts, file.write)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         started = time.perf_counter()
         keys = list(segment)
         seconds = time.perf_counter() - started
@@ -137,7 +139,7 @@ def measure(options: argparse.Namespace) -> Measured:
 def stock(
     options: argparse.Namespace, precision: str, folder: Path, prompts: list[Prompt], write: Callable[[bytes], object]
 ) -> Iterator[Key]:
-    """The library's own predictor, as its notebook uses it; yields the key of every mask's logits it has written."""
+    """Run the official predictor as its notebook does; yields the key of every mask whose logits were written."""
     import torch
 
     from tests.segmentation.sam2_models import stock_video_predictor
@@ -151,8 +153,8 @@ def stock(
                 predictor.add_new_points_or_box(state, prompt.frame, prompt.object_id, box=prompt.box)
             for reverse in (False, True):
                 for frame, object_ids, logits in predictor.propagate_in_video(state, reverse=reverse):
-                    for object_id, picture in zip(object_ids, logits):
-                        write(picture[0].float().numpy().tobytes())
+                    for object_id, mask_logits in zip(object_ids, logits):
+                        write(mask_logits[0].float().numpy().tobytes())
                         yield frame, object_id
 
     return segment()
@@ -161,7 +163,7 @@ def stock(
 def ours(
     options: argparse.Namespace, precision: str, folder: Path, prompts: list[Prompt], write: Callable[[bytes], object]
 ) -> Iterator[Key]:
-    """The same of `segmenter=sam2`."""
+    """Run `segmenter=sam2`; yields the same as `stock`."""
     from aot.decoding import open_source
     from aot.segmentation.sam2 import Sam2Segmenter, segmenter
 
@@ -191,26 +193,26 @@ def ours(
 
 
 def differences(folder: Path, one: tuple[str, list[Key]], other: tuple[str, list[Key]], chosen: list[Key]) -> str:
-    """How far the logits x of two runs, each a name and its keys, lie apart on the chosen masks."""
+    """Format the differences of the logits x of two runs, each a name and its keys, on the chosen masks."""
     first, second = (
         np.memmap(logits_file(folder, run), np.float32, "r", shape=(len(keys), HEIGHT, WIDTH))
         for run, keys in (one, other)
     )
     rows, other_rows = ({tuple(key): row for row, key in enumerate(keys)} for _, keys in (one, other))
     if set(rows) != set(other_rows):
-        sys.exit(f"{one[0]} and {other[0]} gave masks of other frames or objects")
-    largest, means, sizes, flipped, seen_differs = 0.0, [], [], [], 0
+        sys.exit(f"{one[0]} and {other[0]} gave masks of different frames or objects")
+    largest, means, sizes, flipped, num_disagreements = 0.0, [], [], [], 0
     for key in {tuple(key) for key in chosen}:
         a, b = first[rows[key]], second[other_rows[key]]
         flipped.append(float(((a > 0) != (b > 0)).mean()))
-        seen_differs += (a.max() > NO_OBJECT) != (b.max() > NO_OBJECT)
+        num_disagreements += (a.max() > NO_OBJECT) != (b.max() > NO_OBJECT)
         if a.max() > NO_OBJECT and b.max() > NO_OBJECT:
             apart = np.abs(a - b)
             largest = max(largest, float(apart.max()))
             means.append(apart.mean())
             sizes.append(np.abs(b).mean())
     mean, size = (float(np.mean(values)) if values else 0.0 for values in (means, sizes))
-    return f"{largest:10.2g}{mean:10.2g}{size:10.2g}{np.mean(flipped):10.3%}  {seen_differs} of {len(flipped)}"
+    return f"{largest:10.2g}{mean:10.2g}{size:10.2g}{np.mean(flipped):10.3%}  {num_disagreements} of {len(flipped)}"
 
 
 def logits_file(folder: Path, run: str) -> Path:
@@ -218,16 +220,19 @@ def logits_file(folder: Path, run: str) -> Path:
 
 
 def draw_frames(folder: Path, num_frames: int) -> None:
-    """A textured square that wanders over a textured ground; PNG under the names of JPEG files, which stock wants."""
+    """Write frames of a textured square moving over a textured background.
+
+    PNG data in files named .jpg: the official predictor reads no other names, and JPEG would not be lossless.
+    """
     rng = np.random.default_rng(0)
-    ground = smooth_texture(rng, HEIGHT, WIDTH, 0, 120)
+    background = smooth_texture(rng, HEIGHT, WIDTH, 0, 120)
     square = smooth_texture(rng, SQUARE_PX, SQUARE_PX, 120, 255)
     folder.mkdir()
     for frame in range(num_frames):
-        picture = ground.copy()
+        image = background.copy()
         x, y = corner(frame)
-        picture[y : y + SQUARE_PX, x : x + SQUARE_PX] = square
-        Image.fromarray(picture).save(folder / f"{frame:05d}.jpg", format="PNG", compress_level=1)
+        image[y : y + SQUARE_PX, x : x + SQUARE_PX] = square
+        Image.fromarray(image).save(folder / f"{frame:05d}.jpg", format="PNG", compress_level=1)
 
 
 def corner(frame: int) -> tuple[int, int]:
@@ -246,7 +251,7 @@ def prompt_frame(num_frames: int) -> int:
 
 
 def prompts_for(num_frames: int, num_objects: int) -> list[Prompt]:
-    """The square, and boxes of the ground."""
+    """Prompts for the square and for boxes of the background."""
     frame = prompt_frame(num_frames)
     x, y = corner(frame)
     boxes = [

@@ -1,18 +1,18 @@
-"""Our CoTracker3 beside the upstream package: seconds, memory, and how far their tracks lie apart.
+"""Compare the CoTracker3 of aot with the upstream package: time, memory, and differences of the tracks.
 
     python benchmarks/tracker.py                                    # T=48, N=600; upstream, fp32, bf16 in turn
     python benchmarks/tracker.py --frames 149 --points 66
     python benchmarks/tracker.py --memory 75 149 314 1000 --points 66 --iters 1
 
-Every run is a process of its own; the engines take turns within a round, so that a machine that slows down slows
-all of them. All get the same made-up weights, the same frames of 512x384 and the same queries. N counts the 36 points
-that both predictors add for support. Memory is the peak above what the process held when frames and model were ready,
-upstream's float copy of the frames included. `CPU s` is processor time of all threads: with --threads 1 it tells more
-than the clock where others compute on the same machine. The upstream package (CC-BY-NC 4.0) is imported if it is
-installed, else unpacked from a wheel that carries a copy, into a temporary folder.
+Every measurement runs in its own process; the engines alternate within a round, so that a machine that slows down
+affects all of them. All get the same synthetic weights, the same frames of 512x384 and the same queries. N includes the
+36 support points that both predictors add. Memory is the peak above what the process used when frames and model were
+ready, including upstream's float copy of the frames. `CPU s` is processor time of all threads: with --threads 1 it is
+more reliable than wall-clock time on a machine that is used by others. The upstream package (CC-BY-NC 4.0) is imported
+if it is installed, otherwise extracted from a wheel that contains a copy, into a temporary folder.
 
-Engines: upstream, and fp32, bf16, fp16 of ours, each with `-lean` for the plan of the OOM ladder's second rung and
-with `-compile` for torch.compile; `online-` in front takes the online predictor.
+Engines: upstream, and fp32, bf16, fp16 of aot, each with the suffix `-lean` for the plan of the OOM ladder's second
+rung or `-compile` for torch.compile; the prefix `online-` selects the online predictor.
 """
 
 from __future__ import annotations
@@ -42,15 +42,17 @@ NUM_SUPPORT = 36
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=48, help="T")
-    parser.add_argument("--points", type=int, default=600, help="N, the 36 points of support included")
-    parser.add_argument("--iters", type=int, default=6, help="refinements (of ours; upstream always makes 6)")
+    parser.add_argument("--points", type=int, default=600, help="N, including the 36 support points")
+    parser.add_argument("--iters", type=int, default=6, help="refinement iterations of aot; upstream always makes 6")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--engines", nargs="+", default=["upstream", "fp32", "bf16"])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--clip", type=Path, help="a video to take the frames from; else they are drawn")
-    parser.add_argument("--upstream", type=Path, help="folder that holds the package `cotracker`")
-    parser.add_argument("--memory", type=int, nargs="+", metavar="T", help="peak memory for these lengths instead")
+    parser.add_argument("--clip", type=Path, help="video to take the frames from; default: synthetic frames")
+    parser.add_argument("--upstream", type=Path, help="folder that contains the package `cotracker`")
+    parser.add_argument(
+        "--memory", type=int, nargs="+", metavar="T", help="measure only peak memory, for these clip lengths"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -66,7 +68,7 @@ def main() -> None:
 
 
 def fetch_upstream(folder: Path) -> Path | None:
-    """A folder that holds the package `cotracker`; None where it is installed anyway."""
+    """Download the package `cotracker`; returns the folder that contains it, or None if it is installed."""
     if find_spec("cotracker"):
         return None
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", UPSTREAM_WHEEL, "--dest", str(folder)]
@@ -81,12 +83,12 @@ def print_comparison(options: argparse.Namespace, folder: Path) -> None:
     runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in options.engines}
     for number in range(options.rounds):
         for engine in options.engines:
-            runs[engine].append(start(options, engine, options.frames, folder / f"{engine}.npy"))
+            runs[engine].append(measure_in_child(options, engine, options.frames, folder / f"{engine}.npy"))
             print(f"round {number + 1}: {engine}: {runs[engine][-1]['seconds']:.2f} s", file=sys.stderr)
     first = options.engines[0]
     expected = np.load(folder / f"{first}.npy")
     print(
-        f"T={options.frames} N={options.points} {WIDTH}x{HEIGHT}, {options.iters} refinements, "
+        f"T={options.frames} N={options.points} {WIDTH}x{HEIGHT}, {options.iters} refinement iterations, "
         f"{options.threads} threads; ratios and differences to {first}; medians of {options.rounds} rounds"
     )
     print(
@@ -98,21 +100,23 @@ def print_comparison(options: argparse.Namespace, folder: Path) -> None:
             value, base = (median(result[key] for result in runs[name]) for name in (engine, first))
             ratio = base / value if key != "peak_bytes" else value / base
             columns += f"{value / (1e9 if key == 'peak_bytes' else 1):{width}.2f}{ratio:8.2f}"
-        apart = np.linalg.norm(np.load(folder / f"{engine}.npy") - expected, axis=-1)
-        print(f"{columns}{apart.max():10.4f}{np.median(apart):11.4f}")
+        distance = np.linalg.norm(np.load(folder / f"{engine}.npy") - expected, axis=-1)
+        print(f"{columns}{distance.max():10.4f}{np.median(distance):11.4f}")
 
 
 def print_memory(options: argparse.Namespace, folder: Path) -> None:
     print(f"peak above the model and the frames, GB, N={options.points}; growth from the first length to the last")
-    print(f"{'engine':16}" + "".join(f"{f'T={length}':>10}" for length in options.memory) + f"{'MB a frame':>13}")
+    print(f"{'engine':16}" + "".join(f"{f'T={length}':>10}" for length in options.memory) + f"{'MB/frame':>13}")
     for engine in options.engines:
-        peaks = [start(options, engine, length, folder / "tracks.npy")["peak_bytes"] for length in options.memory]
+        peaks = [
+            measure_in_child(options, engine, length, folder / "tracks.npy")["peak_bytes"] for length in options.memory
+        ]
         growth = (peaks[-1] - peaks[0]) / (options.memory[-1] - options.memory[0]) / 1e6 if len(peaks) > 1 else 0
         print(f"{engine:16}" + "".join(f"{peak / 1e9:10.3f}" for peak in peaks) + f"{growth:13.2f}", flush=True)
 
 
-def start(options: argparse.Namespace, engine: str, num_frames: int, out: Path) -> dict[str, Any]:
-    """One run in a process of its own."""
+def measure_in_child(options: argparse.Namespace, engine: str, num_frames: int, out: Path) -> dict[str, Any]:
+    """Run one measurement in a child process."""
     task = {
         "engine": engine, "num_frames": num_frames, "num_points": options.points, "num_iters": options.iters,
         "clip": str(options.clip.resolve()) if options.clip else None, "device": options.device,
@@ -134,15 +138,15 @@ def start(options: argparse.Namespace, engine: str, num_frames: int, out: Path) 
 def run(
     engine: str, num_frames: int, num_points: int, num_iters: int, clip: str | None, device: str, threads: int, out: str
 ) -> dict[str, float]:
-    """Track once; writes the tracks, and tells how long it took and how much memory it added."""
+    """Track once and write the tracks; returns time and added peak memory."""
     import torch
 
     torch.set_num_threads(threads)
-    frames = read_frames(Path(clip), num_frames) if clip else drawn_frames(num_frames)
-    queries = drawn_queries(num_frames, num_points - NUM_SUPPORT)
+    frames = read_frames(Path(clip), num_frames) if clip else synthetic_frames(num_frames)
+    queries = synthetic_queries(num_frames, num_points - NUM_SUPPORT)
     prepare = upstream_tracker if engine == "upstream" else our_tracker
     track = prepare(frames, queries, engine, num_iters, device)
-    before, cpu, wall = start_watch(device), cpu_seconds(), time.perf_counter()
+    before, cpu, wall = reset_peak(device), cpu_seconds(), time.perf_counter()
     tracks = track()
     seconds = time.perf_counter() - wall
     spent = cpu_seconds() - cpu
@@ -164,8 +168,8 @@ def upstream_tracker(frames: np.ndarray, queries: np.ndarray, engine: str, num_i
     def track() -> np.ndarray:
         with torch.inference_mode():
             tracks, _ = predictor(video, queries=torch.from_numpy(queries)[None].to(device))
-        found: np.ndarray = tracks[0].cpu().numpy()
-        return found
+        xy: np.ndarray = tracks[0].cpu().numpy()
+        return xy
 
     return track
 
@@ -187,22 +191,22 @@ def our_tracker(frames: np.ndarray, queries: np.ndarray, engine: str, num_iters:
 
     def track() -> np.ndarray:
         tracks = predict(model, frames, query_points=queries, support_grid=True, num_iters=num_iters, plan=plan)
-        found: np.ndarray = tracks.xy
-        return found
+        xy: np.ndarray = tracks.xy
+        return xy
 
     return track
 
 
-def drawn_queries(num_frames: int, num_points: int) -> np.ndarray:
-    """(N, 3) all over the frame, half of them on frame 0."""
+def synthetic_queries(num_frames: int, num_points: int) -> np.ndarray:
+    """(N, 3) spread over the frame, half of them on frame 0."""
     rng = np.random.default_rng(0)
     t = rng.integers(0, num_frames, num_points) * (rng.random(num_points) < 0.5)
     xy = rng.uniform(0, [WIDTH - 1, HEIGHT - 1], (num_points, 2))
     return np.column_stack([t, xy]).astype(np.float32)
 
 
-def drawn_frames(num_frames: int) -> np.ndarray:
-    """(T, H, W, 3): blobs that drift; their colours repeat after some hundred frames."""
+def synthetic_frames(num_frames: int) -> np.ndarray:
+    """(T, H, W, 3): drifting blobs; the motion repeats after some hundred frames."""
     import cv2
 
     noise = np.random.default_rng(0).normal(size=(2 * HEIGHT, 2 * WIDTH, 3))
@@ -216,7 +220,7 @@ def drawn_frames(num_frames: int) -> np.ndarray:
 
 
 def read_frames(path: Path, num_frames: int) -> np.ndarray:
-    """(T, H, W, 3) from a video, to and fro where it is too short."""
+    """(T, H, W, 3) from a video, played forwards and backwards if it is too short."""
     import cv2
 
     from aot.decoding import open_source
@@ -230,8 +234,8 @@ def read_frames(path: Path, num_frames: int) -> np.ndarray:
     return np.stack([read[order[t % len(order)]] for t in range(num_frames)])
 
 
-def start_watch(device: str) -> int:
-    """Bytes held now; the peak counts from here."""
+def reset_peak(device: str) -> int:
+    """Reset the peak of the memory; returns the bytes in use."""
     if device.startswith("cuda"):
         import torch
 
@@ -251,7 +255,7 @@ def peak_bytes(device: str) -> int:
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process, all threads together."""
+    """User and system time of all threads of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

@@ -17,7 +17,7 @@ from PIL import Image
 import aot
 from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
-from aot.drawing.clip import draw_clip, picture_clip
+from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
 from aot.paths import RunPaths
@@ -115,7 +115,7 @@ def test_drawings_show_the_result(tmp_path: Path, video: Path) -> None:
     draw_clip(clip, paths, OverlayStyle())
     with av.open(paths.overlay) as container:
         assert len(list(container.decode(video=0))) == len(aot.load(paths.result).index) == 4  # 0, 4, 5, 8
-    picture_clip(clip, paths)
+    write_prompt_images(clip, paths)
     # Object 2 has failed: its prompt frame is written, but no mask of it.
     assert sorted(path.name for path in paths.pictures.iterdir()) == [
         "frame_000000.png", "frame_000000_object_1.png", "frame_000005.png", "frame_000005_object_1.png",
@@ -128,7 +128,7 @@ def test_errors_of_drawing_a_missing_video_name_the_stage(tmp_path: Path, video:
     clip = Clip("square", video, (BOX,))
     paths = RunPaths(tmp_path).clip("square")
     process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
-    for draw, stage in ((partial(draw_clip, style=OverlayStyle()), "overlay"), (picture_clip, "pictures")):
+    for draw, stage in ((partial(draw_clip, style=OverlayStyle()), "overlay"), (write_prompt_images, "pictures")):
         with pytest.raises(DecodeError, match=r"gone\.mp4") as caught:
             draw(replace(clip, source=tmp_path / "gone.mp4"), paths)
         assert (caught.value.clip_id, caught.value.stage) == ("square", stage)

@@ -38,7 +38,7 @@ def draw_clip(clip: Clip, paths: ClipPaths, style: OverlayStyle | None = None) -
             )
 
 
-def picture_clip(clip: Clip, paths: ClipPaths) -> None:
+def write_prompt_images(clip: Clip, paths: ClipPaths) -> None:
     """Write the prompt frames and their masks as PNG files, for a clip that has a result file.
 
     Raises:

@@ -21,7 +21,7 @@ import yaml
 from aot.checkpoints import available_bytes
 from aot.config import RunConfig
 from aot.datasets.base import Dataset
-from aot.drawing.clip import draw_clip, picture_clip
+from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.errors import AotError, DecodeError
 from aot.evaluate.clip import evaluate_clip
 from aot.launching.plan import RunContext, to_draw
@@ -275,7 +275,7 @@ def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None
     if drawing == "overlay":
         draw_clip(clip, paths, config.overlay)
     elif drawing == "pictures":
-        picture_clip(clip, paths)
+        write_prompt_images(clip, paths)
     else:
         report_clip(paths)
 
