@@ -5,9 +5,9 @@
 
 Every measurement runs in its own process on the CPU, official predictor and aot alternately, `--repeats` times; the
 minimum of the times is printed. Both read the same lossless frames and get the same prompts: `--objects` objects,
-marked a quarter into the clip, so that both passes are long. The time is from the first frame read to the last mask, without
-building the model; peak memory is that of the process (VmHWM, reset after the model is built). The logits are compared
-at the size of the source.
+marked a quarter into the clip, so that both passes are long. The time is from the first frame read to the last mask,
+without building the model; peak memory is that of the process (VmHWM, reset after the model is built). The logits are
+compared at the size of the source.
 
 Weights are random unless `--checkpoint` is given. Random weights, scaled so that masks change much, amplify rounding
 errors from frame to frame, which trained weights do not: therefore the effect of bf16 on the prompt frame, where no
