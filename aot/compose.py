@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -237,30 +237,43 @@ def _drop_unknown_names(
 ) -> tuple[list[Override], list[str]]:
     """Split off all unknown names; Hydra stops at the first and suggests none."""
     options = {group: _options(group, loader, command) for group in GROUPS}
-    usable, mistakes, chosen = [], [], {"dataset": ""}
-    for override in overrides:
-        group = override.key_or_group
-        unknown = [value for value in _values(override) if group in options and value not in options[group]]
-        mistakes += [f"{group}={value}: no such option; {_nearest(str(value), options[group])}" for value in unknown]
-        if group in options and not unknown:
-            chosen[group] = _values(override)[0]
-    if not any(override.key_or_group == "dataset" for override in overrides):
-        mistakes.append(f"dataset: none chosen; add dataset=NAME, one of {', '.join(options['dataset'])}")
+    chosen, mistakes = _chosen_options(overrides, options)
+    has_dataset = "dataset" in chosen
     # Without a valid dataset, any dataset serves to list the keys that all of them have.
-    base = {**chosen, "dataset": chosen["dataset"] or "demo"}
+    base = {"dataset": "demo"} | chosen
     valid = _valid_keys([f"{group}={option}" for group, option in base.items()], command)
+    usable = []
     for override in overrides:
         key = override.key_or_group
         if key in options:
-            usable += [override] if chosen.get(key) else []
+            usable += [override] if key in chosen else []
+        elif key.startswith("dataset.") and not has_dataset:
+            continue
         elif override.is_add() or key.startswith("hydra") or key in valid:
             usable.append(override)
-        elif not key.startswith("dataset.") or chosen["dataset"]:
+        else:
             mistakes.append(f"{key}: no such key; {_nearest(key, valid)}")
-    if not chosen["dataset"]:
-        usable = [override for override in usable if not override.key_or_group.startswith("dataset.")]
+    if not has_dataset:
         usable += _parse([f"dataset={base['dataset']}"])[0]
     return usable, mistakes
+
+
+def _chosen_options(
+    overrides: Sequence[Override], options: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Any], list[str]]:
+    """The option that is chosen in each group, where it exists; and a mistake for each that does not."""
+    chosen, mistakes = {}, []
+    for override in overrides:
+        group = override.key_or_group
+        if group not in options:
+            continue
+        unknown = [value for value in _values(override) if value not in options[group]]
+        mistakes += [f"{group}={value}: no such option; {_nearest(str(value), options[group])}" for value in unknown]
+        if not unknown:
+            chosen[group] = _values(override)[0]
+    if not any(override.key_or_group == "dataset" for override in overrides):
+        mistakes.append(f"dataset: none chosen; add dataset=NAME, one of {', '.join(options['dataset'])}")
+    return chosen, mistakes
 
 
 def _values(override: Override) -> list[Any]:
