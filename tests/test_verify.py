@@ -1,4 +1,4 @@
-"""Runs that were whole, and what has happened to them since."""
+"""Tests of `aot.verify`: run folders that were complete, and damage done to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 from aot.paths import RunPaths
 from aot.run import main as run_main
 from aot.runs.run_json import read_run_json
-from aot.verify import Expected, FileChecker, State, main, verify_run
+from aot.runs.verify import Expected, FileChecker, State, verify_run
+from aot.verify import main
 from tests.fuzz.__main__ import FINDINGS
 
 CLIPS = ("late", "zoom")
@@ -63,7 +64,7 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def take_the_others(path: Path) -> None:
+def copy_another_clips_file(path: Path) -> None:
     shutil.copy(path.with_name("zoom.h5"), path)
 
 
@@ -75,7 +76,7 @@ def flip_a_byte_of_a_mask(path: Path) -> None:
     path.write_bytes(content)
 
 
-def become_a_folder(path: Path) -> None:
+def replace_by_a_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
@@ -92,11 +93,11 @@ def shorten_the_tracks(file: h5py.File) -> None:
     file["tracks/xy"] = xy[:-1]
 
 
-def test_a_whole_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_complete_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = run_paths(folder)
     for flags in ([], ["--quick"]):
         assert main([str(paths.root), *flags]) == 0
-        assert capsys.readouterr().out == f"{paths.root}: 2 whole\n"
+        assert capsys.readouterr().out == f"{paths.root}: 2 complete\n"
 
 
 @pytest.mark.parametrize(
@@ -104,12 +105,12 @@ def test_a_whole_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (truncate, "not a complete result file"),
         (empty, "not a complete result file"),
-        (take_the_others, "clip_id is 'zoom', expected 'late'"),
+        (copy_another_clips_file, "clip_id is 'zoom', expected 'late'"),
         (edit(lambda file: file.attrs.__setitem__("config_hash", "0")), "config_hash is '0'"),
         (edit(lambda file: file.attrs.__delitem__("seconds")), "attributes seconds are missing"),
         (edit(lambda file: file.__delitem__("masks")), "not a complete result file"),
         (edit(shorten_the_tracks), "not a complete result file"),
-        (edit(drop_a_frame), "1 are missing, and 1 are there that nothing asks for"),
+        (edit(drop_a_frame), "1 missing, 1 unexpected"),
         (edit(lambda file: file["frames/index"].__setitem__(-1, 900)), "not within the 48 frames"),
         (edit(lambda file: file["frames/time"].__setitem__(0, 9.0)), "frames/time: impossible values"),
         (edit(lambda file: file["masks/row"].__setitem__(0, 1)), "masks/row: impossible values"),
@@ -123,23 +124,23 @@ def test_a_whole_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
             edit(lambda file: file["objects/prompt"].__setitem__(0, '[{"name": "x"}]')),
             "objects/prompt: impossible values",
         ),
-        (become_a_folder, "is no file"),
+        (replace_by_a_folder, "is not a file"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_file_that_is_not_what_it_was(damage: Callable[[Path], None], reason: str, folder: Path) -> None:
+def test_damaged_file_is_broken(damage: Callable[[Path], None], reason: str, folder: Path) -> None:
     paths = run_paths(folder)
     damage(paths.clip("late").result)
     for quick in (True, False):
         late, zoom = verify_run(paths, quick=quick)
         assert late.state is State.BROKEN
-        assert (reason if quick or reason == "is no file" else "has changed since it was written") in late.reason
+        assert (reason if quick or reason == "is not a file" else "has changed since it was written") in late.reason
         assert str(paths.clip("late").result) in late.reason
-        assert zoom.state is State.WHOLE
+        assert zoom.state is State.COMPLETE
 
 
 @pytest.mark.parametrize("flags", [[], ["--quick"]])
-def test_another_versions_file_is_left_alone(
+def test_repair_keeps_files_of_another_version(
     flags: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = run_paths(folder)
@@ -148,34 +149,34 @@ def test_another_versions_file_is_left_alone(
     for ledger in paths.ledgers.glob("*.jsonl"):
         ledger.unlink()
     assert main([str(paths.root), "--repair", *flags]) == 1
-    said = capsys.readouterr().out
-    assert f"late: not checked: {late}: schema 'aot/0', expected 'aot/1'; read it with the version" in said
+    printed = capsys.readouterr().out
+    assert f"late: not checked: {late}: schema 'aot/0', expected 'aot/1'; read it with the version" in printed
     assert late.exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no /proc to find an unreadable file in")
-def test_a_file_that_cannot_be_read_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_keeps_unreadable_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = run_paths(folder)
     late = paths.clip("late").result
     late.unlink()
-    late.symlink_to("/proc/self/mem")  # nobody can read its beginning, not even root
+    late.symlink_to("/proc/self/mem")  # its beginning cannot be read, not even by root
     assert main([str(paths.root), "--repair"]) == 1
     assert f"late: not checked: {late} cannot be read: " in capsys.readouterr().out
     assert late.is_symlink()
 
 
-def test_without_a_recorded_digest_it_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_recorded_digest_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = run_paths(folder)
     for ledger in paths.ledgers.glob("*.jsonl"):
         ledger.unlink()
     assert main([str(paths.root)]) == 0
-    assert "2 of them have no recorded SHA-256 to compare with" in capsys.readouterr().out
+    assert "2 clips without a recorded SHA-256; only the contents were checked" in capsys.readouterr().out
     assert main([str(paths.root), "--quick"]) == 0
     assert "SHA-256" not in capsys.readouterr().out
 
 
-def test_a_kill_before_the_file_was_noted_makes_it_no_broken_one(folder: Path) -> None:
-    """A clip is taken again; its new file has its name, but its worker dies before it records the new digest."""
+def test_worker_killed_before_recording_the_file_does_not_make_it_broken(folder: Path) -> None:
+    """A clip is recomputed and its file renamed into place, but the worker dies before it records the new digest."""
     paths = run_paths(folder)
     truncate(paths.clip("late").result)
     assert main([str(paths.root), "--repair"]) == 1
@@ -186,27 +187,27 @@ def test_a_kill_before_the_file_was_noted_makes_it_no_broken_one(folder: Path) -
     started = [line for line in lines[before:] if '"event": "started"' in line]
     ledger.write_text("".join(lines[:before] + started[:1]))
     late, zoom = verify_run(paths)
-    assert (late.state, late.is_compared) == (State.WHOLE, False)
-    assert (zoom.state, zoom.is_compared) == (State.WHOLE, True)
+    assert (late.state, late.is_compared) == (State.COMPLETE, False)
+    assert (zoom.state, zoom.is_compared) == (State.COMPLETE, True)
 
 
-def test_what_is_written_while_it_looks_is_not_called_broken(folder: Path) -> None:
+def test_file_written_during_the_check_is_not_broken(folder: Path) -> None:
     paths = run_paths(folder)
     found = verify_run(paths)
-    assert next(found).state is State.WHOLE
-    # Before the second clip's turn it is made anew; nobody has recorded that yet.
+    assert next(found).state is State.COMPLETE
+    # The second clip's file is rewritten before it is checked, and not recorded yet.
     zoom = paths.clip("zoom").result
     edit(lambda file: file.attrs.__setitem__("created", "later"))(zoom)
     os.utime(zoom, (time.time() + 1, time.time() + 1))
     second = next(found)
-    assert (second.state, "written while this looked" in second.reason) == (State.UNCHECKED, True)
+    assert (second.state, "written during the check" in second.reason) == (State.UNCHECKED, True)
 
 
-def test_damage_inside_a_chunk_is_found_by_reading_all(folder: Path) -> None:
+def test_damage_inside_a_chunk_is_found_without_quick(folder: Path) -> None:
     paths = run_paths(folder)
     flip_a_byte_of_a_mask(paths.clip("late").result)
-    assert next(verify_run(paths, quick=True)).state is State.WHOLE
-    # Also where no digest was recorded.
+    assert next(verify_run(paths, quick=True)).state is State.COMPLETE
+    # Also without a recorded digest.
     for ledger in (None, *paths.ledgers.glob("*.jsonl")):
         if ledger:
             lines = [json.loads(line) for line in ledger.read_text().splitlines()]
@@ -214,33 +215,33 @@ def test_damage_inside_a_chunk_is_found_by_reading_all(folder: Path) -> None:
         assert next(verify_run(paths)).state is State.BROKEN
 
 
-def test_a_file_that_stops_the_library_does_not_stop_the_others(folder: Path) -> None:
+def test_file_that_hangs_hdf5_does_not_stop_the_check(folder: Path) -> None:
     paths = run_paths(folder)
     hanging = next(FINDINGS.glob("results/hang-*"))
     zoom = paths.clip("zoom").result
     good = Expected("zoom", read_run_json(paths)["config_hash"], None)
     with FileChecker(stall_seconds=10) as checker:
-        for path, state in ((zoom, State.WHOLE), (hanging, State.BROKEN), (zoom, State.WHOLE)):
+        for path, state in ((zoom, State.COMPLETE), (hanging, State.BROKEN), (zoom, State.COMPLETE)):
             verdict = checker.examine(path, good, quick=path == hanging)
             assert verdict.state is state
-            assert ("has not come back from it for 10 s" in verdict.reason) == (path == hanging)
+            assert ("did not return within 10 s" in verdict.reason) == (path == hanging)
 
 
-def test_want_of_memory_is_no_damage(folder: Path) -> None:
-    """A file may be larger than this machine bears; the one after it is examined all the same."""
+def test_file_larger_than_memory_is_not_broken(folder: Path) -> None:
+    """A file that needs more memory than this machine has does not affect the check of the next file."""
     paths = run_paths(folder)
     late, zoom = (paths.clip(clip_id).result for clip_id in CLIPS)
     with h5py.File(late, "r+") as file:
         del file["tracks/xy"]
-        file.create_dataset("tracks/xy", (10**9, 10**7, 2), "f4", chunks=(1, 1000, 2))  # no address space holds it
+        file.create_dataset("tracks/xy", (10**9, 10**7, 2), "f4", chunks=(1, 1000, 2))  # larger than any address space
     config_hash = read_run_json(paths)["config_hash"]
     with FileChecker() as checker:
         verdict = checker.examine(late, Expected("late", config_hash, None), quick=True)
-        assert (verdict.state, "not the memory to read it" in verdict.reason) == (State.UNCHECKED, True)
-        assert checker.examine(zoom, Expected("zoom", config_hash, None), quick=True).state is State.WHOLE
+        assert (verdict.state, "not enough memory to read it" in verdict.reason) == (State.UNCHECKED, True)
+        assert checker.examine(zoom, Expected("zoom", config_hash, None), quick=True).state is State.COMPLETE
 
 
-def test_what_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_and_pending_clips(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = run_paths(folder)
     for clip_id in CLIPS:
         paths.clip(clip_id).result.unlink()
@@ -254,7 +255,7 @@ def test_what_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     ]
 
 
-def test_a_file_that_belongs_to_no_clip(folder: Path) -> None:
+def test_file_of_an_unlisted_clip(folder: Path) -> None:
     paths = run_paths(folder)
     stranger = paths.results / "day1" / "stranger.h5"
     stranger.parent.mkdir()
@@ -263,14 +264,14 @@ def test_a_file_that_belongs_to_no_clip(folder: Path) -> None:
     assert (found.clip_id, found.state) == ("day1/stranger", State.UNLISTED)
 
 
-def test_repair_makes_broken_files_pending_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_makes_broken_files_pending(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = run_paths(folder)
     result = paths.clip("late").result
     for copies in (1, 2):
         truncate(result)
         broken = result.read_bytes()
         assert main([str(paths.root), "--repair"]) == 1
-        assert "set aside as" in capsys.readouterr().out
+        assert "late: moved to " in capsys.readouterr().out
         assert not result.exists()
         kept = sorted((paths.root / "quarantine").iterdir())
         assert len(kept) == copies
@@ -279,19 +280,19 @@ def test_repair_makes_broken_files_pending_again(folder: Path, capsys: pytest.Ca
         assert main([str(paths.root)]) == 0
 
 
-def test_repair_forgets_what_failed_of_the_broken_file(folder: Path) -> None:
+def test_repair_deletes_the_failure_record_of_a_broken_file(folder: Path) -> None:
     paths = run_paths(folder)
     late = paths.clip("late")
     truncate(late.result)
     late.report.data.unlink()
-    assert run_main(command(folder)) == 1, "its part of the report cannot be made of a broken file"
+    assert run_main(command(folder)) == 1, "the report's part of this clip needs the broken file"
     assert late.failure.exists()
     assert main([str(paths.root), "--repair"]) == 1
     assert run_main(command(folder)) == 0
     assert main([str(paths.root)]) == 0
 
 
-def test_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_not_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
 
@@ -306,19 +307,19 @@ def test_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         ('{"config_hash": "0", "clips": {"/etc/precious": {}}}', "clip id '/etc/precious': expected a relative path"),
     ],
 )
-def test_a_damaged_run_json(content: str, reason: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_run_json(content: str, reason: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = run_paths(folder)
     paths.run_json.write_text(content)
     assert main([str(paths.root), "--repair"]) == 2
-    said = capsys.readouterr().err
-    assert f"{paths.run_json} is damaged (" in said
-    assert reason in said
+    printed = capsys.readouterr().err
+    assert f"{paths.run_json} is damaged (" in printed
+    assert reason in printed
     paths.run_json.unlink()
-    assert run_main(command(folder)) == 0, "as the message says"
+    assert run_main(command(folder)) == 0, "the message recommends it"
     assert main([str(paths.root)]) == 0
 
 
-def test_lines_of_a_ledger_that_are_no_events_are_passed_over(folder: Path) -> None:
+def test_malformed_ledger_lines_are_ignored(folder: Path) -> None:
     paths = run_paths(folder)
     (paths.ledgers / "a-folder.jsonl").mkdir()
     garbled = ['{"event": "done", "at": "2026-11-24"}', '{"event": "done", "at": "z", "clip_id": "late"}', "[]", "{"]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aot.errors import AotError
 
@@ -28,10 +28,14 @@ EXIT_UNREAD = 141
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """The `main` of a command: takes its arguments, by default those of the process, and returns the exit code."""
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> int: ...
 
 
-def run_command(main: Callable[[], int]) -> int:
+def run_command(main: Callable[[], int] | Main) -> int:
     """Run the `main` of a command; returns the exit code, also after Ctrl-C or with `| head` behind it."""
     try:
         _refuse_start_by_path()

@@ -28,9 +28,9 @@ import numpy as np
 
 from aot.paths import RunPaths
 from aot.runs.ledger import read_events
-from aot.system.cli import EXIT_INTERRUPTED
+from aot.runs.verify import Finding, State, verify_run
+from aot.system.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from aot.system.processes import is_alive
-from aot.verify import EXIT_NOT_WHOLE, Finding, State, verify_run
 from aot.verify import main as verify
 from tests.faults.commands import Command
 from tests.launching.clips import Clips, datasets_of
@@ -114,7 +114,7 @@ class Trial:
 
     def findings(self) -> list[Finding]:
         """What `aot.verify` reports as missing or broken."""
-        return [finding for finding in verify_run(RunPaths(self.root)) if finding.state is not State.WHOLE]
+        return [finding for finding in verify_run(RunPaths(self.root)) if finding.state is not State.COMPLETE]
 
 
 @cache
@@ -265,7 +265,7 @@ def damage(folder: Path, times: int, rng: random.Random) -> Outcome:
                     path.write_bytes(data)
         found = {finding.clip_id for finding in trial.findings()}
         outcome.lost += [f"aot.verify is wrong about {name}" for name in found ^ set(damaged)]
-        assert verify([str(trial.root), "--repair"]) == EXIT_NOT_WHOLE
+        assert verify([str(trial.root), "--repair"]) == EXIT_SOME_FAILED
         trial.record_fault()
         trial.finish(retry=False)
     return outcome

@@ -32,8 +32,8 @@ from aot.manifest.read import load_manifest
 from aot.manifest.schema import Manifest
 from aot.manifest.serialize import prompts_as_json
 from aot.prompts import main as prompts_main
+from aot.runs.verify import INTERNAL_ERROR, Expected, FileChecker, State
 from aot.types import Clip, QueryPoints
-from aot.verify import MISTAKE, Expected, FileChecker, State
 from aot.writing.reader import MaskReader, load
 from tests.fuzz.seeds import LEROBOT_EPISODES, LEROBOT_INFO, palette_png
 
@@ -106,9 +106,9 @@ def results(data: bytes) -> bool:
         path = Path(folder) / "clip.h5"
         path.write_bytes(data)
         verdict = _checker.examine(path, Expected("teapot", "", None), quick=False)
-        if MISTAKE in verdict.reason:
+        if INTERNAL_ERROR in verdict.reason:
             raise AssertionError(verdict.reason)
-        if verdict.state is not State.WHOLE:
+        if verdict.state is not State.COMPLETE:
             return False
         result = load(path)
         if len(result.flow()) != max(len(result.index) - 1, 0):
