@@ -1,4 +1,4 @@
-# Everything runs in .venv; every target installs what it needs, and nothing twice.
+# Everything runs in .venv; every target installs what it needs, unless it is already installed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,14 +8,14 @@ SOURCES := aot tests benchmarks
 
 .PHONY: setup demo check format test test-fast docs system system-slurm system-browser screenshots clean
 
-# The environment with everything: what running needs, and the development tools.
+# The complete environment: the dependencies of aot and the development tools.
 setup: $(DEV)
 
-# What running needs, and no development tools.
+# Only the dependencies of aot, without development tools.
 $(RUN): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("aot needs Python 3.10 or newer, $(PYTHON) is %d.%d; use make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
-	@$(PYTHON) -c 'import venv, ensurepip' || { echo 'on Debian: apt-get install python3-venv'; exit 1; }
-	@echo 'Installing what aot needs into $(VENV); PyTorch alone may take some gigabytes.'
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo '$(PYTHON) has no venv module; on Debian: apt-get install python3-venv'; exit 1; }
+	@echo 'Installing the dependencies of aot into $(VENV); PyTorch may need several gigabytes.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --editable .
 	touch $(RUN)
@@ -23,7 +23,7 @@ $(RUN): pyproject.toml
 $(DEV): $(RUN)
 	@echo 'Installing the development tools into $(VENV).'
 	$(BIN)/pip install --disable-pip-version-check --editable '.[dev]'
-	# Without the opencv-python that it asks for, which would overwrite opencv-python-headless.
+	# Without its dependency opencv-python, which would overwrite opencv-python-headless.
 	$(BIN)/pip install --disable-pip-version-check --no-deps 'vos-benchmark==0.1.0'
 	touch $(DEV)
 
@@ -51,7 +51,7 @@ docs: $(DEV)
 	$(BIN)/pip install --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# What the tests need outside $(VENV), installed and started; as root on Debian.
+# Install and start what the tests need outside $(VENV): SLURM and Chromium; needs root on Debian.
 system: system-slurm system-browser
 
 system-slurm:

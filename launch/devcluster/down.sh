@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Takes down what up.sh has started: its jobs, its daemons by their pid files, its control groups; nothing else. What is
-# installed stays, and so do the jobs' state and the accounting.
+# Stops what up.sh has started: its jobs, its daemons (by their pid files) and its control groups; nothing else. Installed
+# packages, the state of the jobs and the accounting are kept.
 set -uo pipefail
 HOME_DIR=${AOT_DEVCLUSTER:-/var/tmp/aot-devcluster}
 
@@ -21,7 +21,7 @@ stop() { # stop COMMAND PIDFILE...: SIGTERM to each, wait for all, SIGKILL after
 
 if is "$(cat "$HOME_DIR/run/slurmctld.pid" 2>/dev/null || echo 0)" slurmctld; then
   jobs=$(squeue -h -o %A 2>/dev/null | sort -u)
-  if [ -n "$jobs" ]; then # a job outlives its slurmd, so jobs end first
+  if [ -n "$jobs" ]; then # jobs outlive their slurmd, so they are cancelled first
     # shellcheck disable=SC2086
     scancel $jobs
     for ((i = 0; i < 300; i++)); do [ -z "$(squeue -h -o %A)" ] && break; sleep .1; done
@@ -32,7 +32,7 @@ stop slurmd "$HOME_DIR"/run/slurmd.n*.pid
 stop slurmdbd "$HOME_DIR/run/slurmdbd.pid"
 stop mariadbd "$HOME_DIR/db/mariadbd.pid"
 stop munged "$HOME_DIR/run/munged.pid"
-for group in /sys/fs/cgroup/*/slurm_n*; do # by now empty
+for group in /sys/fs/cgroup/*/slurm_n*; do # empty by now
   [ -d "$group" ] && find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null
 done
-echo 'devcluster: is down'
+echo 'devcluster: stopped'
