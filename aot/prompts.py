@@ -1,4 +1,4 @@
-"""Check a prompt manifest, print its JSON schema, or import the boxes of a detector or another tracker."""
+"""The command `python -m aot.prompts`: check a manifest, print the JSON schema, or import boxes of other tools."""
 
 from __future__ import annotations
 
@@ -9,51 +9,58 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aot.errors import AotError, ConfigError
+from aot.errors import ConfigError
 from aot.manifest.assign import check_manifest
 from aot.manifest.read import load_manifest
 from aot.manifest.schema import Manifest
-from aot.system.cli import run_command
+from aot.system.cli import EXIT_DONE, prints_errors, run_command
 from aot.system.text import counted
 
 
+@prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m aot.prompts",
-        description="Check prompt manifests, print their schema, or import boxes of other tools.",
+        description="Check a prompt manifest, print the JSON schema, or import the boxes of other tools.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("schema", help="print the JSON schema of a manifest")
     check = commands.add_parser("check", help="check a manifest; its videos are not opened")
-    check.add_argument("manifest", type=Path)
+    check.add_argument("manifest", type=Path, help="YAML or JSON")
     importing = commands.add_parser("import", help="convert the boxes of a detector or another tracker to a manifest")
     importing.add_argument("files", type=Path, nargs="+", help="COCO JSON; MOTChallenge det.txt, gt.txt or NAME.txt")
     importing.add_argument("--format", choices=("coco", "mot"), required=True)
-    importing.add_argument("--out", type=Path, required=True, help="manifest to write: *.json, else YAML")
-    importing.add_argument("--min-score", type=float, default=0.0, help="skip boxes below this score")
-    importing.add_argument("--images", type=Path, help="coco: annotation file with the images of a list of results")
+    importing.add_argument(
+        "--out", type=Path, required=True, help="manifest to write; JSON if the name ends in .json, otherwise YAML"
+    )
+    importing.add_argument(
+        "--min-score", type=float, default=0.0, help="skip boxes below this score; default: %(default)s"
+    )
+    importing.add_argument(
+        "--images",
+        type=Path,
+        help="coco: annotation file that lists the images, for a file that is only a list of results",
+    )
     importing.add_argument(
         "--frames",
         type=Path,
-        help="coco: folder with the frame folders of the clips, to count frames in",
+        help="coco: folder with one folder of frames per clip; frame numbers are then positions in these folders",
     )
-    importing.add_argument("--masks", action="store_true", help="coco: segmentations as mask prompts instead of boxes")
-    importing.add_argument("--clip", help="mot: clip id of a single file (default: name of the sequence)")
-    importing.add_argument("--size", help="mot: WIDTHxHEIGHT of the video, if there is no seqinfo.ini")
+    importing.add_argument(
+        "--masks", action="store_true", help="coco: import segmentations as mask prompts instead of boxes"
+    )
+    importing.add_argument("--clip", help="mot: clip id, for a single file; default: name of the sequence")
+    importing.add_argument("--size", help="mot: size of the video as WIDTHxHEIGHT, if there is no seqinfo.ini")
     options = parser.parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(Manifest.model_json_schema(), indent=2))
-        return 0
-    try:
-        if options.command == "import":
-            _import(options)
-            return 0
+    elif options.command == "import":
+        _import(options)
+    else:
         num_entries = check_manifest(options.manifest)
-    except AotError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no mistakes")
-    return 0
+        print(f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no mistakes")
+    return EXIT_DONE
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -61,7 +68,7 @@ def _import(options: argparse.Namespace) -> None:
 
     if options.clip and len(options.files) > 1:
         raise ConfigError(
-            f"--clip {options.clip}: expected a single file, got {len(options.files)}; import each by itself"
+            f"--clip {options.clip}: expected a single file, got {len(options.files)}; import each file separately"
         )
     size = re.fullmatch(r"([0-9]+)x([0-9]+)", options.size or "")
     if options.size and not size:

@@ -1,7 +1,7 @@
 """The command `python -m aot.evaluate RUN`: score every finished clip of a run that has ground truth.
 
 J, F and J&F of masks, AJ, δ, OA and PCK of tracks, on the full-rate frames of the source for any frame_interval:
-masks are held, tracks are interpolated in time. docs/evaluation.md defines what counts.
+masks are held, tracks are interpolated in time. docs/evaluation.md defines the scores.
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aot.errors import AotError, ConfigError
+from aot.errors import ConfigError
 from aot.evaluate.run import evaluate_run
 from aot.evaluate.tables import score_rows, score_table, scores_as_csv, scores_as_json
 from aot.paths import RunPaths
-from aot.system.cli import output_console, run_command
+from aot.system.cli import (
+    EXIT_DONE,
+    EXIT_SOME_FAILED,
+    add_run_argument,
+    output_console,
+    prints_errors,
+    run_command,
+)
 from aot.system.files import write_text
 from aot.system.text import counted
 
 
+@prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate a run; returns the exit code: 0 done, 1 some clips could not be scored, 2 nothing was scored."""
     parser = argparse.ArgumentParser(
@@ -27,38 +35,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Score a run against its dataset's ground truth: J, F and J&F of masks (DAVIS), AJ, δ and OA of "
         "tracks (TAP-Vid), PCK at 0.2 (BADJA). Writes scores.csv and scores.json into the run folder.",
     )
-    parser.add_argument("run", type=Path, help="a run folder, such as outputs/davis/grabcut-lucas_kanade-k1-0123abcd")
+    add_run_argument(parser)
     parser.add_argument("--out", type=Path, help="write scores.csv and scores.json into this folder instead")
     parser.add_argument(
-        "--queries", choices=("first", "strided"), help="count tracks only after their query, or also before it; "
-        "default: the mode of the dataset",
+        "--queries", choices=("first", "strided"), help="first: score tracks only after their query frame; strided: on "
+        "all frames except it; default: the mode of the dataset",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, help="number of processes; default: one per core")
     options = parser.parse_args(arguments)
     if options.workers is not None and options.workers < 1:
         parser.error(f"--workers {options.workers}: expected 1 or more")
-    try:
-        found = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
-        for clip_id, error in found.errors.items():
-            print(f"{clip_id}: cannot be scored: {error}", file=sys.stderr)
-        if not found.scores:
-            num_clips = len(found.unscored) + len(found.errors)
-            raise ConfigError(
-                f"{options.run}: none of its {counted(num_clips, 'clip')} is finished and has ground truth; let the "
-                f"run finish, and see conf/dataset/README.md for where each dataset expects its ground truth"
-            )
-        rows = score_rows(found.scores)
-        out = RunPaths(options.out or options.run)
-        write_text(out.scores_csv, scores_as_csv(rows))
-        write_text(out.scores_json, scores_as_json(found.scores, rows))
-    except AotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    found = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
+    for clip_id, error in found.errors.items():
+        print(f"{clip_id}: cannot be scored: {error}", file=sys.stderr)
+    if not found.scores:
+        num_clips = len(found.unscored) + len(found.errors)
+        raise ConfigError(
+            f"{options.run}: no clip could be scored ({counted(num_clips, 'clip')} in the run); a clip must be "
+            f"finished and have ground truth: conf/dataset/README.md describes where each dataset expects it"
+        )
+    rows = score_rows(found.scores)
+    out = RunPaths(options.out or options.run)
+    write_text(out.scores_csv, scores_as_csv(rows))
+    write_text(out.scores_json, scores_as_json(found.scores, rows))
     output_console().print(score_table(rows))
     if found.unscored:
         print(f"not scored (unfinished, or no ground truth): {', '.join(found.unscored)}")
     print(f"scores per object and threshold: {out.scores_csv}, {out.scores_json.name}")
-    return 1 if found.errors else 0
+    return EXIT_SOME_FAILED if found.errors else EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -13,33 +13,38 @@ from pathlib import Path
 from aot.errors import AotError
 from aot.export.run import FORMATS, create_exporter, select_clips
 from aot.paths import RunPaths
-from aot.system.cli import run_command
+from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, prints_errors, run_command
 from aot.system.text import counted
 
 
+@prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export a run; returns the exit code: 0 all clips written, 1 some failed, 2 nothing was started."""
     parser = argparse.ArgumentParser(
         prog="python -m aot.export", description="Write a run's finished clips in a format that other tools read."
     )
-    parser.add_argument("run", type=Path, help="a run folder, such as outputs/davis/grabcut-lucas_kanade-k1-0123abcd")
-    parser.add_argument("--format", choices=FORMATS, required=True)
-    parser.add_argument("--out", type=Path, help="the folder to write to; default: RUN/export/FORMAT")
-    parser.add_argument("--clips", nargs="+", default=["*"], metavar="PATTERN", help="clip ids or patterns")
-    parser.add_argument("--stride", type=int, default=4, help="sa_v: source frames between annotated frames")
-    parser.add_argument("--no-video", action="store_true", help="tapvid, rerun: leave out the frames")
+    add_run_argument(parser)
+    parser.add_argument("--format", choices=FORMATS, required=True, help="docs/export.md describes each format")
+    parser.add_argument("--out", type=Path, help="folder to write to; default: RUN/export/FORMAT")
+    parser.add_argument(
+        "--clips",
+        nargs="+",
+        default=["*"],
+        metavar="PATTERN",
+        help="clip ids or patterns, such as 'day1/*'; default: all clips",
+    )
+    parser.add_argument(
+        "--stride", type=int, default=4, help="sa_v: source frames between annotated frames; default: %(default)s"
+    )
+    parser.add_argument("--no-video", action="store_true", help="tapvid, rerun: do not include the frames")
     options = parser.parse_args(arguments)
     paths = RunPaths(options.run)
     out: Path = options.out or paths.export(options.format)
-    try:
-        clips, unfinished = select_clips(paths, options.clips)
-        exporter = create_exporter(options.format, clips, stride=options.stride, with_video=not options.no_video)
-    except AotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    clips, unfinished = select_clips(paths, options.clips)
+    exporter = create_exporter(options.format, clips, stride=options.stride, with_video=not options.no_video)
     num_failed = len(unfinished)
     for clip_id in unfinished:
-        print(f"{clip_id}: not exported, because it is not finished", file=sys.stderr)
+        print(f"{clip_id}: not finished, so not exported", file=sys.stderr)
     for clip in clips:
         try:
             print(exporter.export(clip, out))
@@ -48,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             num_failed += 1
     num_selected = len(clips) + len(unfinished)
     print(f"{num_selected - num_failed} of {counted(num_selected, 'clip')} exported to {out}")
-    return 1 if num_failed else 0
+    return EXIT_SOME_FAILED if num_failed else EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ class RerunExporter:
         rerun.log("video", rerun.AnnotationContext(names), static=True, recording=recording)
         if len(result.object_id) and result.object_id.max() > _MAX_ID:
             raise ExportError(
-                f"clip {clip.clip_id!r}: object id {result.object_id.max()} is too large; expected at most "
-                f"{_MAX_ID}, the largest Rerun class id; use smaller ids or another format"
+                f"{clip.clip_id}: object id {result.object_id.max()} is too large; expected at most {_MAX_ID}, the "
+                f"largest class id of Rerun; use smaller ids or another format"
             )
         ids = result.object_id.astype(np.uint16)
         with ExitStack() as stack:

@@ -38,14 +38,15 @@ def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[Exporte
     unmatched = [pattern for pattern, found in matches.items() if not found]
     if unmatched:
         raise ConfigError(
-            f"--clips {' '.join(unmatched)}: matches none of the {counted(len(clip_ids), 'clip')} of {paths.root}"
+            f"--clips {' '.join(unmatched)}: matches no clip of {paths.root}, which has "
+            f"{counted(len(clip_ids), 'clip')}"
         )
     selected = sorted(set().union(*matches.values()))
     unfinished = [clip_id for clip_id in selected if not paths.clip(clip_id).result.exists()]
     if len(unfinished) == len(selected):
         raise ConfigError(
-            f"{paths.root}: none of its {counted(len(clip_ids), 'clip')} is finished and matches "
-            f"{' '.join(patterns)}; let the run finish first"
+            f"{paths.root}: no clip that matches {' '.join(patterns)} is finished; resume the run or wait for it to "
+            f"finish"
         )
     return [ExportedClip(i, paths.clip(i).result) for i in selected if i not in set(unfinished)], unfinished
 
@@ -56,8 +57,8 @@ def create_exporter(name: str, clips: Sequence[ExportedClip], *, stride: int, wi
     Args:
         name: one of FORMATS.
         clips: all clips to export; COCO numbers the categories of all of them.
-        stride: of sa_v: source frames between annotated frames.
-        with_video: of tapvid and rerun: include the frames.
+        stride: source frames between annotated frames (sa_v).
+        with_video: include the frames (tapvid, rerun).
     Raises:
         ConfigError: `stride` is less than 1, or the format needs a package that is not installed.
     """
@@ -77,7 +78,7 @@ def create_exporter(name: str, clips: Sequence[ExportedClip], *, stride: int, wi
 
 
 def _categories(clips: Sequence[ExportedClip]) -> dict[str, int]:
-    """A number for every object name of the run, from 1."""
+    """Number the object names of the run from 1."""
     names: set[str] = set()
     for clip in clips:
         with suppress(AotError):  # the export of a damaged clip reports the error

@@ -129,7 +129,7 @@ def _as_mask(entry: str | RleEntry | None, folder: Path) -> MaskFile | RleMask |
 
 def _unknown_clip(key: str, clip_ids: set[str]) -> str:
     if any(char in key for char in "*?["):
-        return f"pattern {key!r} matches none of {counted(len(clip_ids), 'clip')}"
+        return f"pattern {key!r} matches no clip of the dataset, which has {counted(len(clip_ids), 'clip')}"
     near = get_close_matches(key, clip_ids, n=3)
     return f"clip {key!r} is not in the dataset; " + (
         f"did you mean {', '.join(near)}?"

@@ -10,23 +10,21 @@ import shlex
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from aot.compose import compose_jobs, parse_command
 from aot.config import RunConfig, check_config
-from aot.errors import AotError, ConfigError
+from aot.errors import ConfigError
 from aot.paths import RunPaths
-from aot.system.cli import run_command
+from aot.system.cli import EXIT_DONE, prints_errors, run_command
 from aot.system.text import counted
 
 # In order of preference; the first one whose weights are available makes the masks, unless `segmenter=` is given.
 _SEGMENTERS = ("sam2", "grabcut")
 _DEFAULT_HOST, _DEFAULT_PORT = "127.0.0.1", 8765
 _ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 (only if --host asks for it)
-
-EXIT_DONE, EXIT_WRONG = 0, 2
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,14 @@ class _MaskMaker:
     """Why a preferred segmenter is not used; empty otherwise."""
 
 
+@prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page; returns the exit code."""
     options, rest = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
     command = parse_command(rest)
-    try:
-        config = _composed(command)
+    config = _composed(command)
+    with suppress(KeyboardInterrupt):  # the regular way to stop the server; every change is saved
         _serve(config, _mask_maker(command, config), command.overrides, options.host, options.port)
-    except KeyboardInterrupt:  # the regular end of the server; every change is saved
-        return EXIT_DONE
-    except AotError as error:
-        print(f"{error}\nNothing was started. `python -m aot.prompt --help` shows the options.", file=sys.stderr)
-        return EXIT_WRONG
     return EXIT_DONE
 
 

@@ -1,6 +1,6 @@
 """The command `python -m aot.report RUN`: bring RUN/report/index.html up to date.
 
-`aot.run` writes the report when it ends; this command adds clips that were finished since.
+`aot.run` writes the report when it ends; this command adds the clips that have finished since then.
 """
 
 from __future__ import annotations
@@ -8,18 +8,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
-from aot.errors import AotError
 from aot.paths import ClipPaths, RunPaths
 from aot.report.update import update_report
-from aot.system.cli import run_command
+from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, prints_errors, run_command
 from aot.system.text import counted
 
 
+@prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Update a report; returns the exit code: 0 done, 1 some clips could not be reported, 2 nothing was started."""
     parser = argparse.ArgumentParser(
@@ -27,18 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Write the report of a run: a table of its clips, failures and how to retry them, and one page "
         "per clip with video and charts. The report opens from disk, without a server.",
     )
-    parser.add_argument("run", type=Path, help="a run folder, such as outputs/davis/grabcut-lucas_kanade-k1-0123abcd")
+    add_run_argument(parser)
     parser.add_argument("--all", action="store_true", help="rewrite the pages of all clips, not only outdated ones")
     options = parser.parse_args(arguments)
-    try:
-        update = update_report(RunPaths(options.run), rewrite=options.all, progress=_track)
-    except AotError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for clip_id, problem in update.errors.items():
-        print(f"{clip_id}: {problem}", file=sys.stderr)
+    update = update_report(RunPaths(options.run), rewrite=options.all, progress=_track)
+    for clip_id, error in update.errors.items():
+        print(f"{clip_id}: {error}", file=sys.stderr)
     print(f"{counted(update.num_clips, 'clip')}, {update.num_written} updated: open {update.page.absolute()}")
-    return 1 if update.errors else 0
+    return EXIT_SOME_FAILED if update.errors else EXIT_DONE
 
 
 def _track(clips: list[ClipPaths]) -> Iterable[ClipPaths]:

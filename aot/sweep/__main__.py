@@ -1,7 +1,7 @@
-"""The command `python -m aot.sweep FOLDER`: how quality changes with frame_interval.
+"""The command `python -m aot.sweep SWEEP`: how quality changes with frame_interval.
 
-The runs of a sweep are scored on the full-rate frames of their clips: against ground truth if there is any, else by
-their agreement with the finest run. docs/evaluation.md describes the scores.
+The runs of a sweep are scored on the full-rate frames of their clips: against ground truth if there is any, otherwise
+by their agreement with the finest run. docs/evaluation.md describes the scores.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aot.errors import AotError
 from aot.sweep.report import DEFAULT_TOLERANCE, write_sweep_report
 from aot.sweep.tables import interval_table
-from aot.system.cli import output_console, run_command
+from aot.system.cli import EXIT_DONE, output_console, prints_errors, run_command
 
 
+@prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report of a sweep; returns the exit code: 0 done, 2 the folder cannot be scored."""
     parser = argparse.ArgumentParser(
@@ -24,9 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Score a sweep over frame_interval: quality against time and memory. Writes report/index.html and "
         "report/sweep.csv into the sweep's folder.",
     )
-    parser.add_argument("sweep", type=Path, help="the folder of a sweep, such as outputs/videos/sweep-0123abcd")
     parser.add_argument(
-        "--tolerance", type=float, default=DEFAULT_TOLERANCE, help="maximum loss of J&F and of δ_avg (%(default)s)"
+        "sweep", type=Path, metavar="SWEEP", help="the folder of a sweep, such as outputs/videos/sweep-0123abcd"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=DEFAULT_TOLERANCE,
+        help="maximum loss of J&F and of δ_avg; default: %(default)s",
     )
     parser.add_argument("--title", help="title of the page")
     parser.add_argument("--workers", type=int, help="number of processes; default: one per core")
@@ -35,17 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--workers {options.workers}: expected 1 or more")
     if not options.tolerance >= 0:
         parser.error(f"--tolerance {options.tolerance}: expected 0 or more")
-    try:
-        report = write_sweep_report(
-            options.sweep, tolerance=options.tolerance, title=options.title, workers=options.workers
-        )
-    except AotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    report = write_sweep_report(
+        options.sweep, tolerance=options.tolerance, title=options.title, workers=options.workers
+    )
     output_console().print(interval_table(report.intervals))
     print("\n".join(report.answers))
     print(f"open {report.paths.page.absolute()}; scores per clip: {report.paths.table}")
-    return 0
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def write_sweep_report(
     clips = score_sweep(runs, workers)
     intervals = summarize_intervals(clips)
     if not any(interval.num_clips for interval in intervals):
-        raise ConfigError(f"{root}: no clip is finished in all of its {len(runs)} runs; let the runs finish first")
+        raise ConfigError(f"{root}: no clip is finished in all of its {len(runs)} runs; resume them or wait")
     paths = SweepPaths(root)
     answers = write_answers(intervals, tolerance)
     title = title or f"{root.resolve().parent.name}: {root.resolve().name}"

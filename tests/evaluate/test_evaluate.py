@@ -81,7 +81,7 @@ def test_unfinished_clips_are_named(folder: Path, tmp_path: Path, capsys: pytest
     (copy / "clips").mkdir(parents=True)
     (copy / "run.json").write_bytes((folder / "run.json").read_bytes())
     assert evaluate.main([str(copy)]) == 2
-    assert "none of its 2 clips is finished" in capsys.readouterr().err
+    assert "no clip could be scored (2 clips in the run)" in capsys.readouterr().err
     (copy / "clips" / "zoom.h5").write_bytes((folder / "clips" / "zoom.h5").read_bytes())
     assert evaluate.main([str(copy)]) == 0
     assert "not scored (unfinished, or no ground truth): late" in capsys.readouterr().out

@@ -70,7 +70,7 @@ def test_unknown_clips_are_reported_with_similar_ids(tmp_path: Path) -> None:
     text = "clips: {teapto: {objects: [{id: 1, box: [1,2,3,4]}]}, 'x/*': {objects: [{id: 1, box: [1,2,3,4]}]}}"
     with pytest.raises(ConfigError, match=r"2 mistakes\n  .*did you mean teapot") as caught:
         assign_prompts(clips("teapot", "mug"), write(tmp_path, text))
-    assert "pattern 'x/*' matches none of 2 clips" in str(caught.value)
+    assert "pattern 'x/*' matches no clip of the dataset, which has 2 clips" in str(caught.value)
 
 
 def test_missing_mask_file_and_ambiguous_patterns(tmp_path: Path) -> None:
