@@ -17,7 +17,7 @@ from annotated_types import Gt
 
 from aot.datasets.annotations import VOID, AnnotatedTruth, PerObjectTruth, mask_files, read_mask
 from aot.datasets.ground_truth import GroundTruth
-from aot.datasets.published import missing_dataset
+from aot.datasets.published import is_empty_folder, missing_dataset
 from aot.errors import DatasetError, DecodeError
 from aot.images.frames import IMAGE_SUFFIXES, image_files
 from aot.manifest.assign import assign_prompts
@@ -133,8 +133,9 @@ class MaskFolders:
 
     def _names(self) -> list[str]:
         if not self._images.is_dir():
-            if not self.root.is_dir():
-                raise missing_dataset("dataset.root", self.root, f"the dataset's top folder, with {self._images}")
+            if not self.root.is_dir() or is_empty_folder(self.root):
+                expected = f"the dataset's top folder, with the frames of each clip in {self._images}"
+                raise missing_dataset("dataset.root", self.root, expected)
             raise DatasetError(
                 f"dataset.root={self.root}: no folder {self._images}; expected one folder of frames per clip in it: "
                 f"check dataset.root, dataset.subset and dataset.images"

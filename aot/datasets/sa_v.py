@@ -49,11 +49,9 @@ class SaVideos:
         self._prompt_from: PromptKind = prompt_from
 
     def clips(self) -> list[Clip]:
-        if not self.root.is_dir():
-            raise missing_dataset("dataset.root", self.root, "a folder that contains sav_*.mp4 of SA-V")
         videos = sorted(self.root.rglob("*.mp4"))
         if not videos:
-            raise DatasetError(f"dataset.root={self.root} contains no mp4; expected sav_000001.mp4, … of SA-V")
+            raise missing_dataset("dataset.root", self.root, "sav_000001.mp4, … of SA-V in this folder or below it")
         clips = [Clip(clip_id=path.relative_to(self.root).with_suffix("").as_posix(), source=path) for path in videos]
         if self.prompts is not None:
             return assign_prompts(clips, self.prompts, dataset="sa_v", root=self.root)

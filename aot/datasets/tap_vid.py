@@ -69,12 +69,10 @@ class TapVid:
     def _pickles(self) -> list[Path]:
         if self.path.is_file():
             return [self.path]
-        if not self.path.exists():
-            raise missing_dataset("dataset.path", self.path, "a TAP-Vid pickle (*.pkl) or a folder of such pickles")
         found = sorted(self.path.glob("*.pkl"))
         if not found:
-            raise DatasetError(
-                f"dataset.path={self.path}: no *.pkl in this folder; expected tapvid_davis.pkl, robotap_split*.pkl, …"
+            raise missing_dataset(
+                "dataset.path", self.path, "a TAP-Vid pickle such as tapvid_davis.pkl, or a folder of such pickles"
             )
         return found
 

@@ -90,5 +90,5 @@ def test_what_is_missing_or_broken_is_named(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"sav_000001_manual\.json does not exist; expected the masklets"):
         SaVideos(root).clips()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="contains no mp4"):
+    with pytest.raises(DatasetError, match=r"empty is an empty folder; expected sav_000001\.mp4"):
         SaVideos(tmp_path / "empty").clips()
