@@ -1,4 +1,4 @@
-"""Every option composes and binds; every mistake is refused with the nearest names, all at once."""
+"""Every option composes and binds; all mistakes of a command are reported together, with the nearest names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_constructor_argument_is_listed_with_its_default(group: str, optio
     constructor = getattr(__import__(module, fromlist=[name]), name)
     parameters = inspect.signature(constructor).parameters
     assert set(listed) == set(parameters)
-    # A dataset's YAML is what tells one tree from another; its values are not the class's defaults.
+    # The options of `dataset` share classes: their values differ from the defaults of the constructor.
     for key, parameter in parameters.items() if group != "dataset" else ():
         default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
         assert listed[key] == default, f"{group}.{key}"
@@ -59,7 +59,7 @@ def test_every_constructor_argument_is_listed_with_its_default(group: str, optio
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_key_is_commented(group: str, option: str) -> None:
     lines = (config_folder() / group / f"{option}.yaml").read_text().splitlines()
-    assert lines[0].startswith("#"), "the first line says what the option is"
+    assert lines[0].startswith("#"), "the first line describes the option"
     bare = [line for line in lines if ":" in line and "#" not in line and not line.startswith("_target_")]
     assert not bare
 
@@ -82,7 +82,7 @@ def test_every_key_is_commented(group: str, option: str) -> None:
         (["dataset=demoo", "frame_intervall=2", "tracker=x"], ["demoo", "frame_intervall", "tracker=x"]),
     ],
 )
-def test_unknown_names(arguments: list[str], messages: list[str]) -> None:
+def test_unknown_names_are_reported_with_the_nearest_names(arguments: list[str], messages: list[str]) -> None:
     _, mistakes = compose_jobs(parse_command(arguments))
     for message in messages:
         assert message in "\n".join(mistakes)
@@ -119,7 +119,7 @@ def test_unknown_names(arguments: list[str], messages: list[str]) -> None:
         (["frame_interval=0", "output.evaluate=7"], ["frame_interval", "output.evaluate"]),
     ],
 )
-def test_values_out_of_range(arguments: list[str], messages: list[str]) -> None:
+def test_invalid_values_are_reported(arguments: list[str], messages: list[str]) -> None:
     job, mistakes = compose_one("dataset=demo", *arguments)
     assert not mistakes
     with pytest.raises(ConfigError) as caught:
@@ -128,13 +128,13 @@ def test_values_out_of_range(arguments: list[str], messages: list[str]) -> None:
         assert message in str(caught.value)
 
 
-def test_required_values_are_asked_for() -> None:
+def test_missing_required_values_are_reported() -> None:
     job, _ = compose_one("dataset=videos")
     with pytest.raises(ConfigError, match=r"dataset.root: required and not given; add dataset.root=VALUE"):
         check_config(job.values, job.choices)
 
 
-def test_one_pattern_needs_no_list() -> None:
+def test_a_single_pattern_does_not_need_to_be_a_list() -> None:
     assert checked("dataset=demo", "dataset.include=spin").selection.include == ("spin",)
 
 
@@ -146,7 +146,7 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.output.root == Path("/home/jo/results")
 
 
-def test_hash_is_of_what_decides_results(tmp_path: Path) -> None:
+def test_hash_covers_only_settings_that_affect_results(tmp_path: Path) -> None:
     plain = checked("dataset=videos", "dataset.root=a")
     same = [
         "dataset.root=b", "output.root=elsewhere", "output.overlay=false", "dataset.limit=3", "dataset.include=[x]",
@@ -158,7 +158,7 @@ def test_hash_is_of_what_decides_results(tmp_path: Path) -> None:
         assert checked("dataset=videos", "dataset.root=a", override).hash != plain.hash, override
 
 
-def test_weights_count_by_their_content_and_published_ones_not_at_all(
+def test_hash_covers_the_content_of_weights_except_published_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -188,14 +188,14 @@ def test_run_folder_is_named_after_the_choices() -> None:
     assert config.run_folder == Path("here/demo") / f"none-lucas_kanade-k3-{config.hash[:8]}"
 
 
-def test_what_run_json_holds_checks_again() -> None:
+def test_the_configuration_in_run_json_can_be_loaded() -> None:
     config = checked("dataset=videos", "dataset.root=a", "dataset.limit=2", "frame_interval=4")
     again = load_run_config({"config": config.as_composed(), "choices": config.choices()})
     assert again.hash == config.hash
     assert again.dataset.arguments["root"] == Path("a").absolute()
 
 
-def test_users_own_option_in_a_folder_of_theirs(tmp_path: Path) -> None:
+def test_options_in_a_folder_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "mine.yaml").write_text("_target_: aot.datasets.demo.Demo\nroot: mine\n")
     config = checked("dataset=mine", "dataset.limit=1", "--config-dir", str(tmp_path))
@@ -212,7 +212,7 @@ def test_users_own_option_in_a_folder_of_theirs(tmp_path: Path) -> None:
         (None, "no _target_"),
     ],
 )
-def test_wrong_targets(target: Any, message: str) -> None:
+def test_targets_that_cannot_be_imported_are_reported(target: Any, message: str) -> None:
     job, _ = compose_one("dataset=demo")
     values = job.values | {"dataset": job.values["dataset"] | {"_target_": target}}
     with pytest.raises(ConfigError, match=message):

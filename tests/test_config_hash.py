@@ -31,10 +31,10 @@ def test_hashes_of_version_0_1_are_unchanged(known: dict[str, object], tmp_path:
 
 
 class MovedSegmenter(GrabCutSegmenter):
-    """A class of another name is another option."""
+    """A class with another name is another option."""
 
 
-def test_a_class_is_the_same_option_under_every_name_it_can_be_imported_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_is_the_same_option_whatever_module_it_is_imported_from(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = ModuleType("aot_elsewhere")
     elsewhere.GrabCutSegmenter = GrabCutSegmenter  # type: ignore[attr-defined]
     elsewhere.MovedSegmenter = MovedSegmenter  # type: ignore[attr-defined]
@@ -44,18 +44,18 @@ def test_a_class_is_the_same_option_under_every_name_it_can_be_imported_by(monke
     assert hashed_part("aot_elsewhere.MovedSegmenter", {"memory": 0.5})[0] != first[0]
 
 
-class WithANewArgument(GrabCutSegmenter):
-    """Version 0.2 of the segmenter, as far as its arguments go."""
+class SegmenterWithNewArgument(GrabCutSegmenter):
+    """A later version of the segmenter, with one more argument."""
 
     def __init__(self, memory: float = 0.3, smoothing: Annotated[int, Ge(0)] = 2) -> None:
         super().__init__(memory=memory)
 
 
-def test_a_new_argument_counts_only_where_it_differs_from_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_argument_is_hashed_only_if_it_differs_from_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     import aot.segmentation.grabcut as package
 
     target = "aot.segmentation.grabcut.GrabCutSegmenter"
     before = hashed_part(target, {"memory": 0.3})
-    monkeypatch.setattr(package, "GrabCutSegmenter", WithANewArgument)
+    monkeypatch.setattr(package, "GrabCutSegmenter", SegmenterWithNewArgument)
     assert hashed_part(target, {"memory": 0.3, "smoothing": 2}) == before
     assert hashed_part(target, {"memory": 0.3, "smoothing": 3}) != before

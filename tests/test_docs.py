@@ -41,7 +41,7 @@ WIDTH, HEIGHT, NUM_FRAMES = 800, 600, 41
 OBJECTS = ((410, 348, 522, 420), (567, 405, 646, 496), (720, 520, 780, 580), (10, 20, 60, 80), (100, 400, 160, 470))
 # A command with one of these needs weights, which the tests do not have: it must report how to get them.
 NEEDS_WEIGHTS = ("segmenter.size", "segmenter.checkpoint", "tracker=cotracker3_online", "tracker=cotracker_upstream")
-# Datasets of tens of gigabytes, of which tests/datasets has small copies: the message must name the missing path.
+# Datasets of tens of gigabytes, which tests/datasets tests with small copies: the message must name the missing path.
 MISSING_DATASETS = ("/data/sav_train/sav_000", "/data/my_robot", "/data/tapvid_davis.pkl")
 NOT_RUN = {"pip": "downloads packages", "ssh": "needs another host", "sudo": "changes the system", "git": "clones"}
 
@@ -97,7 +97,7 @@ def first_block(language: str, containing: str) -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory as the documents assume it: videos, a manifest, own options and parts, and a small /data."""
+    """The working directory that the documents assume: videos, a manifest, options and parts of the user, a small /data."""
     place = tmp_path_factory.mktemp("reader")
     video = write_video(place / "teapot.mp4", np.stack([draw_frame(t // 10) for t in range(NUM_FRAMES)]))
     manifest = first_block("yaml", "teapot:")

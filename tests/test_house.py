@@ -1,4 +1,4 @@
-"""The house's order: imports point up the list, adapters keep to themselves, and an installed wheel is whole."""
+"""The structure of the package: order of imports, independence of adapters, and completeness of an installed wheel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGE = Path(aot.__file__).parent
 TESTS = Path(__file__).parent
 ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "writing")
 
-# Groups of options, and the rooms of the classes that they name.
+# Groups of options, and the packages of the classes that they name.
 GROUPS = {
     "dataset": "datasets",
     "segmenter": "segmentation",
@@ -28,7 +28,7 @@ GROUPS = {
     "tracker": "tracking",
 }  # fmt: skip
 
-# A module may import what stands in an earlier entry, or in its own.
+# A module may import only modules of earlier entries and of its own entry.
 ORDER = [
     ["aot.errors"],
     ["aot.system"],
@@ -56,8 +56,8 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-def floor(module: str) -> int:
-    """The entry with the longest name that the module has or lies under."""
+def level_of(module: str) -> int:
+    """Number of the entry of ORDER with the longest name that contains the module."""
     matches = [
         (len(name), number)
         for number, names in enumerate(ORDER)
@@ -78,18 +78,18 @@ MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if module_of(path) != 
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_of)
-def test_imports_point_up_only(path: Path) -> None:
+def test_modules_import_only_from_earlier_levels(path: Path) -> None:
     own = module_of(path)
-    below = {name for name in imports(path) if floor(name) > floor(own)}
-    assert not below, f"{own} imports what stands below it"
+    below = {name for name in imports(path) if level_of(name) > level_of(own)}
+    assert not below, f"{own} imports modules of a later level"
 
 
 ADAPTERS = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in ROLES]
 
 
 @pytest.mark.parametrize("path", ADAPTERS, ids=module_of)
-def test_an_adapter_imports_of_other_roles_only_their_interface(path: Path) -> None:
-    """An adapter is a module of its role or a package of modules there, such as `sam2` and `grabcut`."""
+def test_adapters_import_only_the_interfaces_of_other_roles(path: Path) -> None:
+    """An adapter is a module in the package of its role, or a package of modules there, such as `sam2` and `grabcut`."""
     own_role = path.relative_to(PACKAGE).parts[0]
     others = [name for name in imports(path) if name.split(".")[1] in ROLES and name.split(".")[1] != own_role]
     assert all(name.endswith(".base") for name in others), others
@@ -98,7 +98,7 @@ def test_an_adapter_imports_of_other_roles_only_their_interface(path: Path) -> N
 @pytest.mark.parametrize(
     "path", [p for p in ADAPTERS if p.relative_to(PACKAGE).parts[0] == "segmentation"], ids=module_of
 )
-def test_a_segmenter_imports_no_other_segmenter(path: Path) -> None:
+def test_segmenters_do_not_import_each_other(path: Path) -> None:
     adapter = ".".join(module_of(path).split(".")[:3])
     siblings = [name for name in imports(path) if name.startswith("aot.segmentation.")]
     assert all(f"{name}.".startswith((f"{adapter}.", "aot.segmentation.base.")) for name in siblings), siblings
@@ -112,8 +112,8 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("role", "part"), sorted(set(OPTIONS)), ids=str)
-def test_every_part_inherits_its_roles_contract_test(role: str, part: str) -> None:
-    """A test class in tests/<role>/ that inherits a contract makes the part."""
+def test_every_part_has_the_contract_test_of_its_role(role: str, part: str) -> None:
+    """A test class in tests/<role>/ inherits from a contract and constructs the part."""
     tested = [
         name.id
         for path in (TESTS / role).rglob("test_*.py")
@@ -122,11 +122,11 @@ def test_every_part_inherits_its_roles_contract_test(role: str, part: str) -> No
         for name in ast.walk(cls)
         if isinstance(name, ast.Name)
     ]
-    assert part in tested, f"no class in tests/{role}/ inherits from tests/{role}/contract.py and makes a {part}"
+    assert part in tested, f"no class in tests/{role}/ inherits from tests/{role}/contract.py and constructs a {part}"
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_is_whole(tmp_path: Path) -> None:
+def test_an_installed_wheel_is_complete(tmp_path: Path) -> None:
     build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=PACKAGE.parent, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")

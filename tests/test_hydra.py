@@ -1,4 +1,4 @@
-"""What users of Hydra type: refused with what to write instead, or working; never a traceback, never a silent no-op."""
+"""Settings and flags of Hydra either work or are refused with the replacement; never a traceback, never ignored."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ def test_settings_without_effect_are_refused(
     assert main([*DEMO, *arguments]) == 2
     message = capsys.readouterr().err
     assert advice in message
-    assert len(message.splitlines()) == 2, "one line, and the pointer to --help"
+    assert len(message.splitlines()) == 2, "one line, and the reference to --help"
     assert list(Path().iterdir()) == []
 
 
 @pytest.mark.skipif(find_spec("hydra_plugins") is None, reason="needs hydra-submitit-launcher")
-def test_a_launcher_plugin_that_is_installed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_installed_launcher_plugin_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DEMO, "-m", "hydra/launcher=submitit_local"]) == 2
     assert "write launcher=slurm" in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
 
 
-def test_the_mode_of_hydra_is_the_flag_for_sweeps() -> None:
+def test_hydra_mode_multirun_starts_a_sweep() -> None:
     assert main([*DEMO, "hydra.mode=MULTIRUN", "frame_interval=16,24", "output.report=false"]) == 0
     (sweep,) = Path("outputs/demo").iterdir()
     assert sweep.name.startswith("sweep-")
     assert len(list(sweep.glob("*/clips/late.h5"))) == 2
 
 
-def test_the_end_of_a_sweep_names_the_next_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_line_of_a_sweep_is_the_next_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DEMO, "-m", "frame_interval=16,24", "output.report=false"]) == 0
     (sweep,) = Path("outputs/demo").iterdir()
     assert f"python -m aot.sweep {sweep}" in capsys.readouterr().out
 
 
-def test_the_configurations_of_a_sweep_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cfg_job_prints_every_configuration_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DEMO, "-m", "frame_interval=1,2", "--cfg", "job"]) == 0
     shown = capsys.readouterr().out
     assert "frame_interval: 1\n" in shown
@@ -87,13 +87,13 @@ def test_the_configurations_of_a_sweep_can_be_shown(capsys: pytest.CaptureFixtur
         (['dataset.root="my', 'clips"'], 'dataset.root="my clips"'),
     ],
 )
-def test_an_argument_that_the_shell_split_is_one_mistake(typed: list[str], joined: str) -> None:
+def test_an_argument_split_by_the_shell_is_reported_once(typed: list[str], joined: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_command(["dataset=video", *typed])
     assert str(caught.value) == f"{joined}: the shell split this argument at its spaces; put it in quotes: '{joined}'"
 
 
-def test_help_says_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_the_dataset_that_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert "No dataset is chosen: this help shows dataset=demo" in shown
@@ -127,7 +127,7 @@ def test_the_commands_are_listed_and_run() -> None:
 
 
 @pytest.mark.parametrize("file", ["run.py", "status.py", "evaluate/__main__.py"])
-def test_a_start_by_path_is_refused(file: str) -> None:
+def test_starting_a_command_by_its_path_is_refused(file: str) -> None:
     started = aot_command(str(Path(aot.__file__).parent / file), "--help")
     assert started.returncode != 0
     assert "python -m aot" in started.stderr

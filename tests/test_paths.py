@@ -1,4 +1,4 @@
-"""The tree of a run folder mirrors the tree of its dataset."""
+"""The folders of a run mirror those of its dataset."""
 
 from __future__ import annotations
 

@@ -100,11 +100,11 @@ def test_progress_is_reported_per_stage(tmp_path: Path, video: Path) -> None:
         PARTS,
         Settings(1, 1, PROVENANCE),
         RunPaths(tmp_path).clip("square"),
-        lambda stage, share: reports.append((stage, share)),
+        lambda stage, fraction: reports.append((stage, fraction)),
     )
-    shares = [share for stage, share in reports if stage == "segment"]
-    assert shares == sorted(shares)
-    assert shares[-1] == 1
+    fractions = [fraction for stage, fraction in reports if stage == "segment"]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
     assert reports[-1][0] == "track"
 
 
@@ -120,8 +120,8 @@ def test_drawings_show_the_result(tmp_path: Path, video: Path) -> None:
     assert sorted(path.name for path in paths.pictures.iterdir()) == [
         "frame_000000.png", "frame_000000_object_1.png", "frame_000005.png", "frame_000005_object_1.png",
     ]  # fmt: skip
-    with Image.open(paths.pictures / "frame_000000_object_1.png") as picture:
-        assert np.count_nonzero(picture) == 400
+    with Image.open(paths.pictures / "frame_000000_object_1.png") as mask:
+        assert np.count_nonzero(mask) == 400
 
 
 def test_errors_of_drawing_a_missing_video_name_the_stage(tmp_path: Path, video: Path) -> None:
@@ -147,7 +147,7 @@ def test_prompt_frames_only(tmp_path: Path, video: Path) -> None:
     assert not result.in_mask[1].any()
 
 
-def test_query_points_need_no_mask(tmp_path: Path, video: Path) -> None:
+def test_query_points_do_not_require_masks(tmp_path: Path, video: Path) -> None:
     summary, result = run(tmp_path, video, Prompt(object_id=4, frame=0, query_points=((2, 10.5, 30),)))
     assert result.masks is not None
     assert result.masks.shape == (0, 1, 64, 96)
@@ -187,14 +187,14 @@ def test_a_clip_fails_if_all_objects_fail(
     assert list((tmp_path).rglob("*.h5")) == []
 
 
-def test_a_source_that_is_no_video(tmp_path: Path) -> None:
+def test_a_source_that_is_not_a_video(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_text("no video")
     with pytest.raises(DecodeError, match=r"broken\.mp4") as caught:
         run(tmp_path, tmp_path / "broken.mp4", BOX)
     assert caught.value.stage == "open"
 
 
-class _Hungry(BoxSegmenter):
+class _OutOfMemorySegmenter(BoxSegmenter):
     def segment(
         self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
     ) -> Iterator[MaskBlock]:
@@ -204,6 +204,6 @@ class _Hungry(BoxSegmenter):
 
 def test_memory_errors_become_out_of_memory_and_leave_no_file(tmp_path: Path, video: Path) -> None:
     with pytest.raises(OutOfMemory, match="larger frame_interval") as caught:
-        run(tmp_path, video, BOX, parts=replace(PARTS, segmenter=_Hungry()), frame_interval=2)
+        run(tmp_path, video, BOX, parts=replace(PARTS, segmenter=_OutOfMemorySegmenter()), frame_interval=2)
     assert (caught.value.stage, caught.value.frame_interval) == ("segment", 2)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

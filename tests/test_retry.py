@@ -1,4 +1,4 @@
-"""The ladder alone: which rung follows what."""
+"""The out-of-memory ladder: which rung follows which attempts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ RUNGS = ladder(1, 4)
 
 
 def climb(*kinds: str) -> list[int | None]:
-    """Rung numbers tried when the attempts end so, and the one after them."""
+    """Numbers of the rungs of attempts that end with these error classes, and of the next rung."""
     attempts: list[Attempt] = []
     for kind in kinds:
         rung = next_rung(RUNGS, attempts)
         assert rung is not None
-        attempts.append(Attempt(rung, kind, "said so"))
+        attempts.append(Attempt(rung, kind, "a message"))
     after = next_rung(RUNGS, attempts)
     return [*(attempt.rung.number for attempt in attempts), after and after.number]
 
 
 def test_frames_are_dropped_last_and_up_to_a_maximum() -> None:
     assert ladder(3, 16) == (Rung(1, 3, False), Rung(2, 3, True), Rung(3, 6, True), Rung(4, 12, True))
-    assert [rung.frame_interval for rung in ladder(5, 4)] == [5, 5], "a wider interval asked for stays as it is"
+    assert [rung.frame_interval for rung in ladder(5, 4)] == [5, 5], "a requested interval above the maximum is kept"
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def test_frames_are_dropped_last_and_up_to_a_maximum() -> None:
         (["unexpected"], [1, None]),
     ],
 )
-def test_what_follows_what(kinds: list[str], numbers: list[int | None]) -> None:
+def test_the_next_rung(kinds: list[str], numbers: list[int | None]) -> None:
     assert climb(*kinds) == numbers
 
 
 @given(st.lists(st.sampled_from(["oom", "decode", *REPEATS]), min_size=30, max_size=40))
-def test_every_series_ends_and_never_climbs_down(kinds: list[str]) -> None:
+def test_every_sequence_of_attempts_ends_and_rungs_never_decrease(kinds: list[str]) -> None:
     attempts: list[Attempt] = []
     for kind in kinds:
         rung = next_rung(RUNGS, attempts)
@@ -63,7 +63,7 @@ def test_every_series_ends_and_never_climbs_down(kinds: list[str]) -> None:
     assert len(attempts) <= len(RUNGS) * (1 + sum(REPEATS.values()))
 
 
-def test_an_attempt_survives_its_record() -> None:
-    attempt = Attempt(Rung(3, 2, True), "oom", "no more")
+def test_attempts_are_read_from_json_unchanged() -> None:
+    attempt = Attempt(Rung(3, 2, True), "oom", "a message")
     assert Attempt.from_json(attempt.as_json()) == attempt
-    assert attempt.as_json() == {"rung": 3, "frame_interval": 2, "lean": True, "class": "oom", "error": "no more"}
+    assert attempt.as_json() == {"rung": 3, "frame_interval": 2, "lean": True, "class": "oom", "error": "a message"}

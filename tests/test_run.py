@@ -26,7 +26,7 @@ FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points=adaptive", "q
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three videos in a tree, one with a name as people give them."""
+    """Three videos in a tree, one of them with spaces and special characters in its name."""
     root = tmp_path_factory.mktemp("source")
     for number, name in enumerate(["a.mp4", "day 1/-b=(é) 100%.mp4", "day 1/c.mp4"]):
         write_video(root / name, moving_square(8, seed=number))
@@ -36,7 +36,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with a copy of the videos in `my clips`."""
+    """A working directory that contains only a copy of the videos, `my clips`."""
     shutil.copytree(source, tmp_path / "my clips")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -57,12 +57,12 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
 
 
 def started(path: Path) -> list[str]:
-    """Clips that workers began with, over all runs in the folder."""
+    """The clips that workers started, in all runs in the folder."""
     lines = [line for ledger in sorted(path.glob("ledger/*.jsonl")) for line in ledger.read_text().splitlines()]
     return [event["clip_id"] for event in map(json.loads, lines) if event["event"] == "started"]
 
 
-def test_a_folder_of_videos_becomes_whole_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_videos_becomes_complete_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     path = run_folder(folder)
     ids = ["a", "day 1/-b=(é) 100%", "day 1/c"]
@@ -80,7 +80,7 @@ def test_a_folder_of_videos_becomes_whole_files(folder: Path, capsys: pytest.Cap
     assert list(path.rglob("*.part")) == []
 
 
-def test_the_same_command_does_nothing_twice(folder: Path) -> None:
+def test_the_same_command_again_computes_nothing(folder: Path) -> None:
     assert run() == 0
     path = run_folder(folder)
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
@@ -89,7 +89,7 @@ def test_the_same_command_does_nothing_twice(folder: Path) -> None:
     assert len(started(path)) == 3
 
 
-def test_what_is_missing_or_has_changed_is_taken_again(folder: Path) -> None:
+def test_missing_and_changed_clips_are_processed_again(folder: Path) -> None:
     assert run() == 0
     path = run_folder(folder)
     (path / "clips" / "a.h5").unlink()
@@ -97,7 +97,7 @@ def test_what_is_missing_or_has_changed_is_taken_again(folder: Path) -> None:
     assert run() == 0
     assert sorted(started(path)[3:]) == ["a", "day 1/c"]
     write_video(folder / "my clips" / "a.mp4", moving_square(6))
-    os.utime(folder / "my clips" / "day 1" / "c.mp4")  # touched, but the same
+    os.utime(folder / "my clips" / "day 1" / "c.mp4")  # a new modification time, the same content
     assert run() == 0
     assert started(path)[5:] == ["a"]
     assert len(aot.load(path / "clips" / "a.h5").index) == 6
@@ -124,7 +124,7 @@ def test_another_dataset_never_overwrites_results(folder: Path, capsys: pytest.C
     assert len(aot.load(run_folder(folder) / "clips" / "a.h5").index) == 8
 
 
-def test_a_broken_clip_fails_alone_and_is_not_tried_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_clip_fails_without_the_others_and_is_not_retried(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "my clips" / "a.mp4").write_text("not a video")
     assert run() == 1
     path = run_folder(folder)
@@ -140,7 +140,7 @@ def test_a_broken_clip_fails_alone_and_is_not_tried_again(folder: Path, capsys: 
     assert run("retry=[decode]") == 1
     assert started(path)[3:] == ["a"]
     shutil.copy(folder / "my clips" / "day 1" / "c.mp4", folder / "my clips" / "a.mp4")
-    assert run() == 0, "what changed is tried again by itself"
+    assert run() == 0, "a changed clip is retried without being asked to"
     assert not (path / "failures" / "a.json").exists()
 
 
@@ -153,7 +153,7 @@ def test_bad_input_loses_no_finished_work(folder: Path) -> None:
     assert {file: file.read_bytes() for file in finished} == finished
 
 
-# The limit on a file's size stands for a full disk; of all files the log meets it too.
+# A limit on the size of files instead of a full disk; it applies to the log as well.
 FULL_DISK = """
 import resource, sys
 from aot.run import main
@@ -162,7 +162,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_full_disk_is_said_in_a_line_a_clip(folder: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line_per_clip(folder: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
     arguments = ["dataset=videos", "dataset.root='my clips'", "launcher=inline", *FAST]
     done = subprocess.run(
@@ -175,13 +175,13 @@ def test_a_full_disk_is_said_in_a_line_a_clip(folder: Path) -> None:
     assert list(run_folder(folder).rglob("*.h5")) == []
 
 
-def test_the_command_is_recorded_as_it_was_given(folder: Path) -> None:
+def test_the_command_line_is_recorded(folder: Path) -> None:
     assert run("frame_interval=3") == 0
     command = json.loads((run_folder(folder) / "run.json").read_text())["command"]
     assert command[1:] == ["dataset=videos", "dataset.root='my clips'", *FAST, "frame_interval=3"]
 
 
-def test_what_goes_wrong_after_the_result_is_whole_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_after_the_result_is_complete_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     path = run_folder(folder)
     result = next(path.glob("clips/*.h5"))
@@ -198,7 +198,7 @@ def test_what_goes_wrong_after_the_result_is_whole_is_told(folder: Path, capsys:
     assert run("retry=[all]") == 0
 
 
-def test_one_object_fails_alone(folder: Path) -> None:
+def test_one_failed_object_makes_the_clip_partial(folder: Path) -> None:
     (folder / "my clips" / "prompts.yaml").write_text(
         "clips: {a: {objects: [{id: 1, box: [8, 20, 28, 40]}, {id: 2, box: [500, 20, 510, 40]}]}}"
     )
@@ -210,7 +210,7 @@ def test_one_object_fails_alone(folder: Path) -> None:
     assert run() == 1, "a partial clip stays partial"
 
 
-def test_a_pilot_is_part_of_the_whole(folder: Path) -> None:
+def test_a_pilot_run_is_part_of_the_full_run(folder: Path) -> None:
     assert run("dataset.limit=1") == 0
     path = run_folder(folder)
     assert started(path) == ["a"]
@@ -218,7 +218,7 @@ def test_a_pilot_is_part_of_the_whole(folder: Path) -> None:
     assert started(path)[1:] == ["day 1/-b=(é) 100%"]
 
 
-def test_clips_without_prompt_are_left_out_aloud(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_clips_without_a_prompt_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "my clips" / "prompts.yaml").write_text(f"clips: {{a: {ENTRY}}}")
     assert run() == 0
     assert "skipped without a prompt: 2 clips" in capsys.readouterr().out
@@ -242,7 +242,7 @@ def test_wrong_commands_start_nothing(
     assert not (folder / "outputs").exists()
 
 
-def test_an_empty_folder_and_two_videos_of_one_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_and_two_videos_with_the_same_clip_id(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "empty").mkdir()
     assert run(root="empty") == 2
     assert "holds no video" in capsys.readouterr().err
@@ -265,7 +265,7 @@ def test_one_video_with_its_prompt_on_the_command_line(folder: Path, capsys: pyt
     assert "dataset.mask=none.png does not exist" in capsys.readouterr().err
 
 
-def test_a_folder_of_frames_may_hold_other_folders(folder: Path) -> None:
+def test_a_folder_of_frames_may_contain_other_folders(folder: Path) -> None:
     (folder / "frames" / "thumbs").mkdir(parents=True)
     for number, rgb in enumerate(moving_square(4)):
         Image.fromarray(rgb).save(folder / "frames" / f"{number}.png")
@@ -277,7 +277,7 @@ def test_a_folder_of_frames_may_hold_other_folders(folder: Path) -> None:
     assert len(started(path)) == 1
 
 
-def test_a_sweep_gives_every_value_its_folder(folder: Path) -> None:
+def test_a_sweep_has_one_run_folder_per_value(folder: Path) -> None:
     shutil.copy(folder / "my clips" / "a.mp4", folder / "my clips" / "a2.mp4")
     (folder / "my clips" / "a.mp4").write_text("not a video")
     assert run("-m", "frame_interval=1,4", "dataset.include=[a,a2]") == 1
@@ -298,12 +298,12 @@ def command(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_interrupted_runs_leave_whole_files_and_go_on(folder: Path, number: signal.Signals, exit_code: int) -> None:
+def test_interrupted_runs_leave_complete_files_and_can_be_resumed(folder: Path, number: signal.Signals, exit_code: int) -> None:
     write_video(folder / "my clips" / "b.mp4", moving_square(400))
     environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
     process = subprocess.Popen(command(), cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    for line in process.stderr:  # "a: done": the run is now in the middle of b
+    for line in process.stderr:  # "a: done": the run is now processing b
         if line.startswith("a: done"):
             process.send_signal(number)
             break
@@ -321,22 +321,22 @@ def test_interrupted_runs_leave_whole_files_and_go_on(folder: Path, number: sign
     assert list(path.rglob("*.part")) == []
 
 
-def test_help_and_cfg_read_well(folder: Path) -> None:
-    def say(*arguments: str) -> Any:
+def test_help_and_cfg_print_only_what_concerns_the_user(folder: Path) -> None:
+    def run_command(*arguments: str) -> Any:
         environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
         return subprocess.run(
             [sys.executable, "-m", "aot.run", *arguments], capture_output=True, text=True, env=environment, check=False
         )
 
-    shown = say("--help")
+    shown = run_command("--help")
     assert shown.returncode == 0
     assert "dataset: davis, davis_2016, demo*, " in shown.stdout
-    shown = say("--cfg", "job", "dataset=videos")
+    shown = run_command("--cfg", "job", "dataset=videos")
     assert shown.returncode == 0
     assert "root: ???" in shown.stdout
     assert "hydra" not in shown.stdout
-    assert say("--nonsense").returncode == 2
-    assert list(folder.iterdir()) == [folder / "my clips"], "looking leaves nothing behind"
+    assert run_command("--nonsense").returncode == 2
+    assert list(folder.iterdir()) == [folder / "my clips"], "no files are created"
 
 
 def test_the_command_line_imports_no_models() -> None:

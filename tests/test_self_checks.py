@@ -1,4 +1,4 @@
-"""Self-checks of results, against hand-made cases."""
+"""Self-checks of results, on small cases with known values."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_clip_has_the_value_of_its_worst_object() -> None:
     assert math.isnan(worst(checks, "in_mask"))
 
 
-def test_points_are_tracked_back_from_the_farthest_visible_position() -> None:
+def test_points_are_tracked_back_from_the_last_visible_position() -> None:
     """The first point is lost after frame 4, the second visible only at its query, the third was tracked backwards."""
     index = np.array([0, 4, 8], dtype=np.int64)
     queries = QueryPoints(np.array([[0, 1, 1], [4, 5, 5], [8, 9, 9]], dtype=np.float32), np.ones(3, dtype=np.int32))

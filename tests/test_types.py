@@ -1,4 +1,4 @@
-"""Types refuse arrays of wrong dtype or shape, with a message that says what was given and expected."""
+"""Types refuse arrays with a wrong dtype or shape; the message contains the actual and the expected value."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_object_ids_of_a_clip() -> None:
 
 def test_every_error_has_its_own_kind() -> None:
     kinds = [error.kind for error in (AotError, *AotError.__subclasses__())]
-    assert len(kinds) == len(set(kinds)), "failures are listed and retried by their kind"
+    assert len(kinds) == len(set(kinds)), "kinds group failures and select them for a retry"
 
 
 def test_the_innermost_error_context_is_recorded() -> None:

@@ -1,6 +1,6 @@
-"""Run folders of version 0.1 are resumed: nothing that they hold is computed again.
+"""Run folders of version 0.1 are resumed: none of their results is computed again.
 
-tests/data/run_0_1 was made by version 0.1.0 from two clips, one of them no video; paths of the machine were replaced.
+tests/data/run_0_1 was written by version 0.1.0 from two clips, of which one is not a video; absolute paths were replaced.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COMMAND = [
 
 @pytest.fixture
 def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The run folder in a working directory of its own, beside the clips it was made of."""
+    """The run folder, in a new working directory together with its clips."""
     shutil.copytree(MADE_BY_0_1, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     (folder,) = Path("outputs/videos").iterdir()
@@ -36,9 +36,9 @@ def started(run_folder: Path) -> list[str]:
     return sorted(event["clip_id"] for event in map(json.loads, lines) if event["event"] == "started")
 
 
-def test_the_same_command_resumes_it(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_command_resumes_the_run(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known = json.loads((run_folder / "run.json").read_text())["clips"]
-    for clip_id, record in known.items():  # a checkout does not keep the times of files
+    for clip_id, record in known.items():  # git does not preserve modification times
         os.utime(f"clips/{clip_id}.mp4", ns=(record["mtime_ns"], record["mtime_ns"]))
     result = run_folder / "clips" / "a.h5"
     before = result.read_bytes()
@@ -46,17 +46,17 @@ def test_the_same_command_resumes_it(run_folder: Path, capsys: pytest.CaptureFix
     assert "1 finished before, 1 failed before" in capsys.readouterr().out
     assert [path.name for path in Path("outputs/videos").iterdir()] == [run_folder.name]
     assert result.read_bytes() == before
-    assert started(run_folder) == ["a", "broken"], "as version 0.1 started them, and no more"
+    assert started(run_folder) == ["a", "broken"], "only the attempts of version 0.1"
 
 
 def test_only_changed_clips_are_computed_again(run_folder: Path) -> None:
-    os.utime("clips/a.mp4")  # another time, the same bytes
+    os.utime("clips/a.mp4")  # a new modification time, the same content
     shutil.copy("clips/a.mp4", "clips/broken.mp4")
     assert main(COMMAND) == 0
     assert started(run_folder) == ["a", "broken", "broken"]
 
 
-def test_its_results_are_read(run_folder: Path) -> None:
+def test_results_can_be_read(run_folder: Path) -> None:
     result = aot.load(run_folder / "clips" / "a.h5")
     assert result.masks.shape == (8, 1, 64, 96)
     assert result.tracks.xy.shape == (8, 20, 2)

@@ -76,7 +76,7 @@ class ScriptedTracker:
         time.sleep(3600)
 
     def _compute(self, num_frames: int) -> None:
-        """Use the CPU for some seconds without reporting progress."""
+        """Use the CPU for a few seconds without reporting progress."""
         begun = time.process_time()
         while time.process_time() < begun + 4:
             pass
