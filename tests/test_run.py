@@ -124,7 +124,9 @@ def test_another_dataset_never_overwrites_results(folder: Path, capsys: pytest.C
     assert len(aot.load(run_folder(folder) / "clips" / "a.h5").index) == 8
 
 
-def test_a_broken_clip_fails_without_the_others_and_is_not_retried(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_clip_fails_without_the_others_and_is_not_retried(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "my clips" / "a.mp4").write_text("not a video")
     assert run() == 1
     path = run_folder(folder)
@@ -298,7 +300,9 @@ def command(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_interrupted_runs_leave_complete_files_and_can_be_resumed(folder: Path, number: signal.Signals, exit_code: int) -> None:
+def test_interrupted_runs_leave_complete_files_and_can_be_resumed(
+    folder: Path, number: signal.Signals, exit_code: int
+) -> None:
     write_video(folder / "my clips" / "b.mp4", moving_square(400))
     environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
     process = subprocess.Popen(command(), cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
