@@ -97,7 +97,7 @@ def first_block(language: str, containing: str) -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working directory that the documents assume: videos, a manifest, options and parts of the user, a small /data."""
+    """The working directory that the documents assume: videos, a manifest, own options and parts, a small /data."""
     place = tmp_path_factory.mktemp("reader")
     video = write_video(place / "teapot.mp4", np.stack([draw_frame(t // 10) for t in range(NUM_FRAMES)]))
     manifest = first_block("yaml", "teapot:")

@@ -89,7 +89,7 @@ ADAPTERS = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in RO
 
 @pytest.mark.parametrize("path", ADAPTERS, ids=module_of)
 def test_adapters_import_only_the_interfaces_of_other_roles(path: Path) -> None:
-    """An adapter is a module in the package of its role, or a package of modules there, such as `sam2` and `grabcut`."""
+    """An adapter is a module, or a package such as `sam2` and `grabcut`, in the package of its role."""
     own_role = path.relative_to(PACKAGE).parts[0]
     others = [name for name in imports(path) if name.split(".")[1] in ROLES and name.split(".")[1] != own_role]
     assert all(name.endswith(".base") for name in others), others

@@ -1,6 +1,7 @@
 """Run folders of version 0.1 are resumed: none of their results is computed again.
 
-tests/data/run_0_1 was written by version 0.1.0 from two clips, of which one is not a video; absolute paths were replaced.
+tests/data/run_0_1 was written by version 0.1.0 from two clips, one of which is not a video; absolute paths
+were replaced.
 """
 
 from __future__ import annotations
