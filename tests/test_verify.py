@@ -112,9 +112,9 @@ def test_complete_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (edit(shorten_the_tracks), "not a complete result file"),
         (edit(drop_a_frame), "1 missing, 1 unexpected"),
         (edit(lambda file: file["frames/index"].__setitem__(-1, 900)), "not within the 48 frames"),
-        (edit(lambda file: file["frames/time"].__setitem__(0, 9.0)), "frames/time: impossible values"),
-        (edit(lambda file: file["masks/row"].__setitem__(0, 1)), "masks/row: impossible values"),
-        (edit(lambda file: file["objects/id"].__setitem__(0, -7)), "objects/id, tracks/object_id: impossible values"),
+        (edit(lambda file: file["frames/time"].__setitem__(0, 9.0)), "frames/time: invalid values"),
+        (edit(lambda file: file["masks/row"].__setitem__(0, 1)), "masks/row: invalid values"),
+        (edit(lambda file: file["objects/id"].__setitem__(0, -7)), "objects/id, tracks/object_id: invalid values"),
         (
             edit(lambda file: file.attrs.__setitem__("frame_interval", 0)),
             "frame_interval is 0, expected an integer",
@@ -122,7 +122,7 @@ def test_complete_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (edit(lambda file: file.attrs.__setitem__("width", "abc")), "width is 'abc', expected an integer"),
         (
             edit(lambda file: file["objects/prompt"].__setitem__(0, '[{"name": "x"}]')),
-            "objects/prompt: impossible values",
+            "objects/prompt: invalid values",
         ),
         (replace_by_a_folder, "is not a file"),
     ],

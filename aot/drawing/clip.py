@@ -1,4 +1,4 @@
-"""Drawing a finished clip from its result file and its source: the overlay video, and PNG files of prompt frames."""
+"""Draw a finished clip from its result file and its source: the overlay video, and PNG files of its prompt frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def draw_clip(clip: Clip, paths: ClipPaths, style: OverlayStyle | None = None) -
         DecodeError: the source can no longer be read.
         WriteError: the overlay cannot be written. The result file is not changed in any case.
     """
-    from aot.drawing.overlay import write_overlay  # imports OpenCV and FFmpeg, which commands do not need
+    from aot.drawing.overlay import write_overlay  # imported here: OpenCV and FFmpeg are not needed to start a command
 
     with error_context(clip_id=clip.clip_id, stage="overlay"), open_source(clip) as frames:
         result = load(paths.result, masks=False)

@@ -12,8 +12,8 @@ import numpy as np
 from aot.drawing.style import OverlayStyle
 from aot.types import LOWEST_OBJECT_ID, BoolArray, UInt8Array
 
-# The palette of Okabe and Ito, which remains distinguishable with colour blindness. The colour that stands out from
-# most scenes is first.
+# The palette of Okabe and Ito, which remains distinguishable with colour blindness. The first colour
+# stands out in most scenes.
 OBJECT_COLOURS = (
     (86, 180, 233),
     (230, 159, 0),

@@ -27,7 +27,7 @@ _LABEL_HEIGHT, _MIN_LABEL_HEIGHT = 1 / 32, 10
 _RADIUS = 1 / 250
 # As a multiple of the radius. A dark rim separates discs from any background; rings have none, to be less prominent.
 _RIM, _RIM_COLOUR = 1.3, (24, 24, 24)
-# Of 255, at the start of a trail: the image stays visible under many trails.
+# Opacity (of 255) at the start of a trail: the image stays visible under many trails.
 _TRAIL_ALPHA = 190
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Height of the font's capital letters at scale 1, px.
@@ -92,7 +92,7 @@ def write_overlay(
 
 
 def _label(image: UInt8Array, text: str) -> None:
-    """Write a line into the lower left corner, on a darkened background; nothing if it does not fit."""
+    """Write a line of text into the lower left corner, on a darkened background; omit it if it does not fit."""
     height, width = image.shape[:2]
     size = max(_MIN_LABEL_HEIGHT, round(height * _LABEL_HEIGHT))
     scale, margin = size / _FONT_HEIGHT, size // 2 + 1
@@ -100,8 +100,8 @@ def _label(image: UInt8Array, text: str) -> None:
     (text_width, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
     if text_width + 2 * margin > width or size + 2 * margin > height / 4:
         return
-    ground = image[height - size - 2 * margin :, : text_width + 2 * margin]
-    ground[:] = ground // 3
+    background = image[height - size - 2 * margin :, : text_width + 2 * margin]
+    background[:] = background // 3
     cv2.putText(image, text, (margin, height - margin), _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
 
 
@@ -109,7 +109,7 @@ def _label(image: UInt8Array, text: str) -> None:
 
 
 class _PointPainter:
-    """Draws the points row by row, and keeps the fading trails between rows.
+    """Draws the points of one row after another, and keeps the fading trails between rows.
 
     Args:
         width, height: of the frames, px.
@@ -156,7 +156,7 @@ class _PointPainter:
             cv2.polylines(self._trail_alpha, list(steps), False, _TRAIL_ALPHA, thickness, cv2.LINE_AA, _SHIFT)
 
     def _blend_trails(self, image: UInt8Array) -> None:
-        # Only the pixels under a trail: they are few, and blending complete frames would be slow.
+        # Only pixels under a trail are blended: they are few, and blending complete frames would be slow.
         under = np.flatnonzero(self._trail_alpha)
         alpha = self._trail_alpha.reshape(-1)[under, None].astype(np.uint16)
         below, above = image.reshape(-1, 3), self._trail.reshape(-1, 3)[under]

@@ -1,4 +1,4 @@
-"""The video file of an overlay: H.264 in MP4 that any browser plays, with the presentation times of the source."""
+"""The video file of an overlay: H.264 in MP4, which every browser plays, with the presentation times of the source."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from aot.types import Float64Array, Int64Array, UInt8Array
 _TIME_BASE = Fraction(1, 90_000)
 # 1 ms. The container's edit list counts in milliseconds; a shorter clip would show nothing.
 _MIN_STEP = 90
-# Sufficient to judge a track by, at about 3 Mbit/s for 854x480.
+# Sufficient quality to judge tracks, at about 3 Mbit/s for 854x480.
 _ENCODER_OPTIONS = {"preset": "veryfast", "crf": "21"}
 _FALLBACK_FPS = 25.0
 _BT709 = 1
 
 
 class VideoWriter:
-    """Encodes images to an H.264 file; a context manager that finishes the file, or discards the encoder on an error.
+    """Encodes images to an H.264 file; a context manager that finishes the file, or closes the encoder on an error.
 
     Args:
         part: the file to write.
         path: the final name of the file, for error messages.
         width, height: of the images, px; odd sizes are padded to even ones.
         time: (T,) presentation times of the images, s.
-        fps: nominal rate of the source; the duration of a video of one frame. 0 or less: unknown.
+        fps: nominal rate of the source, which sets the duration of a video of one frame. 0 or less: unknown.
         comment: stored in the file's metadata.
     Raises:
         WriteError: the file cannot be written, here and in every method.
@@ -125,19 +125,19 @@ class VideoWriter:
         except (av.FFmpegError, UnknownCodecError, OSError) as exc:
             raise WriteError(
                 f"cannot write the overlay {self._path}: {exc}; check the free space and the folder, "
-                f"or switch it off: output.overlay=false"
+                f"or set output.overlay=false to draw no overlays"
             ) from exc
 
 
 def _ticks(time: Float64Array) -> Int64Array:
     """Presentation times since the first frame in units of the time base, strictly increasing."""
     ticks = np.round((time - time[0]) / float(_TIME_BASE)).astype(np.int64)
-    least = np.arange(len(ticks)) * _MIN_STEP
-    return np.asarray(np.maximum.accumulate(ticks - least) + least)
+    minimum = np.arange(len(ticks)) * _MIN_STEP
+    return np.asarray(np.maximum.accumulate(ticks - minimum) + minimum)
 
 
 def _durations(ticks: Int64Array, fps: float) -> Int64Array:
-    """Duration of each frame; the last frame gets that of the frame before it, or the one of the source's rate."""
+    """Duration of each frame; the last frame gets that of the frame before it, a single frame that of the source."""
     steps = np.diff(ticks)
     usual = steps[-1] if len(steps) else max(1, round(1 / (fps if fps > 0 else _FALLBACK_FPS) / float(_TIME_BASE)))
     return np.append(steps, usual).astype(np.int64)

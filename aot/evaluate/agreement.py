@@ -1,4 +1,4 @@
-"""Another run's result as ground truth: without ground truth, runs can still be compared with the finest one."""
+"""Use the result of another run as ground truth, to compare runs over clips that have no annotations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aot.datasets.ground_truth import GroundTruth, TrackTruth
 from aot.types import BoolArray, Int64Array, QueryPoints
 from aot.writing.reader import MaskReader, load
 
-# Query points of two runs are the same point if t, x and y differ by no more than this.
+# Query points of two runs are considered the same if t, x and y differ by no more than this.
 _MATCH_PX = 0.01
 
 
 class ResultTruth(GroundTruth):
-    """A clip's result as ground truth on its own kept frames.
+    """A clip's result as ground truth, on the frames that its run kept.
 
     Args:
         path: `clips/<clip_id>.h5` of the other run.

@@ -17,7 +17,7 @@ from aot.writing.reader import MaskReader, load
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Scores of one clip; empty or None if the ground truth has no such annotations."""
+    """Scores of one clip; empty or None where the ground truth has no annotations."""
 
     masks: dict[int, MaskScore]
     """Per object id; id 0 is the union of all objects (foreground)."""
@@ -26,9 +26,9 @@ class ClipScore:
     points_of: dict[int, PointScore] = field(default_factory=dict)
     """Per object id."""
     num_held: int = 0
-    """Scored mask frames that the run did not keep: the mask of the previous kept frame is held."""
+    """Number of scored mask frames that the run did not keep: the mask of the previous kept frame is held."""
     num_interpolated: int = 0
-    """Scored track frames that the run did not keep: positions are interpolated."""
+    """Number of scored track frames that the run did not keep: positions are interpolated."""
 
     @property
     def region_similarity(self) -> float | None:
@@ -64,14 +64,14 @@ def evaluate_clip(path: Path, truth: GroundTruth, query_mode: QueryMode | None =
     Args:
         path: `clips/<clip_id>.h5`.
         truth: ground truth of the same clip.
-        query_mode: on which frames tracks count; None: the mode of the ground truth's benchmark.
+        query_mode: on which frames tracks are scored; None: as in the benchmark of the ground truth.
     Raises:
         ResultError: the file cannot be read.
         DatasetError: the ground truth cannot be read.
     """
     result = load(path, masks=False)
     frames = full_rate_frames(result)
-    # True areas are needed without masks of the run too, for the PCK of its tracks.
+    # Ground-truth areas are also computed if the run has no masks: the PCK of its tracks needs them.
     has_masks = len(result.mask_row) == len(result.index)
     masks, areas, num_held = _score_masks(path, result, truth, frames, has_masks)
     known = truth.tracks(QueryPoints(txy=result.query, object_id=result.track_object_id), frames)
@@ -86,7 +86,11 @@ def evaluate_clip(path: Path, truth: GroundTruth, query_mode: QueryMode | None =
 def _score_masks(
     path: Path, result: ClipResult, truth: GroundTruth, frames: Int64Array, has_masks: bool
 ) -> tuple[dict[int, MaskScore], dict[int, dict[int, int]], int]:
-    """Score per true object; true area in px per object and annotated frame; number of frames with held masks."""
+    """Score the masks.
+
+    Returns:
+        Scores by object id; ground-truth areas in px by object id and frame; number of frames with held masks.
+    """
     # None marks a frame outside the run's time range: not scored, but it can be the first or last annotated frame.
     pairs: dict[int, list[tuple[float, float] | None]] = {}
     areas: dict[int, dict[int, int]] = {}
@@ -114,7 +118,7 @@ def _score_masks(
 
 
 def _mask_of(object_id: int, masks: BoolArray, result: ClipResult) -> BoolArray:
-    """The (H, W) mask of a true object; empty if the object was not prompted."""
+    """The (H, W) mask of a ground-truth object; empty if the object was not prompted."""
     if object_id == FOREGROUND:
         return np.asarray(masks.any(axis=0))
     column = np.flatnonzero(result.object_id == object_id)
@@ -156,7 +160,7 @@ def _with_points(
 
 
 def _area_of_points(result: ClipResult, frames: Int64Array, areas: dict[int, dict[int, int]]) -> Float64Array:
-    """(F, N) area in px of the true mask of each point's object; NaN if no mask is annotated."""
+    """(F, N) ground-truth area in px of each point's object; NaN if no mask is annotated."""
     found = np.full((len(frames), len(result.query)), np.nan)
     for object_id, by_frame in areas.items():
         own = np.ones(len(result.query), dtype=np.bool_)

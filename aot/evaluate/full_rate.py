@@ -39,7 +39,7 @@ class FullRateTracks(ArrayFields):
 
 
 def full_rate_frames(result: ClipResult) -> Int64Array:
-    """The source frames that a result covers, kept or not: the source, or the time range that was selected of it.
+    """The source frames that a result covers, kept or not: all of the source, or the selected time range.
 
     A file without the attribute `source_range` is assumed to reach the end of the source if its last kept frame is
     less than one interval away from it.

@@ -50,7 +50,7 @@ class MaskScore:
     contour: Series
     """F."""
     num_frames: int
-    """Frames that count: the object's annotated ones but the first and the last."""
+    """Number of scored frames: the annotated frames of the object except the first and the last."""
 
     @property
     def mean(self) -> float:
@@ -106,9 +106,10 @@ def _window(mask: BoolArray, margin: int) -> tuple[slice, slice]:
 
 
 def _contour(mask: BoolArray) -> UInt8Array:
-    """Contour pixels as 1: pixels that differ from the one to the right, below, or below right.
+    """Contour pixels as 1: pixels that differ from their neighbour to the right, below, or diagonally below right.
 
-    Pixels of the last row and column are compared along the frame edge only; the bottom right pixel is never contour.
+    Pixels of the last row and column are compared along the frame edge only; the bottom right pixel is never a
+    contour pixel.
     """
     contour = np.zeros(mask.shape, dtype=np.bool_)
     contour[:, :-1] |= mask[:, :-1] != mask[:, 1:]

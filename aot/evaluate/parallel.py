@@ -18,9 +18,9 @@ def map_in_processes(
     """Apply a function to items; results come in the order of the items.
 
     Args:
-        function: of a module, so that it can be pickled.
-        items: can be pickled.
-        workers: number of processes; None: one per core. 1 runs in this process.
+        function: defined at module level, so that it can be pickled.
+        items: picklable.
+        workers: number of processes; None: one per core. 1: this process.
     """
     workers = min(workers or os.cpu_count() or 1, len(items))
     if workers <= 1:

@@ -18,19 +18,19 @@ from aot.runs.run_json import read_run_json
 
 @dataclass(frozen=True)
 class ScoreTask:
-    """One clip to score; can be pickled."""
+    """One clip to score; picklable."""
 
     clip_id: str
     result: Path
     """`clips/<clip_id>.h5` of the run."""
     build_dataset: Callable[[], Dataset]
     query_mode: QueryMode | None
-    """None: the mode of the ground truth's benchmark."""
+    """None: as in the benchmark of the ground truth."""
 
 
 @dataclass(frozen=True)
 class RunScores:
-    """The scores of a run; every clip of the run is in one of the three."""
+    """The scores of a run; each of its clips is in exactly one of the three fields."""
 
     scores: Mapping[str, ClipScore]
     """Clip id → score."""
@@ -45,10 +45,10 @@ def evaluate_run(root: Path, *, query_mode: QueryMode | None = None, workers: in
 
     Args:
         root: the run folder.
-        query_mode: which frames count for tracks; None: the mode of the ground truth's benchmark.
+        query_mode: on which frames tracks are scored; None: as in the benchmark of the ground truth.
         workers: number of processes; None: one per core.
     Raises:
-        ConfigError: not a run folder, or its dataset cannot be created any more.
+        ConfigError: not a run folder, or its dataset can no longer be created.
     """
     paths = RunPaths(root)
     run = read_run_json(paths)
@@ -70,7 +70,7 @@ def evaluate_clips(
 
     Args:
         tasks: finished clips.
-        workers: number of processes; None: one per core. 1 runs in this process.
+        workers: number of processes; None: one per core. 1: this process.
     Returns:
         Clip ids and scores; None if there is no ground truth, the error if the file or the ground truth is damaged.
     """

@@ -22,7 +22,7 @@ COLUMNS = (
     "positions interpolated_frames"
 ).split() + [f"{name}_{threshold}" for name in ("delta", "jaccard") for threshold in THRESHOLDS]
 ALL_CLIPS = "(all)"
-"""Clip id of the row of the complete dataset."""
+"""Clip id of the row that summarizes the dataset."""
 
 _HEADINGS = {"J&F": "J&F", "J": "J", "F": "F", "AJ": "AJ", "delta_avg": "δ_avg", "OA": "OA", "PCK": "PCK"}
 
@@ -83,7 +83,7 @@ def scores_as_json(scores: Mapping[str, ClipScore], rows: Sequence[Mapping[str, 
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One line per clip and a last line for the dataset; without columns that are empty in all of them."""
+    """One line per clip, then one for the dataset; columns without any score are omitted."""
     shown = [*(row for row in rows[1:] if row["object_id"] == ""), rows[0]]
     columns = [name for name in _HEADINGS if any(row[name] != "" for row in shown)]
     table = Table(box=None, pad_edge=False)

@@ -22,7 +22,7 @@ PCK_THRESHOLD = 0.2
 
 @dataclass(frozen=True)
 class PointScore:
-    """Scores of tracks; None if the ground truth has no position to count."""
+    """Scores of tracks; None if there is no position to score."""
 
     average_jaccard: float | None
     """AJ: mean of `jaccard`."""
@@ -73,10 +73,10 @@ def score_points(
         truth: ground truth of the same frames and points.
         counted: (F, N) bool, positions to score; those without annotation are excluded in addition.
         width, height: of the video, px.
-        areas: (F, N) area in px of the true mask of each point's object; NaN if unknown.
+        areas: (F, N) ground-truth area in px of each point's object; NaN if unknown.
     """
     counted = counted & truth.annotated
-    # True positions of hidden points may be NaN; they are not compared.
+    # Ground-truth positions of hidden points may be NaN; they are not compared.
     offset = np.where(truth.visible[..., None], xy - truth.xy, np.inf)
     raster_px = np.hypot(offset[..., 0] * (RASTER / width), offset[..., 1] * (RASTER / height))
     true = counted & truth.visible

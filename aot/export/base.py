@@ -1,4 +1,4 @@
-"""The interface of exporters, and the clip that they export."""
+"""The interface of exporters, and the clips that they export."""
 
 from __future__ import annotations
 
@@ -49,12 +49,13 @@ class ExportedClip:
             return None
 
     def frame_name(self, frame: int) -> str:
-        """Name of a source frame: that of its file, else its number with five digits."""
+        """Name of a source frame: the name of its file, otherwise its number with five digits."""
         names = self.frame_names
         return names[frame] if names is not None and frame < len(names) else f"{frame:05d}"
 
     def masks(self, frames: Int64Array) -> Iterator[tuple[int, BoolArray, Float32Array]]:
-        """Yield (source frame, (K, H, W) masks, (K,) scores); frames that were not kept get the previous kept frame's.
+        """Yield (source frame, (K, H, W) masks, (K,) scores); frames that were not kept get those of the
+        previous kept frame.
 
         Raises:
             ExportError: the result does not have masks on every kept frame.
@@ -63,7 +64,7 @@ class ExportedClip:
         if not len(result.mask_row) or len(result.mask_row) < len(result.index):
             raise ExportError(
                 f"{self.clip_id}: has masks on {len(result.mask_row)} of {len(result.index)} kept frames; this format "
-                f"requires them on all: run it with a segmenter that propagates masks (segmenter.propagate=true)"
+                f"requires masks on all of them: use a segmenter that propagates masks (segmenter.propagate=true)"
             )
         with MaskReader(self.path) as reader:
             for frame, row in zip(frames.tolist(), held_rows(result.index, frames).tolist()):

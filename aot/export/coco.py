@@ -18,7 +18,7 @@ class CocoExporter:
     """`<out>/<clip_id>.json`: one video, one image per kept frame, one annotation with `track_id` per visible object.
 
     Args:
-        categories: object name → category id, of the complete run; the same in every file.
+        categories: object name → category id, for all objects of the run; the same in every file.
     """
 
     def __init__(self, categories: Mapping[str, int]) -> None:
@@ -61,7 +61,7 @@ class CocoExporter:
 
 
 def category_name(object_name: str) -> str:
-    """Category of an object: its name; COCO requires a category, so unnamed objects get "object"."""
+    """Category of an object: its name, or "object" if it has none, because COCO requires a category."""
     return object_name or "object"
 
 

@@ -22,7 +22,8 @@ class DavisExporter:
     """`<out>/<clip_id>/<frame name>.png`; a palette index is an object id, 0 is background.
 
     Every source frame gets an image; frames that were not kept get that of the previous kept frame. Where objects
-    overlap, the pixel belongs to the object with the higher mask score on that frame, at equal scores to the lower id.
+    overlap, the pixel belongs to the object with the higher mask score on that frame; if the scores are equal, to the
+    object with the lower id.
     """
 
     def export(self, clip: ExportedClip, out: Path) -> Path:
@@ -32,7 +33,7 @@ class DavisExporter:
         if len(ids) and ids.max() > _MAX_OBJECTS:
             raise ExportError(
                 f"{clip.clip_id}: object id {ids.max()} does not fit into a palette; expected at most "
-                f"{_MAX_OBJECTS}, use smaller ids or another format"
+                f"{_MAX_OBJECTS}: use smaller ids or another format"
             )
         palette = _palette().ravel().tolist()
         with replacing_folder(out / clip.clip_id) as part:
@@ -40,7 +41,7 @@ class DavisExporter:
                 image = Image.fromarray(flatten(masks, scores, ids.astype(np.uint8))).convert("P")
                 image.putpalette(palette)
                 image.save(part / f"{clip.frame_name(frame)}.png")
-            if (out / clip.clip_id).is_dir():  # clips in a folder of the same name are stored below it
+            if (out / clip.clip_id).is_dir():  # the clip "day1/a" is stored in the folder of the clip "day1"
                 for below in (path for path in (out / clip.clip_id).iterdir() if path.is_dir()):
                     below.rename(part / below.name)
         return out / clip.clip_id
@@ -49,14 +50,14 @@ class DavisExporter:
 def flatten(masks: BoolArray, scores: Float32Array, ids: NDArray[_Id]) -> NDArray[_Id]:
     """Flatten (K, H, W) masks that may overlap to (H, W) ids, with the dtype of `ids`; 0 is background."""
     indices = np.zeros(masks.shape[1:], dtype=ids.dtype)
-    # The highest score is painted last; at equal scores the lower id. An object without a mask has no score (NaN).
+    # Painted in ascending order of score, so that the highest is on top. An object without a mask has no score (NaN).
     for k in sorted(range(len(masks)), key=lambda k: (np.nan_to_num(scores[k], nan=-1.0), -int(ids[k]))):
         indices[masks[k]] = ids[k]
     return indices
 
 
 def _palette() -> UInt8Array:
-    """(256, 3) RGB colours of PASCAL VOC and DAVIS: the bits of the index, distributed over the channels."""
+    """(256, 3) RGB colours of PASCAL VOC and DAVIS: the bits of the index distributed over the channels."""
     index = np.arange(256)
     colours = np.zeros((256, 3), dtype=np.uint8)
     for bit in range(8):

@@ -1,4 +1,4 @@
-"""One `.npz` per clip, which needs only NumPy."""
+"""One `.npz` file per clip, which only NumPy is needed to read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aot.writing.reader import MaskReader
 
 
 class NpzExporter:
-    """`<out>/<clip_id>.npz`: every dataset of the HDF5 file, `tracks/xy` as `tracks_xy`; masks as packed bits.
+    """`<out>/<clip_id>.npz`: every dataset of the HDF5 file (`tracks/xy` as `tracks_xy`), with masks as packed bits.
 
     Masks: `np.unpackbits(masks_packed, axis=-1, count=width).view(bool)` is (Tm, K, H, W).
     """

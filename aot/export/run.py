@@ -26,7 +26,7 @@ def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[Exporte
     """Select the clips of a run by id or pattern.
 
     Args:
-        paths: of the run.
+        paths: paths of the run.
         patterns: clip ids, or patterns such as "day1/*".
     Returns:
         The finished clips, and the ids of the selected clips that are not finished.
@@ -56,7 +56,7 @@ def create_exporter(name: str, clips: Sequence[ExportedClip], *, stride: int, wi
 
     Args:
         name: one of FORMATS.
-        clips: all clips to export; COCO numbers the categories of all of them.
+        clips: all clips to export; the names of their objects become the categories of COCO.
         stride: source frames between annotated frames (sa_v).
         with_video: include the frames (tapvid, rerun).
     Raises:

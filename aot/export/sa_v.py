@@ -22,7 +22,7 @@ class SaVExporter:
     """`<out>/<clip_id>_auto.json`; `masklet[i][k]` is object `masklet_id[k]` on source frame i · stride.
 
     Args:
-        stride: source frames between annotated frames; SA-V has 4.
+        stride: source frames between annotated frames; 4 in SA-V.
     """
 
     def __init__(self, stride: int = 4) -> None:
@@ -31,7 +31,7 @@ class SaVExporter:
     def export(self, clip: ExportedClip, out: Path) -> Path:
         result = clip.result
         frames = full_rate_frames(result)
-        # SA-V counts from frame 0: frames before a selected time range are empty.
+        # SA-V starts at frame 0: before the selected time range, masks are empty.
         every = np.arange(0, frames[-1] + 1, self._stride, dtype=np.int64)
         height, width = clip.size
         num_objects = len(result.object_id)

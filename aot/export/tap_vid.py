@@ -50,7 +50,7 @@ class TapVidExporter:
 
 
 def _jpegs(clip: ExportedClip) -> list[bytes]:
-    """The kept frames as JPEG; a few hundred kilobytes of memory each."""
+    """The kept frames as JPEG, a few hundred kilobytes each."""
     from PIL import Image
 
     encoded = []

@@ -15,7 +15,7 @@ from aot.manifest.schema import ClipEntry, RleEntry
 from aot.system.text import counted
 from aot.types import Clip, MaskFile, Prompt, RleMask
 
-# In a large dataset, the search for similar names takes a noticeable time for each of them.
+# In a large dataset, the search for similar ids takes noticeable time per unknown clip.
 _MAX_MISTAKES = 20
 
 
@@ -25,10 +25,10 @@ def assign_prompts(
     """Assign the prompts of a manifest to the clips that its entries name or match.
 
     Args:
-        clips: of the dataset, without prompts.
-        manifest_path: YAML or JSON.
+        clips: clips of the dataset, without prompts.
+        manifest_path: the manifest, YAML or JSON.
         dataset: name of the dataset option; with `root`, for the command that creates a missing manifest.
-        root: folder of the dataset.
+        root: folder of the dataset; None: the message names no command.
     Returns:
         The clips in the same order; a clip that no entry matches stays without prompts.
     Raises:
@@ -83,8 +83,8 @@ def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
     """The prompts of one entry, ordered by object and frame.
 
     Args:
-        entry: of one clip.
-        folder: the paths of mask files are relative to it.
+        entry: the entry of one clip.
+        folder: the folder of the manifest; the paths of mask files are relative to it.
     """
     names: dict[int, str] = {item.id: item.name for item in entry.objects if item.name}
     prompts = [
@@ -104,7 +104,7 @@ def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
 
 
 def best_pattern(clip_id: str, patterns: Sequence[str]) -> str | None:
-    """The matching pattern with the most literal characters; None where none matches.
+    """The matching pattern with the most literal characters; None if no pattern matches.
 
     Raises:
         ConfigError: several patterns are equally specific.

@@ -1,7 +1,7 @@
 """Convert boxes of a detector or another tracker to a manifest: COCO JSON and MOTChallenge text.
 
-Each object is prompted once, on the first frame with a box of it. Without track ids, boxes of different frames cannot
-be associated: then the boxes of the first frame with any box are the objects of the clip.
+Each object is prompted once, on the first frame on which it has a box. Without track ids, boxes of different frames
+cannot be associated: the objects are then the boxes of the clip's first frame that has any.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from aot.manifest.schema import Manifest
 from aot.system.files import write_text
 
 _TRACK_KEYS = ("track_id", "instance_id", "object_id")
-MAX_SIDE_PX = 2**16
-"""Larger than the sides of any video."""
 _FRAME_KEYS = ("frame_id", "frame_index")
+MAX_SIDE_PX = 2**16
+"""Maximum width and height of an image; larger than any video."""
 
 
 @dataclass(frozen=True)
@@ -44,34 +44,34 @@ class Detection:
     score: float = 1.0
     name: str = ""
     mask: Mapping[str, Any] | None = None
-    """COCO's compressed run lengths {size, counts}."""
+    """COCO run lengths, compressed: {size, counts}."""
 
 
 def manifest_of(detections: Iterable[Detection], *, min_score: float = 0.0) -> dict[str, Any]:
-    """Make a manifest that prompts every object once.
+    """Create a manifest that prompts every object once.
 
     Args:
         detections: in any order.
         min_score: boxes with a lower score are skipped.
     Raises:
-        ConfigError: no box is left, or the manifest would not be valid.
+        ConfigError: no box remains, or the manifest would not be valid.
     """
     by_clip: dict[str, list[Detection]] = defaultdict(list)
     for item in detections:
         if item.score >= min_score and item.box[0] < item.box[2] and item.box[1] < item.box[3]:
             by_clip[item.clip_id].append(item)
     if not by_clip:
-        raise ConfigError(f"no box with a score of at least {min_score:g}; expected at least one, see --min-score")
+        raise ConfigError(f"no box has a score of at least {min_score:g}; lower --min-score")
     clips = {clip_id: {"objects": _objects(items)} for clip_id, items in sorted(by_clip.items())}
     try:
         Manifest.model_validate({"clips": clips})
     except ValidationError as exc:
-        raise ConfigError(f"the imported boxes do not make a valid manifest: {exc}") from exc
+        raise ConfigError(f"the imported boxes do not form a valid manifest: {exc}") from exc
     return {"clips": clips}
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Write JSON where `path` ends in .json, else YAML."""
+    """Write a manifest: JSON if `path` ends in .json, otherwise YAML."""
     if path.suffix == ".json":
         write_text(path, json.dumps(manifest, indent=1))
     else:
@@ -97,7 +97,7 @@ def read_coco(
     annotations = content["annotations"] if isinstance(content, dict) and "annotations" in content else content
     if not isinstance(listing, dict) or "images" not in listing or not isinstance(annotations, list):
         raise ConfigError(
-            f"{path}: a list of results without its images; expected a file with images and annotations, or give the "
+            f"{path}: a list of results without the images; expected a file with images and annotations, or an "
             f"annotation file with the images as --images FILE"
         )
     try:
@@ -121,7 +121,7 @@ def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | 
         clip_id: None: the name of the sequence.
         size: width and height in px, to which boxes are cropped; None: those of `SEQUENCE/seqinfo.ini`, if it exists.
     Raises:
-        ConfigError: the file cannot be read; names the wrong line.
+        ConfigError: the file cannot be read; the message names the invalid line.
     """
     sequence = path.parent.parent if path.stem in ("det", "gt") and path.parent.name == path.stem else None
     name = clip_id or (sequence.name if sequence else path.stem)
@@ -186,7 +186,7 @@ def _coco_detection(
 
 
 class _FrameLocator:
-    """Finds the clip id and source frame of an image: from its video and frame number, or else from its file name.
+    """Finds the clip id and source frame of an image: from its video and frame number, otherwise from its file name.
 
     Args:
         videos: names by id.
@@ -241,7 +241,7 @@ def _run_lengths(segmentation: Any, image: Mapping[str, Any]) -> dict[str, Any]:
         parts = [coco.frPyObjects({"size": size, "counts": list(map(int, counts))}, height, width)]
     else:
         outlines = [list(map(float, outline)) for outline in segmentation]
-        # pycocotools checks neither the length of a polygon nor its range, and follows every edge to its end.
+        # pycocotools checks neither length nor range of a polygon, and also traces edges far outside the image.
         if any(len(outline) < 6 or not max(map(abs, outline)) <= 2 * MAX_SIDE_PX for outline in outlines):
             raise ValueError("a polygon with fewer than three points, or far outside its image")
         parts = coco.frPyObjects(outlines, height, width)

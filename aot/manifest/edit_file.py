@@ -1,6 +1,6 @@
 """A manifest file that people and the prompt page edit concurrently.
 
-Changes on disk are read in; a change of the same clip is reported as a conflict and not overwritten.
+Changes on disk are loaded; a change of the same clip is reported as a conflict and not overwritten.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ManifestFile:
     """A manifest, YAML or JSON, edited one entry at a time.
 
     Args:
-        path: need not exist yet.
+        path: the manifest; the file need not exist yet.
     Raises:
         ConfigError: the file is not a valid manifest.
     """
@@ -63,7 +63,7 @@ class ManifestFile:
         """Read the file again if it has changed; returns whether its content differs.
 
         Raises:
-            ConfigError: the file is not a valid manifest now; the entries read before are kept.
+            ConfigError: the file is no longer a valid manifest; the entries read before are kept.
         """
         with self._lock:
             signature = self._stat()
@@ -81,11 +81,11 @@ class ManifestFile:
         """Write or remove the entry of one clip.
 
         Args:
-            clip_id: its key.
-            entry: None removes it.
+            clip_id: key of the entry.
+            entry: the new entry; None removes it.
             expected: `version_of` the entry that was edited.
         Raises:
-            ManifestConflict: the entry on disk is a different one now.
+            ManifestConflict: the entry on disk has changed.
             ConfigError: the file on disk is not a valid manifest, or cannot be edited without changing other entries.
             WriteError: the file cannot be written.
         """
@@ -132,7 +132,7 @@ class ManifestFile:
             raise ConfigError(f"prompt manifest {self.path}: not UTF-8 text: {exc}; save it as UTF-8") from exc
 
     def _read(self) -> bytes | None:
-        """The file's content; None where the file is empty or does not exist."""
+        """The file's content; None if the file is empty or does not exist."""
         try:
             content = self.path.read_bytes()
             return content if content.strip() else None
@@ -156,7 +156,7 @@ def version_of(entry: ClipEntry | None) -> str:
 
 
 def _in_known_order(entry: ClipEntry | None, current: ClipEntry | None) -> ClipEntry | None:
-    """The entry with its objects in the order of the file, new ones last."""
+    """The entry with its objects in the order of the file; new ones come last."""
     if entry is None or current is None:
         return entry
     known = [(item.id, item.frame) for item in current.objects]

@@ -1,6 +1,6 @@
-"""The YAML text of a manifest, edited one entry at a time; the rest of the text stays byte for byte.
+"""The YAML text of a manifest, edited one entry at a time; the rest is preserved byte for byte.
 
-PyYAML finds the lines of each entry, ruamel edits them and keeps their comments and quotes.
+PyYAML finds the lines of each entry; ruamel edits them and preserves their comments and quotes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aot.manifest.read import SAFE_LOADER, parse_manifest
 from aot.manifest.schema import ClipEntry, ObjectEntry
 
 _HEAD = "# Which objects to track in which clip. Written by `python -m aot.prompt`; edit it as you like.\n"
-# Strings that need no quotes, unless YAML reads them as another type (`no`, `null`).
+# Strings that need no quotes, unless YAML parses them as another type (`no`, `null`).
 _PLAIN = re.compile(r"[A-Za-z_](?:[\w ./-]*\w)?")
 _INDENT = 2
 # Wide enough that ruamel never folds a line.
@@ -33,9 +33,9 @@ _WIDTH = 2**20
 class ManifestText:
     """The text of a manifest and the position of every entry in it.
 
-    An entry's lines are cut out, edited by a parser that keeps comments, and put back. This takes milliseconds, while
-    that parser takes seconds for the text of a thousand clips. The full text is parsed only where an entry cannot be
-    read by itself, for example because it contains an alias.
+    An entry's lines are cut out, edited by a parser that preserves comments, and put back. This takes milliseconds,
+    while that parser takes seconds for the text of a thousand clips. The full text is parsed only if an entry cannot
+    be parsed separately, for example because it contains an alias.
 
     Args:
         text: a valid manifest; empty for a new file.
@@ -49,9 +49,9 @@ class ManifestText:
         """Write or remove one entry.
 
         Args:
-            clip_id: its key.
-            entry: None removes it.
-            entries: all entries that the text holds now.
+            clip_id: key of the entry.
+            entry: the new entry; None removes it.
+            entries: all current entries of the text.
         Raises:
             ConfigError: the text cannot be edited without changing other entries.
         """
@@ -59,7 +59,7 @@ class ManifestText:
             self._replace_in_full_text(clip_id, entry, entries)
 
     def _find_entries(self) -> None:
-        """Find the lines of every entry; none where `clips` is written in braces, where entries share lines."""
+        """Find the lines of every entry; none if `clips` is written in braces, because entries may then share lines."""
         self._spans: dict[str, tuple[int, int]] = {}
         self._column = 0
         clips = _value(yaml.compose(self.text, Loader=SAFE_LOADER), "clips")
@@ -76,11 +76,11 @@ class ManifestText:
             self._spans[key.value] = start, self._content_end(max(key.end_mark.index, _last_mark(value)), end)
 
     def _content_end(self, start: int, end: int) -> int:
-        """Where an entry's last line ends; blank lines and comment lines behind it belong to the next entry.
+        """The end of an entry's last line; blank lines and comment lines after it belong to the next entry.
 
         Args:
-            start: a position behind the entry's last value; may be too early, or behind blank lines.
-            end: where the next entry begins.
+            start: a position near the end of the entry's last value: before it, or after blank lines.
+            end: start of the next entry.
         """
         while self.text[start - 1].isspace():
             start -= 1
@@ -92,7 +92,7 @@ class ManifestText:
             end = begin
 
     def _replace_lines(self, clip_id: str, entry: ClipEntry | None, entries: Mapping[str, ClipEntry]) -> bool:
-        """Replace only an entry's own lines; returns False where that is not possible."""
+        """Replace only the lines of one entry; returns False if that is not possible."""
         if not self._spans or set(self._spans) != set(entries) or (entry is None and len(entries) == 1):
             return False
         last = max(end for _, end in self._spans.values())
@@ -122,7 +122,7 @@ class ManifestText:
         """Replace an entry by parsing and writing the full text."""
         wanted = {key: other for key, other in entries.items() if key != clip_id}
         wanted |= {} if entry is None else {clip_id: entry}
-        # An edit in place would also change the entries that share an anchor; then the entry is rewritten.
+        # An edit in place also changes entries that share an anchor; in that case, the entry is rewritten.
         for in_place in (True, False):
             text = _changed_text(self.text, clip_id, entry, in_place)
             if text is not None and _clips_of(text) == wanted:
@@ -130,12 +130,13 @@ class ManifestText:
                 self._find_entries()
                 return
         raise ConfigError(
-            f"clip {clip_id!r}: its entry cannot be edited without changing other entries; edit the manifest by hand"
+            f"clip {clip_id!r}: its entry cannot be edited without changing other entries; edit the manifest in a text "
+            f"editor"
         )
 
 
 def plain_entry(entry: ClipEntry) -> dict[str, Any]:
-    """An entry as written to a manifest: without defaults, integral numbers as integers."""
+    """An entry as written to a manifest: without defaults, and with integral numbers as integers."""
     return {"objects": [_plain_object(item) for item in entry.objects]}
 
 
@@ -161,15 +162,15 @@ def _plain(value: Any) -> Any:
 
 
 def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    """The value of a key in a mapping; None where there is none."""
+    """The value of a key in a mapping; None if there is none."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     return next((value for name, value in pairs if name.value == key), None)
 
 
 def _last_mark(node: yaml.Node) -> int:
-    """The position behind a node's last scalar; that of the anchor where it is an alias.
+    """The position after a node's last scalar; for an alias, after the anchored node's.
 
-    The mark of a block mapping or sequence is of no use: it is behind the comments that follow.
+    The mark of a block mapping or sequence cannot be used: it is after the comments that follow.
     """
     while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
@@ -177,8 +178,8 @@ def _last_mark(node: yaml.Node) -> int:
     return int(node.end_mark.index)
 
 
-def _has_ties(lines: str) -> bool:
-    """Whether anchors, aliases or merges tie an entry to others: then it cannot be read by itself."""
+def _is_linked(lines: str) -> bool:
+    """Whether anchors, aliases or merge keys link an entry to others, so that it cannot be parsed separately."""
     return any(
         isinstance(token, yaml.AnchorToken | yaml.AliasToken)
         or (isinstance(token, yaml.ScalarToken) and token.plain and token.value == "<<")
@@ -196,10 +197,10 @@ def _has_flush_sequence(node: yaml.Node | None) -> bool:
 
 
 def _changed_lines(lines: str, column: int, clip_id: str, entry: ClipEntry) -> str | None:
-    """The lines of an entry with the wanted objects; None where the lines cannot be read by themselves."""
+    """The lines of an entry with the wanted objects; None if the lines cannot be parsed separately."""
     dedented = re.sub(rf"^ {{1,{column}}}", "", lines, flags=re.MULTILINE)
     try:
-        if _has_ties(dedented):
+        if _is_linked(dedented):
             return None
         parser = _parser(dedented)
         root = parser.load(dedented) if lines else CommentedMap()
@@ -215,7 +216,7 @@ def _changed_lines(lines: str, column: int, clip_id: str, entry: ClipEntry) -> s
 
 
 def _changed_text(text: str, clip_id: str, entry: ClipEntry | None, in_place: bool) -> str | None:
-    """The full text with one entry edited in place or rewritten; None where that is not possible."""
+    """The full text with one entry edited in place or rewritten; None if that is not possible."""
     try:
         parser = _parser(text)
         root = parser.load(text)
@@ -232,7 +233,7 @@ def _changed_text(text: str, clip_id: str, entry: ClipEntry | None, in_place: bo
 
 
 def _clips_of(text: str) -> dict[str, ClipEntry] | None:
-    """The entries of a manifest's text; None where it is not a valid manifest."""
+    """The entries of a manifest's text; None if it is not a valid manifest."""
     try:
         return parse_manifest(text, Path("changed.yaml")).clips
     except ConfigError:
@@ -244,7 +245,7 @@ def _indented(text: str, column: int) -> str:
 
 
 def _parser(text: str) -> YAML:
-    """A parser that keeps comments and quotes, and the indentation of lists."""
+    """A parser that preserves comments, quotes and the indentation of lists."""
     parser = YAML()
     parser.preserve_quotes = True
     parser.width = _WIDTH
@@ -271,7 +272,7 @@ def _set_entry(clips: CommentedMap, clip_id: str, entry: ClipEntry, *, in_place:
 
 
 def _set_objects(objects: CommentedSeq, wanted: list[dict[str, Any]]) -> None:
-    """Change, remove and add objects, touching only what differs, so that the comments beside the rest stay."""
+    """Change, remove and add objects, touching only what differs, so that other comments are preserved."""
     missing = {(item["id"], item["frame"]): item for item in wanted}
     for position in reversed(range(len(objects))):
         if (objects[position]["id"], objects[position].get("frame", 0)) not in missing:
@@ -291,7 +292,7 @@ def _set_object(item: CommentedMap, wanted: dict[str, Any]) -> None:
 
 
 def _flow(value: Any) -> Any:
-    """A value to write: on one line, and quoted where YAML would read a string as another type."""
+    """A value to write: on one line, and quoted if YAML would parse the string as another type."""
     if isinstance(value, dict):
         mapping = CommentedMap((key, _flow(item)) for key, item in value.items())
         mapping.fa.set_flow_style()

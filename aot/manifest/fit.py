@@ -1,4 +1,4 @@
-"""Check the prompts of a clip against its opened video, and read their masks."""
+"""Check the prompts of a clip against its video, and read their masks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def check_prompts(
     """Check prompts against their video.
 
     Args:
-        prompts: of one clip.
-        width, height: of the video, px.
+        prompts: prompts of one clip.
+        width, height: size of the video, px.
         frames: source frames inside the clip's time range.
-        num_source_frames: number of frames that the video holds.
+        num_source_frames: number of frames of the video.
     Returns:
         The prompts of the objects without errors, with their masks as (H, W) bool; and the first error of every other
         object, by object id.

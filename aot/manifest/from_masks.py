@@ -1,4 +1,4 @@
-"""Make prompts from annotated masks."""
+"""Create prompts from annotated masks."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from aot.types import BoolArray, MaskFile, Prompt, RleMask
 
 PromptKind = Literal["mask", "box", "points"]
-"""The kind of prompt to make from an annotated mask."""
+"""The kind of prompt to create from an annotated mask."""
 
 
 def mask_prompt(
     object_id: int, frame: int, file: MaskFile | RleMask, mask: BoolArray, kind: PromptKind, name: str = ""
 ) -> Prompt:
-    """Make a prompt from an annotated mask: the mask itself, its bounding box, or a few points inside it.
+    """Create a prompt from an annotated mask: the mask itself, its bounding box, or a few points inside it.
 
     Args:
         object_id: ≥ 1.
         frame: source frame of the mask.
         file: reference to the mask, stored in a mask prompt and read when the clip is processed.
         mask: (H, W) bool, not empty.
-        kind: of the prompt.
-        name: of the object.
+        kind: kind of the prompt.
+        name: name of the object.
     """
     if kind == "mask":
         return Prompt(object_id=object_id, frame=frame, name=name, mask=file)
@@ -36,8 +36,9 @@ def mask_prompt(
 
 
 def points_inside(mask: BoolArray, max_points: int = 3) -> tuple[tuple[float, float], ...]:
-    """A few points inside a mask, as a person would click them: the one farthest from the outline first, then others
-    far from the previous ones.
+    """A few points inside a mask, where a person would click.
+
+    The first point is the one farthest from the outline; the others are far from the previous ones.
 
     Args:
         mask: (H, W) bool with at least one pixel set.
@@ -46,13 +47,13 @@ def points_inside(mask: BoolArray, max_points: int = 3) -> tuple[tuple[float, fl
     """
     import cv2
 
-    left = np.pad(mask.astype(np.uint8), 1)
+    remaining = np.pad(mask.astype(np.uint8), 1)
     points: list[tuple[float, float]] = []
-    while len(points) < max_points and left.any():
-        depth = cv2.distanceTransform(left, cv2.DIST_L2, 5)
+    while len(points) < max_points and remaining.any():
+        depth = cv2.distanceTransform(remaining, cv2.DIST_L2, 5)
         y, x = np.unravel_index(np.argmax(depth), depth.shape)
         points.append((float(x - 1), float(y - 1)))
         radius = 1.5 * float(depth[y, x]) + 1
-        rows, columns = np.ogrid[: left.shape[0], : left.shape[1]]
-        left[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = 0
+        rows, columns = np.ogrid[: remaining.shape[0], : remaining.shape[1]]
+        remaining[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = 0
     return tuple(points)

@@ -18,7 +18,7 @@ from aot.errors import ConfigError, PromptError
 from aot.manifest.schema import ClipEntry, Manifest, ObjectEntry, contradictions
 from aot.system.text import counted
 
-# libyaml's loader, where PyYAML was built with it, is ten times as fast.
+# If PyYAML was built with libyaml, its loader is ten times as fast.
 SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -30,8 +30,8 @@ def load_manifest(path: Path) -> Manifest:
     """Read and check a manifest, YAML or JSON.
 
     Raises:
-        ConfigError: the file cannot be read or is not a valid manifest; lists every mistake with clip, object and
-            reason.
+        ConfigError: the file cannot be read or is not a valid manifest; the message lists every mistake with
+            clip, object and reason.
     """
     return parse_manifest(_read_text(path), path)
 
@@ -40,9 +40,8 @@ def parse_manifest(text: str, path: Path) -> Manifest:
     """Check the text of a manifest.
 
     Args:
-        text: JSON where `path` ends in .json, else YAML.
-        path: for the messages.
-
+        text: JSON if `path` ends in .json, otherwise YAML.
+        path: named in messages.
     Raises:
         ConfigError: as `load_manifest`.
     """
@@ -52,10 +51,10 @@ def parse_manifest(text: str, path: Path) -> Manifest:
 
 
 def read_entries(path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
-    """Read a manifest as far as it is valid.
+    """Read the valid parts of a manifest.
 
     Returns:
-        All entries by clip id or pattern, each with its valid objects only; and all mistakes.
+        All entries by clip id or pattern, each with only its valid objects; and all mistakes.
     Raises:
         ConfigError: the file cannot be read, or is neither YAML nor JSON.
     """
@@ -110,7 +109,7 @@ def _checked(content: Any) -> tuple[dict[str, ClipEntry], list[str]]:
     clips = content.get("clips") if isinstance(content, dict) else None
     given: dict[str, Any] = clips if isinstance(clips, dict) else {}
     mistakes = [_describe(error, given) for error in errors]
-    # pydantic looks for contradictions only in entries without other mistakes.
+    # pydantic checks for contradictions only in entries without other mistakes.
     entries = {key: ClipEntry.model_construct(objects=tuple(_valid_objects(entry))) for key, entry in given.items()}
     for key, entry in entries.items():
         mistakes += [f"clip {key!r}, {mistake}" for mistake in contradictions(entry.objects)]
@@ -118,7 +117,7 @@ def _checked(content: Any) -> tuple[dict[str, ClipEntry], list[str]]:
 
 
 def _valid_objects(entry: Any) -> Iterator[ObjectEntry]:
-    """The objects of an entry that are valid by themselves."""
+    """The objects of an entry that are individually valid."""
     objects = entry.get("objects") if isinstance(entry, dict) else None
     for item in objects if isinstance(objects, list) else []:
         with suppress(ValidationError):
@@ -126,7 +125,7 @@ def _valid_objects(entry: Any) -> Iterator[ObjectEntry]:
 
 
 def _is_reported_elsewhere(error: Any) -> bool:
-    """Whether a pydantic error is a contradiction (reported one by one) or only the consequence of invalid objects."""
+    """Whether a pydantic error is a contradiction (reported separately) or only a consequence of invalid objects."""
     is_contradiction = error["type"] == "value_error" and len(error["loc"]) == len(("clips", "a clip", "objects"))
     return is_contradiction or (error["type"] == "too_short" and len(error["input"]) > 0)
 
@@ -138,7 +137,7 @@ def refuse(path: Path, mistakes: Sequence[str]) -> None:
         raise ConfigError(f"prompt manifest {path}: {counted(len(mistakes), 'mistake')}\n  {lines}")
 
 
-# What is expected at each depth of a manifest, down to an object.
+# The expected value at each depth of a manifest, down to an object.
 _EXPECTED = (
     "a mapping with the key clips",
     "clip ids or patterns, each with its objects",
@@ -205,7 +204,7 @@ class _StrictLoader(SAFE_LOADER):  # type: ignore[misc, valid-type]
     """
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Resolve `<<`, and keep each key once, so that merges of merges do not grow exponentially."""
+        """Resolve `<<`, keeping each key once, so that nested merges do not grow exponentially."""
         scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         own = Counter(key.value for key in scalars if key.tag != "tag:yaml.org,2002:merge")
         repeated = [key for key, count in own.items() if count > 1]

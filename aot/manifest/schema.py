@@ -1,4 +1,4 @@
-"""The schema of a prompt manifest, and contradictions between the prompts of one clip.
+"""The schema of a prompt manifest, and checks for contradictions between the prompts of one clip.
 
 Error messages quote a field's description up to the first semicolon: "expected ⟨description⟩, got …".
 """
@@ -29,7 +29,7 @@ def _is_encodable(value: str) -> str:
 
 
 class RleEntry(BaseModel):
-    """A mask as COCO's compressed run lengths."""
+    """A mask as compressed COCO run lengths."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,7 +73,7 @@ class ObjectEntry(BaseModel):
         if self.labels and len(self.labels) != len(self.points):
             raise ValueError(f"labels: expected one per point ({len(self.points)}), got {len(self.labels)}")
         if self.mask is not None and (self.box is not None or self.points):
-            raise ValueError("mask: excludes a box and points on the same frame; remove either the mask or these")
+            raise ValueError("mask: cannot be combined with a box or points on the same frame; remove one of the two")
         if self.box is None and not self.points and self.mask is None and not self.query_points:
             raise ValueError("box, points, mask or query_points: none given; expected at least one")
         return self
@@ -105,7 +105,7 @@ class Manifest(BaseModel):
 
 
 def contradictions(objects: Sequence[ObjectEntry]) -> list[str]:
-    """Contradictions between the prompts of one clip, one message each."""
+    """Contradictions between the prompts of one clip, as messages."""
     counts = Counter((entry.id, entry.frame) for entry in objects)
     mistakes = [
         f"object {object_id}: has {count} entries on frame {frame}; merge them into one"

@@ -13,12 +13,12 @@ from aot.types import MaskFile, Prompt, RleMask
 
 
 def prompts_as_json(prompts: Iterable[Prompt]) -> list[dict[str, Any]]:
-    """The prompts in the form of the manifest, for result files and for detecting changes."""
+    """The prompts as in a manifest, for result files and to detect changes."""
     return [_as_json(prompt) for prompt in prompts]
 
 
 def prompts_digest(prompts: Iterable[Prompt]) -> str:
-    """SHA-256 of the prompts; of mask files their bytes count, not their paths.
+    """SHA-256 of the prompts; mask files are included by content, not by path.
 
     Raises:
         PromptError: a mask file cannot be read.

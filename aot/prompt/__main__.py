@@ -1,6 +1,6 @@
 """Serve the prompt page until Ctrl-C: `python -m aot.prompt dataset=videos dataset.root=…`.
 
-The clips are selected as by `aot.run`; every click is saved in the manifest `dataset.prompts` at once.
+The clips are selected as by `aot.run`; every change is saved immediately in the manifest `dataset.prompts`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _MaskMaker:
 
     name: str
     segmenter: Any
-    """None where it does not support single frames."""
+    """None if it does not support single frames."""
     note: str
     """Why a preferred segmenter is not used; empty otherwise."""
 
@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m aot.prompt",
         usage="%(prog)s dataset=OPTION [key=value ...] [--host HOST] [--port PORT] [--config-dir DIR]",
         description="Serve a page for clicking prompts, with the mask of every prompt. All options of aot.run are "
-        "accepted; prompts are saved in the manifest dataset.prompts, and segmenter makes the masks (default: SAM 2 if "
-        "its weights are available, else GrabCut).",
+        "accepted; prompts are saved in the manifest dataset.prompts; segmenter selects what makes the masks (default: "
+        "SAM 2 if its weights are available, otherwise GrabCut).",
         epilog="From another machine: ssh -L 8765:127.0.0.1:8765 USER@HOST, then open the printed address there.",
     )
     parser.add_argument(
@@ -79,7 +79,7 @@ def _composed(command: argparse.Namespace, *more: str) -> RunConfig:
 
 
 def _mask_maker(command: argparse.Namespace, config: RunConfig) -> _MaskMaker:
-    """The segmenter of the command, or else the first available one.
+    """The segmenter of the command, otherwise the first available one.
 
     Raises:
         ConfigError: the weights of the segmenter are missing.
@@ -166,7 +166,7 @@ def _listener(host: str, port: int | None) -> socket.socket:
         except OSError as exc:
             reasons.append(str(exc))
     options = f"--host {host}" + ("" if port is None else f" --port {port}")
-    raise ConfigError(f"{options}: cannot listen there ({reasons[-1]}); give another host or port")
+    raise ConfigError(f"{options}: cannot listen on this address ({reasons[-1]}); use another host or port")
 
 
 if __name__ == "__main__":

@@ -32,16 +32,16 @@ class ClipState:
     """`no prompt`, `prompted`, or `done`: the run of the same options has a result for exactly these prompts."""
     num_objects: int
     pattern: str | None
-    """The pattern in the manifest whose prompts the clip has; None: it has its own entry, or no prompt."""
+    """The pattern in the manifest that gives the clip its prompts; None: it has its own entry, or no prompt."""
 
 
 class ClipList:
     """The clips of a dataset and their prompts, from a manifest that several people may edit.
 
     Args:
-        clips: of the dataset; prompts that they already have are ignored.
+        clips: clips of the dataset; prompts that they already have are ignored.
         manifest: the source of the prompts.
-        run: run folder of the same options, for the state `done`.
+        run: the run folder of the same options, for the state `done`.
     """
 
     def __init__(self, clips: Sequence[Clip], manifest: ManifestFile, run: RunPaths) -> None:
@@ -54,7 +54,7 @@ class ClipList:
         self._known: dict[str, tuple[ClipEntry, ClipState]] = {}
 
     def states(self) -> tuple[str, list[ClipState]]:
-        """The states of all clips, ordered by id, after a revision that changes with them.
+        """The states of all clips, ordered by id, preceded by a revision that changes when they do.
 
         Raises:
             ConfigError: the manifest on disk is not valid, or two of its patterns are equally specific for a clip.
@@ -120,11 +120,11 @@ def list_clips(config: RunConfig) -> tuple[list[Clip], Path]:
     arguments = dict(config.dataset.arguments)
     if "prompts" not in arguments:
         raise ConfigError(
-            f"dataset={config.dataset.name} takes no prompt manifest; put the videos into a folder and use "
+            f"dataset={config.dataset.name} does not use a prompt manifest; put the videos into a folder and use "
             f"dataset=videos dataset.root=FOLDER"
         )
     if arguments["prompts"] is None:
-        raise ConfigError("dataset.prompts: required and not given; set dataset.prompts=FILE, the manifest to write")
+        raise ConfigError("dataset.prompts: required and not given; set dataset.prompts=FILE to the manifest to write")
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder) / "empty.yaml"
         empty.write_text("clips: {}\n", encoding="utf-8")

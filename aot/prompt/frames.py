@@ -17,7 +17,7 @@ from aot.errors import DecodeError
 from aot.types import Clip, UInt8Array
 
 _MAX_OPEN = 4
-# A step backwards decodes from the previous key frame on; the frames before the requested one are kept as well.
+# A step backwards decodes from the previous key frame; the frames before the requested one are kept as well.
 _BACKWARD_STEP = 12
 _MAX_JPEGS = 96
 _MAX_THUMBNAILS = 4096
@@ -172,13 +172,13 @@ class ClipFrames:
                 return self._open[clip_id]
         opened = _OpenClip(open_source(self._clips[clip_id]))
         with self._lock:
-            twin = self._open.get(clip_id)
-            if twin is None:
+            existing = self._open.get(clip_id)  # opened by another thread in the meantime
+            if existing is None:
                 self._open[clip_id] = opened
             too_many = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - _MAX_OPEN)]
-        for other in [*too_many, *([opened] if twin else [])]:
+        for other in [*too_many, *([opened] if existing else [])]:
             other.close()
-        return twin or opened
+        return existing or opened
 
 
 def _read(source: FrameSource, clip_id: str, frames: list[int]) -> tuple[UInt8Array, list[float]]:
@@ -186,7 +186,7 @@ def _read(source: FrameSource, clip_id: str, frames: list[int]) -> tuple[UInt8Ar
         block = source.read(frames)
     except KeyError as exc:
         raise DecodeError(
-            f"{clip_id}: no frame {frames[-1]}; expected one from {source.index[0]} to {source.index[-1]}"
+            f"{clip_id}: no frame {frames[-1]}; expected a frame from {source.index[0]} to {source.index[-1]}"
         ) from exc
     return block.rgb, block.time.tolist()
 

@@ -20,7 +20,7 @@ from aot.prompt.frames import ClipFrames
 from aot.segmentation.base import FrameSession, InteractiveSegmenter
 from aot.types import BoolArray, Prompt
 
-# Each holds the features of one frame, about ten MB with SAM 2.
+# Each session holds the features of one frame, about 10 MB with SAM 2.
 _MAX_SESSIONS = 4
 
 
@@ -43,12 +43,12 @@ class ShownMask:
 
 
 class LiveMasks:
-    """Computes masks with a single model, one request at a time.
+    """Computes masks with one model, one request at a time.
 
     Args:
-        segmenter: None: there are no masks.
+        segmenter: the model; None: there are no masks.
         frames: source of the images.
-        folder: of the manifest; the paths of mask files are relative to it.
+        folder: the folder of the manifest; the paths of mask files are relative to it.
     """
 
     def __init__(self, segmenter: InteractiveSegmenter | None, frames: ClipFrames, folder: Path) -> None:
@@ -62,7 +62,7 @@ class LiveMasks:
         """The masks of the objects prompted on a frame, ordered by object id.
 
         Mistakes in a prompt are returned as the object's `note`. Without any object, the frame is only encoded, so that
-        the first click on it is answered quickly.
+        the response to the first click on it is fast.
 
         Raises:
             DecodeError: the frame cannot be read.

@@ -62,7 +62,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Session:
-    """What the page shows about the session."""
+    """Facts about the session that the page shows."""
 
     dataset: str
     manifest: str
@@ -149,7 +149,7 @@ class PromptServer:
         return JSONResponse({**asdict(self._session), "palette": [list(rgb) for rgb in OBJECT_COLOURS]})
 
     async def _get_clips(self, request: Request) -> Response:
-        """All clips, or only the revision if it is the one that the page already has."""
+        """All clips; only the revision if the page already has it."""
         revision, states = await to_thread.run_sync(self._clips.states)
         if request.query_params.get("revision") == revision:
             return JSONResponse({"revision": revision})
@@ -192,7 +192,7 @@ class PromptServer:
         return JSONResponse({**self._entry(change.clip), "state": state.state, "num_objects": state.num_objects})
 
     def _entry(self, clip_id: str) -> dict[str, Any]:
-        """The prompts of a clip and their version, which a save must name."""
+        """The prompts of a clip and their version, which must be sent with a save."""
         entry, pattern = self._clips.entry(clip_id)
         objects = [] if entry is None else plain_entry(entry)["objects"]
         return {"objects": objects, "pattern": pattern, "version": version_of(None if pattern else entry)}
@@ -214,7 +214,7 @@ class PromptServer:
 
 
 class Guard:
-    """Middleware that accepts only requests of the page itself: known host, own origin, right token, small body.
+    """Middleware that accepts only requests of the page itself: known host, same origin, valid token, small body.
 
     Args:
         app: the application to protect.
@@ -279,7 +279,7 @@ def _split_address(address: str) -> SplitResult:
 
 
 def _is_cross_origin(request: Request, host: str) -> bool:
-    """Whether another site sends the request; following a link from there is allowed."""
+    """Whether the request comes from another site; following a link from there is allowed."""
     origin = request.headers.get("origin")
     if origin is not None and _split_address(origin).netloc != host:
         return True
@@ -320,7 +320,7 @@ def _http_error_response(request: Request, error: Exception) -> Response:
 
 
 def _assets() -> dict[str, bytes]:
-    """The static files by name; no other file is served as such."""
+    """The static files by name; no other files are served as static files."""
     folders = [resources.files("aot.pages") / "assets", resources.files("aot.prompt") / "page"]
     return {file.name: file.read_bytes() for folder in folders for file in folder.iterdir() if file.is_file()}
 

@@ -1,1 +1,1 @@
-"""The report: a folder of pages that opens from disk, or from any static server."""
+"""The report: a folder of pages that can be opened from disk or from any static server."""

@@ -11,10 +11,10 @@ from aot.system.files import replacing, write_errors
 
 
 def write_assets(folder: Path, pages: Mapping[str, str]) -> None:
-    """Write pages, and the styles and scripts that they share; files that are up to date are not touched.
+    """Write pages, and the styles and scripts that they share; files that are up to date are not rewritten.
 
     Args:
-        folder: of the report.
+        folder: the folder of the report.
         pages: HTML file in `aot/report/page` → its name in the report.
     Raises:
         WriteError: the folder cannot be written.

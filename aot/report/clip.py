@@ -25,7 +25,7 @@ _MAX_ROWS = 600
 _MAX_IMAGES = 6
 _IMAGE_WIDTH = 640
 _JPEG_QUALITY = 82
-# Positions are stored in quarters of a px; -32768 marks a missing one.
+# Positions are stored in units of 1/4 px; -32768 marks a missing one.
 _POSITION_STEPS = 4
 _NO_POSITION = -32768
 _TIME_DECIMALS = 4
@@ -56,7 +56,7 @@ def report_clip(paths: ClipPaths) -> None:
         ResultError: the clip's file cannot be read.
         WriteError: the report cannot be written.
     """
-    from aot.writing.reader import load  # imports h5py, which starting a command does not need
+    from aot.writing.reader import load  # imported here: h5py is not needed to start a command
 
     with error_context(clip_id=paths.clip_id, stage="report"):
         result = load(paths.result, masks=False)
@@ -82,8 +82,8 @@ def write_report_data(paths: ClipReportPaths, data: dict[str, Any]) -> None:
     """Write the data of a clip's page.
 
     Args:
-        paths: of the clip's part of the report.
-        data: can be stored as JSON.
+        paths: paths of the clip's part of the report.
+        data: JSON-serializable values.
     Raises:
         WriteError: the folder cannot be written.
     """
@@ -192,7 +192,7 @@ def _packed(values: np.ndarray) -> str:
 def _areas_and_images(
     paths: ClipPaths, result: ClipResult, rows: Int64Array
 ) -> tuple[Float64Array, list[dict[str, Any]], str]:
-    """Mask areas on the chosen rows; images of the prompt frames with masks; a note if there are none."""
+    """Mask areas on the chosen rows; images of the prompt frames with masks; the reason if there are no images."""
     from aot.writing.reader import MaskReader
 
     area = np.full((len(rows), len(result.object_id)), np.nan)
@@ -207,13 +207,13 @@ def _areas_and_images(
         wanted = _prompt_frames(result)[:_MAX_IMAGES]
         try:
             images = _write_images(paths, result, masks, wanted)
-        except AotError as error:  # the video may have been deleted; the results can be shown without it
+        except AotError as error:  # the video may have been deleted; the page can be shown without it
             return area, [], str(error)
     return area, images, ""
 
 
 def _prompt_frames(result: ClipResult) -> list[int]:
-    """Frames with prompts, in order; for objects with only query points the frame of the first one."""
+    """Frames with prompts, in order; for objects with only query points, the frame of the first of them."""
     frames: set[int] = set()
     for prompts in result.object_prompts:
         visual = [prompt["frame"] for prompt in prompts if {"box", "points", "mask"} & set(prompt)]
@@ -250,7 +250,9 @@ def _write_images(paths: ClipPaths, result: ClipResult, masks: Any, frames: list
 
 
 def _link_video(paths: ClipPaths) -> str | None:
-    """Hard-link the overlay into the report, so that the report can be moved without the run at no cost of disk space.
+    """Hard-link the overlay into the report, so that the report can be moved without the run.
+
+    A hard link takes no additional disk space.
 
     Returns:
         Path of the video relative to the report; None if there is no overlay.

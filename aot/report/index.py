@@ -5,7 +5,7 @@
     report/data/clips/<clip_id>.js            the data of clip.html?clip=<clip_id>, written by the clip's worker
     report/pictures/, report/videos/          images and videos of the clips
 
-Data are stored in scripts, because a page that was opened from disk can read no other files.
+The data is stored in scripts, because a page opened from disk cannot read other files.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _RUN_FACTS = "created updated config_hash versions choices".split()
 
 
 def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) -> Path:
-    """Write the first page, and the data of failed clips; the data of finished clips are written by their workers.
+    """Write the first page and the data of failed clips; workers write the data of the clips that they finish.
 
     Args:
-        paths: of the run.
-        rows: of the summary, one per clip of run.json; None: they are read.
+        paths: paths of the run.
+        rows: rows of the summary, one per clip of run.json; None: read them from the run folder.
     Returns:
         `report/index.html`.
     Raises:
@@ -72,7 +72,7 @@ def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) 
 
 
 def _failures(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry per failed clip; for clips without a result the data of their page are written too."""
+    """One entry per failed clip; for clips without a result, the data of their page is written too."""
     logs: dict[Path, list[str]] = {}
     failures = []
     for row in rows:
@@ -115,13 +115,13 @@ def _grouped(failures: Sequence[dict[str, Any]], run: dict[str, Any]) -> list[di
 
 
 def _command(run: dict[str, Any], *more: str) -> str:
-    """The command of the run, with further arguments."""
+    """The command line of the run, with additional arguments."""
     given = [word for word in run.get("command", [])[1:] if not (more and word.startswith("retry="))]
     return shlex.join(["python", "-m", "aot.run", *given, *more])
 
 
 def _link_to_log(log: Path | None, paths: RunPaths) -> dict[str, str] | None:
-    """Name of a log, and its address relative to the report; empty if it is outside the run folder."""
+    """Name of a log, and its address relative to the report; empty for a log outside the run folder."""
     if log is None:
         return None
     with suppress(ValueError):
@@ -140,7 +140,7 @@ def _log_lines(log: Path, clip_id: str, known: dict[Path, list[str]]) -> list[st
 
 
 def _weights(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The checkpoints with digests and licences, as recorded by the first finished clip."""
+    """The checkpoints with checksums and licences, as recorded for the first finished clip."""
     for row in rows:
         result = paths.clip(row["clip_id"]).result
         if row["state"] in ("done", "partial") and result.exists():

@@ -16,13 +16,13 @@ from aot.runs.summary import summary_rows
 
 @dataclass(frozen=True)
 class ReportUpdate:
-    """What an update of a report did."""
+    """The result of updating a report."""
 
     page: Path
     """`report/index.html` of the run."""
     num_clips: int
     num_written: int
-    """Clips whose part was written."""
+    """Number of clips whose part was written."""
     errors: dict[str, AotError]
     """Clip id → why its part could not be written."""
 
@@ -36,8 +36,8 @@ def update_report(
     """Write the first page, and the parts of finished clips that are missing or out of date.
 
     Args:
-        paths: of the run.
-        rewrite: write the parts of all finished clips.
+        paths: paths of the run.
+        rewrite: write the parts of all finished clips, also those that are up to date.
         progress: iterates over the clips to write, and may display progress.
     Raises:
         ConfigError: not a run folder.

@@ -12,7 +12,7 @@ def write_answers(intervals: Sequence[Interval], tolerance: float) -> list[str]:
     """One sentence per measure and group, and one for all measures together.
 
     Args:
-        intervals: of the sweep, each with at least one clip.
+        intervals: the intervals of the sweep, each with at least one clip.
         tolerance: maximum loss of a score.
     """
     groups = sorted({interval.group for interval in intervals})
@@ -27,7 +27,7 @@ def _answers_of_group(group: str, intervals: Sequence[Interval], tolerance: floa
     answers = []
     for measure in measures:
         best = own[largest_within(quality, tolerance, [measure])]
-        limit = f"within {tolerance:g} of frame_interval={finest.frame_interval}"
+        limit = f"within {tolerance:g} of the score of frame_interval={finest.frame_interval}"
         if best is finest:
             compared = own[sorted(own)[1]] if len(own) > 1 else finest
             conclusion = f"no larger frame_interval is {limit}"
@@ -45,7 +45,7 @@ def _answers_of_group(group: str, intervals: Sequence[Interval], tolerance: floa
 
 def _comparison(measure: str, finest: Interval, other: Interval) -> str:
     return (
-        f"frame_interval={other.frame_interval} has {MEASURES[measure]} {other.quality[measure]:.3f} (from "
-        f"{finest.quality[measure]:.3f}) in {other.seconds:.0f} s (from {finest.seconds:.0f} s) and "
-        f"{other.peak_memory_bytes / 1e6:.0f} MB (from {finest.peak_memory_bytes / 1e6:.0f} MB)"
+        f"frame_interval={other.frame_interval} has {MEASURES[measure]} {other.quality[measure]:.3f} instead of "
+        f"{finest.quality[measure]:.3f} and takes {other.seconds:.0f} s instead of {finest.seconds:.0f} s and "
+        f"{other.peak_memory_bytes / 1e6:.0f} MB instead of {finest.peak_memory_bytes / 1e6:.0f} MB"
     )

@@ -1,4 +1,4 @@
-"""The page of a sweep: a page of the report (report/index.html) and its data (report/data/sweep.js)."""
+"""The page of a sweep, in the style of a run's report: report/index.html and its data, report/data/sweep.js."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def write_page(
     """Write the page, its assets and its data.
 
     Args:
-        paths: of the sweep.
-        clips, intervals, answers: of the sweep.
-        title: of the page.
+        paths: paths of the sweep.
+        clips, intervals, answers: results of the sweep.
+        title: title of the page.
         tolerance: maximum loss of a score.
     Raises:
         WriteError: the folder cannot be written.
@@ -84,7 +84,7 @@ def _clip_rows(clips: Sequence[SweptClip], tolerance: float) -> list[dict[str, A
 
 
 def _source(measure: str, clips: Sequence[SweptClip]) -> str:
-    """How a measure was scored."""
+    """How a measure was scored, in words."""
     used = {clip.by_truth[measure] for clip in clips if not math.isnan(clip.quality[measure])}
     names = {True: "against ground truth", False: "agreement with the finest run"}
     return ", or ".join(name for is_by_truth, name in names.items() if is_by_truth in used)

@@ -26,7 +26,7 @@ class SweepReport:
     clips: Sequence[SweptClip]
     intervals: Sequence[Interval]
     answers: Sequence[str]
-    """Sentences: the largest interval within the tolerance, per group and measure, and for all measures."""
+    """Sentences that name the largest interval within the tolerance, per group and measure, and for all measures."""
 
 
 def write_sweep_report(
@@ -37,7 +37,7 @@ def write_sweep_report(
     Args:
         root: the sweep's folder.
         tolerance: maximum loss of a score.
-        title: of the page; None: the names of the dataset and of the folder.
+        title: title of the page; None: the names of the dataset and of the folder.
         workers: number of processes; None: one per core.
     Raises:
         ConfigError: the folder is not a sweep, or no clip is finished in all of its runs.
@@ -48,7 +48,9 @@ def write_sweep_report(
     clips = score_sweep(runs, workers)
     intervals = summarize_intervals(clips)
     if not any(interval.num_clips for interval in intervals):
-        raise ConfigError(f"{root}: no clip is finished in all of its {len(runs)} runs; resume them or wait")
+        raise ConfigError(
+            f"{root}: no clip is finished in all of its {len(runs)} runs; resume the runs or wait for them to finish"
+        )
     paths = SweepPaths(root)
     answers = write_answers(intervals, tolerance)
     title = title or f"{root.resolve().parent.name}: {root.resolve().name}"

@@ -25,7 +25,7 @@ class SweptRun:
     """The swept options other than frame_interval, as "key=value, …"; empty if there are none."""
     frame_interval: int
     results: Mapping[str, Path]
-    """Clip id → result file, of the finished clips."""
+    """Clip id → result file, for the finished clips."""
     build_dataset: Callable[[], Dataset]
 
 
@@ -72,7 +72,7 @@ def _check_distinct(root: Path, runs: list[SweptRun]) -> None:
     if all(run.frame_interval == runs[0].frame_interval for run in runs):
         raise ConfigError(
             f"{root}: all of its runs have frame_interval={runs[0].frame_interval}; expected at least 2 different "
-            f"values (frame_interval=1,2,4)"
+            f"values, as with frame_interval=1,2,4"
         )
     counts = Counter((run.group, run.frame_interval) for run in runs)
     (group, interval), count = counts.most_common(1)[0]
@@ -82,7 +82,7 @@ def _check_distinct(root: Path, runs: list[SweptRun]) -> None:
 
 
 def _options(config: RunConfig) -> dict[str, Any]:
-    """The options that can differ between the runs of a sweep, without frame_interval: choices and their arguments."""
+    """The options, other than frame_interval, that the runs of a sweep can differ in: choices and their arguments."""
     options: dict[str, Any] = dict(config.choices())
     composed = config.as_composed()
     for group in ("dataset", "segmenter", "query_points", "tracker", "ladder"):

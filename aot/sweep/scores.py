@@ -19,7 +19,7 @@ from aot.sweep.runs import SweptRun
 from aot.writing.reader import read_attributes
 
 MEASURES = {"masks": "J&F", "tracks": "δ_avg"}
-"""Measure → its score; in 0..1."""
+"""Measure → name of its score; scores are in 0..1."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class SweptClip:
 
     group: str
     frame_interval: int
-    """As requested."""
+    """The requested interval."""
     frame_interval_used: int
-    """As used: larger if memory ran out."""
+    """The interval used; larger than requested if memory ran out."""
     clip_id: str
     quality: Mapping[str, float]
-    """Measure → score; NaN if there is nothing to compare with."""
+    """Measure → score; NaN if neither ground truth nor a finer run is available."""
     by_truth: Mapping[str, bool]
     """Measure → True: scored against ground truth; False: by agreement with the finest run."""
     seconds: float
@@ -58,10 +58,10 @@ class Interval:
 
 
 def score_sweep(runs: Sequence[SweptRun], workers: int | None = None) -> list[SweptClip]:
-    """Score every clip of every run: against ground truth if there is any, else against the group's finest run.
+    """Score every clip of every run: against ground truth if there is any, otherwise against the group's finest run.
 
     Args:
-        runs: of the sweep.
+        runs: the runs of the sweep.
         workers: number of processes; None: one per core.
     Raises:
         AotError: a result or its ground truth cannot be read.
@@ -106,7 +106,7 @@ def largest_within(
     Args:
         quality: frame_interval → measure → score; NaN is ignored.
         tolerance: maximum loss of a score.
-        measures: the ones to check.
+        measures: measures to check.
     """
     intervals = sorted(quality)
     best = intervals[0]

@@ -9,13 +9,13 @@ from aot.types import BoolArray, MaskBlock, QueryPoints, Tracks
 
 
 class ClipWriter(Protocol):
-    """One clip's file while it is written; it gets its name when the context that created it ends without an error."""
+    """One clip's file while it is being written; it gets its name when the context manager ends without an error."""
 
     def write_masks(self, block: MaskBlock) -> None:
         """Store masks of some frames and objects; each (frame, object) at most once, in any order.
 
         Raises:
-            WriteError: the disk is full or failed; so do the other methods that write.
+            WriteError: the disk is full or has failed; the other write methods raise it too.
         """
         ...
 

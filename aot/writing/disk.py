@@ -1,4 +1,4 @@
-"""The file object below HDF5 that survives a failed write."""
+"""The file object that h5py writes to, which survives failed writes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 class DiskFile(FileIO):
     """A file for h5py that reports every write as successful; the first write error is kept in `error`.
 
-    The HDF5 library does not recover from a failed write: every later close tries it again, prints to the terminal
+    The HDF5 library does not recover from a failed write: every later close retries it, prints to the terminal
     past any error handler, and finally crashes the process. It also crashes when it cannot read back what it wrote.
-    Therefore bytes that did not reach the disk are kept in memory and served to later reads; the caller has to check
-    `error` after each operation and give up soon after the first.
+    Therefore bytes that did not reach the disk are kept in memory and returned by later reads; the caller must check
+    `error` after each operation and stop writing at the first error.
 
     Args:
         path: an existing file, opened for reading and writing.
@@ -28,7 +28,7 @@ class DiskFile(FileIO):
     def __init__(self, path: Path) -> None:
         super().__init__(path, "r+")
         self._unwritten: list[tuple[int, bytes]] = []
-        """(offset, bytes) that are not on the disk."""
+        """(offset, bytes) that could not be written."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         content = memoryview(data).cast("B")

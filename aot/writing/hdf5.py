@@ -1,4 +1,4 @@
-"""Writing a clip's HDF5 file; see `aot.writing.schema` for its layout and `aot.writing.reader` for reading it."""
+"""Write a clip's HDF5 file; `aot.writing.schema` defines its layout, `aot.writing.reader` reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aot.writing.schema import GZIP, SCHEMA, create_datasets
 
 
 class Hdf5Writer:
-    """Writes into one clip's open file; made by `new_clip_file`. See `ClipWriter`.
+    """Writes to one clip's open file; created by `new_clip_file`. See `ClipWriter`.
 
     Args:
         path: the final path of the file, named in messages.
@@ -94,7 +94,7 @@ def new_clip_file(
         mask_index: (Tm,) the source frames among them that will have masks, ascending.
         height, width: of the source, px.
     Yields:
-        The writer to fill it with.
+        The writer of the file.
     Raises:
         WriteError: the folder cannot be written, the disk is full, or the file is incomplete when the block ends.
     """

@@ -1,4 +1,4 @@
-"""Reading and checking clips' HDF5 files; a file that cannot be read raises ResultError."""
+"""Read and check clips' HDF5 files; a file that cannot be read raises ResultError."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aot.types import BoolArray, ClipResult, Int64Array
 from aot.writing.schema import attributes_of, check_schema, check_structure, plain, read_names, read_result
 
 # NFS and Lustre often have no working locks. None are needed: a file gets its name only when it is complete. The
-# environment variable HDF5_USE_FILE_LOCKING, where set, takes precedence.
+# environment variable HDF5_USE_FILE_LOCKING takes precedence if it is set.
 _UNLOCKED: dict[str, Any] = {"locking": False}
 
 # What h5py raises on damaged files and on files of other formats.
@@ -32,10 +32,10 @@ def load(path: str | Path, *, masks: bool | Literal["lazy"] = True) -> ClipResul
     Args:
         path: a file `clips/<clip_id>.h5` of a run folder.
         masks: True reads them into memory (T·K·H·W bytes, most of the file); "lazy" reads each mask when it is
-            indexed; False leaves them out (`masks` of the result is None).
+            indexed; False does not read them (`masks` of the result is None).
     Raises:
         ResultError: the file cannot be read, is incomplete, or has the schema of another version.
-        ValueError: masks is none of these.
+        ValueError: `masks` has another value.
     """
     if masks not in (True, False, "lazy"):
         raise ValueError(f"masks={masks!r}: expected True, False or 'lazy'")
@@ -51,8 +51,8 @@ def check_file(path: Path) -> None:
     """Check that a file is a complete result: datasets, attributes, shapes and values, without reading the masks.
 
     Raises:
-        OtherSchema: it has the schema of another version.
-        ResultError: with what is wrong.
+        OtherSchema: the file has the schema of another version.
+        ResultError: the file is damaged or incomplete; the message describes the problem.
     """
     try:
         with h5py.File(path, "r", **_UNLOCKED) as file:
@@ -64,10 +64,10 @@ def check_file(path: Path) -> None:
 
 
 def check_contents(path: Path) -> None:
-    """Read every chunk of a file; a compressed chunk that was damaged cannot be decompressed.
+    """Read every chunk of a file; decompression fails for damaged chunks.
 
     Raises:
-        ResultError: with the dataset that cannot be read.
+        ResultError: a dataset cannot be read; the message names it.
     """
     name = "its list of datasets"
     try:
@@ -80,7 +80,7 @@ def check_contents(path: Path) -> None:
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """The root attributes only, which is quick for many files.
+    """Read only the root attributes, which is fast even for many files.
 
     Raises:
         ResultError: the file cannot be read.
@@ -90,7 +90,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 
 def read_object_names(path: Path) -> tuple[str, ...]:
-    """The K names of the objects, empty where an object has none.
+    """Read the K names of the objects; empty where an object has none.
 
     Raises:
         ResultError: the file cannot be read.
@@ -100,11 +100,11 @@ def read_object_names(path: Path) -> tuple[str, ...]:
 
 
 def read_overview(path: Path, attributes: Sequence[str]) -> dict[str, Any]:
-    """What a table of many clips shows: sizes, names of the objects, the number of failed objects, some attributes.
+    """Read what a table of clips shows: sizes, names of the objects, number of failed objects, some attributes.
 
     Args:
         path: the clip's file.
-        attributes: names of root attributes to include; those that the file lacks are left out.
+        attributes: names of root attributes to include; those that the file lacks are omitted.
     Returns:
         num_frames, num_objects, num_points, object_names, num_failed_objects, and the attributes by their names.
     Raises:
@@ -124,8 +124,8 @@ def read_overview(path: Path, attributes: Sequence[str]) -> dict[str, Any]:
 class LazyMasks:
     """Masks that are read from the file when they are indexed; see `aot.types.MaskArray`.
 
-    The file is opened for each access: the object can be pickled for other processes, and thousands can be held
-    without using up file handles.
+    The file is opened for each access, so that the object can be pickled for other processes and thousands of them
+    do not use up file handles.
 
     Args:
         path: the clip's file.
@@ -183,7 +183,7 @@ class LazyMasks:
         return f"LazyMasks({self.shape} bool in {self._path})"
 
     def take(self, rows: Int64Array, columns: Int64Array) -> LazyMasks:
-        """A selection of frames (positions along Tm) and objects (positions along K), still unread."""
+        """Select frames (positions along Tm) and objects (positions along K) without reading them."""
         return LazyMasks(self._path, self.shape, self._rows[rows], self._columns[columns])
 
 
@@ -209,7 +209,7 @@ class MaskReader:
             self.object_id = self._file["objects/id"][()]
 
     def row(self, row: int) -> BoolArray | None:
-        """(K, H, W) masks of a row of `frames`; None if it has none."""
+        """(K, H, W) masks of a row of `frames`; None if the row has no masks."""
         position = self._position.get(row)
         return None if position is None else self._read(position)
 

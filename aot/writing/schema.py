@@ -1,6 +1,6 @@
-"""Schema "aot/1" of a clip's HDF5 file: which datasets and attributes it has, as open files are written and read.
+"""Schema "aot/1" of a clip's HDF5 file: its datasets and attributes, written to and read from open files.
 
-docs/hdf5.md describes each of them. Functions here take an open `h5py.File`; `aot.writing.reader` opens files.
+docs/hdf5.md describes each of them. The functions take an open `h5py.File`; `aot.writing.reader` opens files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def create_datasets(
     mask_index: Int64Array,
     size: tuple[int, int],
 ) -> None:
-    """Create the datasets of frames, objects and masks in a new file; those of the tracks follow with their values.
+    """Create the datasets of frames, objects and masks in a new file; those of tracks are created with their values.
 
     Args:
         file: open for writing.
@@ -111,7 +111,7 @@ def plain(value: Any) -> Any:
 
 
 def check_schema(path: Path, file: h5py.File) -> None:
-    """Raise OtherSchema unless the file has this version's schema; a file without any is checked as one of ours."""
+    """Raise OtherSchema if the file has the schema of another version; a file without the attribute passes."""
     schema = file.attrs.get("schema", SCHEMA)
     if schema != SCHEMA:
         raise OtherSchema(
@@ -127,7 +127,7 @@ def check_structure(path: Path, file: h5py.File) -> None:
         file: open for reading; the contents of `masks/data` are not read.
     Raises:
         OtherSchema: the file has another schema.
-        ResultError: with what is wrong.
+        ResultError: the file is damaged or incomplete; the message describes the problem.
     """
     check_schema(path, file)
     missing = sorted(_REQUIRED_ATTRIBUTES - set(file.attrs))
@@ -155,13 +155,13 @@ def _check_values(path: Path, result: ClipResult) -> None:
     wrong += ["objects/prompt"] if not all(map(_are_prompts, result.object_prompts)) else []
     if wrong:
         raise ResultError(
-            f"{path}: {', '.join(dict.fromkeys(wrong))}: impossible values; expected ascending frames, times and rows, "
+            f"{path}: {', '.join(dict.fromkeys(wrong))}: invalid values; expected ascending frames, times and rows, "
             f"distinct object ids of at least 1, points of these objects, and prompts with frames"
         )
 
 
 def _are_prompts(value: Any) -> bool:
-    """Whether a value is a list of prompts in the parts that readers rely on: frames of prompts and query points."""
+    """Whether a value is a list of prompts; checks only what readers rely on: frames of prompts and query points."""
     if not isinstance(value, list) or not all(isinstance(prompt, dict) for prompt in value):
         return False
     queries = [prompt.get("query_points", []) for prompt in value]

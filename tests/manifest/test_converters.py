@@ -136,9 +136,9 @@ def test_mot_file_of_a_tracker(tmp_path: Path) -> None:
     ("text", "arguments", "message"),
     [
         ("1,2,x,1,1,1", [], r"a\.txt, line 1: '1,2,x,1,1,1'; expected frame, id"),
-        ("1,2,1,1,1,1,0.1", ["--min-score", "0.5"], "no box with a score of at least 0.5"),
+        ("1,2,1,1,1,1,0.1", ["--min-score", "0.5"], "no box has a score of at least 0.5"),
         ("1,2,1,1,1,1", ["--size", "wide"], "--size wide: expected WIDTHxHEIGHT"),
-        ("[]", ["--format", "coco"], "a list of results without its images"),
+        ("[]", ["--format", "coco"], "a list of results without the images"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "bbox": [1, 1, 1, 1]}]}',
          ["--format", "coco"], "has no clip and frame number; expected CLIP/00012.jpg"),
         ('{"images": [], "annotations": [{"image_id": 1}]}', ["--format", "coco"], "not COCO JSON .KeyError: 1"),

@@ -36,7 +36,7 @@ MISTAKES = {
     "id: 1, points: [[1, 2]], labels: [1, 1]": "object 1, labels: expected one per point (1), got 2",
     "id: 1, points: [[1, 2]], labels: [2]": "object 1, labels: expected one label per point, 1 object or 0 background",
     "id: 1, points: [[1, 2]], labels: [0]": "object 1: has only background points on its first frame; give at least",
-    "id: 1, mask: a.png, box: [1, 2, 3, 4]": "object 1, mask: excludes a box and points",
+    "id: 1, mask: a.png, box: [1, 2, 3, 4]": "object 1, mask: cannot be combined with a box or points",
     "id: 1, pionts: [[1, 2]]": "object 1, pionts: unknown key; did you mean points?",
     "id: 1, name: x": "object 1, box, points, mask or query_points: none given",
     "id: 1, frame: -1, box: [1, 2, 3, 4]": "object 1, frame: expected a source frame number ≥ 0, got -1",

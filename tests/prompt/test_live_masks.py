@@ -148,7 +148,7 @@ class TestFrames:
             assert source.num_decoded == before
 
     def test_missing_frames(self, frames: ClipFrames) -> None:
-        with pytest.raises(DecodeError, match="a: no frame 40; expected one from 0 to 39"):
+        with pytest.raises(DecodeError, match="a: no frame 40; expected a frame from 0 to 39"):
             frames.shown("a", 40)
 
     def test_few_clips_stay_open(self, tmp_path: Path) -> None:

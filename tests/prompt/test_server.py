@@ -300,13 +300,16 @@ class TestCommand:
             ([], "dataset: none chosen"),
             (["dataset=videos"], "dataset.root: required"),
             (["dataset=videos", "dataset.root=nowhere"], "is not a folder"),
-            (["dataset=demo"], "takes no prompt manifest"),
-            (["dataset=video", "dataset.path=clips/a.mp4"], "takes no prompt manifest"),
+            (["dataset=demo"], "does not use a prompt manifest"),
+            (["dataset=video", "dataset.path=clips/a.mp4"], "does not use a prompt manifest"),
             (["dataset=davis", "dataset.root=clips"], "dataset.prompts: required"),
             (["dataset=videos", "dataset.root=clips", "frame_intervall=2"], "did you mean frame_interval"),
             (["dataset=videos", "dataset.root=clips", "segmenter=sam2"], "download them with"),
             (["dataset=videos", "dataset.root=clips", "-m"], "remove it"),
-            (["dataset=videos", "dataset.root=clips", "--port", "1", "--host", "203.0.113.7"], "cannot listen there"),
+            (
+                ["dataset=videos", "dataset.root=clips", "--port", "1", "--host", "203.0.113.7"],
+                "cannot listen on this",
+            ),
         ],
     )
     def test_wrong_commands_start_nothing(

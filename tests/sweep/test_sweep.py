@@ -106,7 +106,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_sweep_becomes_a_page_and_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main([str(folder), "--workers", "1", "--tolerance", "0.9"]) == 0
     printed = capsys.readouterr().out
-    assert "masks: frame_interval=8 is the largest within 0.9 of frame_interval=1; frame_interval=8 has J&F" in printed
+    assert (
+        "masks: frame_interval=8 is the largest within 0.9 of the score of frame_interval=1; frame_interval=8 has J&F"
+        in printed
+    )
     assert printed.splitlines()[0].split() == [
         "interval", "masks", "(J&F)", "tracks", "(δ_avg)", "seconds", "peak", "MB", "clips",
     ]  # fmt: skip
@@ -142,7 +145,10 @@ def test_other_swept_options_become_groups(tmp_path: Path, capsys: pytest.Captur
 def test_a_tolerance_that_no_interval_meets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main([str(folder), "--workers", "1", "--tolerance", "0"]) == 0
     shown = capsys.readouterr().out
-    assert "masks: no larger frame_interval is within 0 of frame_interval=1; frame_interval=8 has J&F" in shown
+    assert (
+        "masks: no larger frame_interval is within 0 of the score of frame_interval=1; frame_interval=8 has J&F"
+        in shown
+    )
     assert "masks and tracks: frame_interval=1 is the largest that keeps both within 0" in shown
     assert "masks" in page_data(folder)["clips"][0]["runs"]["8"]["beyond"]
 

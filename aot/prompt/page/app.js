@@ -1,10 +1,11 @@
-// The page: shown clip and frame, handling of keys and clicks, and saving.
+// The page: the shown clip and frame, keys and clicks, and saving.
 
 import * as api from "./api.js";
 import { ClipListView } from "./clip-list.js";
 import { ClipPrompts } from "./prompts.js";
 import { Side, maskFacts, partsOf } from "./side.js";
 import { Stage } from "./stage.js";
+import { counted } from "./text.js";
 
 const SAVE_AFTER_MS = 150;
 const RETRY_SAVE_MS = 3000;
@@ -262,7 +263,7 @@ function addPoint(xy, label) {
   const { prompts } = state.clip ?? {};
   if (!prompts) return;
   if (prompts.at(prompts.active, state.frame)?.mask) {
-    notify("A mask excludes points on the same frame: delete the mask first, or choose another frame or object.");
+    notify("A mask cannot be combined with points on the same frame: delete the mask first, or choose another frame or object.");
     return;
   }
   change(() => prompts.addPoint(state.frame, xy, label));
@@ -332,7 +333,7 @@ async function findMasks() {
   masksRunning = false;
 }
 
-/** Let the server encode a frame that stays shown, so that the first click on it is answered quickly. */
+/** Have the server encode a frame that stays shown, so that the response to the first click on it is fast. */
 function prepareFrame() {
   const { clip, frame } = state;
   prepareTimer = setTimeout(() => {
@@ -451,7 +452,7 @@ function render() {
   $("frame-range").setAttribute("aria-valuetext", `frame ${frame} of ${clip.info.first} to ${clip.info.last}`);
   if (document.activeElement !== $("frame-number")) $("frame-number").value = frame;
   $("frame-facts").textContent = `of ${clip.info.last} · ${state.time.toFixed(2)} s`;
-  $("stage").ariaLabel = `Frame ${frame} of ${clip.id}, ${prompts.on(frame).length} prompts on it`;
+  $("stage").ariaLabel = `Frame ${frame} of ${clip.id}, ${counted(prompts.on(frame).length, "prompt")} on it`;
   const span = Math.max(1, clip.info.last - clip.info.first);
   $("marks").replaceChildren(
     ...prompts.entries.map((entry) => {

@@ -148,7 +148,7 @@ export class ClipPrompts {
   }
 }
 
-/** The labels of an entry; without labels, all points are on the object. */
+/** The labels of an entry; without labels, all points are object points. */
 export function labelsOf(entry) {
   return entry.labels?.length ? entry.labels : (entry.points ?? []).map(() => 1);
 }

@@ -1,6 +1,7 @@
 // The right panel: objects, the parts of the prompt on this frame, and the prompted frames.
 
 import { labelsOf } from "./prompts.js";
+import { counted } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -127,7 +128,7 @@ export function partsOf(entry) {
   });
   if (entry.mask) parts.push({ kind: "mask", sign: "▦", meaning: "mask", text: typeof entry.mask === "string" ? entry.mask : "run lengths" });
   if (entry.query_points?.length) {
-    const text = `${entry.query_points.length} tracked instead of sampled points`;
+    const text = `${counted(entry.query_points.length, "point")}, tracked instead of sampled points`;
     parts.push({ kind: "query_points", sign: "◆", meaning: "query points", text });
   }
   return parts;

@@ -8,10 +8,10 @@ const CHART_FONT = "11px system-ui, sans-serif";
 
 aot.Charts = class {
   /**
-   * A column of charts. By default they share their x axis, with a cursor that a click or drag moves.
+   * A column of charts. By default they share an x axis and a cursor, which a click or drag moves.
    *
    * parent: the element that receives the charts.
-   * xs: x values of the rows, ascending (for clips: times in s); null: each chart has an axis of its own, no cursor.
+   * xs: x values of the rows, ascending (for clips: times in s); null: each chart has its own x axis and no cursor.
    * onSeek(x): called for a click or drag at x; not used if xs is null.
    */
   constructor(parent, xs = null, onSeek = null) {
@@ -118,7 +118,7 @@ function paintAxis(context, { width, height, margin, x, style }, axis) {
  * series: [{values, colour, xs, alpha, width, dash, isFaint(row), hasDots, labels, labelsBelow}]; xs: by default the
  * plot's; dash: px, as of canvas; labels: a text for each value. range: [low, high].
  * options: unit: of the two values that label the range; ticks: values with a grid line and a label beside the axis,
- * instead of those; band: [low, high], a range to emphasise.
+ * instead of these two; band: [low, high], a range to emphasise.
  */
 aot.paintLines = (context, plot, series, [low, high], { unit = "", ticks = null, band = null } = {}) => {
   const { width, height, margin, x, style } = plot;
@@ -177,7 +177,7 @@ function paintSeries(context, plot, { values, colour, xs = plot.xs, alpha = 1, w
   });
 }
 
-/** Write the labels of a series above or below its values, on a ground that keeps them readable over lines. */
+/** Write the labels of a series above or below its values, on a background that keeps them readable over lines. */
 function paintLabels(context, plot, { values, labels, colour, xs = plot.xs, labelsBelow = false }, y) {
   if (!labels) return;
   const { x, style } = plot;

@@ -14,11 +14,11 @@ function begin() {
   aot.byId("name").textContent = clipId || "No clip selected";
   document.title = `${clipId} · aot`;
   if (!clipId || parts.some((part) => ["", ".", ".."].includes(part))) {
-    showProblem("There is no such clip: select one in the table.");
+    showProblem("There is no such clip: select one in the table of clips.");
     return;
   }
   load(aot.fileAddress(`data/clips/${clipId}.js`), () =>
-    showProblem("The report has no data of this clip. Run python -m aot.report RUN to add clips that were finished since."),
+    showProblem("The report has no data for this clip. Run python -m aot.report RUN to add clips that have finished since it was written."),
   );
   load("data/pages.js", () => {});
 }
@@ -391,7 +391,7 @@ function describePrompt({ object, box, points = [], labels = [], mask, query_poi
   const parts = [];
   if (box) parts.push(`box ${box.map((value) => aot.shown(value)).join(", ")}`);
   const positive = labels.filter((label) => label === 1).length;
-  if (points.length) parts.push(`${aot.count(positive, "positive point")}, ${aot.count(points.length - positive, "negative point")}`);
+  if (points.length) parts.push(`${aot.count(positive, "object point")}, ${aot.count(points.length - positive, "background point")}`);
   if (mask) parts.push(`mask ${mask}`);
   if (queries.length) parts.push(`${aot.count(queries.length, "query point")}`);
   return `object ${object.id}: ${parts.join(", ")}`;

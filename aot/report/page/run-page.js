@@ -10,12 +10,12 @@ const LABELS = {
   points: ["points", "Number of tracked points", 72],
   frames: ["frames", "Number of kept frames", 74],
   source_frames: ["of", "Number of source frames", 66],
-  frame_interval: ["interval", "Every n-th frame was used", 80],
+  frame_interval: ["interval", "Every n-th frame is kept", 80],
   attempts: ["attempts", "", 84],
   visible: ["visible", "Fraction of points that are visible", 76],
   in_mask: ["in mask", "Fraction of visible points inside the mask of their object", 82],
   mask_stability: ["stability", "Overlap of masks on consecutive kept frames", 88],
-  return_error_px: ["return px", "Distance of points from their start when tracked backwards", 92],
+  return_error_px: ["return px", "Median distance between query points and their tracks followed backwards", 92],
   seconds: ["seconds", "", 80],
   frames_per_second: ["frames/s", "", 86],
   peak_memory_mb: ["peak MB", "Peak memory", 86],
@@ -199,7 +199,7 @@ function remember(folder, view) {
   try {
     sessionStorage.setItem(`${STATE_KEY} ${folder}`, JSON.stringify(view));
   } catch {
-    // without storage the table starts in its initial state
+    // without storage, the table starts in its initial state
   }
 }
 

@@ -30,7 +30,7 @@ aot.showSweep = (sweep) => {
 
 // Charts ----------------------------------------------------------------------------------------------------------
 
-/** What the lines of the charts are: clips and their mean, or one colour per group of options. */
+/** The legend of the charts: clips and their mean, or one colour per group of options. */
 function showLegend(sweep) {
   const entry = (colour, kind, text) => {
     const swatch = aot.make("span", { className: `line-swatch ${kind}` });
@@ -60,7 +60,7 @@ function showSweepCharts(sweep) {
   charts.draw();
 }
 
-/** A score over frame_interval: its mean, and without other options the score of each clip too. */
+/** A score over frame_interval: its mean, and if no other options were swept, the score of each clip too. */
 function qualityChart(sweep, { key, score, source }, number) {
   const place = (interval) => sweep.frame_intervals.indexOf(interval);
   const means = sweep.groups.map((group) => sweep.intervals.filter((interval) => interval.group === group));
