@@ -201,7 +201,7 @@ class Tracks(ArrayFields):
 
 
 class MaskArray(Protocol):
-    """Masks that are read when they are indexed: used like a NumPy array (Tm, K, H, W) of bool."""
+    """Masks that are read when they are indexed; they behave like a NumPy array (Tm, K, H, W) of bool."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -239,7 +239,7 @@ class ClipResult(ArrayFields):
     mask_row: Int64Array
     """(Tm,) rows of `index` that have masks."""
     masks: BoolArray | MaskArray | None
-    """(Tm, K, H, W); a lazy array, or None, as the reader was asked for."""
+    """(Tm, K, H, W); a lazy array or None if the reader was called that way."""
     mask_score: Float32Array
     """(Tm, K); NaN where an object has no mask on that frame."""
     query: Float32Array
@@ -365,7 +365,7 @@ class ClipResult(ArrayFields):
         keys: list[Any] = [*self.object_id.tolist(), *(name for name in self.object_name if name)]
         unknown = [one for one in wanted if one not in keys]
         if unknown:
-            raise KeyError(f"no object {unknown[0]!r}; there are {', '.join(map(repr, keys))}")
+            raise KeyError(f"no object {unknown[0]!r}; expected one of {', '.join(map(repr, keys))}")
         both = zip(self.object_id.tolist(), self.object_name)
         return np.array([k for k, (i, name) in enumerate(both) if i in wanted or name in wanted], dtype=np.int64)
 

@@ -7,7 +7,7 @@ import pytest
 
 from aot.decoding.base import FrameSource
 from aot.tracking.base import Tracker
-from tests.decoding.coded_video import coded_picture
+from tests.decoding.coded_video import coded_frame
 from tests.decoding.contract import NUM_FRAMES, FrameSourceContract
 from tests.fakes import ArraySource, StillTracker
 from tests.tracking.contract import TrackerContract
@@ -16,7 +16,7 @@ from tests.tracking.contract import TrackerContract
 class TestArraySource(FrameSourceContract):
     @pytest.fixture
     def source(self) -> FrameSource:
-        return ArraySource(np.stack([coded_picture(number) for number in range(NUM_FRAMES)]))
+        return ArraySource(np.stack([coded_frame(number) for number in range(NUM_FRAMES)]))
 
 
 class TestStillTracker(TrackerContract):

@@ -1,4 +1,4 @@
-"""From a clip to its frames: which decoder reads what."""
+"""Open the frames of a clip with the decoder for its kind of source."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from aot.types import Clip, UInt8Array
 
 
 def open_source(clip: Clip) -> FrameSource:
-    """Open a clip's frames, those between its start_seconds and end_seconds.
+    """Open the frames of a clip between its start_seconds and end_seconds.
 
     Args:
-        clip: its source is a video file or a folder with one image a frame.
+        clip: its source is a video file or a folder with one image per frame.
     Returns:
-        FrameSource: frames whose presentation time is in [start_seconds, end_seconds).
+        The frames whose presentation time is in [start_seconds, end_seconds).
     Raises:
-        DecodeError: the source cannot be read, or shows no frame in that time range.
+        DecodeError: the source cannot be read, or has no frame in that time range.
     """
     source = _open(clip)
     try:

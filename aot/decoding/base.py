@@ -1,4 +1,4 @@
-"""The frame source: a clip as a stream of blocks, at the size of its source."""
+"""The frame source: a clip as a stream of blocks of frames, at source resolution."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ import numpy as np
 
 from aot.types import Float64Array, FrameBlock, Int64Array, UInt8Array
 
-# One block is about this many bytes of RGB, 13 frames at 854x480: little beside what any model needs, and the wait for
-# the first one, which nothing hides, is short.
+# Size of a block in bytes of RGB: 13 frames of 854x480. This is little compared with the memory of any model, and keeps
+# the wait for the first block short, which no computation overlaps.
 BLOCK_BYTES = 16 * 2**20
 
-# Backwards, every piece is decoded from the key frame before it: the larger the piece, the less is decoded twice. This
-# much makes a pass over a group of 250 frames of 854x480 1.8 times the work of a pass forwards; a block makes it 5.3.
+# For reading backwards, each piece is decoded from the key frame before it: the larger the piece, the fewer frames are
+# decoded twice. For a group of 250 frames of 854x480, a backward pass with pieces of this size takes 1.8 times the work
+# of a forward pass, with pieces of BLOCK_BYTES 5.3 times.
 BACKWARD_BYTES = 8 * BLOCK_BYTES
 
 
 class FrameSource(ABC):
-    """The kept frames of one clip, readable forwards, backwards or at random, as often as asked.
+    """The kept frames of one clip, readable forwards, backwards and in random order, any number of times.
 
     Attributes:
         index: (T,) int64, ascending source frame numbers of the kept frames.
-        time: (T,) float64, their presentation times in the container in s, not rebased.
-        width, height: size in px as shown (after rotation metadata).
+        time: (T,) float64, their presentation times in the container in s, not shifted to start at 0.
+        width, height: size in px as displayed (after the rotation in the metadata).
         fps: average frames per second.
-        num_source_frames: number of frames that exist in the source, kept or not.
-        decode_seconds: wall time that callers have waited for frames so far.
-        num_decoded: frames handed out so far.
+        num_source_frames: number of frames of the source, kept or not.
+        decode_seconds: wall time for which callers have waited for frames so far.
+        num_decoded: number of frames returned so far.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class FrameSource(ABC):
         self.num_source_frames = num_source_frames
         self.decode_seconds = 0.0
         self.num_decoded = 0
-        # One decoder stands behind all reads, those that run ahead in `blocks` included.
+        # All reads share one decoder, including those that `blocks` starts ahead.
         self._decoder = Lock()
 
     @abstractmethod
@@ -55,20 +56,24 @@ class FrameSource(ABC):
         """Decode the frames `index` (ascending source frame numbers) as (B, H, W, 3) RGB.
 
         Raises:
-            DecodeError: a frame cannot be decoded, or is not the frame that was asked for.
+            DecodeError: a frame cannot be decoded, or the decoder returns another frame than requested.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Release the decoder; nothing can be read afterwards."""
+        """Release the decoder; frames cannot be read afterwards."""
 
     def keep(self, index: Int64Array) -> None:
-        """Keep only these source frames (a subset of what is kept now) for all reads from here on."""
+        """Keep only these source frames, a subset of the frames kept so far, for all later reads."""
         rows = self.rows(index)
         self.index, self.time = self.index[rows], self.time[rows]
 
     def rows(self, index: Int64Array | Sequence[int]) -> Int64Array:
-        """Rows of the kept frames that show these source frames."""
+        """Rows of these source frames among the kept frames.
+
+        Raises:
+            KeyError: a source frame is not kept.
+        """
         wanted = np.asarray(index, dtype=np.int64)
         rows = np.searchsorted(self.index, wanted)
         found = rows < len(self.index)
@@ -78,7 +83,7 @@ class FrameSource(ABC):
         return rows.astype(np.int64)
 
     def blocks(self, index: Int64Array | None = None) -> Iterator[FrameBlock]:
-        """Stream kept frames block by block, in the order of `index`; the next is decoded while one is in use.
+        """Stream kept frames block by block, in the order of `index`; the next block is decoded while one is in use.
 
         Args:
             index: source frames, ascending or descending; None: all kept frames, ascending.
@@ -94,7 +99,7 @@ class FrameSource(ABC):
                 yield FrameBlock(index=block.index[rows], time=block.time[rows], rgb=block.rgb[rows])
 
     def read(self, index: Int64Array | Sequence[int]) -> FrameBlock:
-        """Decode some kept frames, in the order of `index`; meant for a few, `blocks` is for many."""
+        """Decode a few kept frames, in the order of `index`; for many frames, use `blocks`."""
         with self._waiting():
             return self._block(np.asarray(index, dtype=np.int64))
 
@@ -133,7 +138,7 @@ class FrameSource(ABC):
 
 
 def _reordered(decoded: UInt8Array, order: Int64Array) -> UInt8Array:
-    """Undo a sort; the two usual orders cost no copy."""
+    """Undo a sort; ascending and descending orders need no copy."""
     if np.array_equal(order, np.arange(len(order))):
         return decoded
     if np.array_equal(order, np.arange(len(order))[::-1]):
@@ -142,23 +147,23 @@ def _reordered(decoded: UInt8Array, order: Int64Array) -> UInt8Array:
 
 
 def kept_frames(num_source_frames: int, frame_interval: int, always: Sequence[int] = ()) -> Int64Array:
-    """Source frames that a frame_interval keeps, the frames in `always` besides.
+    """Source frames that a frame_interval keeps, and the frames in `always`.
 
         num_source_frames=10, frame_interval=4, always=[5]
         source  0 1 2 3 4 5 6 7 8 9
         kept    #       # #     #
 
     Args:
-        num_source_frames: number of frames that exist.
-        frame_interval: ≥ 1; 1 keeps every frame.
-        always: frames to keep whatever the interval (prompt frames, query frames), each in [0, num_source_frames).
+        num_source_frames: number of frames of the source.
+        frame_interval: at least 1; 1 keeps every frame.
+        always: frames to keep with any interval (prompt frames, query frames), each in [0, num_source_frames).
     Returns:
-        (T,) int64, ascending, without repeats.
+        (T,) int64, ascending, without duplicates.
     """
-    beyond = [frame for frame in always if not 0 <= frame < num_source_frames]
-    if frame_interval < 1 or beyond:
+    outside = [frame for frame in always if not 0 <= frame < num_source_frames]
+    if frame_interval < 1 or outside:
         raise ValueError(
-            f"kept_frames: got frame_interval={frame_interval} and frames {beyond} outside the clip, "
+            f"kept_frames: got frame_interval={frame_interval} and frames {outside} outside the clip, "
             f"expected an interval ≥ 1 and frames in [0, {num_source_frames})"
         )
     spaced = np.arange(0, num_source_frames, frame_interval, dtype=np.int64)

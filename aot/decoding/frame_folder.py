@@ -1,4 +1,4 @@
-"""Folders with one image a frame, read by OpenCV."""
+"""Folders with one image per frame, read by OpenCV."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from aot.errors import DecodeError
 from aot.images.frames import image_files
 from aot.types import Int64Array, UInt8Array
 
-# DAVIS, and so most datasets kept as frame folders.
+# Frame rate of DAVIS, which most datasets of frame folders follow.
 DEFAULT_FPS = 24.0
 
-# How JPEG and PNG files begin and end; some writers pad the end.
-WHOLE = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))
-TRAILER_BYTES = 4096
+# First and last bytes of complete JPEG and PNG files; some writers add padding after the end.
+_FIRST_AND_LAST_BYTES = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))
+_MAX_PADDING_BYTES = 4096
 
 
 class FrameFolder(FrameSource):
-    """The images of a folder in the order of their numbers; frame i is shown at i / fps.
+    """The images of a folder, ordered by the numbers in their names; the presentation time of frame i is i / fps.
 
     Args:
-        folder: one image a frame, all of one size; other files are left alone.
+        folder: one image per frame, all of the same size; other files are ignored.
         fps: frames per second; None: 24, the rate of DAVIS.
     Raises:
-        DecodeError: the folder holds no image, or an image cannot be read or has another size than the first.
+        DecodeError: the folder contains no image, or an image cannot be read or differs in size from the first.
     """
 
     def __init__(self, folder: Path, fps: float | None = None) -> None:
@@ -46,7 +46,7 @@ class FrameFolder(FrameSource):
             if image.shape != out.shape[1:]:
                 raise DecodeError(
                     f"{self._files[frame]}: got {image.shape[1]}x{image.shape[0]} px, expected "
-                    f"{self.width}x{self.height} px as in {self._files[0].name}; all frames of a clip have one size"
+                    f"{self.width}x{self.height} px as in {self._files[0].name}, for all frames of a clip"
                 )
             out[row] = image
         return out
@@ -59,7 +59,7 @@ def first_frame(folder: Path) -> UInt8Array:
     """The first frame of a folder, (H, W, 3) RGB.
 
     Raises:
-        DecodeError: the folder holds no image, or it cannot be read.
+        DecodeError: the folder contains no image, or its first image cannot be read.
     """
     return _read_image(image_files(folder)[0])
 
@@ -70,18 +70,18 @@ def _read_image(file: Path) -> UInt8Array:
     except OSError as exc:
         raise DecodeError(f"{file}: cannot be read: {exc.strerror}") from exc
     image = None
-    if content and _is_whole(content):
+    if content and _is_complete(content):
         image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise DecodeError(
-            f"{file} ({len(content)} bytes): cannot be decoded as an image; expected a whole file: copy it again"
+            f"{file} ({len(content)} bytes): cannot be decoded as an image; expected a complete file: copy it again"
         )
     return np.asarray(image, dtype=np.uint8)
 
 
-def _is_whole(content: bytes) -> bool:
-    # libjpeg and libpng paint what is missing at the end grey or black and report nothing that OpenCV hands on.
-    for begin, end in WHOLE:
-        if content.startswith(begin):
-            return end in content[-TRAILER_BYTES:]
+def _is_complete(content: bytes) -> bool:
+    # libjpeg and libpng fill missing pixels at the end with grey or black, and OpenCV does not pass on their warnings.
+    for first, last in _FIRST_AND_LAST_BYTES:
+        if content.startswith(first):
+            return last in content[-_MAX_PADDING_BYTES:]
     return True

@@ -1,4 +1,4 @@
-"""Which frames a video file holds and when they are shown, told from its packets: only one frame is decoded."""
+"""Number and presentation times of the frames of a video file, read from its packets; only one frame is decoded."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ import numpy as np
 from aot.errors import DecodeError
 from aot.types import BoolArray, Float64Array, Int64Array
 
-# Headers round, and the last frame's own length is often left out of one count or the other.
-_MAX_SECONDS_MISSED = 1.0
+# Durations in headers are rounded, and often do not include the duration of the last frame.
+_MAX_MISSING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class VideoProbe:
-    """The best video stream of a file. T counts the frames that are shown."""
+    """The best video stream of a file. T is the number of displayed frames."""
 
     stream_index: int
-    """The stream that FFmpeg thinks best; not always the first one."""
+    """The stream that FFmpeg ranks first; not always the first of the file."""
     pts: Int64Array
     """(T,) presentation time stamps, ascending, in units of the stream's time base."""
     time: Float64Array
-    """(T,) the same in s, not rebased."""
+    """(T,) the same in s, not shifted to start at 0."""
     restart_frame: Int64Array
-    """(R,) ascending frames from which decoding can start: nothing before them is needed by, or shown after, them."""
+    """(R,) ascending: frames from which decoding can start, because no frame depends on packets from before them."""
     width: int
-    """As shown, in px: after rotation metadata, before non-square pixels are stretched."""
+    """px as displayed: after the rotation in the metadata, without scaling of non-square pixels."""
     height: int
-    """As shown, in px."""
+    """px as displayed."""
     fps: float
-    """Frames per second on average."""
+    """Average frames per second."""
 
     @property
     def num_frames(self) -> int:
-        """Number of frames that are shown, T."""
+        """Number of displayed frames, T."""
         return len(self.pts)
 
 
 @dataclass(frozen=True, eq=False)
 class _Packets:
-    """The packets of one stream in the order of decoding."""
+    """The packets of one stream in decoding order."""
 
     pts: Int64Array
     is_key: BoolArray
     is_shown: BoolArray
     end: int
-    """When the last one ends to be shown, in units of the stream's time base."""
+    """End of the presentation of the last packet, in units of the stream's time base."""
 
 
 def probe_video(path: Path) -> VideoProbe:
     """Read the packets of a video file (0.03 to 0.1 ms each) and decode its first frame.
 
     Raises:
-        DecodeError: not a video, no time stamps, or not even the first frame can be decoded.
+        DecodeError: the file is not a video, has no time stamps, or its first frame cannot be decoded.
     """
     try:
         stat = path.stat()
@@ -69,21 +69,21 @@ def probe_video(path: Path) -> VideoProbe:
     return _probe(path.absolute(), stat.st_size, stat.st_mtime_ns)
 
 
-# Tracks, overlay and report of a clip each open its video; size and time tell whether it is still the same.
+# Tracking, overlay and report each open the video of a clip. Its size and modification time show whether it changed.
 @lru_cache(maxsize=4)
 def _probe(path: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
     try:
         with open_container(path) as container:
             stream = _best_stream(container, path)
             packets = _read_packets(container, stream, path)
-            _refuse_cut(container, stream, packets, path)
+            _refuse_truncated(container, stream, packets, path)
             index, time_base, fps = stream.index, float(stream.time_base), stream.average_rate
         with open_container(path) as container:
             width, height = _first_size(container, path)
     except av.FFmpegError as exc:
         raise DecodeError(
-            f"{path} ({num_bytes} bytes): cannot be read as a video: {exc.strerror}; expected a whole file that FFmpeg "
-            f"can read: copy it again or see what `ffmpeg -i {shlex.quote(str(path))}` says"
+            f"{path} ({num_bytes} bytes): cannot be read as a video: {exc.strerror}; expected a complete file that "
+            f"FFmpeg can read: copy it again, or see the output of `ffmpeg -i {shlex.quote(str(path))}`"
         ) from exc
     pts = np.sort(packets.pts[packets.is_shown])
     time = np.asarray(pts * time_base, dtype=np.float64)
@@ -99,20 +99,20 @@ def _probe(path: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
 
 
 def open_container(path: Path) -> Any:
-    """Open a file by FFmpeg.
+    """Open a file with FFmpeg.
 
-    The absolute path is taken neither for an option (a leading dash) nor for a protocol (a colon), and a title in
-    another encoding than UTF-8 is nobody's loss.
+    FFmpeg cannot mistake the absolute path for an option (leading dash) or a protocol (colon). Metadata in another
+    encoding than UTF-8, such as a title, is not an error.
     """
     return av.open(str(path.absolute()), metadata_errors="replace")
 
 
 def repair_hint(path: Path) -> str:
-    """Say how what can be decoded is kept in a file without faults."""
-    mended = path.with_name(f"{path.stem}_mended.mp4")
+    """The command that re-encodes the readable frames of a damaged video to another file."""
+    source, repaired = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"{path.stem}_repaired.mp4")))
     return (
-        f"re-encode what can be decoded: "
-        f"ffmpeg -i {shlex.quote(str(path))} -an -fps_mode passthrough -c:v libx264 -crf 18 {shlex.quote(str(mended))}"
+        f"re-encode the frames that can be decoded: "
+        f"ffmpeg -i {source} -an -fps_mode passthrough -c:v libx264 -crf 18 {repaired}"
     )
 
 
@@ -128,16 +128,16 @@ def _read_packets(container: Any, stream: Any, path: Path) -> _Packets:
     rows = [
         (packet.pts, packet.is_keyframe, not packet.is_discard, packet.duration or 0)
         for packet in container.demux(stream)
-        if packet.size  # the last one is empty: it asks the decoder for what it still holds
+        if packet.size  # the last packet is empty: it flushes the decoder
     ]
     shown = [pts for pts, _, is_shown, _ in rows if is_shown]
     if not shown:
-        raise DecodeError(f"{path}: its video stream holds no frame; expected one at least")
+        raise DecodeError(f"{path}: its video stream has no frame; expected at least one")
     unclear = sum(pts is None for pts, *_ in rows) or len(shown) - len(set(shown))
     if unclear:
         raise DecodeError(
-            f"{path}: {unclear} of {len(rows)} frames have no presentation time of their own; "
-            f"expected a time stamp with each: {repair_hint(path)}"
+            f"{path}: {unclear} of {len(rows)} frames have no unique presentation time; "
+            f"expected one time stamp per frame: {repair_hint(path)}"
         )
     return _Packets(
         pts=np.array([pts for pts, *_ in rows], dtype=np.int64),
@@ -147,26 +147,26 @@ def _read_packets(container: Any, stream: Any, path: Path) -> _Packets:
     )
 
 
-def _refuse_cut(container: Any, stream: Any, packets: _Packets, path: Path) -> None:
-    """Refuse a file whose end is missing: a copy that stopped halfway is no shorter video.
+def _refuse_truncated(container: Any, stream: Any, packets: _Packets, path: Path) -> None:
+    """Refuse a file whose end is missing, such as an incomplete copy; it must not be read as a shorter video.
 
-    Only MP4's kind and Matroska's are asked; what FFmpeg tells of others' length is a guess. A file that was written as
-    a stream tells no length.
+    Only MP4 and Matroska files are checked: for other containers FFmpeg estimates the duration. A file that was
+    written as a live stream has no duration in its header.
     """
-    told, found = None, float((packets.end - packets.pts.min()) * stream.time_base)
+    expected, found = None, float((packets.end - packets.pts.min()) * stream.time_base)
     if "mov" in container.format.name and stream.duration:
-        told = float(stream.duration * stream.time_base)
+        expected = float(stream.duration * stream.time_base)
     elif "matroska" in container.format.name:
-        told, found = _matroska_end(container, stream), float(packets.end * stream.time_base)
-    if told is not None and found < told - _MAX_SECONDS_MISSED:
+        expected, found = _matroska_end(container, stream), float(packets.end * stream.time_base)
+    if expected is not None and found < expected - _MAX_MISSING_SECONDS:
         raise DecodeError(
-            f"{path}: its header tells of {told:.3f} s, its frames end after {found:.3f} s: the file is cut off; "
-            f"copy it again, or {repair_hint(path)}"
+            f"{path}: the header gives a duration of {expected:.3f} s, but the frames end after {found:.3f} s: the "
+            f"file is truncated; copy it again, or {repair_hint(path)}"
         )
 
 
 def _matroska_end(container: Any, stream: Any) -> float | None:
-    """When a stream ends in s: by its own tag, or by the file's length where it has no other stream."""
+    """End of a stream in s: from its DURATION tag, or the file's duration if it has only one stream; None: unknown."""
     tag = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
     if tag:
         hours, minutes, seconds = map(float, tag.groups())
@@ -175,7 +175,10 @@ def _matroska_end(container: Any, stream: Any) -> float | None:
 
 
 def _clean_keys(packets: _Packets) -> Int64Array:
-    """Shown key packets that part the stream: all packets before are shown before, all after (and there are) after.
+    """Key packets from which decoding can start.
+
+    All packets decoded before one of them are displayed before it, and all packets decoded after it (at least one) are
+    displayed after it.
 
     decoded  I0 P3 b1 b2 I4 P7 b5 b6 I10 P13 b8 b9 …
     clean    #           #           - (an open group: b8 and b9 need P7 and I10)
@@ -187,33 +190,33 @@ def _clean_keys(packets: _Packets) -> Int64Array:
 
 
 def _first_size(container: Any, path: Path) -> tuple[int, int]:
-    picture = next(container.decode(_best_stream(container, path)), None)
-    if picture is None:
-        raise DecodeError(f"{path}: no frame can be decoded; expected one at least")
-    return shown_size(picture, path)
+    frame = next(container.decode(_best_stream(container, path)), None)
+    if frame is None:
+        raise DecodeError(f"{path}: no frame can be decoded; expected at least one")
+    return displayed_size(frame, path)
 
 
-def shown_size(picture: Any, path: Path) -> tuple[int, int]:
-    """Width and height of a decoded picture in px, as it is shown.
+def displayed_size(frame: Any, path: Path) -> tuple[int, int]:
+    """Width and height in px at which a decoded frame is displayed.
 
     Raises:
         DecodeError: see `quarter_turns`.
     """
-    return (picture.height, picture.width) if quarter_turns(picture, path) % 2 else (picture.width, picture.height)
+    return (frame.height, frame.width) if quarter_turns(frame, path) % 2 else (frame.width, frame.height)
 
 
-def quarter_turns(picture: Any, path: Path) -> int:
-    """How often a decoded picture is to be turned by 90 degrees, counter-clockwise, to be as it is shown.
+def quarter_turns(frame: Any, path: Path) -> int:
+    """Number of counter-clockwise rotations by 90 degrees that the metadata of a decoded frame require for display.
 
     Raises:
-        DecodeError: its rotation metadata ask for another angle.
+        DecodeError: the rotation is not a multiple of 90 degrees.
     """
-    if picture.rotation % 90:
+    if frame.rotation % 90:
         raise DecodeError(
-            f"{path}: its metadata turn the picture by {picture.rotation} degrees, expected 0, 90, 180 or 270; "
+            f"{path}: its metadata rotate the frames by {frame.rotation} degrees; expected 0, 90, 180 or 270: "
             f"{repair_hint(path)}"
         )
-    return int(picture.rotation // 90)
+    return int(frame.rotation // 90)
 
 
 def _average_fps(time: Float64Array) -> float:

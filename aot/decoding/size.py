@@ -1,4 +1,4 @@
-"""How large a clip is, told from headers alone: roughly, fast, and for planning only."""
+"""Approximate size of a clip, read from headers only: fast, and used only for planning."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from aot.types import Clip
 
 @dataclass(frozen=True)
 class ClipSize:
-    """What a source's header says of it; a decoder may find a frame more or less."""
+    """Size of a source according to its header; the decoded number of frames may differ slightly."""
 
     num_frames: int
-    """In the whole source."""
+    """Number of frames of the source."""
     width: int
+    """px."""
     height: int
+    """px."""
     fps: float
+    """Average frames per second."""
 
 
 def read_size(source: Path) -> ClipSize:
-    """Read the header of a video file, or a folder's list and the header of its first image.
+    """Read the header of a video file, or the file list of a folder and the header of its first image.
 
     Raises:
-        DecodeError: it is neither.
+        DecodeError: the source is neither a video file nor a folder of images.
     """
     return _folder_size(source) if source.is_dir() else _video_size(source)
 
 
 def num_kept_frames(size: ClipSize, clip: Clip, frame_interval: int) -> int:
-    """How many frames of a clip are kept, about: those between its times, one in every frame_interval."""
+    """Approximate number of kept frames: every frame_interval-th frame between start_seconds and end_seconds."""
     start = clip.start_seconds or 0.0
     end = size.num_frames / size.fps if clip.end_seconds is None else clip.end_seconds
     shown = min(size.num_frames, round(max(0.0, end - start) * size.fps))
@@ -63,7 +66,7 @@ def _folder_size(source: Path) -> ClipSize:
 
     files = image_files(source)
     try:
-        with Image.open(files[0]) as image:  # reads the header; pixels come on demand
+        with Image.open(files[0]) as image:  # reads only the header
             width, height = image.size
     except OSError as exc:
         raise DecodeError(f"{files[0]}: its header cannot be read: {exc}; expected an image") from exc

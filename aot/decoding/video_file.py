@@ -1,7 +1,7 @@
-"""Video files, decoded by PyAV (FFmpeg); every frame is the one its time stamp says, or an error.
+"""Video files, decoded by PyAV (FFmpeg); the time stamp of every decoded frame is checked.
 
-A decoded picture carries its time stamp, and the packets told beforehand which time stamps there are (VideoProbe). So a
-frame that does not decode, comes twice, is left out or has another size is noticed when it should come.
+The packets are read first and give the time stamps of all frames (VideoProbe); each decoded frame carries its own. So a
+frame that cannot be decoded, is repeated, is missing or changes its size is reported where it should appear.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import av
 import numpy as np
 
 from aot.decoding.base import FrameSource
-from aot.decoding.probe import open_container, probe_video, quarter_turns, repair_hint, shown_size
+from aot.decoding.probe import displayed_size, open_container, probe_video, quarter_turns, repair_hint
 from aot.errors import DecodeError
 from aot.types import Int64Array, UInt8Array
 
-# On two cores two threads halve the wall time, four bring nothing more. PyAV's log must stay off with them (it is, as
-# long as nobody sets a level): its callback waits for the GIL that the decoding thread holds, and both hang (seen with
-# PyAV 18.1 on a damaged H.264 file).
+# On two cores two threads halve the wall time, and four are no faster. With threads, PyAV's logging must stay off (the
+# default, unless a level is set): its callback waits for the GIL that the decoding thread holds, and both hang (seen
+# with PyAV 18.1 on a damaged H.264 file).
 NUM_THREADS = 2
 
-# A seek empties the decoder's pipeline of a few frames; over shorter distances decoding on is as fast.
-WORTHWHILE_SEEK = 16
+# A seek discards the few frames in the decoder's pipeline; over shorter distances, decoding without a seek is as fast.
+MIN_SEEK_FRAMES = 16
 
 
 class VideoFile(FrameSource):
-    """The frames of a video file that are shown, all of them, at the size at which they are shown.
+    """All displayed frames of a video file, at the size at which they are displayed.
 
     Args:
-        path: any container and codec that FFmpeg reads, with a time stamp for each frame.
+        path: any container and codec that FFmpeg reads, with one time stamp per frame.
     Raises:
-        DecodeError: the file is no video, or frames of it cannot be decoded (found out as they are read).
+        DecodeError: the file is not a video, or a frame cannot be decoded (raised when it is read).
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,38 +49,38 @@ class VideoFile(FrameSource):
         )
         self._is_closed = False
         self._container: Any = None
-        self._pictures: Iterator[Any] = iter(())
+        self._decoded: Iterator[Any] = iter(())
         self._next = 0
         self._ahead: Any = None
         self._start()
 
     def close(self) -> None:
         self._is_closed = True
-        self._let_go()
+        self._release()
 
     def _read(self, index: Int64Array) -> UInt8Array:
         if self._is_closed:
-            raise DecodeError(f"{self._path}: is closed; expected to be read inside its `with` block")
+            raise DecodeError(f"{self._path} is closed; read its frames inside the `with` block")
         rgb = np.empty((len(index), self.height, self.width, 3), dtype=np.uint8)
         for row, frame in enumerate(index.tolist()):
             if row and frame == index[row - 1]:
                 rgb[row] = rgb[row - 1]
                 continue
-            self._go_towards(frame)
+            self._go_to(frame)
             while self._next < frame:
                 self._take()
-            rgb[row] = _as_shown(self._take(), self._path)
+            rgb[row] = _as_displayed(self._take(), self._path)
         return rgb
 
-    def _go_towards(self, frame: int) -> None:
-        """Stand at or before `frame`, by a seek where that pays."""
-        if 0 <= frame - self._next < WORTHWHILE_SEEK:
+    def _go_to(self, frame: int) -> None:
+        """Move to `frame` or to a frame before it; seek if that is faster."""
+        if 0 <= frame - self._next < MIN_SEEK_FRAMES:
             return
         restarts = self._probe.restart_frame[self._probe.restart_frame <= frame]
-        if self._next <= frame and (not len(restarts) or restarts[-1] < self._next + WORTHWHILE_SEEK):
+        if self._next <= frame and (not len(restarts) or restarts[-1] < self._next + MIN_SEEK_FRAMES):
             return
-        # Some containers seek by decoding time and land one key frame late, MPEG-TS anywhere: where it led is told
-        # by the picture that comes, and what is too late is tried again from further back.
+        # Some containers seek by decoding time and arrive one key frame late, MPEG-TS at any frame. The time stamp of
+        # the first frame after the seek gives the position; if it is too late, try an earlier key frame.
         for restart in reversed(restarts[-3:].tolist()):
             self._seek(restart)
             if self._next <= frame:
@@ -88,90 +88,90 @@ class VideoFile(FrameSource):
         self._start()
 
     def _start(self) -> None:
-        """Begin at the beginning."""
-        self._let_go()
+        """Open the file and start at its first frame."""
+        self._release()
         self._next = 0
         try:
             self._container = open_container(self._path)
             stream = self._container.streams[self._probe.stream_index]
             stream.thread_type, stream.thread_count = "AUTO", NUM_THREADS
-            self._pictures = self._container.decode(stream)
+            self._decoded = self._container.decode(stream)
         except av.FFmpegError as exc:
             raise self._missing(0, exc.strerror or type(exc).__name__) from exc
 
     def _seek(self, restart: int) -> None:
-        """Stand wherever a seek to a frame leads; beyond the end where that is unknown."""
+        """Seek to a key frame and set the position to where the seek arrived; to the end if that is unknown."""
         if self._next == 0:
-            # What x264 says of itself in the first packet decides how its later ones are read (H.264 in 4:4:4).
+            # The first packet of x264 contains its version, which decides how later ones are decoded (H.264 in 4:4:4).
             self._take()
         stream = self._container.streams[self._probe.stream_index]
         try:
             self._container.seek(int(self._probe.pts[restart]), stream=stream, backward=True)
         except av.FFmpegError as exc:
             raise self._missing(restart, exc.strerror or type(exc).__name__) from exc
-        self._pictures, self._next = self._container.decode(stream), restart
-        self._ahead = self._next_picture()
+        self._decoded, self._next = self._container.decode(stream), restart
+        self._ahead = self._next_decoded()
         pts = None if self._ahead is None else self._ahead.pts
         place = self._probe.num_frames if pts is None else int(np.searchsorted(self._probe.pts, pts))
         is_known = place < self._probe.num_frames and self._probe.pts[place] == pts
         self._next = place if is_known else self._probe.num_frames
 
-    def _let_go(self) -> None:
-        self._pictures, self._ahead = iter(()), None
+    def _release(self) -> None:
+        self._decoded, self._ahead = iter(()), None
         if self._container is not None:
             self._container.close()
             self._container = None
 
     def _take(self) -> Any:
-        """Decode the next frame, and see that it is the next."""
+        """Decode the next frame and check its time stamp and size."""
         frame = self._next
-        shown, self._ahead = self._ahead or self._next_picture(), None
-        if shown is None:
-            raise self._missing(frame, "no more pictures come")
-        if shown.pts != self._probe.pts[frame]:
-            raise self._missing(frame, f"a picture with another time stamp comes ({shown.pts})")
-        if shown.is_corrupt:
-            raise self._missing(frame, "its picture is damaged")
-        size = shown_size(shown, self._path)
+        decoded, self._ahead = self._ahead or self._next_decoded(), None
+        if decoded is None:
+            raise self._missing(frame, "the decoder returns no more frames")
+        if decoded.pts != self._probe.pts[frame]:
+            raise self._missing(frame, f"the decoder returns a frame with another time stamp ({decoded.pts})")
+        if decoded.is_corrupt:
+            raise self._missing(frame, "the decoder reports it as damaged")
+        size = displayed_size(decoded, self._path)
         if size != (self.width, self.height):
             raise DecodeError(
                 f"{self._path}: the size changes to {size[0]}x{size[1]} px at frame {frame} "
-                f"({self._probe.time[frame]:.3f} s), expected {self.width}x{self.height} px throughout; "
+                f"({self._probe.time[frame]:.3f} s), expected {self.width}x{self.height} px as in the first frame; "
                 f"{repair_hint(self._path)}"
             )
         self._next = frame + 1
-        return shown
+        return decoded
 
-    def _next_picture(self) -> Any:
+    def _next_decoded(self) -> Any:
         try:
-            return next(self._pictures, None)
+            return next(self._decoded, None)
         except av.FFmpegError as exc:
             raise self._missing(self._next, exc.strerror or type(exc).__name__) from exc
 
     def _missing(self, frame: int, reason: str) -> DecodeError:
         return DecodeError(
             f"{self._path}: frame {frame} ({self._probe.time[frame]:.3f} s) cannot be decoded: {reason}; "
-            f"expected {self._probe.num_frames} frames, as many as the file says it shows; {repair_hint(self._path)}"
+            f"expected all {self._probe.num_frames} frames that the packets of the file list; {repair_hint(self._path)}"
         )
 
 
 def first_frame(path: Path) -> UInt8Array:
-    """The first picture of a video file, (H, W, 3) RGB; the rest of the file is not looked at.
+    """The first frame of a video file, (H, W, 3) RGB; the rest of the file is not read.
 
     Raises:
-        DecodeError: the file is no video, or its first picture cannot be decoded.
+        DecodeError: the file is not a video, or its first frame cannot be decoded.
     """
     try:
         with open_container(path) as container:
             stream = container.streams.best("video")
-            picture = None if stream is None else next(container.decode(stream), None)
+            frame = None if stream is None else next(container.decode(stream), None)
     except av.FFmpegError as exc:
-        raise DecodeError(f"{path}: its first picture cannot be decoded: {exc.strerror}") from exc
-    if picture is None:
-        raise DecodeError(f"{path}: no picture can be decoded; expected a video file")
-    return _as_shown(picture, path)
+        raise DecodeError(f"{path}: its first frame cannot be decoded: {exc.strerror}; expected a video file") from exc
+    if frame is None:
+        raise DecodeError(f"{path}: no frame can be decoded; expected a video file")
+    return _as_displayed(frame, path)
 
 
-def _as_shown(picture: Any, path: Path) -> UInt8Array:
-    """(H, W, 3) RGB, turned as the file says."""
-    return np.rot90(picture.to_ndarray(format="rgb24"), quarter_turns(picture, path))
+def _as_displayed(frame: Any, path: Path) -> UInt8Array:
+    """(H, W, 3) RGB, rotated as the metadata require."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns(frame, path))

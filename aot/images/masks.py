@@ -27,7 +27,7 @@ def read_indices(path: Path) -> UInt8Array:
                 return np.asarray(image.convert("L"), dtype=np.uint8)
             if image.mode not in ("P", "L"):
                 raise ValueError(
-                    f"{path}: an image of mode {image.mode}; expected a palette or 8-bit grey image, "
+                    f"{path}: got an image of mode {image.mode}; expected a palette or 8-bit grey image, "
                     f"with one pixel value per object"
                 )
             return np.asarray(image, dtype=np.uint8)
@@ -43,7 +43,7 @@ def decode_rle(mask: RleMask) -> BoolArray:
     Raises:
         ValueError: the runs do not add up to the mask's size.
     """
-    # pycocotools does not check the sum: where runs are missing, it returns uninitialised memory.
+    # pycocotools does not check the sum: for missing runs it returns uninitialised memory.
     runs = _run_lengths(mask)
     columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.asarray(columns.reshape(mask.width, mask.height).T, dtype=np.bool_)
@@ -69,9 +69,9 @@ def rle_area(mask: RleMask) -> int:
 def _run_lengths(mask: RleMask) -> list[int]:
     """Lengths of alternating runs of pixels, starting with pixels that are not set.
 
-    Each number is encoded in characters from "0" on, 5 bits per character, lowest first. The sixth bit of a character
-    says that more follow; the highest bit of the last one is the sign. From the fourth run on, the difference to the
-    run two places before is encoded.
+    Each number is encoded in characters from "0" on, 5 bits per character, lowest first. If the sixth bit of a
+    character is set, more follow; the highest bit of the last one is the sign. From the fourth run on, the difference
+    to the run two places before is encoded.
     """
     runs: list[int] = []
     number = shift = 0

@@ -162,7 +162,7 @@ class TestAnnotatedMasks:
 
     def test_a_colour_picture_is_refused(self, tmp_path: Path) -> None:
         Image.new("RGB", (2, 2)).save(tmp_path / "00000.png")
-        with pytest.raises(DatasetError, match=r"00000\.png: an image of mode RGB"):
+        with pytest.raises(DatasetError, match=r"00000\.png: got an image of mode RGB"):
             AnnotatedTruth(tmp_path).mask(0)
 
     def test_a_broken_picture_is_named(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small videos whose pictures say their own number, so that a wrong frame is seen."""
+"""Small videos whose frames encode their own number, so that a wrong frame is noticed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ BITS = 2 ** np.arange(NUM_BITS)
 
 FPS = 25
 
-# B-frames, and a key frame every 12 frames that nothing reaches across.
+# B-frames, and a key frame every 12 frames; no frame refers across a key frame.
 CLOSED_GROUPS = {"x264-params": "keyint=12:min-keyint=12:bframes=3:scenecut=0"}
 
 
-def coded_picture(number: int, width: int = 64, height: int = 48) -> UInt8Array:
-    """(H, W, 3): eight columns, white where the number's bit is set, the lowest bit to the left."""
+def coded_frame(number: int, width: int = 64, height: int = 48) -> UInt8Array:
+    """(H, W, 3): eight columns, white where the bit of the number is set; the lowest bit is on the left."""
     columns = np.arange(width) * NUM_BITS // width
     is_white = (number >> columns) & 1
     return np.broadcast_to((is_white * 255).astype(np.uint8)[None, :, None], (height, width, 3)).copy()
 
 
 def numbers_in(rgb: UInt8Array) -> Int64Array:
-    """(B,) what the pictures (B, H, W, 3) say."""
+    """(B,) the numbers that the frames (B, H, W, 3) encode."""
     columns = rgb.mean(axis=(1, 3)).reshape(len(rgb), NUM_BITS, -1).mean(axis=2)
     return ((columns > 127) @ BITS).astype(np.int64)
 
@@ -42,9 +42,9 @@ def write_coded_video(
     size: tuple[int, int] = (64, 48),
     container_options: dict[str, str] | None = None,
 ) -> Path:
-    """Encode one picture for each number, shown at `times_ms` or every 40 ms."""
+    """Encode one frame per number, with presentation times `times_ms` or every 40 ms."""
     numbers = list(numbers)
-    # MPEG-2 takes no time base of ms.
+    # MPEG-2 does not support a time base of 1 ms.
     time_base = Fraction(1, FPS if times_ms is None else 1000)
     times = range(len(numbers)) if times_ms is None else times_ms
     with av.open(str(path.absolute()), "w", options=container_options or {}) as container:
@@ -52,7 +52,7 @@ def write_coded_video(
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.time_base = time_base
         for number, time in zip(numbers, times):
-            frame = av.VideoFrame.from_ndarray(coded_picture(number, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(coded_frame(number, *size), format="rgb24")
             frame.pts, frame.time_base = time, time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

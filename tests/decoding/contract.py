@@ -1,4 +1,4 @@
-"""What every frame source promises (`aot.decoding.base`), as tests to inherit."""
+"""The contract of every frame source (`aot.decoding.base`), as tests to inherit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ NUM_FRAMES, FPS = 40, 25
 
 
 class FrameSourceContract:
-    """Inherit it and give a fixture `source`: 40 frames of 64x48 px at 25 a second, of which frame i says i."""
+    """Inherit this and define the fixture `source`: 40 frames of 64x48 px at 25 per second; frame i encodes i."""
 
     @pytest.fixture
     def source(self) -> FrameSource:
         raise NotImplementedError
 
-    def test_what_it_says_of_itself(self, source: FrameSource) -> None:
+    def test_properties(self, source: FrameSource) -> None:
         assert source.index.tolist() == list(range(NUM_FRAMES))
         np.testing.assert_allclose(source.time, np.arange(NUM_FRAMES) / FPS, atol=1e-6)
         assert (source.width, source.height, source.num_source_frames) == (64, 48, NUM_FRAMES)
         assert source.fps == pytest.approx(FPS)
 
     @pytest.mark.parametrize("order", ["forwards", "backwards", "at random", "with repeats"])
-    def test_every_frame_in_any_order_as_often_as_asked(self, source: FrameSource, order: str) -> None:
+    def test_frames_can_be_read_repeatedly_in_any_order(self, source: FrameSource, order: str) -> None:
         index = {
             "forwards": source.index,
             "backwards": source.index[::-1],
@@ -45,14 +45,14 @@ class FrameSourceContract:
         for index in (None, source.index[::-1]):
             blocks = list(source.blocks(index))
             assert max(len(block.index) for block in blocks) == 3
-            told = [number for block in blocks for number in numbers_in(block.rgb).tolist()]
-            assert told == (list(range(0, NUM_FRAMES, 4)) if index is None else list(range(36, -1, -4)))
+            numbers = [number for block in blocks for number in numbers_in(block.rgb).tolist()]
+            assert numbers == (list(range(0, NUM_FRAMES, 4)) if index is None else list(range(36, -1, -4)))
 
-    def test_a_stream_may_be_left_half_way(self, source: FrameSource) -> None:
+    def test_stream_may_be_abandoned(self, source: FrameSource) -> None:
         next(source.blocks())
         assert numbers_in(source.read([5]).rgb).tolist() == [5]
 
-    def test_frames_that_are_not_kept_cannot_be_read(self, source: FrameSource) -> None:
+    def test_frame_that_is_not_kept_is_refused(self, source: FrameSource) -> None:
         source.keep(np.array([1, 5]))
         with pytest.raises(KeyError, match=r"\[4\] are not among the 2 kept frames"):
             source.read([4])

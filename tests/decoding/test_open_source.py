@@ -10,7 +10,7 @@ from aot.decoding.frame_folder import FrameFolder
 from aot.decoding.video_file import VideoFile
 from aot.errors import DecodeError
 from aot.types import Clip
-from tests.decoding.coded_video import coded_picture, numbers_in, write_coded_video
+from tests.decoding.coded_video import coded_frame, numbers_in, write_coded_video
 from tests.decoding.test_frame_folder import write_image
 
 
@@ -19,13 +19,13 @@ def video(tmp_path: Path) -> Path:
     return write_coded_video(tmp_path / "clip.mp4", range(50))
 
 
-def test_video_goes_to_pyav(video: Path) -> None:
+def test_video_is_read_by_pyav(video: Path) -> None:
     with open_source(Clip("clip", video)) as source:
         assert isinstance(source, VideoFile)
 
 
-def test_folder_goes_to_opencv(tmp_path: Path) -> None:
-    write_image(tmp_path / "0.png", coded_picture(0))
+def test_folder_is_read_by_opencv(tmp_path: Path) -> None:
+    write_image(tmp_path / "0.png", coded_frame(0))
     with open_source(Clip("folder", tmp_path, fps=10)) as source:
         assert isinstance(source, FrameFolder)
         assert source.fps == 10
@@ -43,6 +43,6 @@ def test_time_range(video: Path, start: float | None, end: float | None, expecte
         assert source.num_source_frames == 50
 
 
-def test_time_range_without_frames(video: Path) -> None:
+def test_time_range_without_frames_is_refused(video: Path) -> None:
     with pytest.raises(DecodeError, match=r"no frame from start_seconds=5 to end_seconds=6; .* 0\.000 s to 1\.960 s"):
         open_source(Clip("clip", video, start_seconds=5, end_seconds=6))

@@ -1,4 +1,4 @@
-"""Every awkward video by name, and the real ones: the frames that exist, or an error that says why not."""
+"""Unusual and real videos: all their frames are read, or an error gives the reason."""
 
 from __future__ import annotations
 
@@ -55,36 +55,36 @@ READABLE = {
 
 BROKEN = {
     "audio_only.mp4": "no video stream, only audio",
-    "corrupted.mp4": r"frame 28 \(2\.800 s\) cannot be decoded.*expected 50 frames.*ffmpeg -i",
+    "corrupted.mp4": r"frame 28 \(2\.800 s\) cannot be decoded.*expected all 50 frames.*ffmpeg -i",
     "not_a_video.mp4": r"\(860 bytes\): cannot be read as a video: Invalid data",
-    "size_changes.ts": "10 of 20 frames have no presentation time of their own",
-    "truncated_faststart.mp4": r"its header tells of 4\.350 s, its frames end after 2\.850 s",
+    "size_changes.ts": "10 of 20 frames have no unique presentation time",
+    "truncated_faststart.mp4": r"the header gives a duration of 4\.350 s, but the frames end after 2\.850 s",
     "truncated_no_moov.mp4": "cannot be read as a video: Invalid data",
     "zero_bytes.mp4": r"\(0 bytes\): cannot be read as a video",
 }
 
-# Long and large: a pass over each takes seconds.
+# Long and large: reading each takes seconds.
 SLOW = {"cockatoo.mp4", "bikes.mp4", "nasa_13013.mp4", "nasa_13013_hdr.mp4", "video_with_failing_audio.mp4"}
 
 REAL = {"book": 235, "cat": 87, "clothes": 314, "pillow": 147, "shoes": 202, "teapot": 110, "teddy": 141}
 DAVIS = {"bear": 82, "bmx-trees": 80, "rollerblade": 35, "surf": 55}
 
-# Mean difference between two conversions of the same picture to RGB (matrix and range may be guessed differently).
+# Mean difference between two conversions of the same frame to RGB (matrix and range may be guessed differently).
 TOLERANCE = 6.0
 
 
-def test_every_awkward_video_is_named_here() -> None:
+def test_every_unusual_video_is_listed() -> None:
     assert {path.name for path in AWKWARD.glob("*/*")} == READABLE.keys() | BROKEN.keys()
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in READABLE])
-def test_readable(name: str) -> None:
+def test_readable_video(name: str) -> None:
     num_frames, width, height = READABLE[name]
     check_against_pyav(awkward_video(name), num_frames, (width, height))
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_broken_video_is_refused(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     with (
         pytest.raises(DecodeError, match=BROKEN[name]),
         open_source(Clip("broken", awkward_video(name))) as source,
@@ -96,18 +96,18 @@ def test_broken(name: str, capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
-def test_real(name: str) -> None:
+def test_real_clip(name: str) -> None:
     check_against_pyav(CLIPS / name / "clip.mp4", REAL[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DAVIS)
-def test_davis(name: str) -> None:
+def test_davis_clip(name: str) -> None:
     check_against_pyav(DAVIS_CLIPS / name / "clip.mp4", DAVIS[name], (854, 480))
 
 
 def check_against_pyav(path: Path, num_frames: int, size: tuple[int, int] | None = None) -> None:
-    """Of all frames that PyAV decodes, the i-th looks most like frame i: forwards, backwards, at random."""
+    """Of all frames that PyAV decodes, the i-th is most similar to frame i: forwards, backwards, in random order."""
     time, expected = reference(path)
     with open_source(Clip("clip", path)) as source:
         assert source.num_source_frames == len(source.index) == len(time) == num_frames
@@ -116,18 +116,18 @@ def check_against_pyav(path: Path, num_frames: int, size: tuple[int, int] | None
         some = np.random.default_rng(0).permutation(source.index)[:5]
         for index in (source.index, source.index[-10:][::-1], some):
             for block in source.blocks(index):
-                for frame, picture in zip(block.index, thumbnails(block.rgb)):
-                    difference = np.abs(expected - picture).mean(axis=(1, 2, 3))
+                for frame, thumbnail in zip(block.index, thumbnails(block.rgb)):
+                    difference = np.abs(expected - thumbnail).mean(axis=(1, 2, 3))
                     assert difference[frame] <= min(difference.min() + 1e-3, TOLERANCE), f"frame {frame}"
 
 
 def reference(path: Path) -> tuple[list[float], UInt8Array]:
-    time, pictures = [], []
+    time, images = [], []
     for frame in decoded_by_pyav(path):
         time.append(float(frame.pts * frame.time_base))
         rgb = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-        pictures.append(thumbnails(rgb[None])[0])
-    return time, np.stack(pictures)
+        images.append(thumbnails(rgb[None])[0])
+    return time, np.stack(images)
 
 
 def decoded_by_pyav(path: Path) -> Iterator[av.VideoFrame]:

@@ -1,4 +1,4 @@
-"""Every frame is the right one, in whatever order it is asked for; what is broken is told."""
+"""Every frame is the correct one in any reading order; broken files are reported."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestContract(FrameSourceContract):
 
 
 class TestRightFrames:
-    """Every container and coding, read in every order."""
+    """All containers and codecs, read in all orders."""
 
     def test_forwards_twice(self, video: VideoFile) -> None:
         for _ in range(2):
@@ -73,12 +73,12 @@ class TestRightFrames:
             np.testing.assert_allclose(np.concatenate([block.time for block in blocks]), video.time[index])
 
     @pytest.mark.parametrize("interval", [3, 40])
-    def test_decimated(self, video: VideoFile, interval: int) -> None:
+    def test_kept_frames(self, video: VideoFile, interval: int) -> None:
         video.keep(video.index[::interval])
         assert read_in_blocks(video, video.index) == list(range(0, 100, interval))
         assert read_in_blocks(video, video.index[::-1]) == list(range(0, 100, interval))[::-1]
 
-    def test_at_random(self, video: VideoFile) -> None:
+    def test_random_order(self, video: VideoFile) -> None:
         order = np.random.default_rng(0).permutation(100)
         assert read_in_blocks(video, order, size=4) == order.tolist()
 
@@ -94,12 +94,12 @@ class TestTimes:
             np.testing.assert_allclose(video.time, np.array(times) / 1000, atol=1e-6)
             assert read_in_blocks(video, video.index[::-1]) == list(range(40))[::-1]
 
-    def test_of_block_follows_its_order(self, tmp_path: Path) -> None:
+    def test_times_are_in_the_order_of_the_block(self, tmp_path: Path) -> None:
         with VideoFile(write_coded_video(tmp_path / "a.mp4")) as video:
             np.testing.assert_allclose(video.read([7, 2]).time, [0.28, 0.08], atol=1e-6)
 
 
-def test_equal_pictures_in_a_row_are_frames(tmp_path: Path) -> None:
+def test_equal_consecutive_frames_are_kept(tmp_path: Path) -> None:
     numbers = [7] * 30 + [9] + [7] * 29
     with VideoFile(write_coded_video(tmp_path / "still.mp4", numbers)) as video:
         assert read_in_blocks(video, video.index) == numbers
@@ -109,7 +109,7 @@ def test_equal_pictures_in_a_row_are_frames(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["-dash-.mp4", "with space.mp4", "fünf 映像.mp4", "50%d#1?x=y&z.mp4", "file:a.mp4", "it's.mp4"]
 )
-def test_odd_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusual_file_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_coded_video(tmp_path / "plain.mp4", range(5)).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     with VideoFile(Path(name)) as video:
@@ -117,41 +117,41 @@ def test_odd_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("size", [(8, 2), (8, 16), (66, 50)])
-def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_unusual_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     with VideoFile(write_coded_video(tmp_path / "a.mp4", range(3), size=size)) as video:
         assert video.read([2, 0]).rgb.shape == (2, size[1], size[0], 3)
 
 
 class TestBroken:
-    def test_text(self, tmp_path: Path) -> None:
+    def test_text_file(self, tmp_path: Path) -> None:
         path = tmp_path / "notes.mp4"
         path.write_text("not a video\n" * 50)
         with pytest.raises(DecodeError, match=r"notes\.mp4 \(600 bytes\): cannot be read as a video"):
             VideoFile(path)
 
-    def test_zero_bytes(self, tmp_path: Path) -> None:
+    def test_empty_file(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.mp4"
         path.touch()
         with pytest.raises(DecodeError, match=r"empty\.mp4 \(0 bytes\)"):
             VideoFile(path)
 
-    def test_missing(self, tmp_path: Path) -> None:
+    def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(DecodeError, match=r"gone\.mp4 \(no such file\)"):
             VideoFile(tmp_path / "gone.mp4")
 
-    def test_cut_in_the_middle(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        whole = write_coded_video(tmp_path / "whole.mkv", range(100), size=(320, 240)).read_bytes()
+    def test_truncated_file(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        complete = write_coded_video(tmp_path / "complete.mkv", range(100), size=(320, 240)).read_bytes()
         cut = tmp_path / "cut.mkv"
-        cut.write_bytes(whole[: len(whole) // 2])
-        # Matroska needs no end to be read; its header tells that there was one.
+        cut.write_bytes(complete[: len(complete) // 2])
+        # Matroska files can be read without their end, but the header contains the duration.
         with pytest.raises(
-            DecodeError, match=r"its header tells of 4\.000 s, its frames end after 1\.\d+ s: .* cut off"
+            DecodeError, match=r"a duration of 4\.000 s, but the frames end after 1\.\d+ s: .* truncated"
         ):
             VideoFile(cut)
         assert capfd.readouterr().err == ""
 
-    def test_a_stream_that_stopped(self, tmp_path: Path) -> None:
-        """What was recorded until the power went off tells no length: it is a shorter video, and is given whole."""
+    def test_interrupted_live_stream(self, tmp_path: Path) -> None:
+        """An interrupted recording has no duration in its header; all its frames are read."""
         recorded = write_coded_video(
             tmp_path / "live.mkv", range(100), size=(320, 240), container_options={"live": "1"}
         ).read_bytes()
@@ -161,18 +161,18 @@ class TestBroken:
             assert 20 < len(video.index) < 80
             assert read_in_blocks(video, video.index[:-1]) == list(range(len(video.index) - 1))
 
-    def test_cut_between_two_frames(self, tmp_path: Path) -> None:
-        """A file whose index comes first is read up to where it ends, without a complaint of FFmpeg's."""
+    def test_truncated_file_with_the_index_first(self, tmp_path: Path) -> None:
+        """FFmpeg reads a file whose index comes first up to where it ends, without an error."""
         options = {"movflags": "faststart"}
-        whole = write_coded_video(tmp_path / "whole.mp4", range(100), container_options=options)
-        with av.open(str(whole)) as container:
+        complete = write_coded_video(tmp_path / "complete.mp4", range(100), container_options=options)
+        with av.open(str(complete)) as container:
             starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
         cut = tmp_path / "cut.mp4"
-        cut.write_bytes(whole.read_bytes()[: starts[50]])
-        with pytest.raises(DecodeError, match=r"its header tells of 4\.000 s, its frames end after 2\.\d+ s"):
+        cut.write_bytes(complete.read_bytes()[: starts[50]])
+        with pytest.raises(DecodeError, match=r"a duration of 4\.000 s, but the frames end after 2\.\d+ s"):
             VideoFile(cut)
 
-    def test_bytes_lost_inside(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_damaged_bytes(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         path = write_coded_video(tmp_path / "holes.mp4", range(100), size=(320, 240))
         content = bytearray(path.read_bytes())
         middle = content.index(b"mdat") + 4000
@@ -185,26 +185,24 @@ class TestBroken:
             read_in_blocks(video, video.index)
         assert capfd.readouterr().err == ""
 
-    def test_turned_by_an_odd_angle(self, tmp_path: Path) -> None:
+    def test_rotation_by_45_degrees(self, tmp_path: Path) -> None:
         path = write_coded_video(tmp_path / "askew.mp4", range(3))
         content = bytearray(path.read_bytes())
         matrix = content.index(b"tkhd") + 44
         # Cosine and sine of 45 degrees, fixed point with 16 binary places.
-        share = round(2**16 * 0.5**0.5)
-        content[matrix : matrix + 20] = struct.pack(">5i", share, share, 0, -share, share)
+        half = round(2**16 * 0.5**0.5)
+        content[matrix : matrix + 20] = struct.pack(">5i", half, half, 0, -half, half)
         path.write_bytes(content)
-        with pytest.raises(DecodeError, match=r"turn the picture by -?45 degrees, expected 0, 90, 180 or 270"):
+        with pytest.raises(DecodeError, match=r"rotate the frames by -?45 degrees; expected 0, 90, 180 or 270"):
             VideoFile(path)
 
-    def test_frames_that_do_not_come(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A decoder that leaves out frames without a word would shift all that follow."""
+    def test_skipped_frame_is_noticed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A decoder that silently skips a frame would shift all later ones."""
         with VideoFile(write_coded_video(tmp_path / "a.mp4", range(40))) as video:
-            decoded = video._next_picture
-            monkeypatch.setattr(video, "_next_picture", lambda: decoded() if video._next != 20 else skip(decoded))
+            decoded = video._next_decoded
+            monkeypatch.setattr(video, "_next_decoded", lambda: decoded() if video._next != 20 else skip(decoded))
             assert read_in_blocks(video, video.index[:18]) == list(range(18))
-            with pytest.raises(
-                DecodeError, match=r"frame 20 \(0\.800 s\) cannot be decoded: a picture with another time"
-            ):
+            with pytest.raises(DecodeError, match=r"frame 20 \(0\.800 s\) cannot be decoded: .* another time stamp"):
                 read_in_blocks(video, video.index[18:])
 
 
@@ -213,8 +211,8 @@ def skip(decoded):  # type: ignore[no-untyped-def]
     return decoded()
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to count open files in")
-def test_close_lets_go_of_the_file(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to count open files")
+def test_close_releases_the_file(tmp_path: Path) -> None:
     path = write_coded_video(tmp_path / "a.mp4")
     video = VideoFile(path)
     video.read([30, 2])

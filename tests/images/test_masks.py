@@ -25,7 +25,7 @@ def test_round_trip(mask: np.ndarray) -> None:
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools 2.0.11 with NumPy 2
 @given(seed=st.integers(0, 1000), height=st.integers(1, 300), width=st.integers(1, 300))
 def test_pycocotools_reads_the_same(seed: int, height: int, width: int) -> None:
-    """Few long runs: their differences need several characters and are often negative."""
+    """A few long runs, whose differences need several characters and are often negative."""
     rng = np.random.default_rng(seed)
     mask = np.repeat(rng.random(height * width // 37 + 1) < 0.4, 37)[: height * width].reshape(height, width)
     packed = encode_rle(mask)

@@ -77,7 +77,7 @@ class TestSelect:
         assert np.array_equal(whole.select(objects=[2]).query, whole.query[2:])
         if masks:
             assert np.array_equal(np.asarray(whole.select(objects=2).masks)[:, 0], masks_of()[:, 1])
-        with pytest.raises(KeyError, match="no object 'cup'; there are 1, 2, 'mug'"):
+        with pytest.raises(KeyError, match="no object 'cup'; expected one of 1, 2, 'mug'"):
             whole.select(objects="cup")
 
     @pytest.mark.parametrize("masks", [True, "lazy"])
