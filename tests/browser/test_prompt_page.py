@@ -114,7 +114,7 @@ def entry(folder: Path, clip_id: str) -> list[Any]:
     return list(load_manifest(folder / "clips" / "prompts.yaml").clips[clip_id].objects)
 
 
-def test_first_click_to_finished_run(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_clicked_prompts_are_saved_and_run(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.open("a")
     page.click(18, 30)
@@ -181,7 +181,7 @@ def run(folder: Path, *arguments: str) -> int:
         os.chdir(before)
 
 
-def test_keyboard_only(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_page_can_be_used_by_keyboard_only(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.wait_open("a")
     page.press("c", *["ArrowLeft"] * 14, *["ArrowUp"] * 9, "Space")
@@ -216,8 +216,8 @@ def test_keyboard_only(address: str, folder: Path, new_page: Callable[..., Any])
     assert not page.page.locator("#help").is_visible()
 
 
-def test_text_being_typed_is_kept(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
-    """Masks and saves finish in the meantime."""
+def test_masks_and_saves_do_not_disturb_typing(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    """Masks are computed and changes are saved while the name is typed."""
     page = Page(new_page(), address)
     page.open("a")
     page.click(18, 30)
@@ -311,7 +311,7 @@ def test_mistakes_are_shown_and_not_saved(address: str, folder: Path, new_page: 
     assert entry(folder, "a")[0].labels == (0, 1)
 
 
-def test_names_are_escaped(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+def test_markup_in_names_is_shown_as_text(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     """Markup in the manifest and in file names is shown as text."""
     evil = "<img src=x onerror=\\\"document.title='owned'\\\">"
     (folder / "clips" / "prompts.yaml").write_text(
@@ -324,15 +324,15 @@ def test_names_are_escaped(address: str, folder: Path, new_page: Callable[..., A
     assert page.page.title() == "Prompts · aot"
 
 
-def test_thousands_of_clips(video: Path, tmp_path: Path, new_page: Callable[..., Any]) -> None:
+def test_list_handles_thousands_of_clips(video: Path, tmp_path: Path, new_page: Callable[..., Any]) -> None:
     for number in range(3000):
         path = tmp_path / "clips" / f"day{number // 100:02d}" / f"ep_{number:04d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(video, path)
     with prompt_server(tmp_path, *DATASET, *FAST) as url:
         raw = new_page()
-        asked: list[str] = []
-        raw.on("request", lambda request: "thumbnail" in request.url and asked.append(request.url))
+        requested: list[str] = []
+        raw.on("request", lambda request: "thumbnail" in request.url and requested.append(request.url))
         page = Page(raw, url)
         raw.locator("#clips-count", has_text="0 of 3000").wait_for()
         raw.locator(".clip-row img").first.wait_for()
@@ -342,7 +342,7 @@ def test_thousands_of_clips(video: Path, tmp_path: Path, new_page: Callable[...,
         page.open("day29/ep_2999")
         page.click(18, 30)
         assert page.area() > 0
-        assert len(asked) < 60
+        assert len(requested) < 60
         raw.locator("#clip-search").fill("EP_1234")
         assert raw.locator(".clip-row").count() == 1
         raw.locator("#clip-search").fill("nothing")
@@ -351,7 +351,7 @@ def test_thousands_of_clips(video: Path, tmp_path: Path, new_page: Callable[...,
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessibility_and_layout(
+def test_page_is_accessible_and_fits_the_window(
     scheme: str, address: str, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]
 ) -> None:
     page = Page(new_page(color_scheme=scheme), address)
@@ -367,7 +367,7 @@ def test_accessibility_and_layout(
 
 
 @needs_shared_data
-def test_on_a_real_clip(new_page: Callable[..., Any], tmp_path: Path) -> None:
+def test_real_clip_is_prompted(new_page: Callable[..., Any], tmp_path: Path) -> None:
     """The prompts were checked against the ground-truth mask of the first frame."""
     video = DAVIS_CLIPS / "car-shadow" / "clip.mp4"
     known = next(
@@ -386,8 +386,8 @@ def test_on_a_real_clip(new_page: Callable[..., Any], tmp_path: Path) -> None:
             page.click(*point)
         page.page.locator("#parts .what", has_text="object point").nth(1).wait_for()
         page.wait_saved()
-        share = known["mask_area_frac"][0]
-        assert 0.5 * share < by_box / (854 * 480) < 2 * share
+        fraction = known["mask_area_frac"][0]
+        assert 0.5 * fraction < by_box / (854 * 480) < 2 * fraction
         (item,) = entry(tmp_path, "car")
         assert item.box == pytest.approx(prompt["box"], abs=2)
         page.press("End")
@@ -395,7 +395,7 @@ def test_on_a_real_clip(new_page: Callable[..., Any], tmp_path: Path) -> None:
         page.page.close()
 
 
-def test_a_clip_that_cannot_be_read_shows_the_reason(folder: Path, new_page: Callable[..., Any]) -> None:
+def test_clip_that_cannot_be_read_shows_the_reason(folder: Path, new_page: Callable[..., Any]) -> None:
     (folder / "clips" / "broken.mp4").write_text("not a video")
     with prompt_server(folder, *DATASET, *FAST) as url:
         page = Page(new_page(expected=("422",)), url)

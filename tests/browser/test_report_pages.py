@@ -52,7 +52,7 @@ def frame(page: Any) -> int:
     return int(page.locator("#where").inner_text().split()[1])
 
 
-def test_from_the_table_to_the_video(report: Path, new_page: Callable[..., Any]) -> None:
+def test_table_leads_to_the_video(report: Path, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.goto((report / "index.html").as_uri())
     assert clips(page) == ["a", "broken", f"day 1/{EVIL}"]
@@ -88,7 +88,7 @@ def test_from_the_table_to_the_video(report: Path, new_page: Callable[..., Any])
     assert clips(page) == [f"day 1/{EVIL}"], "the state of the table is kept"
 
 
-def test_the_video_is_at_the_time_of_the_frame(report: Path, new_page: Callable[..., Any]) -> None:
+def test_video_is_at_the_time_of_the_selected_frame(report: Path, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
     page.wait_for_selector("#video[src]")
@@ -103,7 +103,7 @@ def test_the_video_is_at_the_time_of_the_frame(report: Path, new_page: Callable[
     assert found == pytest.approx([0.02, 0.52, 2.32], abs=0.03)
 
 
-def test_all_parts_of_a_clip_page(report: Path, new_page: Callable[..., Any]) -> None:
+def test_clip_page_shows_all_its_parts(report: Path, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
     assert page.locator(".object-name").all_inner_texts() == ["1\n<img src=x>", "2\nobject 2"]
@@ -140,7 +140,7 @@ def painted_fraction(page: Any, number: int) -> float:
     )
 
 
-def test_keyboard_only(report: Path, new_page: Callable[..., Any]) -> None:
+def test_page_can_be_used_by_keyboard_only(report: Path, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.goto((report / "index.html").as_uri())
     page.locator("#table th button").first.focus()
@@ -166,7 +166,7 @@ def test_keyboard_only(report: Path, new_page: Callable[..., Any]) -> None:
     page.get_by_role("button", name="Play").wait_for()
 
 
-def test_from_a_static_server(report: Path, new_page: Callable[..., Any]) -> None:
+def test_report_works_from_a_static_server(report: Path, new_page: Callable[..., Any]) -> None:
     with static_server(report) as url:
         page = new_page()
         page.goto(f"{url}/index.html")
@@ -192,7 +192,7 @@ def test_clip_ids_that_leave_the_report_are_not_loaded(clip: str, report: Path, 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessible_in_light_and_dark(
+def test_page_is_accessible_in_light_and_dark(
     scheme: str, report: Path, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]
 ) -> None:
     page = new_page(color_scheme=scheme)
@@ -204,7 +204,7 @@ def test_accessible_in_light_and_dark(
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
-def test_ten_thousand_clips(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+def test_table_handles_ten_thousand_clips(tmp_path: Path, new_page: Callable[..., Any]) -> None:
     paths = large_run(tmp_path, 10_000)
     write_report(paths)
     page = new_page()

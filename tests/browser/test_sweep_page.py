@@ -67,7 +67,7 @@ def drawn_colours(page: Any, number: int) -> set[str]:
     )
 
 
-def test_charts_answers_and_tables(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+def test_page_shows_charts_answers_and_tables(tmp_path: Path, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.goto(write_sweep(tmp_path, swept_clips(("",))))
     assert page.locator("h1").inner_text() == "12 <i>clips</i>"
@@ -106,7 +106,7 @@ def test_clips_are_sorted_and_marked(tmp_path: Path, new_page: Callable[..., Any
     assert row.locator("td").nth(1).inner_text() == "2"
 
 
-def test_other_swept_options_have_a_colour_each(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+def test_each_group_of_options_has_its_own_colour(tmp_path: Path, new_page: Callable[..., Any]) -> None:
     page = new_page()
     page.goto(write_sweep(tmp_path, swept_clips(("tracker.window_px=9", "tracker.window_px=11"))))
     assert page.locator("#legend li").all_inner_texts()[:2] == ["tracker.window_px=11", "tracker.window_px=9"]
@@ -124,7 +124,7 @@ def test_a_measure_without_scores_has_no_chart(tmp_path: Path, new_page: Callabl
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessible_in_light_and_dark(
+def test_page_is_accessible_in_light_and_dark(
     scheme: str, tmp_path: Path, new_page: Callable[..., Any], assert_accessible: Callable[[Any], None]
 ) -> None:
     page = new_page(color_scheme=scheme)
@@ -134,7 +134,7 @@ def test_accessible_in_light_and_dark(
     assert ("0,114,178" if scheme == "light" else "86,180,233") in drawn_colours(page, 0)
 
 
-def test_data_that_is_missing(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+def test_missing_data_is_reported(tmp_path: Path, new_page: Callable[..., Any]) -> None:
     page = new_page(expected=("ERR_FILE_NOT_FOUND",))
     address = write_sweep(tmp_path, swept_clips(("",)))
     SweepPaths(tmp_path).data.unlink()

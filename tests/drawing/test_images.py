@@ -14,7 +14,7 @@ from tests.fakes import ArraySource
 from tests.synthetic import moving_square
 
 
-def test_a_frame_and_its_masks(tmp_path: Path) -> None:
+def test_frame_and_its_masks_are_written_as_png(tmp_path: Path) -> None:
     rgb = moving_square(3)
     masks = {1: rgb[2, ..., 0] > 100, 7: rgb[2, ..., 0] < 20}
     paths = write_images(tmp_path / "day" / "clip", ArraySource(rgb).read([2]), masks)

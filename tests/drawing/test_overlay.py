@@ -138,14 +138,14 @@ class TestStyle:
             np.testing.assert_allclose(inner, GREY * 0.55 + np.array(object_colour(object_id)) * 0.45, atol=12)
         assert object_colour(1) == object_colour(1 + len(OBJECT_COLOURS))
 
-    def test_points_in_the_colour_of_their_object(self, tmp_path: Path) -> None:
+    def test_points_can_have_the_colour_of_their_object(self, tmp_path: Path) -> None:
         tracks, queries = points(1, (320, 100), (320, 240), (320, 380))
         queries.object_id[:] = [1, 2, 2]
         frame = write(tmp_path / "o.mp4", grey_clip(1, 640, 480), (tracks, queries), colour="object")[0]
         for y, object_id in [(100, 1), (240, 2), (380, 2)]:
             np.testing.assert_allclose(frame[y, 320], object_colour(object_id), atol=30)
 
-    def test_trail_length(self, tmp_path: Path) -> None:
+    def test_trail_length_can_be_set(self, tmp_path: Path) -> None:
         lengths = {}
         for trail in (0, 4, 25):
             clip = grey_clip(30, 640, 480)
@@ -155,7 +155,7 @@ class TestStyle:
         assert 2 <= lengths[4] <= 4
         assert 17 <= lengths[25] <= 25
 
-    def test_tint_and_outline_can_be_switched_off(self, tmp_path: Path) -> None:
+    def test_tint_and_outline_can_be_disabled(self, tmp_path: Path) -> None:
         masks = np.zeros((1, 480, 640), dtype=bool)
         masks[0, 200:300, 200:300] = True
         line = write(tmp_path / "o.mp4", grey_clip(1, 640, 480), points(1), lambda row: masks, tint=0.0)[0].astype(int)
@@ -166,7 +166,7 @@ class TestStyle:
         assert np.abs(line[250, 199:202] - GREY).max() > 25
         assert np.abs(tint[250, 200] - tint[250, 250]).max() < 20
 
-    def test_frame_number_and_time_in_the_corner(self, tmp_path: Path) -> None:
+    def test_label_shows_frame_number_and_time(self, tmp_path: Path) -> None:
         clip = grey_clip(10, 640, 480)
         clip.keep(np.array([0, 9]))
         labelled = write(tmp_path / "o.mp4", clip, points(2)).astype(int)
@@ -177,7 +177,7 @@ class TestStyle:
         assert np.abs(labelled[:, :430] - GREY).max() < 12
         assert np.abs(corner[0] - corner[1]).max() > 100, "the number changes with the frame"
 
-    def test_side_by_side(self, tmp_path: Path) -> None:
+    def test_side_by_side_shows_the_source_on_the_left(self, tmp_path: Path) -> None:
         masks = np.ones((1, 48, 64), dtype=bool)
         video = write(tmp_path / "o.mp4", grey_clip(2), points(2), lambda row: masks, side_by_side=True).astype(int)
         assert video.shape == (2, 48, 128, 3)
@@ -226,7 +226,7 @@ class TestFile:
         assert np.diff(shown).min() > 0
 
     @pytest.mark.parametrize("interval", [1e-6, 3600.0])
-    def test_extreme_rates(self, tmp_path: Path, interval: float) -> None:
+    def test_extreme_frame_rates_are_encoded(self, tmp_path: Path, interval: float) -> None:
         clip = grey_clip(3)
         clip.time = np.arange(3) * interval
         assert len(write(tmp_path / "o.mp4", clip, points(3))) == 3
@@ -235,11 +235,11 @@ class TestFile:
         rgb = np.stack([np.full((48, 64, 3), 20 * number, np.uint8) for number in range(10)])
         clip = ArraySource(rgb)
         clip.keep(np.array([0, 4, 9]))
-        asked: list[int] = []
-        video = write(tmp_path / "o.mp4", clip, points(3), asked.append)
+        drawn: list[int] = []
+        video = write(tmp_path / "o.mp4", clip, points(3), drawn.append)
         np.testing.assert_allclose(video.mean(axis=(1, 2, 3)), [0, 80, 180], atol=3)
         assert [float(time) for time in times(tmp_path / "o.mp4")] == pytest.approx([0, 0.16, 0.36])
-        assert asked == [0, 1, 2]
+        assert drawn == [0, 1, 2]
 
     def test_a_browser_can_play_it(self, tmp_path: Path) -> None:
         write(tmp_path / "o.mp4", grey_clip(), points(6))
@@ -261,7 +261,7 @@ class TestErrors:
         with pytest.raises(WriteError, match=r"file/o\.mp4 could not be written"):
             write(tmp_path / "file" / "o.mp4", grey_clip(), points(6))
 
-    def test_the_target_is_a_folder(self, tmp_path: Path) -> None:
+    def test_folder_at_the_target_path_is_a_write_error(self, tmp_path: Path) -> None:
         (tmp_path / "o.mp4").mkdir()
         with pytest.raises(WriteError, match="could not be written"):
             write(tmp_path / "o.mp4", grey_clip(), points(6))
@@ -287,7 +287,7 @@ class TestErrors:
         assert (tmp_path / "o.mp4").read_text() == "old"
         assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
 
-    def test_out_of_memory_while_encoding(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_out_of_memory_while_encoding_is_reported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
             raise MemoryError("no more")
 

@@ -76,7 +76,7 @@ def result(
 TRUE_MASKS = [square(t) for t in range(NUM_FRAMES)]
 
 
-def test_the_ground_truth_itself_scores_one(tmp_path: Path) -> None:
+def test_ground_truth_scores_one_against_itself(tmp_path: Path) -> None:
     score = evaluate_clip(result(tmp_path, TRUE_MASKS), Truth())
     assert set(score.as_row().values()) == {1.0}
     assert score.masks[1].num_frames == 3
@@ -84,7 +84,7 @@ def test_the_ground_truth_itself_scores_one(tmp_path: Path) -> None:
     assert (score.points.num_positions, score.num_held, score.num_interpolated) == (8, 0, 0)
 
 
-def test_first_and_last_annotated_frames_do_not_count(tmp_path: Path) -> None:
+def test_first_and_last_annotated_frames_are_not_scored(tmp_path: Path) -> None:
     masks = [NOTHING, square(1), square(2), square(1), NOTHING, NOTHING]
     score = evaluate_clip(result(tmp_path, masks), Truth())
     assert score.masks[1].region.mean == pytest.approx((1 + 1 + 8 / 24) / 3)
@@ -102,20 +102,20 @@ def test_an_object_that_was_not_prompted_scores_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shift_px", "pck"), [(0.79, 1.0), (0.81, 0.0)])
-def test_pck_takes_the_size_from_the_true_mask(tmp_path: Path, shift_px: float, pck: float) -> None:
+def test_pck_uses_the_size_of_the_ground_truth_mask(tmp_path: Path, shift_px: float, pck: float) -> None:
     # 0.2 times the square root of 16 px is 0.8 px; the query's own frame is left out: 2 points on 4 frames each.
     score = evaluate_clip(result(tmp_path, TRUE_MASKS, shift_px), Truth())
     assert score.points is not None
     assert (score.pck, score.points.num_pck) == (pck, 8)
 
 
-def test_hidden_points_count_for_visibility_only(tmp_path: Path) -> None:
+def test_hidden_points_are_scored_only_on_visibility(tmp_path: Path) -> None:
     points = evaluate_clip(result(tmp_path, TRUE_MASKS), Truth(visible=False)).points
     assert points is not None
     assert (points.pck, points.average_jaccard, points.occlusion_accuracy) == (None, None, 0.0)
 
 
-def test_query_mode_first_counts_later_frames_only(tmp_path: Path) -> None:
+def test_query_mode_first_scores_only_later_frames(tmp_path: Path) -> None:
     points = evaluate_clip(result(tmp_path, TRUE_MASKS), Truth(), query_mode="first").points
     assert points is not None
     assert points.num_positions == 4 + 3
@@ -146,7 +146,7 @@ def test_masks_on_prompt_frames_only_are_not_scored(tmp_path: Path) -> None:
     assert score.pck == 1, "true areas are known without masks of the run"
 
 
-def test_frames_outside_the_time_range_do_not_count(tmp_path: Path) -> None:
+def test_frames_outside_the_time_range_are_not_scored(tmp_path: Path) -> None:
     """The run was cut to frames 0 to 2 of 5: of the inner frames 1, 2 and 3 the first two are scored."""
     path = result(tmp_path, TRUE_MASKS[:3])
     assert evaluate_clip(path, Truth()).masks[1].num_frames == 2

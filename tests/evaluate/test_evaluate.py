@@ -76,7 +76,7 @@ def test_the_query_mode_can_be_chosen(folder: Path, tmp_path: Path) -> None:
     assert first < json.loads((tmp_path / "scores.json").read_text())["all"]["positions"]
 
 
-def test_unfinished_clips_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unfinished_clips_are_listed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = tmp_path / "run"
     (copy / "clips").mkdir(parents=True)
     (copy / "run.json").write_bytes((folder / "run.json").read_bytes())
@@ -99,7 +99,7 @@ def test_a_damaged_clip_does_not_affect_the_others(
     assert [line.split()[0] for line in shown.out.splitlines()[1:3]] == ["zoom", "(all)"]
 
 
-def test_other_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_that_are_not_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
 

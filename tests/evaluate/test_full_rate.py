@@ -41,7 +41,7 @@ def test_a_time_range_ends_with_the_last_kept_frame(result: aot.ClipResult) -> N
     assert full_rate_frames(result).tolist() == list(range(9))
 
 
-def test_masks_are_held() -> None:
+def test_masks_are_held_between_kept_frames() -> None:
     frames = np.array([0, 3, 4, 7, 8, 9], dtype=np.int64)
     assert held_rows(np.array(INDEX, dtype=np.int64), frames).tolist() == [0, 0, 1, 1, 2, 2]
     assert held_rows(np.array([5], dtype=np.int64), frames).tolist() == [0] * 6

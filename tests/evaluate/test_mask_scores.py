@@ -47,7 +47,7 @@ def perturbed(mask: BoolArray, seed: int) -> BoolArray:
     return np.roll(mask, rng.integers(-4, 5, 2), axis=(0, 1)) | blobs(seed + 1, mask.shape, num=1)
 
 
-def test_region_similarity_by_hand() -> None:
+def test_region_similarity_of_simple_shapes() -> None:
     assert region_similarity(square(0), square(0)) == 1
     assert region_similarity(square(0), square(2)) == pytest.approx(8 / 24)
     assert region_similarity(square(0), square(6, 6)) == 0
@@ -57,7 +57,7 @@ def test_region_similarity_by_hand() -> None:
         region_similarity(square(0), np.zeros((2, 2), dtype=np.bool_))
 
 
-def test_contour_accuracy_by_hand() -> None:
+def test_contour_accuracy_of_simple_shapes() -> None:
     assert contour_accuracy(square(3, 3), square(3, 3)) == 1
     assert contour_accuracy(EMPTY, EMPTY) == 1
     assert contour_accuracy(EMPTY, square(0)) == 0
@@ -79,7 +79,7 @@ def test_contour_accuracy_by_hand() -> None:
         ([0.9] * 4 + [0.8] * 5 + [0.1] * 4, Series(pytest.approx(0.6154, abs=1e-4), 9 / 13, pytest.approx(0.8))),
     ],
 )
-def test_mean_recall_and_decay(values: list[float], expected: Series) -> None:
+def test_mean_recall_and_decay_of_a_series(values: list[float], expected: Series) -> None:
     assert Series.of(values) == expected
 
 

@@ -35,7 +35,7 @@ def score(
     )
 
 
-def test_the_ground_truth_itself_scores_one() -> None:
+def test_ground_truth_scores_one_against_itself() -> None:
     positions = [[(1.0, 2.0), (30.0, 40.0)], [(2.0, 2.0), (31.0, 40.0)]]
     assert score(positions, positions, area=16) == PointScore(
         1.0, 1.0, 1.0, dict.fromkeys(THRESHOLDS, 1.0), dict.fromkeys(THRESHOLDS, 1.0), 1.0, 4, 4
@@ -50,7 +50,7 @@ def test_distances_are_measured_on_the_raster() -> None:
     assert score([[(0.0, 5.9)]], [[(0.0, 0.0)]], size=(768, 512)).within == {1: 0.0, 2: 0.0, 4: 1.0, 8: 1.0, 16: 1.0}
 
 
-def test_jaccard_by_hand() -> None:
+def test_jaccard_of_each_combination_of_visibilities() -> None:
     """Correct and visible; correct but predicted hidden; hidden but predicted visible; hidden and predicted hidden."""
     found = score(
         [[(0, 0), (0, 0), (0, 0), (0, 0)]],
@@ -70,7 +70,7 @@ def test_a_distant_visible_position_is_a_false_positive_and_a_miss() -> None:
     assert found.jaccard == dict.fromkeys(THRESHOLDS, 1 / 3)
 
 
-def test_positions_without_annotation_do_not_count() -> None:
+def test_positions_without_annotation_are_not_scored() -> None:
     found = score([[(0, 0), (50, 0)]], [[(0, 0), (np.nan, np.nan)]], annotated=[[True, False]])
     assert (found.average_jaccard, found.occlusion_accuracy, found.num_positions) == (1.0, 1.0, 1)
     nothing = score([[(0, 0)]], [[(0, 0)]], annotated=[[False]])
@@ -84,7 +84,7 @@ def test_pck_counts_within_a_fifth_of_the_objects_size(shift_px: float, pck: flo
     assert score([[(shift_px, 0)]], [[(0, 0)]]).pck is None, "without a mask there is no size"
 
 
-def test_query_modes() -> None:
+def test_query_modes_select_the_scored_positions() -> None:
     queries = np.array([[1, 0, 0], [3, 0, 0]], dtype=np.float32)
     frames = np.arange(4, dtype=np.int64)
     assert counted_positions(queries, frames, "first").T.tolist() == [[0, 0, 1, 1], [0, 0, 0, 0]]
@@ -121,7 +121,7 @@ def published(
 
 @settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), mode=st.sampled_from(["first", "strided"]))
-def test_equals_the_published_definition(seed: int, mode: QueryMode) -> None:
+def test_scores_equal_the_published_definition(seed: int, mode: QueryMode) -> None:
     rng = np.random.default_rng(seed)
     num_points, num_frames, width, height = 5, 9, 640, 360
     true_xy = rng.uniform(0, [width, height], (num_points, num_frames, 2))

@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("rerun", ["b.rrd", "day1/a.rrd"]),
     ],
 )
-def test_every_format_from_the_run_folder(
+def test_run_is_exported_in_every_format(
     folder: Path, form: str, written: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export.main([str(folder), "--format", form]) == 0

@@ -36,7 +36,7 @@ QUERIES = [(0, 18, 30, 1), (0, 10.25, 22.5, 1), (4, 40, 35, 2)]
 
 
 def overlapping_masks() -> np.ndarray:
-    """(T, 2, H, W): two squares, the second comes on frame 4 and lies partly over the first."""
+    """(T, 2, H, W): two squares; the second appears on frame 4 and partly covers the first."""
     masks = np.zeros((NUM_FRAMES, 2, HEIGHT, WIDTH), dtype=np.bool_)
     for t in range(NUM_FRAMES):
         masks[t, 0, 20:40, 8 + 2 * t : 28 + 2 * t] = True
@@ -46,7 +46,7 @@ def overlapping_masks() -> np.ndarray:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> ExportedClip:
-    """A result on a folder of frames whose names count by fives from 10."""
+    """A result for a folder of frames named 00010, 00015, …"""
     frames = tmp_path / "frames"
     frames.mkdir()
     for t, rgb in enumerate(moving_square(NUM_FRAMES)):
@@ -65,7 +65,7 @@ def clip(tmp_path: Path) -> ExportedClip:
 
 
 def decimated(clip: ExportedClip, tmp_path: Path) -> ExportedClip:
-    """The same, of which every fourth frame was kept."""
+    """The same result with only every fourth frame kept."""
     rows = [0, 4, 8]
     path = write_result(
         tmp_path / "k4" / "a.h5", masks=overlapping_masks()[rows], queries=QUERIES, xy=clip.result.tracks.xy[rows],
@@ -94,10 +94,10 @@ def test_davis_images_are_read_back_as_ground_truth(clip: ExportedClip, tmp_path
 
 def test_davis_images_of_a_decimated_run_are_held(clip: ExportedClip, tmp_path: Path) -> None:
     folder = DavisExporter().export(decimated(clip, tmp_path), tmp_path / "out")
-    pictures = [np.array(Image.open(path)) for path in sorted(folder.iterdir())]
-    assert len(pictures) == NUM_FRAMES
-    assert np.array_equal(pictures[7], pictures[4])
-    assert not np.array_equal(pictures[8], pictures[4])
+    images = [np.array(Image.open(path)) for path in sorted(folder.iterdir())]
+    assert len(images) == NUM_FRAMES
+    assert np.array_equal(images[7], images[4])
+    assert not np.array_equal(images[8], images[4])
 
 
 def test_exporting_again_keeps_clips_in_subfolders(clip: ExportedClip, tmp_path: Path) -> None:
@@ -168,12 +168,12 @@ def test_tapvid_points_are_read_back_exactly(clip: ExportedClip, tmp_path: Path)
     queries = QueryPoints(result.query, result.track_object_id)
     tracks = truth.tracks(queries, np.arange(NUM_FRAMES, dtype=np.int64))
     assert tracks is not None
-    assert tracks.annotated.all(), "every query is found again, to 0.01 px"
+    assert tracks.annotated.all(), "every query is matched, to 0.01 px"
     np.testing.assert_allclose(tracks.xy, result.tracks.xy, atol=1e-4)
     assert np.array_equal(tracks.visible, result.tracks.visible)
 
 
-def test_tapvid_coordinates_are_edges_and_t_y_x(clip: ExportedClip, tmp_path: Path) -> None:
+def test_tapvid_coordinates_follow_the_tapvid_convention(clip: ExportedClip, tmp_path: Path) -> None:
     path = TapVidExporter(with_video=False).export(decimated(clip, tmp_path), tmp_path / "out")
     example = pickle.loads(path.read_bytes())["day1/a"]
     assert "video" not in example
@@ -196,7 +196,7 @@ def test_npz_contains_everything(clip: ExportedClip, tmp_path: Path) -> None:
         assert json.loads(str(arrays["attributes"]))["width"] == WIDTH
 
 
-def test_rerun_recordings_hold_frames_masks_and_points(clip: ExportedClip, tmp_path: Path) -> None:
+def test_rerun_recordings_contain_frames_masks_and_points(clip: ExportedClip, tmp_path: Path) -> None:
     from rerun.chunk import RrdReader
 
     path = RerunExporter().export(clip, tmp_path)

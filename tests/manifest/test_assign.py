@@ -25,11 +25,11 @@ def test_entries_are_assigned_to_their_clips(tmp_path: Path) -> None:
     assert queried.query_points == ((0, 600.0, 465.0), (12, 610.5, 470.0))
     assert by_id["teapot"].object_ids == (1, 2, 3)
     assert by_id["day1/cam1/a"].object_ids == (1,)
-    assert by_id["day1/cam2/a"].object_ids == (7,), "the more specific pattern wins"
+    assert by_id["day1/cam2/a"].object_ids == (7,), "the more specific pattern takes precedence"
     assert by_id["day2/a"].prompts == ()
 
 
-def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     """Invalid objects hide neither contradictions, nor unknown clips, nor missing files."""
     box = "box: [1, 2, 3, 4]"
     text = f"""
@@ -73,7 +73,7 @@ def test_unknown_clips_are_reported_with_similar_ids(tmp_path: Path) -> None:
     assert "pattern 'x/*' matches no clip of the dataset, which has 2 clips" in str(caught.value)
 
 
-def test_missing_mask_file_and_ambiguous_patterns(tmp_path: Path) -> None:
+def test_missing_mask_files_and_ambiguous_patterns_are_reported(tmp_path: Path) -> None:
     long = "x" * 400
     text = (
         f"clips: {{'a*': {{objects: [{{id: 1, mask: no.png}}, {{id: 2, mask: {long}}}, {{id: 3, mask: /etc}}]}}, "

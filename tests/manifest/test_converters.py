@@ -62,7 +62,7 @@ def test_tracks_are_prompted_on_their_first_frame(tmp_path: Path) -> None:
     }
 
 
-def test_without_track_ids_only_the_first_frame_counts(tmp_path: Path) -> None:
+def test_without_track_ids_only_the_first_frame_is_used(tmp_path: Path) -> None:
     annotations = [annotation(11, [1, 1, 2, 2]), annotation(10, [3, 3, 4, 4]), annotation(10, [5, 5, 6, 6])]
     clips = coco(tmp_path, [*annotations, annotation(12, [1, 2, 3, 4])])
     assert [(entry["id"], entry["frame"]) for entry in clips["day1/ep_3"]["objects"]] == [(1, 4), (2, 4)]
@@ -74,7 +74,7 @@ def test_track_ids_from_0_are_renumbered(tmp_path: Path) -> None:
     assert [(entry["id"], entry["frame"]) for entry in clips["day1/ep_3"]["objects"]] == [(1, 4), (2, 7)]
 
 
-def test_results_take_the_images_of_another_file(tmp_path: Path) -> None:
+def test_images_of_results_come_from_another_file(tmp_path: Path) -> None:
     (tmp_path / "images.json").write_text(json.dumps({"images": IMAGES, "categories": CATEGORIES}))
     results = [annotation(10, [1, 1, 2, 2], score=0.9), annotation(10, [3, 3, 2, 2], score=0.2)]
     (tmp_path / "results.json").write_text(json.dumps(results))
@@ -85,7 +85,7 @@ def test_results_take_the_images_of_another_file(tmp_path: Path) -> None:
     assert [entry["box"] for entry in found["day1/ep_3"]["objects"]] == [[1, 1, 3, 3]]
 
 
-def test_video_and_frame_number_win_over_the_file_name(tmp_path: Path) -> None:
+def test_video_and_frame_number_take_precedence_over_the_file_name(tmp_path: Path) -> None:
     image = {"id": 1, "file_name": "x/00031.jpg", "video_id": 9, "frame_id": 2, "width": 9, "height": 9}
     clips = coco(tmp_path, [annotation(1, [1, 1, 2, 2])], images=[image], videos=[{"id": 9, "name": "cam/2"}])
     assert [(key, clip["objects"][0]["frame"]) for key, clip in clips.items()] == [("cam/2", 2)]
@@ -101,7 +101,7 @@ def test_frame_numbers_are_positions_in_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["compressed", "plain", "polygon"])
-def test_segmentations_become_masks(tmp_path: Path, kind: str) -> None:
+def test_segmentations_are_imported_as_masks(tmp_path: Path, kind: str) -> None:
     mask = np.zeros((50, 100), dtype=np.bool_)
     mask[10:20, 30:45] = True
     segmentation: Any = {"size": [50, 100], "counts": encode_rle(mask).counts}
@@ -117,7 +117,7 @@ def test_segmentations_become_masks(tmp_path: Path, kind: str) -> None:
     assert np.array_equal(decode_rle(RleMask(50, 100, entry["mask"]["counts"])), mask)
 
 
-def test_mot_counts_from_1(tmp_path: Path) -> None:
+def test_mot_frames_and_pixels_are_counted_from_1(tmp_path: Path) -> None:
     sequence = tmp_path / "MOT17-02"
     (sequence / "gt").mkdir(parents=True)
     (sequence / "seqinfo.ini").write_text("[Sequence]\nname=MOT17-02\nimWidth=1920\nimHeight=1080\n")
@@ -126,7 +126,7 @@ def test_mot_counts_from_1(tmp_path: Path) -> None:
     assert clips == {"MOT17-02": {"objects": [{"id": 2, "frame": 0, "box": [1910, 0, 1920, 20]}]}}
 
 
-def test_mot_file_of_a_tracker(tmp_path: Path) -> None:
+def test_mot_file_of_a_tracker_is_imported(tmp_path: Path) -> None:
     (tmp_path / "cam2.txt").write_text("5,-1,10.5,11.5,10,10,0.9,-1,-1,-1\n6,-1,1,1,10,10,0.9,-1,-1,-1\n")
     clips = imported(tmp_path, "mot", str(tmp_path / "cam2.txt"), "--clip", "day1/cam2", "--size", "18x100")
     assert clips == {"day1/cam2": {"objects": [{"id": 1, "frame": 4, "box": [9.5, 10.5, 18, 20.5]}]}}
@@ -144,7 +144,7 @@ def test_mot_file_of_a_tracker(tmp_path: Path) -> None:
         ('{"images": [], "annotations": [{"image_id": 1}]}', ["--format", "coco"], "not COCO JSON .KeyError: 1"),
     ],
 )  # fmt: skip
-def test_messages(
+def test_invalid_input_is_refused_with_a_reason(
     tmp_path: Path, text: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.txt").write_text(text)

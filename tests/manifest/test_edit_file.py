@@ -1,4 +1,4 @@
-"""Editing single entries of manifests written by hand: everything else stays byte for byte."""
+"""Edit single entries of hand-written manifests: everything else is preserved byte for byte."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aot.manifest.edit_text import ManifestText
 from aot.manifest.read import SAFE_LOADER, load_manifest
 from aot.manifest.schema import ClipEntry
 
-WRITTEN_BY_PEOPLE = """\
+HAND_WRITTEN = """\
 # The kitchen, filmed in May.
 clips:
   # day one
@@ -58,7 +58,7 @@ def saved(path: Path, clip_id: str, wanted: ClipEntry | None) -> str:
     return path.read_text()
 
 
-def people(tmp_path: Path, text: str = WRITTEN_BY_PEOPLE) -> Path:
+def hand_written(tmp_path: Path, text: str = HAND_WRITTEN) -> Path:
     path = tmp_path / "prompts.yaml"
     path.write_text(text)
     return path
@@ -71,46 +71,49 @@ def removed_and_added(before: str, after: str) -> tuple[list[str], list[str]]:
 
 class TestText:
     def test_a_new_clip_is_added_at_the_end(self, tmp_path: Path) -> None:
-        after = saved(people(tmp_path), "pan", NEW)
-        head, _, tail = WRITTEN_BY_PEOPLE.partition("# the end")
+        after = saved(hand_written(tmp_path), "pan", NEW)
+        head, _, tail = HAND_WRITTEN.partition("# the end")
         line = "      - {id: 1, name: pan, frame: 0, points: [[3, 4.5]], labels: [1]}\n"
         assert after == f"{head}  pan:\n    objects:\n{line}# the end{tail}"
 
     def test_a_changed_object_keeps_its_comments_and_style(self, tmp_path: Path) -> None:
         first = {"id": 1, "name": "teapot", "box": [410, 348, 522, 420], "points": [[462, 388], [9, 8]]}
         second = {"id": 2, "frame": 30, "mask": "masks/teapot_2.png"}
-        after = saved(people(tmp_path), "teapot", entry({**first, "labels": [1, 0]}, second))
-        gone, come = removed_and_added(WRITTEN_BY_PEOPLE, after)
-        assert [line.split("#")[0].strip() for line in gone] == ["points: [[462, 388], [445, 372]]", "labels: [1, 1]"]
-        assert [line.split("#")[0].strip() for line in come] == ["points: [[462, 388], [9, 8]]", "labels: [1, 0]"]
-        assert "# handle and spout" in come[0]
+        after = saved(hand_written(tmp_path), "teapot", entry({**first, "labels": [1, 0]}, second))
+        removed, added = removed_and_added(HAND_WRITTEN, after)
+        assert [line.split("#")[0].strip() for line in removed] == [
+            "points: [[462, 388], [445, 372]]",
+            "labels: [1, 1]",
+        ]
+        assert [line.split("#")[0].strip() for line in added] == ["points: [[462, 388], [9, 8]]", "labels: [1, 0]"]
+        assert "# handle and spout" in added[0]
 
     def test_an_object_is_removed_and_another_added(self, tmp_path: Path) -> None:
         wanted = entry({"id": 2, "frame": 30, "mask": "masks/teapot_2.png"}, {"id": 3, "frame": 4, "box": [1, 2, 3, 4]})
-        after = saved(people(tmp_path), "teapot", wanted)
+        after = saved(hand_written(tmp_path), "teapot", wanted)
         assert "- {id: 2, frame: 30, mask: masks/teapot_2.png}   # drawn by hand" in after
         assert "      - {id: 3, frame: 4, box: [1, 2, 3, 4]}\n  'day1/*':" in after
         for comment in ("# The kitchen", "# day one", "# the blue one", "# a fixed camera", "# the end"):
             assert comment in after
 
-    def test_dashes_in_the_column_of_their_key_stay_there(self, tmp_path: Path) -> None:
+    def test_indentation_of_lists_is_preserved(self, tmp_path: Path) -> None:
         after = saved(
-            people(tmp_path), "gone", entry({"id": 7, "query_points": [[0, 601, 465]]}, {"id": 8, "box": [1, 2, 3, 4]})
+            hand_written(tmp_path),
+            "gone",
+            entry({"id": 7, "query_points": [[0, 601, 465]]}, {"id": 8, "box": [1, 2, 3, 4]}),
         )
         assert "    objects:\n    - id: 7\n      query_points: [[0, 601, 465]]\n    - {id: 8," in after
 
     def test_an_entry_is_removed_with_its_lines(self, tmp_path: Path) -> None:
-        after = saved(people(tmp_path), "gone", None)
-        assert after == WRITTEN_BY_PEOPLE.replace(
-            WRITTEN_BY_PEOPLE[WRITTEN_BY_PEOPLE.index("  gone:") :], "# the end\n"
-        )
+        after = saved(hand_written(tmp_path), "gone", None)
+        assert after == HAND_WRITTEN.replace(HAND_WRITTEN[HAND_WRITTEN.index("  gone:") :], "# the end\n")
 
     def test_removing_the_last_entry_leaves_no_clips(self, tmp_path: Path) -> None:
-        path = people(tmp_path, "# mine\nclips:\n  a: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n")
+        path = hand_written(tmp_path, "# mine\nclips:\n  a: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n")
         assert saved(path, "a", None) == "# mine\nclips: {}\n"
         assert saved(path, "b", NEW).startswith("# mine\nclips:\n  b:\n    objects:\n      - {id: 1,")
 
-    def test_a_new_file_names_the_program_that_wrote_it(self, tmp_path: Path) -> None:
+    def test_new_file_begins_with_an_explanation(self, tmp_path: Path) -> None:
         after = saved(tmp_path / "new" / "prompts.yaml", "day1/cam 2/ep_003", NEW)
         assert after.startswith("# Which objects to track")
         assert "  day1/cam 2/ep_003:\n    objects:\n      - {id: 1, name: pan," in after
@@ -132,7 +135,7 @@ class TestText:
         ],
         ids=["empty", "no clips", "braces", "clips in braces", "deep", "anchors", "block text", "CRLF", "an end"],
     )
-    def test_styles_of_yaml(self, text: str, tmp_path: Path) -> None:
+    def test_entries_are_edited_in_every_style_of_yaml(self, text: str, tmp_path: Path) -> None:
         path = tmp_path / "prompts.yaml"
         path.write_bytes(text.encode())
         saved(path, "new", NEW)
@@ -146,15 +149,15 @@ class TestText:
         ['name: "x\n        # y"', "name: |-\n          x\n          # y", "name: a *b", "name: é", "name: x  # z"],
         ids=["quoted", "block text", "an asterisk", "not ASCII", "a comment"],
     )
-    def test_an_entry_ends_with_its_last_value(
+    def test_only_the_lines_of_an_entry_are_parsed(
         self, last: str, loader: type[yaml.SafeLoader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Only its own lines are parsed; comments and blank lines behind it stay."""
+        """Comments and blank lines after it are preserved."""
         monkeypatch.setattr("aot.manifest.edit_text.SAFE_LOADER", loader)
         monkeypatch.setattr(ManifestText, "_replace_in_full_text", None)
         first = f"clips:\n  a:\n    objects:\n    - box: [1, 2, 3, 4]\n      id: 1\n      {last}\n"
         rest = "  # of b\n\n  b:\n    objects: [{id: 1, box: [1, 2, 3, 4]}]\n# the end\n...\n"
-        path = people(tmp_path, first + rest)
+        path = hand_written(tmp_path, first + rest)
         name = load_manifest(path).clips["a"].objects[0].name
         after = saved(path, "a", entry({"id": 1, "name": name, "box": [1, 2, 3, 5]}))
         assert after.endswith(rest)
@@ -163,13 +166,13 @@ class TestText:
     @pytest.mark.parametrize(
         "name", ["no", "1e3", "12:30:00", "a: b", "- x", "é #1", "\u2028", "<b>&amp;", "'", "*", " "]
     )
-    def test_names_that_need_quotes(self, name: str, tmp_path: Path) -> None:
-        saved(people(tmp_path), "pan", entry({"id": 1, "name": name, "box": [1, 2, 3, 4]}))
-        saved(people(tmp_path), f"{name}/x", NEW)
+    def test_names_are_quoted_where_necessary(self, name: str, tmp_path: Path) -> None:
+        saved(hand_written(tmp_path), "pan", entry({"id": 1, "name": name, "box": [1, 2, 3, 4]}))
+        saved(hand_written(tmp_path), f"{name}/x", NEW)
 
-    def test_masks_as_run_lengths_survive(self, tmp_path: Path) -> None:
+    def test_masks_as_run_lengths_are_preserved(self, tmp_path: Path) -> None:
         rle = {"size": [4, 6], "counts": "52203"}
-        path = people(tmp_path)
+        path = hand_written(tmp_path)
         saved(path, "pan", entry({"id": 1, "mask": rle}))
         assert 'mask: {size: [4, 6], counts: "52203"}' in saved(path, "pot", entry({"id": 1, "mask": rle}))
         saved(path, "pan", entry({"id": 1, "mask": rle}, {"id": 2, "box": [1, 2, 3, 4]}))
@@ -190,9 +193,9 @@ class TestText:
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
-    def test_any_sequence_of_changes(self, data: st.DataObject, tmp_path: Path) -> None:
+    def test_any_sequence_of_changes_is_saved(self, data: st.DataObject, tmp_path: Path) -> None:
         """The file holds exactly the saved entries, and all comments."""
-        path = people(tmp_path)
+        path = hand_written(tmp_path)
         file = ManifestFile(path)
         expected = dict(file.entries)
         numbers = st.floats(0, 999).map(lambda value: round(value, 1))
@@ -213,10 +216,10 @@ class TestText:
 
 class TestFile:
     def test_a_change_of_the_same_clip_on_disk_is_a_conflict(self, tmp_path: Path) -> None:
-        path = people(tmp_path)
+        path = hand_written(tmp_path)
         file = ManifestFile(path)
         version = version_of(file.entries["teapot"])
-        path.write_text(WRITTEN_BY_PEOPLE.replace("[410, 348", "[400, 348"))
+        path.write_text(HAND_WRITTEN.replace("[410, 348", "[400, 348"))
         with pytest.raises(ManifestConflict, match=r"'teapot'.*changed on disk") as caught:
             file.save("teapot", NEW, version)
         assert caught.value.theirs is not None
@@ -226,15 +229,15 @@ class TestFile:
         assert load_manifest(path).clips["teapot"] == NEW
 
     def test_a_change_of_another_clip_on_disk_is_kept(self, tmp_path: Path) -> None:
-        path = people(tmp_path)
+        path = hand_written(tmp_path)
         file = ManifestFile(path)
-        path.write_text(WRITTEN_BY_PEOPLE.replace("id: 7", "id: 8").replace("# the end", "# the very end"))
+        path.write_text(HAND_WRITTEN.replace("id: 7", "id: 8").replace("# the end", "# the very end"))
         file.save("teapot", NEW, version_of(file.entries["teapot"]))
         assert load_manifest(path).clips["gone"].objects[0].id == 8
         assert "# the very end" in path.read_text()
 
     def test_a_deleted_entry_is_a_conflict(self, tmp_path: Path) -> None:
-        path = people(tmp_path)
+        path = hand_written(tmp_path)
         file = ManifestFile(path)
         version = version_of(file.entries["teapot"])
         path.unlink()
@@ -244,7 +247,7 @@ class TestFile:
         assert not path.exists()
 
     def test_a_change_during_the_save_is_a_conflict(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = people(tmp_path)
+        path = hand_written(tmp_path)
         file = ManifestFile(path)
         real = file._changed
 
@@ -258,7 +261,7 @@ class TestFile:
         assert path.read_text() == "clips: {}\n"
 
     def test_an_invalid_manifest_is_not_overwritten(self, tmp_path: Path) -> None:
-        path = people(tmp_path)
+        path = hand_written(tmp_path)
         file = ManifestFile(path)
         path.write_text("clips: {teapot: {objects: [{id: 0}]}}")
         with pytest.raises(ConfigError, match="an integer ≥ 1"):
@@ -268,15 +271,15 @@ class TestFile:
         with pytest.raises(ConfigError, match="mistake"):
             ManifestFile(path)
 
-    def test_an_entry_that_cannot_be_edited_by_itself_is_refused(self, tmp_path: Path) -> None:
+    def test_entry_that_cannot_be_edited_separately_is_refused(self, tmp_path: Path) -> None:
         text = "clips:\n  0o7: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n  b: {objects: [{id: 1, box: [1, 2, 3, 4]}]}\n"
-        path = people(tmp_path, text)
+        path = hand_written(tmp_path, text)
         with pytest.raises(ConfigError, match="'0o7': its entry cannot be edited without changing other entries"):
             saved(path, "0o7", NEW)
         assert path.read_text() == text
 
     def test_links_and_file_modes_are_kept(self, tmp_path: Path) -> None:
-        path = people(tmp_path)
+        path = hand_written(tmp_path)
         path.chmod(0o664)
         link = tmp_path / "link.yaml"
         link.symlink_to(path)
@@ -286,7 +289,7 @@ class TestFile:
         assert sorted(file.name for file in tmp_path.iterdir()) == ["link.yaml", "prompts.yaml"]
 
     def test_readers_see_the_old_or_the_new_file(self, tmp_path: Path) -> None:
-        path = people(tmp_path)
+        path = hand_written(tmp_path)
         file, stop, seen = ManifestFile(path), threading.Event(), []
 
         def read() -> None:

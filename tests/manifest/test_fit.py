@@ -33,13 +33,13 @@ def fit(prompt: Prompt, **changes: object) -> tuple[list[Prompt], dict[int, Prom
         (Prompt(object_id=1, frame=0, query_points=((0, 1, -1),)), r"the query point \(1, -1\) is outside the frame"),
     ],
 )
-def test_prompts_that_do_not_fit_their_video(prompt: Prompt, message: str) -> None:
+def test_prompts_outside_their_video_are_refused(prompt: Prompt, message: str) -> None:
     fitting, errors = fit(prompt)
     assert fitting == []
     assert re.search(message, str(errors[1]))
 
 
-def test_a_box_may_end_at_the_outer_edge() -> None:
+def test_box_may_end_at_the_outer_edge() -> None:
     fitting, errors = fit(Prompt(object_id=1, frame=4, box=(0, 0, 20, 10)))
     assert len(fitting) == 1
     assert not errors

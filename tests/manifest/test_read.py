@@ -55,7 +55,7 @@ def test_mistakes_name_clip_and_object(tmp_path: Path, entry: str, message: str)
     assert f"  clip 'a', {message}" in str(caught.value)
 
 
-def test_yaml_merges(tmp_path: Path) -> None:
+def test_yaml_merge_keys_are_resolved(tmp_path: Path) -> None:
     """Merged keys behave like written ones: they are strings, the nearest wins, and repetition is refused."""
     shared = "{frame: 3, box: [1,2,3,4]}"
     text = (
@@ -72,7 +72,7 @@ def test_yaml_merges(tmp_path: Path) -> None:
         load_manifest(write(tmp_path, "clips: {a: {objects: [{<<: {id: 1, id: 2}, box: [1,2,3,4]}]}}"))
 
 
-def test_nested_merges_do_not_grow(tmp_path: Path) -> None:
+def test_nested_merge_keys_do_not_grow_exponentially(tmp_path: Path) -> None:
     lines = ["x0: &x0 {k: 1}", *(f"x{n}: &x{n} {{<<: [*x{n - 1}, *x{n - 1}], k{n}: 1}}" for n in range(1, 64))]
     with pytest.raises(ConfigError, match="x63: unknown key"):
         load_manifest(write(tmp_path, "\n".join(lines)))
@@ -101,6 +101,6 @@ def test_nested_merges_do_not_grow(tmp_path: Path) -> None:
         ("clips: !!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
 )
-def test_invalid_manifests(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_manifests_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_manifest(write(tmp_path, text))

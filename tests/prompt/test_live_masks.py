@@ -90,7 +90,7 @@ def test_without_a_segmenter_there_are_no_masks(frames: ClipFrames) -> None:
     assert LiveMasks(None, frames, Path()).masks("a", 0, [entry(points=[[1, 1]])]) == []
 
 
-def test_a_frame_is_encoded_once(frames: ClipFrames) -> None:
+def test_each_frame_is_encoded_once(frames: ClipFrames) -> None:
     opened: list[int] = []
 
     class Counting(GrabCutSegmenter):
@@ -128,7 +128,7 @@ def test_a_click_takes_less_than_a_second_of_cpu_time(prompt: dict[str, object],
 
 
 class TestFrames:
-    def test_any_frame_in_any_order(self, frames: ClipFrames) -> None:
+    def test_frames_can_be_read_in_any_order(self, frames: ClipFrames) -> None:
         expected = moving_square(40, WIDTH, HEIGHT)
         for frame in (30, 29, 28, 0, 39, 12, 27):
             shown = frames.shown("a", frame)
@@ -147,11 +147,11 @@ class TestFrames:
                 own.shown("a", frame)
             assert source.num_decoded == before
 
-    def test_missing_frames(self, frames: ClipFrames) -> None:
+    def test_missing_frames_are_refused(self, frames: ClipFrames) -> None:
         with pytest.raises(DecodeError, match="a: no frame 40; expected a frame from 0 to 39"):
             frames.shown("a", 40)
 
-    def test_few_clips_stay_open(self, tmp_path: Path) -> None:
+    def test_only_a_few_clips_stay_open(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "a.mp4", moving_square(3))
         clips = {str(number): Clip(str(number), path) for number in range(9)}
         with closing(ClipFrames(clips)) as many:

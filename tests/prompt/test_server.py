@@ -78,7 +78,7 @@ def ask(address: str, path: str, method: str = "GET", body: Any = None, **header
 
 
 class TestAccess:
-    def test_the_page_itself(self, address: str) -> None:
+    def test_page_is_served_with_security_headers(self, address: str) -> None:
         answer = ask(address, "")
         assert answer.status == 200
         assert b"<title>Prompts" in answer.body
@@ -88,12 +88,12 @@ class TestAccess:
     @pytest.mark.parametrize(
         "path", ["/", "/wrong/", "/api/clips", "/static/app.js", "//", "/wrong/api/clips", "/%00/"]
     )
-    def test_a_wrong_token(self, address: str, path: str) -> None:
+    def test_wrong_tokens_are_refused(self, address: str, path: str) -> None:
         answer = ask(address, path)
         assert answer.status == 403
         assert b"token" in answer.body
 
-    def test_part_of_the_token(self, address: str) -> None:
+    def test_similar_tokens_are_refused(self, address: str) -> None:
         token = urlsplit(address).path.strip("/")
         assert len(token) >= 32
         for wrong in (token[:-1], token + "A", token.lower(), token[:-1] + "\u00e9"):
@@ -102,11 +102,11 @@ class TestAccess:
     @pytest.mark.parametrize(
         "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "http://["]
     )
-    def test_cross_origin_requests(self, address: str, origin: str) -> None:
+    def test_cross_origin_requests_are_refused(self, address: str, origin: str) -> None:
         assert ask(address, "api/clips", Origin=origin).status == 403
         assert ask(address, "api/entry", "PUT", {}, Origin=origin).status == 403
 
-    def test_links_from_other_sites(self, address: str) -> None:
+    def test_links_from_other_sites_open_only_the_page(self, address: str) -> None:
         assert ask(address, "", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").status == 200
         assert ask(address, "api/clips", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors").status == 403
         assert ask(address, "api/clips", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors").status == 200
@@ -114,12 +114,12 @@ class TestAccess:
     @pytest.mark.parametrize(
         "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil", "", "["]
     )
-    def test_unknown_host_names(self, address: str, host: str) -> None:
+    def test_unknown_host_names_are_refused(self, address: str, host: str) -> None:
         """DNS rebinding: the attacker's host name resolves to this address."""
         assert ask(address, "api/clips", Host=host).status in (400, 421)
 
     @pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1:9000", "[::1]:9000"])
-    def test_an_ssh_tunnel(self, address: str, host: str) -> None:
+    def test_requests_through_an_ssh_tunnel_are_accepted(self, address: str, host: str) -> None:
         assert ask(address, "api/clips", Host=host, Origin=f"http://{host}").status == 200
 
     def test_other_machines_cannot_connect(self, address: str) -> None:
@@ -142,7 +142,7 @@ class TestReachableFiles:
             "api/thumbnail?clip=a.mp4", "api/clip?clip=..%2fsecret.txt", "api/clip",
         ],
     )  # fmt: skip
-    def test_no_other_file(self, address: str, path: str) -> None:
+    def test_other_files_cannot_be_read(self, address: str, path: str) -> None:
         answer = ask(address, path)
         assert answer.status in (403, 404)
         assert SECRET.encode() not in answer.body
@@ -156,12 +156,12 @@ class TestReachableFiles:
         assert ask(address, "api/entry", "PUT", change).status == 403
         assert "a" not in load_manifest(folder / "clips" / "prompts.yaml").clips
 
-    def test_the_mask_file_of_the_clip(self, address: str) -> None:
+    def test_mask_file_named_by_the_manifest_is_read(self, address: str) -> None:
         objects = [{"id": 2, "frame": 0, "mask": "mask.png"}]
         (mask,) = ask(address, "api/masks", "POST", {"clip": "mask", "frame": 0, "objects": objects}).json()["masks"]
         assert (mask["area"], mask["x"], mask["y"]) == (200, 30, 10)
 
-    def test_methods(self, address: str) -> None:
+    def test_other_http_methods_are_refused(self, address: str) -> None:
         for method, path in [("POST", "api/clips"), ("GET", "api/entry"), ("DELETE", "api/entry"), ("TRACE", "")]:
             assert ask(address, path, method).status == 405
 
@@ -181,14 +181,14 @@ class TestUntrustedInput:
                 return int(status.split("VmRSS:")[1].split()[0]) * 1024
         raise AssertionError("no server found")
 
-    def test_a_body_with_a_content_length_of_a_gigabyte(self, address: str) -> None:
+    def test_body_with_a_content_length_of_a_gigabyte_is_refused(self, address: str) -> None:
         before = self.memory(address)
         for path, method in [("api/entry", "PUT"), ("api/masks", "POST"), ("api/clips", "GET"), ("", "GET")]:
             answer = ask(address, path, method, Content_Length=str(GIGABYTE), Content_Type="application/json")
             assert answer.status == 413
         assert self.memory(address) - before < 30 * 2**20
 
-    def test_a_chunked_body_of_a_gigabyte(self, address: str) -> None:
+    def test_chunked_body_of_a_gigabyte_is_refused(self, address: str) -> None:
         """Reading stops long before its end."""
         before = self.memory(address)
         parts = urlsplit(address)
@@ -216,15 +216,15 @@ class TestUntrustedInput:
             (json.dumps({"clip": "a", "version": "x", "objects": [SQUARE] * 20_000}).encode(), 422),
         ],
     )  # fmt: skip
-    def test_malformed_bodies(self, address: str, body: bytes, status: int) -> None:
+    def test_malformed_bodies_are_refused(self, address: str, body: bytes, status: int) -> None:
         assert ask(address, "api/entry", "PUT", body).status == status
 
-    def test_other_content_types(self, address: str) -> None:
+    def test_other_content_types_are_refused(self, address: str) -> None:
         """Other sites can send these without a preflight request."""
         assert ask(address, "api/entry", "PUT", b"{}", Content_Type="text/plain").status == 415
 
     @pytest.mark.parametrize("frame", ["", "-1", "6", "99999999999999999999", "1.5", "٣", "0x0"])
-    def test_invalid_frame_numbers(self, address: str, frame: str) -> None:
+    def test_invalid_frame_numbers_are_refused(self, address: str, frame: str) -> None:
         assert ask(address, f"api/frame?clip=a&frame={quote(frame)}").status in (400, 422)
 
     @pytest.mark.parametrize(
@@ -238,14 +238,16 @@ class TestUntrustedInput:
             ([{"id": 1, "points": [[float("nan"), 2]]}], "expected [[x, y]"),
         ],
     )
-    def test_mistakes_in_prompts(self, address: str, objects: list[Any], reason: str, folder: Path) -> None:
+    def test_mistakes_in_prompts_are_reported_and_not_saved(
+        self, address: str, objects: list[Any], reason: str, folder: Path
+    ) -> None:
         before = (folder / "clips" / "prompts.yaml").read_bytes()
         answer = ask(address, "api/entry", "PUT", {"clip": "a", "version": version_of(None), "objects": objects})
         assert answer.status == 422
         assert reason in answer.json()["error"]
         assert (folder / "clips" / "prompts.yaml").read_bytes() == before
 
-    def test_a_stale_version(self, address: str) -> None:
+    def test_save_with_a_stale_version_is_a_conflict(self, address: str) -> None:
         answer = ask(address, "api/entry", "PUT", {"clip": "mask", "version": version_of(None), "objects": [SQUARE]})
         assert answer.status == 409
         assert answer.json()["objects"] == [{"id": 2, "frame": 0, "mask": "mask.png"}]
@@ -274,12 +276,12 @@ class TestMaskMaker:
         assert lines[2].startswith("open http://127.0.0.1:")
         return lines[1]
 
-    def test_grabcut_without_the_weights_of_sam2(self, folder: Path) -> None:
+    def test_grabcut_is_used_without_the_weights_of_sam2(self, folder: Path) -> None:
         output = self.output(folder)
         assert output.startswith("masks by grabcut (not sam2: ")
         assert "aot.checkpoints download" in output
 
-    def test_sam2_with_its_weights(self, folder: Path) -> None:
+    def test_sam2_is_used_with_its_weights(self, folder: Path) -> None:
         weights = folder / "checkpoints" / "sam2.1_hiera_large.pt"
         weights.parent.mkdir()
         weights.write_bytes(b"weights")
@@ -289,7 +291,7 @@ class TestMaskMaker:
         finally:
             weights.unlink()
 
-    def test_a_segmenter_without_support_for_single_frames(self, folder: Path) -> None:
+    def test_segmenter_without_support_for_single_frames_shows_no_masks(self, folder: Path) -> None:
         assert "no masks are shown" in self.output(folder, "segmenter=none")
 
 

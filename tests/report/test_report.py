@@ -1,4 +1,4 @@
-"""The data of the report: each clip's part from its result, the first page from the run folder."""
+"""The data of the report: the part of each clip, and the first page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENTRY = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with a run of two finished clips and a failed one."""
     folder = tmp_path_factory.mktemp("report")
     for name in ("a.mp4", "day 1/c.mp4"):
@@ -49,8 +49,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(made: Path, tmp_path: Path) -> RunPaths:
-    shutil.copytree(made, tmp_path / "copy", copy_function=shutil.copy2)
+def run(working_folder: Path, tmp_path: Path) -> RunPaths:
+    shutil.copytree(working_folder, tmp_path / "copy", copy_function=shutil.copy2)
     (root,) = (tmp_path / "copy" / "outputs" / "videos").iterdir()
     return RunPaths(root)
 
@@ -89,18 +89,18 @@ class TestRun:
         moved = shutil.move(run.report, tmp_path / "moved")
         clip = data(moved / "data" / "clips" / "day 1" / "c.js")
         assert (moved / clip["video"]).stat().st_size > 1000
-        assert all((moved / picture["file"]).is_file() for picture in clip["pictures"])
+        assert all((moved / image["file"]).is_file() for image in clip["pictures"])
         page = (moved / "index.html").read_text() + (moved / "clip.html").read_text()
         assert "http" not in page.replace("http-equiv", "")
 
-    def test_the_video_is_a_hard_link(self, made: Path) -> None:
-        (root,) = (made / "outputs" / "videos").iterdir()
+    def test_the_video_is_a_hard_link(self, working_folder: Path) -> None:
+        (root,) = (working_folder / "outputs" / "videos").iterdir()
         clip = RunPaths(root).clip("a")
         assert clip.report.video.samefile(clip.overlay)
 
-    def test_a_resumed_run_rewrites_no_clip_part(self, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(made)
-        (root,) = (made / "outputs" / "videos").iterdir()
+    def test_a_resumed_run_rewrites_no_clip_part(self, working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(working_folder)
+        (root,) = (working_folder / "outputs" / "videos").iterdir()
         parts = [
             path for path in (root / "report").rglob("*") if path.is_file() and path.name not in ("run.js", "pages.js")
         ]
@@ -136,35 +136,39 @@ class TestCommand:
         assert main([str(run.root), "--all"]) == 0
         assert "3 clips, 2 updated" in capsys.readouterr().out
 
-    def test_a_run_that_was_moved(self, run: RunPaths, tmp_path: Path) -> None:
+    def test_report_of_a_moved_run_is_updated(self, run: RunPaths, tmp_path: Path) -> None:
         moved = shutil.move(run.root, tmp_path / "moved")
         shutil.rmtree(moved / "report")
         assert main([str(moved)]) == 0
         assert (moved / "report" / "index.html").is_file()
 
-    def test_a_missing_video(self, made: Path, run: RunPaths) -> None:
-        (made / "clips" / "a.mp4").rename(made / "clips" / "b.mp4")
+    def test_clip_page_without_the_source_video_explains_why_it_has_no_images(
+        self, working_folder: Path, run: RunPaths
+    ) -> None:
+        (working_folder / "clips" / "a.mp4").rename(working_folder / "clips" / "b.mp4")
         try:
             assert main([str(run.root), "--all"]) == 0
         finally:
-            (made / "clips" / "b.mp4").rename(made / "clips" / "a.mp4")
+            (working_folder / "clips" / "b.mp4").rename(working_folder / "clips" / "a.mp4")
         clip = data(run.clip("a").report.data)
         assert clip["pictures"] == []
         assert "a.mp4" in clip["pictures_note"]
         assert clip["charts"]["area"][0][0] > 0
 
-    def test_a_damaged_result(self, run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_damaged_result_does_not_prevent_the_report(
+        self, run: RunPaths, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         run.clip("a").result.write_bytes(b"no")
         assert main([str(run.root)]) == 1
         assert "a: " in capsys.readouterr().err
         assert (run.report / "index.html").is_file()
 
-    def test_other_folders_are_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_folders_that_are_not_runs_are_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([str(tmp_path)]) == 2
         assert "is not a run folder" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
 
-    def test_an_unwritable_folder(self, run: RunPaths) -> None:
+    def test_unwritable_folder_is_a_write_error(self, run: RunPaths) -> None:
         shutil.rmtree(run.report)
         run.report.write_text("a file")
         with pytest.raises(WriteError, match="could not be written"):
@@ -172,7 +176,7 @@ class TestCommand:
 
 
 class TestClip:
-    def test_the_data_of_a_clip_page(self, run: RunPaths) -> None:
+    def test_clip_page_data_match_the_result(self, run: RunPaths) -> None:
         clip = data(run.clip("a").report.data)
         square, single = clip["objects"]
         assert (square["id"], square["name"], square["points"]) == (1, "<b>square</b>", 20)
@@ -185,12 +189,12 @@ class TestClip:
         assert charts["area"][0][4] == 64
         assert charts["area"][1] == [None] * 8
         assert len(charts["visible_share"][0]) == 8
-        assert [picture["frame"] for picture in clip["pictures"]] == [0, 2, 4]
+        assert [image["frame"] for image in clip["pictures"]] == [0, 2, 4]
         assert [prompt.get("mask") for prompt in square["prompts"]] == [None, "as run lengths"]
         assert clip["facts"]["frame_interval"] == 1
         assert "lucas_kanade" in clip["config"]
 
-    def test_packed_positions(self, run: RunPaths) -> None:
+    def test_packed_positions_match_the_result(self, run: RunPaths) -> None:
         import aot
 
         points = data(run.clip("a").report.data)["charts"]["points"]

@@ -33,7 +33,7 @@ NAN = math.nan
         ([0.80, 0.70, 0.80], [0.9, 0.9, 0.9], 1),
     ],
 )
-def test_the_largest_interval_within_a_tolerance(masks: list[float], tracks: list[float], expected: int) -> None:
+def test_largest_interval_within_a_tolerance_is_found(masks: list[float], tracks: list[float], expected: int) -> None:
     quality = {k: {"masks": m, "tracks": t} for k, m, t in zip((1, 2, 4), masks, tracks)}
     assert largest_within(quality, 0.02 + 1e-9) == expected
 
@@ -94,7 +94,7 @@ def page_data(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep over a demo clip, whose truth is known, and two options of the tracker."""
+    """A sweep of one demo clip, which has ground truth, over two intervals."""
     root = tmp_path_factory.mktemp("sweep")
     options = [f"dataset.root='{root}/demo'", "dataset.include=[zoom]", f"output.root='{root}/out'"]
     options += ["output.overlay=false", "output.evaluate=false", "query_points.num_points=30"]
@@ -103,7 +103,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_a_sweep_becomes_a_page_and_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_a_page_and_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main([str(folder), "--workers", "1", "--tolerance", "0.9"]) == 0
     printed = capsys.readouterr().out
     assert (
@@ -142,7 +142,7 @@ def test_other_swept_options_become_groups(tmp_path: Path, capsys: pytest.Captur
     assert page_data(folder)["groups"] == ["dataset.end_seconds=0.9", "dataset.end_seconds=1.0"]
 
 
-def test_a_tolerance_that_no_interval_meets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tolerance_that_no_interval_meets_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main([str(folder), "--workers", "1", "--tolerance", "0"]) == 0
     shown = capsys.readouterr().out
     assert (
@@ -169,7 +169,9 @@ def test_without_ground_truth_runs_are_compared_with_the_finest(tmp_path: Path) 
     assert all(clip.quality["masks"] < 1 for clip in report.clips if clip.frame_interval == 4)
 
 
-def test_other_folders_are_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_that_are_not_sweeps_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert sweep.main([str(tmp_path)]) == 2
     assert "contains 0 runs; expected the folder of a sweep" in capsys.readouterr().err
     for number, source in enumerate(sorted(path for path in folder.iterdir() if (path / "run.json").exists())):

@@ -1,4 +1,4 @@
-"""Contract tests of every `ClipWriter`, to inherit."""
+"""Contract tests that every `ClipWriter` must pass; test classes inherit them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_tracks(writer: ClipWriter) -> None:
 
 
 class ClipWriterContract:
-    """Inherit it and define two fixtures: `begin` starts a file with FRAMES, MASK_FRAMES and OBJECTS; `provenance`."""
+    """Subclasses define the fixtures `begin` (creates a file with FRAMES, MASK_FRAMES and OBJECTS) and `provenance`."""
 
     @pytest.fixture
     def begin(self) -> Begin:
@@ -73,7 +73,7 @@ class ClipWriterContract:
             assert not path.exists()
         assert [entry.name for entry in path.parent.iterdir()] == ["a.h5"]
 
-    def test_an_error_leaves_the_earlier_file(self, begin: Begin, tmp_path: Path) -> None:
+    def test_an_error_leaves_the_existing_file_unchanged(self, begin: Begin, tmp_path: Path) -> None:
         path = tmp_path / "a.h5"
         path.write_text("older")
         with pytest.raises(RuntimeError, match="of a model"), begin(path) as writer:

@@ -1,4 +1,4 @@
-"""The file of one clip: what is written is read back, and only complete files get their name."""
+"""A clip's file: data is read back as written, and only complete files get their final name."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def write(path: Path, blocks: list[MaskBlock], num_points: int = 5, mask_index: 
     return made
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_result_is_read_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "clips" / "day1" / "ep 1.h5"
     forward, backward = block([3, 6, 9], [2, 7]), block([0], [7], seed=1)
     made = write(path, [forward, backward])
@@ -117,7 +117,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert result.attributes["num_source_frames"] == 10
 
 
-def test_datasets_of_the_schema(tmp_path: Path) -> None:
+def test_file_has_the_datasets_of_the_schema(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", [block([0, 3, 6, 9], [2, 7])])
     expected = {
         "frames/index": ((4,), "int64"), "frames/time": ((4,), "float64"), "objects/id": ((2,), "int32"),
@@ -133,7 +133,7 @@ def test_datasets_of_the_schema(tmp_path: Path) -> None:
         assert json.loads(file["objects/prompt"].asstr()[0])[0]["box"] == [0, 0, 4, 4]
 
 
-def test_masks_of_some_frames(tmp_path: Path) -> None:
+def test_masks_can_cover_only_some_frames(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", [block([3], [2, 7])], mask_index=np.array([3], dtype=np.int64))
     result = load(tmp_path / "a.h5")
     assert result.mask_row.tolist() == [1]
@@ -146,7 +146,7 @@ def test_masks_of_some_frames(tmp_path: Path) -> None:
     assert np.array_equal(only, result.masks[0])
 
 
-def test_no_masks_and_no_points(tmp_path: Path) -> None:
+def test_file_without_masks_and_points_is_valid(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", [], num_points=0, mask_index=np.zeros(0, dtype=np.int64))
     result = load(tmp_path / "a.h5")
     assert result.masks is not None
@@ -175,13 +175,13 @@ def test_an_incomplete_file_gets_no_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unwritable_folder(tmp_path: Path) -> None:
+def test_unwritable_folder_is_a_write_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match=r"file/a\.h5 could not be written"):
         write(tmp_path / "file" / "a.h5", [])
 
 
-# A limit on the file size stands in for a full disk: it also fails a write in the middle, and needs no root.
+# A limit on the file size simulates a full disk: a write fails in the middle, and no root privileges are needed.
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
@@ -220,7 +220,7 @@ def test_a_full_disk_is_reported_once_without_a_crash(tmp_path: Path) -> None:
     ids=st.lists(st.sampled_from([2, 7]), min_size=1, unique=True),
     seed=st.integers(0, 99),
 )
-def test_blocks_in_any_order(tmp_path: Path, order: list[int], ids: list[int], seed: int) -> None:
+def test_blocks_can_be_written_in_any_order(tmp_path: Path, order: list[int], ids: list[int], seed: int) -> None:
     full = block(order, ids, seed)
     blocks = [
         MaskBlock(full.index[i : i + 1], full.object_id, full.masks[i : i + 1], full.score[i : i + 1])
