@@ -123,11 +123,9 @@ class _ClipPasses:
 
     def forwards(self) -> Iterator[MaskBlock]:
         """Propagate every object from its first prompt on."""
-        needed = [i for i in self.frames.index if any(self.first[k] <= i <= self.last[k] for k in self.first)]
-        latest_start = max(self.first.values(), default=0)
         states: dict[int, ObjectState] = {}
         previous: WorkingFrame | None = None
-        for number, frame in self._working_frames(np.asarray(needed, dtype=np.int64)):
+        for number, frame in self._working_frames(self._frames_with_objects()):
             prompts = [prompt for prompt in self.prompts_on.get(number, []) if prompt.object_id not in self.failed]
             prompted = {prompt.object_id for prompt in prompts}
             claims = self._claims(previous, frame, states)
@@ -140,11 +138,23 @@ class _ClipPasses:
             reported = {i: mask for i, mask in masks.items() if self.segmenter.propagate or i in prompted}
             if reported:
                 yield self._block(number, reported, claims)
-            self.late_states |= {i: states[i] for i in masks if self.first[i] == number > self.frames.index[0]}
-            if number < latest_start:
-                self.taken[number] = pack_union(masks.values(), self.grid)
+            self._record_for_backwards(number, masks, states)
             states = {i: state for i, state in states.items() if self.last[i] > number}
             previous = frame
+
+    def _frames_with_objects(self) -> Int64Array:
+        """The kept frames on which at least one object is segmented."""
+        spans = [(self.first[i], self.last[i]) for i in self.first]
+        needed = [frame for frame in self.frames.index if any(first <= frame <= last for first, last in spans)]
+        return np.asarray(needed, dtype=np.int64)
+
+    def _record_for_backwards(
+        self, number: int, masks: Mapping[int, BoolArray], states: Mapping[int, ObjectState]
+    ) -> None:
+        """Keep what the backward pass reads: the states of objects that start late, and the assigned pixels."""
+        self.late_states |= {i: states[i] for i in masks if self.first[i] == number > self.frames.index[0]}
+        if number < max(self.first.values()):
+            self.taken[number] = pack_union(masks.values(), self.grid)
 
     def backwards(self) -> Iterator[MaskBlock]:
         """Propagate the objects that were prompted later back to the first frame."""

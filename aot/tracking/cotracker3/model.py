@@ -354,4 +354,4 @@ def fill_support(
 def check_resolution(resolution: tuple[int, int]) -> None:
     """Raise ConfigError where the coarsest features of frames of this size (H, W) in px would be empty."""
     if min(resolution) < MIN_SIDE_PX:
-        raise ConfigError(f"resolution: got {resolution} (H, W), expected at least {MIN_SIDE_PX} px a side")
+        raise ConfigError(f"resolution: got {resolution} (H, W), expected at least {MIN_SIDE_PX} px per side")
