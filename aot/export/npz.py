@@ -1,4 +1,4 @@
-"""One `.npz` file per clip, which only NumPy is needed to read."""
+"""One `.npz` file per clip, readable without other packages than NumPy."""
 
 from __future__ import annotations
 

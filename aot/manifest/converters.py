@@ -114,7 +114,7 @@ def read_coco(
 
 
 def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | None = None) -> list[Detection]:
-    """Read a MOTChallenge sequence: `frame, id, left, top, width, height, score, …`; frames and pixels count from 1.
+    """Read a MOTChallenge sequence: `frame, id, left, top, width, height, score, …`; frames and pixels are counted from 1.
 
     Args:
         path: `SEQUENCE/det/det.txt`, `SEQUENCE/gt/gt.txt`, or a tracker's `SEQUENCE.txt`.
@@ -190,7 +190,7 @@ class _FrameLocator:
 
     Args:
         videos: names by id.
-        frames: folder that contains the frame folders of the clips; None: frame numbers are used as they are.
+        frames: folder that contains the frame folders of the clips; None: the frame numbers of the images are used.
     """
 
     def __init__(self, videos: Mapping[Any, str], frames: Path | None) -> None:

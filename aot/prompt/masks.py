@@ -33,7 +33,7 @@ class ShownMask:
     """Why there is no mask; empty if there is one."""
     score: float = 0.0
     area: int = 0
-    """Pixels of the frame."""
+    """Area of the mask, px of the frame."""
     x: int = 0
     """Left edge of the PNG in the frame, px."""
     y: int = 0

@@ -1,4 +1,4 @@
-"""Screenshots of the prompt page, the report and a sweep for the documentation, made from the demo clips.
+"""Screenshots of the prompt page, the report and a sweep for the documentation, created from the demo clips.
 
 python -m tests.browser.screenshots docs/images
 """
@@ -26,7 +26,7 @@ from tests.prompt.prompt_server import prompt_server
 WIDTH, HEIGHT = 320, 240
 DATASET = ["dataset=videos", "dataset.root=demo"]
 COLOURS = 256
-"""Palette size of a screenshot: enough for a page with a video frame, in a third of the bytes."""
+"""Palette size of a screenshot: sufficient for a page with a video frame, at a third of the file size."""
 
 
 def main() -> int:
@@ -72,6 +72,7 @@ def capture_prompts(browser: Any, prompts: Any, target: Path) -> None:
             for object_id in (1, 2):
                 page.locator(f"#facts-{object_id}", has_text="score").wait_for()
             page.locator("#saved", has_text="saved").wait_for()
+            page.locator("#busy").wait_for(state="hidden")
             page.mouse.move(2, 2)
             save(page, target / f"prompts-{scheme}.png")
             page.context.close()

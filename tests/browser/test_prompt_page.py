@@ -120,6 +120,7 @@ def test_clicked_prompts_are_saved_and_run(address: str, folder: Path, new_page:
     page.click(18, 30)
     one_point = page.area()
     assert 300 <= one_point <= 500, "the square has 400 px"
+    assert page.page.locator("#stage").get_attribute("aria-label") == "Frame 0 of a, 1 prompt on it"
     page.click(26, 30, button="right")
     two_points = page.area_other_than(one_point)
     page.press("z")

@@ -1,4 +1,4 @@
-"""Scores of one clip, compared with cases computed by hand."""
+"""Scores of one clip, compared with manually computed cases."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_decimated_run_is_scored_on_every_frame(tmp_path: Path) -> None:
     assert score.masks[1].region.mean == pytest.approx((12 / 20 + 1 + 12 / 20) / 3)
     assert (score.num_held, score.num_interpolated) == (3, 3)
     assert score.points is not None
-    # Frames 1 and 2 are correct; on 3 and 4 the track has its position of frame 2, which is 1 and 2 px of 10 behind.
+    # Frames 1 and 2 are correct; on frames 3 and 4 the track stays where it was on frame 2, 1 and 2 px (of 10) behind.
     assert score.points.within[4] == score.points.within[16 // 8] == 0.5
     assert score.pck == 0.5
 

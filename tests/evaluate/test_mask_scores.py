@@ -1,4 +1,4 @@
-"""J and F: cases computed by hand, and comparison with published evaluators on perturbed masks."""
+"""J and F: manually computed cases, and comparison with published evaluators on perturbed masks."""
 
 from __future__ import annotations
 

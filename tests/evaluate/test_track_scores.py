@@ -1,4 +1,4 @@
-"""AJ, δ and OA: cases computed by hand, and comparison with the published definition."""
+"""AJ, δ and OA: manually computed cases, and comparison with the published definition."""
 
 from __future__ import annotations
 

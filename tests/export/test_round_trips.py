@@ -179,7 +179,7 @@ def test_tapvid_coordinates_follow_the_tapvid_convention(clip: ExportedClip, tmp
     assert "video" not in example
     assert example["points"].shape == (3, 3, 2)
     np.testing.assert_allclose(example["points"][0, 0], [18.5 / WIDTH, 30.5 / HEIGHT])
-    # The third query lies on source frame 4, which is kept row 1.
+    # The third query is on source frame 4, which is row 1 of the kept frames.
     np.testing.assert_allclose(example["query_points"][2], [1, 35.5 / HEIGHT * 256, 40.5 / WIDTH * 256], rtol=1e-6)
     assert example["source_frames"].tolist() == [0, 4, 8]
 

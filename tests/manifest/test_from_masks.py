@@ -1,4 +1,4 @@
-"""Prompts made from annotated masks."""
+"""Prompts created from annotated masks."""
 
 from __future__ import annotations
 

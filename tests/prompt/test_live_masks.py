@@ -135,7 +135,7 @@ class TestFrames:
             image = cv2.cvtColor(cv2.imdecode(np.frombuffer(shown.jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
             assert np.abs(image[20:40].astype(int) - expected[frame, 20:40]).mean() < 30
             square = image[22:38, 12 + 2 * min(frame, 60 - frame) : 24 + 2 * min(frame, 60 - frame)]
-            assert square.mean() > 150, "the bright square is where it is on this frame"
+            assert square.mean() > 150, "the bright square is at its position on this frame"
             assert shown.time == pytest.approx(frame / 10)
 
     def test_a_step_back_decodes_several_frames(self, frames: ClipFrames) -> None:

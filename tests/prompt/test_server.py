@@ -212,7 +212,7 @@ class TestUntrustedInput:
         [
             (b"", 400), (b"{", 400), (b"[" * 100_000, 400), (b"\xff\xfe", 400), (b"[]", 422), (b"{}", 422),
             (json.dumps({"clip": "a", "version": "x", "objects": [], "more": 1}).encode(), 422),
-            (json.dumps({"clip": "nobody", "version": "x", "objects": []}).encode(), 404),
+            (json.dumps({"clip": "unknown", "version": "x", "objects": []}).encode(), 404),
             (json.dumps({"clip": "a", "version": "x", "objects": [SQUARE] * 20_000}).encode(), 422),
         ],
     )  # fmt: skip

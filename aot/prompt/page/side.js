@@ -143,8 +143,8 @@ function factsOf(id, prompts, frame, masks, size) {
 }
 
 export function maskFacts(mask, size) {
-  const share = ((100 * mask.area) / (size.width * size.height)).toFixed(1);
-  return `${mask.area.toLocaleString("en")} px (${share} %), score ${mask.score.toFixed(2)}`;
+  const percent = ((100 * mask.area) / (size.width * size.height)).toFixed(1);
+  return `${mask.area.toLocaleString("en")} px (${percent} %), score ${mask.score.toFixed(2)}`;
 }
 
 function sameParts(a, b) {

@@ -208,7 +208,7 @@ function showSweptClips(sweep) {
   refresh();
   aot.byId("note").textContent =
     `Scores are computed on every frame of the source: masks are held, tracks are interpolated in time. ` +
-    `Marked: more than ${sweep.tolerance} below frame_interval=${sweep.frame_intervals[0]}.`;
+    `Highlighted: scores more than ${sweep.tolerance} below frame_interval=${sweep.frame_intervals[0]}.`;
 }
 
 window.addEventListener("load", () => {

@@ -77,7 +77,7 @@ aot.Table = class {
   }
 };
 
-/** Compare two rows by the values of a column: rows without a value come last in both directions, ties go by name. */
+/** Compare two rows by the values of a column: rows without a value come last in both directions; equal values are ordered by name. */
 aot.comparison = (place, isDown, namePlace) => {
   const collator = new Intl.Collator("en", { numeric: true });
   const plain = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(String(a), String(b)));
