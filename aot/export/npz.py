@@ -1,4 +1,4 @@
-"""One `.npz` file per clip, readable without other packages than NumPy."""
+"""One `.npz` file per clip; reading it requires only NumPy."""
 
 from __future__ import annotations
 

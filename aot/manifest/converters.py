@@ -114,7 +114,7 @@ def read_coco(
 
 
 def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | None = None) -> list[Detection]:
-    """Read a MOTChallenge sequence: `frame, id, left, top, width, height, score, …`; frames and pixels are counted from 1.
+    """Read a MOTChallenge sequence: `frame, id, left, top, width, height, score, …`, frames and pixels from 1.
 
     Args:
         path: `SEQUENCE/det/det.txt`, `SEQUENCE/gt/gt.txt`, or a tracker's `SEQUENCE.txt`.
