@@ -15,19 +15,19 @@ __all__ = ["ClipResult", "RunResults", "load", "open_run"]
 
 
 def _check_environment() -> None:
-    """Refuse a Python that lacks a dependency, with the line that activates the right one."""
+    """Exit if a dependency is missing, with the command that activates the right environment."""
     needed = "av cv2 h5py hydra numpy pydantic rich submitit torch yaml".split()
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         print(
-            f"No module named {missing[0]!r}: {sys.executable} lacks what aot needs. Activate the environment that "
-            f"`make demo` made (. .venv/bin/activate), or install aot into this one (pip install .)",
+            f"No module named {missing[0]!r}: {sys.executable} lacks a dependency of aot. Activate the environment that "
+            f"`make demo` created (. .venv/bin/activate), or install aot into this one (pip install .)",
             file=sys.stderr,
         )
         raise SystemExit(2)
 
 
-# While Python looks for the module of `python -m aot.run`, sys.argv[0] is "-m". `import aot` stays free of this check.
+# While Python locates the module of `python -m aot.run`, sys.argv[0] is "-m". `import aot` is not checked.
 if sys.argv[:1] == ["-m"]:
     _check_environment()
 

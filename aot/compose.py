@@ -1,7 +1,7 @@
-"""From a command line to composed configurations: Hydra's side of the configuration.
+"""From a command line to composed configurations, by Hydra.
 
-Hydra alone exits with 1 on a wrong configuration, gives no nearest names, and ends a sweep when one of its jobs fails.
-Therefore all jobs of a command are composed and checked here, and run from what was composed.
+Hydra's own `main` exits with 1 if a configuration is wrong, suggests no names, and aborts a sweep when a job fails.
+Therefore all jobs of a command are composed and checked here before the first one starts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The schema of the configuration: what was composed is checked against it before anything starts.
+"""The schema of the configuration: composed configurations are checked against it before anything starts.
 
 Run-level values are checked against the models below, the arguments of every part against its constructor; all
 mistakes are reported together.
@@ -59,7 +59,7 @@ class Selection(_Strict):
 
 
 class Output(_Strict):
-    """Where results are written, and what is made besides the HDF5 files."""
+    """Where results are written, and which files are written besides the HDF5 files."""
 
     root: Annotated[Path, AfterValidator(Path.expanduser)]
     overlay: bool
@@ -123,10 +123,10 @@ class RunConfig(_Strict):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what decides results: not of launcher, ladder, output, paths, or the choice of clips.
+        """SHA-256 of the settings that affect results: not of launcher, ladder, output, paths, or selected clips.
 
-        Weights count by their content. Published weights follow from the other arguments and add nothing, so that
-        the hash is the same before and after their download.
+        Of weights, the content is hashed. Published weights are determined by the other arguments and are not hashed,
+        so that the hash is the same before and after their download.
         """
         parts = {"dataset": self.dataset, **self._models()}
         deciding: dict[str, Any] = {
@@ -197,7 +197,7 @@ def check_config(composed: Mapping[str, Any], choices: Mapping[str, str]) -> Run
 
 
 def load_run_config(run_json: Mapping[str, Any]) -> RunConfig:
-    """The configuration that a run folder's run.json holds.
+    """The configuration stored in the run.json of a run folder.
 
     Raises:
         ConfigError: it does not fit this version's schema.
@@ -230,7 +230,7 @@ def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:
     except ValidationError as exc:
         raise ConfigError("\n".join(_describe_all(exc.errors(), model, group))) from exc
     values = {key: getattr(bound, key) for key in fields}
-    # The shell does not expand `~` inside quotes or in YAML.
+    # `~` is not expanded by the shell inside quotes, nor in YAML files.
     paths = {key: value.expanduser() for key, value in values.items() if isinstance(value, Path)}
     return PartConfig(name=name, target=target, arguments=values | paths)
 
@@ -265,14 +265,14 @@ def _describe_all(errors: Sequence[Any], model: type[BaseModel], group: str) -> 
 
 
 def _given(errors: Sequence[Any], name: Any) -> list[Any] | None:
-    """The value of an argument, rebuilt from its errors, where every item should have been a list and is a number."""
+    """The value of an argument, rebuilt from its errors, if every item is a number instead of a list."""
     own = [error for error in errors if error["loc"][0] == name]
     is_flat = all(len(error["loc"]) == 2 and isinstance(error["input"], int | float) for error in own)
     return [error["input"] for error in own] if is_flat else None
 
 
 def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
-    """One pydantic error as `key: reason`, with the key as it stands on the command line."""
+    """One pydantic error as `key: reason`, with the key as it is written on the command line."""
     where = [group, *error["loc"]] if group else list(error["loc"])
     if where[0] == "selection":
         where[0] = "dataset"

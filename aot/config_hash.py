@@ -1,11 +1,11 @@
 """The configuration hash: it names the run folder, so that the same command finds its results again.
 
-It must survive refactoring. Two things could change it without changing any result:
+It must not change in a refactoring. Two changes of the code would change it without affecting any result:
 
-    a class moves            → an option counts by its identity, the dotted name that its class had in version 0.1
-    an option gets a key     → arguments that version 0.1 did not have count only where they differ from their default
+    a class moves            → an option is identified by the dotted name that its class had in version 0.1
+    an option gets a key     → arguments that version 0.1 did not have are hashed only if they differ from the default
 
-The arguments of version 0.1 always count, as they did then, and so the run folders of version 0.1 keep their names.
+The arguments of version 0.1 are always hashed, as they were then, so the run folders of version 0.1 keep their names.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def import_target(target: str) -> Any:
 
 
 def hashed_part(target: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The part of an option that decides results: its identity and the arguments that count.
+    """The identity of an option and those of its arguments that affect results.
 
     Args:
         target: dotted name of its class.
-        arguments: all of its constructor's, bound. Paths never count, nor does None, which may stand for a path.
+        arguments: all arguments of its constructor. Paths are never hashed, nor is None, which may stand for a path.
     """
     constructor = import_target(target)
     identity = _identity(target, constructor)
@@ -81,14 +81,14 @@ def hashed_part(target: str, arguments: Mapping[str, Any]) -> tuple[str, dict[st
 
 
 def hash_of(deciding: Mapping[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of what decides results."""
+    """SHA-256 over the canonical JSON of the settings that affect results."""
     return hashlib.sha256(json.dumps(to_jsonable_python(deciding), sort_keys=True).encode()).hexdigest()
 
 
 def _identity(target: str, constructor: Any) -> str:
-    """The dotted name in version 0.1 of the class that a target names; the class's own name where it is newer.
+    """The dotted name in version 0.1 of the class that a target names; for a newer class, its current name.
 
-    Documented targets stay importable, so a class that has moved is found under its first name too.
+    Documented targets stay importable, so a class that has moved can still be imported by its first name.
     """
     if target in _VERSION_0_1:
         return target

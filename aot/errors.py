@@ -59,7 +59,7 @@ class CheckpointError(ConfigError):
 
 
 class DecodeError(AotError):
-    """The video cannot be read, or not all of the frames it holds."""
+    """The video cannot be read, or not all of its frames."""
 
     kind = "decode"
 
@@ -121,7 +121,7 @@ def error_context(
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; starting a thread needs memory for its stack, and fails with an error of its own."""
+    """Whether memory ran out; starting a thread needs memory for its stack, and fails with a RuntimeError."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOMEM, errno.EAGAIN)
     return isinstance(error, MemoryError) or str(error) == "can't start new thread"

@@ -59,14 +59,15 @@ class ClipReportPaths:
 
     @property
     def data(self) -> Path:
-        """The data that its page shows; a script, because a page opened from the disk may load no other file."""
+        """The data that its page shows; a script, because a page opened from disk cannot load other files."""
         return self.root / "data" / "clips" / f"{self.clip_id}.js"
 
     @property
     def video(self) -> Path:
         return self.root / "videos" / f"{self.clip_id}.mp4"
 
-    def picture(self, frame: int) -> Path:
+    def prompt_image(self, frame: int) -> Path:
+        """The image of a prompt frame."""
         return self.root / "pictures" / self.clip_id / f"frame_{frame:06d}.jpg"
 
 

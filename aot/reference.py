@@ -39,7 +39,7 @@ class Key:
     """One key of the configuration."""
 
     name: str
-    """Dotted, as the command line takes it."""
+    """Dotted, as on the command line."""
     kind: str
     """Its type and range, in words."""
     default: str
@@ -47,7 +47,7 @@ class Key:
 
 
 def run_level_keys() -> list[Key]:
-    """The keys that every run has."""
+    """The keys of every run."""
     return _keys(config_folder() / "config.yaml", _run_level_hints())
 
 
@@ -57,7 +57,7 @@ def option_keys(group: str, option: str, folder: Path | None = None) -> list[Key
     Args:
         group: such as "tracker".
         option: such as "cotracker3".
-        folder: with the user's own options, searched first; None: there is none.
+        folder: folder with the user's own options, searched first; None: only the options of aot.
     """
     path = _option_path(group, option, folder)
     hints = _hints(yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"])
@@ -65,7 +65,7 @@ def option_keys(group: str, option: str, folder: Path | None = None) -> list[Key
 
 
 def summary_of(group: str, option: str, folder: Path | None = None) -> str:
-    """The sentence on an option: the first line of its YAML file."""
+    """A sentence that describes an option: the first line of its YAML file."""
     text = _option_path(group, option, folder).read_text(encoding="utf-8")
     return text.splitlines()[0].removeprefix("#").strip()
 
@@ -80,8 +80,8 @@ def help_text(choices: Mapping[str, str], *, is_default: bool, folder: Path | No
 
     Args:
         choices: the option chosen in every group.
-        is_default: whether the command chose no dataset, so that the help shows that of the demo.
-        folder: with the user's own options; None: there is none.
+        is_default: whether the command chose no dataset, so that the help shows `dataset=demo`.
+        folder: folder with the user's own options; None: only the options of aot.
     """
     lines = [
         "aot: masks and point tracks of chosen objects, for whole datasets of videos.",
@@ -202,7 +202,7 @@ def _range_name(limit: Any) -> str:
 
 
 def _aligned(keys: list[Key]) -> list[str]:
-    """One line per key, in columns, as far as they fit."""
+    """One line per key, in columns if they fit."""
     values = [f"{key.name}={key.default}" for key in keys]
     width = min(44, max(map(len, values), default=0))
     lines = []

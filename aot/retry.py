@@ -1,11 +1,11 @@
-"""The ladder: what is tried next for a clip whose attempt ran out of memory, was lost, or failed.
+"""The ladder: the settings of the next attempt at a clip that ran out of memory, was lost, or failed.
 
     rung 1     as configured
     rung 2     the same frames with the lean memory plan
-    rung 3 …   lean, and frame_interval doubled each time, up to a maximum
+    rung 3 …   lean, with frame_interval doubled on each rung, up to a maximum
 
-Out of memory climbs to the next rung. An attempt that was lost with its process or its whole task tells nothing about
-the clip and repeats its rung, so many times at most. Everything else is the clip's own failure.
+After running out of memory, the next attempt is one rung higher. An attempt that was lost with its process or its task
+says little about the clip, so its rung is repeated, a limited number of times. All other errors fail the clip.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from typing import Any
 
 OUT_OF_MEMORY = "oom"
 LOST = "lost"
-"""Killed from outside, alone or with its task: preemption, a time limit, a node."""
+"""The process was killed from outside, possibly with its task: preemption, a time limit, a lost node."""
 CRASHED = "crash"
-"""The process died of itself: a segmentation fault, an abort, a broken CUDA context."""
+"""The process crashed: a segmentation fault, an abort, a broken CUDA context."""
 STALLED = "stall"
-"""Nothing moved any more, and the process was ended."""
+"""The process made no progress any more and was killed."""
 
 REPEATS: Mapping[str, int] = {LOST: 3, CRASHED: 1, STALLED: 1, "write": 1}
-"""How often a rung is repeated after an attempt that ended so; what is not listed is not repeated."""
+"""How often a rung is repeated after an attempt that ended this way; other error classes are not repeated."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One way of running a clip."""
+    """Settings of an attempt."""
 
     number: int
-    """From 1."""
+    """Position in the ladder, from 1."""
     frame_interval: int
     lean: bool
-    """The tracker's lean memory plan."""
+    """Whether the tracker uses its lean memory plan."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at a clip and how it ended."""
+    """One attempt at a clip and its outcome."""
 
     rung: Rung
     kind: str | None = None
@@ -47,7 +47,7 @@ class Attempt:
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As files, ledgers and failures record it."""
+        """The attempt as result files, ledgers and failures record it."""
         rung = asdict(self.rung)
         return {"rung": rung.pop("number"), **rung, "class": self.kind, "error": self.error}
 
@@ -63,8 +63,8 @@ def ladder(frame_interval: int, max_frame_interval: int) -> tuple[Rung, ...]:
         ladder(3, 16)    3    3 lean    6 lean    12 lean
 
     Args:
-        frame_interval: the one asked for.
-        max_frame_interval: no rung above the second goes beyond it.
+        frame_interval: the requested interval.
+        max_frame_interval: maximum of the intervals above the second rung.
     """
     rungs = [Rung(1, frame_interval, lean=False), Rung(2, frame_interval, lean=True)]
     while (wider := 2 * rungs[-1].frame_interval) <= max_frame_interval:
@@ -77,12 +77,12 @@ def next_rung(rungs: Sequence[Rung], attempts: Sequence[Attempt]) -> Rung | None
 
     Args:
         rungs: the ladder, ascending.
-        attempts: those of this clip that have ended badly, oldest first.
+        attempts: the failed attempts at this clip, oldest first.
     """
     if not attempts:
         return rungs[0]
     last = attempts[-1]
     if last.kind == OUT_OF_MEMORY:
         return next((rung for rung in rungs if rung.number > last.rung.number), None)
-    ended_so = sum(attempt.kind == last.kind and attempt.rung == last.rung for attempt in attempts)
-    return last.rung if ended_so <= REPEATS.get(last.kind or "", 0) else None
+    num_same = sum(attempt.kind == last.kind and attempt.rung == last.rung for attempt in attempts)
+    return last.rung if num_same <= REPEATS.get(last.kind or "", 0) else None

@@ -257,11 +257,11 @@ def test_failed_and_pending_clips(folder: Path, capsys: pytest.CaptureFixture[st
 
 def test_file_of_an_unlisted_clip(folder: Path) -> None:
     paths = run_paths(folder)
-    stranger = paths.results / "day1" / "stranger.h5"
-    stranger.parent.mkdir()
-    shutil.copy(paths.clip("late").result, stranger)
+    unlisted = paths.results / "day1" / "unlisted.h5"
+    unlisted.parent.mkdir()
+    shutil.copy(paths.clip("late").result, unlisted)
     found = list(verify_run(paths))[-1]
-    assert (found.clip_id, found.state) == ("day1/stranger", State.UNLISTED)
+    assert (found.clip_id, found.state) == ("day1/unlisted", State.UNLISTED)
 
 
 def test_repair_makes_broken_files_pending(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -239,7 +239,7 @@ def _write_images(paths: ClipPaths, result: ClipResult, masks: Any, frames: list
                 tint(image, found, result.object_id.tolist())
             scale = min(1.0, _IMAGE_WIDTH / source.width)
             small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-            path = paths.report.picture(frame)
+            path = paths.report.prompt_image(frame)
             _, jpeg = cv2.imencode(
                 ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
             )

@@ -117,10 +117,10 @@ def test_clip_page_shows_all_its_parts(report: Path, new_page: Callable[..., Any
     page.get_by_label("Object", exact=True).select_option("2")
     assert page.locator(".chart .value").first.inner_text().startswith("2: ")
     assert painted_fraction(page, 0) > 0.001
-    images = page.locator(".picture img")
+    images = page.locator(".prompt-image img")
     assert [image.get_attribute("alt")[:8] for image in images.all()] == ["Frame 0 ", "Frame 3 "]  # type: ignore[index]
-    page.locator(".picture svg circle").first.wait_for()
-    assert page.locator(".picture svg rect").count() == 2, "the box and its outline"
+    page.locator(".prompt-image svg circle").first.wait_for()
+    assert page.locator(".prompt-image svg rect").count() == 2, "the box and its outline"
     page.get_by_text("Configuration", exact=True).click()
     assert "lucas_kanade" in page.locator("#origin pre").inner_text()
     page.locator("#after").click()

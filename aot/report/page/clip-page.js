@@ -379,7 +379,7 @@ function showPromptFrames(clip) {
     image.height = facts.height;
     return aot.make(
       "figure", {},
-      aot.make("div", { className: "picture" }, image, overlay),
+      aot.make("div", { className: "prompt-image" }, image, overlay),
       aot.make("figcaption", {}, aot.make("strong", {}, `frame ${frame}`), ` ${words}`),
     );
   });
