@@ -116,7 +116,11 @@ class _Outcome:
 
 
 def process_clip(
-    clip: Clip, parts: Parts, settings: Settings, paths: ClipPaths, on_progress: OnProgress = lambda stage, fraction: None
+    clip: Clip,
+    parts: Parts,
+    settings: Settings,
+    paths: ClipPaths,
+    on_progress: OnProgress = lambda stage, fraction: None,
 ) -> ClipSummary:
     """Segment and track one clip and write its result file, which gets its name only when it is complete.
 
