@@ -20,8 +20,8 @@ def _check_environment() -> None:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         print(
-            f"No module named {missing[0]!r}: {sys.executable} lacks a dependency of aot. Activate the environment that "
-            f"`make demo` created (. .venv/bin/activate), or install aot into this one (pip install .)",
+            f"No module named {missing[0]!r}: {sys.executable} lacks a dependency of aot. Activate the environment "
+            f"that `make demo` created (. .venv/bin/activate), or install aot into this one (pip install .)",
             file=sys.stderr,
         )
         raise SystemExit(2)
