@@ -1,6 +1,8 @@
-"""End what works on a run: SLURM's tasks wherever they are, and commands on this machine. The same command goes on.
+"""Cancel a run: its SLURM tasks on all nodes, and its commands on this machine.
 
 python -m aot.cancel RUN
+
+Finished clips stay; the command that started the run resumes it.
 """
 
 from __future__ import annotations
@@ -13,28 +15,29 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from aot.errors import AotError, ConfigError
+from aot.errors import ConfigError
 from aot.launching.slurm.squeue import ENDED, cancel_jobs, task_states
 from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, close_cancelled, read_history
 from aot.runs.run_json import read_run_json
-from aot.system.cli import run_command
+from aot.system.cli import EXIT_DONE, add_run_argument, prints_errors, run_command
 from aot.system.processes import host, is_alive
-
-EXIT_DONE, EXIT_WRONG = 0, 2
+from aot.system.text import counted
 
 
 def cancel_run(paths: RunPaths) -> list[str]:
-    """End all that works on a run; returns what was ended, in words.
+    """Cancel all SLURM tasks and local commands of a run.
 
     Args:
         paths: of the run folder.
+    Returns:
+        Descriptions of what was cancelled; empty if nothing was running.
     Raises:
-        ConfigError: it is no run folder, or SLURM does not answer.
+        ConfigError: not a run folder, or SLURM does not answer.
     """
-    contents = {
+    digests = {
         clip_id: Fingerprint.from_json(record).digest for clip_id, record in read_run_json(paths)["clips"].items()
     }
     tasks = {task for each in read_submissions(paths) for task in each.tasks}
@@ -42,31 +45,32 @@ def cancel_run(paths: RunPaths) -> list[str]:
     if states is None:
         raise ConfigError("squeue does not answer, so nothing was cancelled; try again, or use scancel")
     living = {task for task, state in states.items() if state not in ENDED}
-    ended = []
+    cancelled = []
     if living:
         jobs = sorted({task.partition("_")[0] for task in living}, key=int)
         cancel_jobs(jobs)
-        ended.append(f"{len(living)} SLURM tasks of {', '.join(jobs)}")
-    history = read_history(paths, contents)
-    # What was cancelled has not failed; it must not count as lost.
+        cancelled.append(f"{counted(len(living), 'SLURM task')} of {', '.join(jobs)}")
+    history = read_history(paths, digests)
+    # A cancelled attempt has not failed, and must not count as lost.
     close_cancelled(paths, history, living)
-    return ended + [f"the command with process id {pid} on this machine" for pid in _stop_here(history)]
+    return cancelled + [f"the command with process id {pid} on this machine" for pid in _stop_local_commands(history)]
 
 
-def _stop_here(history: History) -> list[int]:
-    """Stop the commands on this machine whose workers have clips in hand; a number may be another process's by now."""
+def _stop_local_commands(history: History) -> list[int]:
+    """Send SIGTERM to the commands on this machine whose workers are processing a clip; returns their process ids."""
     stopped = set()
-    for begun in history.open:
-        if "task" in begun or begun["host"] != host() or not is_alive(begun["pid"]):
+    for started in history.open:
+        if "task" in started or started["host"] != host() or not is_alive(started["pid"]):
             continue
-        words = _command_line(begun["pid"])
+        # The process id may have been reused since: only a command of aot is stopped.
+        words = _command_line(started["pid"])
         command = None
         if "aot.launching.child" in words:
-            command = int(words[-1])  # of the supervisor; see aot.launching.child
+            command = int(words[-1])  # its supervisor, see aot.launching.child
         elif "aot.run" in words:
-            command = begun["pid"]
+            command = started["pid"]
         if command is not None and command not in stopped:
-            with suppress(ProcessLookupError, PermissionError):  # gone meanwhile, or another user's
+            with suppress(ProcessLookupError, PermissionError):  # it has exited, or belongs to another user
                 os.kill(command, signal.SIGTERM)
                 stopped.add(command)
     return sorted(stopped)
@@ -78,17 +82,17 @@ def _command_line(pid: int) -> list[str]:
     return []
 
 
+@prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m aot.cancel", description="End what works on a run.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder")
-    given = parser.parse_args(arguments)
-    try:
-        ended = cancel_run(RunPaths(given.run))
-    except AotError as error:
-        print(error, file=sys.stderr)
-        return EXIT_WRONG
-    print(f"ended {' and '.join(ended)}; the command that began it goes on" if ended else "nobody is at work on it")
+    parser = argparse.ArgumentParser(prog="python -m aot.cancel", description="Cancel a run; finished clips stay.")
+    add_run_argument(parser)
+    options = parser.parse_args(arguments)
+    cancelled = cancel_run(RunPaths(options.run))
+    if cancelled:
+        print(f"cancelled {' and '.join(cancelled)}; the command that started the run resumes it")
+    else:
+        print("no worker is running")
     return EXIT_DONE
 
 

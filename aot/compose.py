@@ -91,14 +91,17 @@ def split_by_the_shell(arguments: Sequence[str]) -> list[str]:
     """One message per argument whose brackets or quotes are closed only by the arguments that follow it."""
     mistakes, words = [], list(arguments)
     while words:
-        whole = words.pop(0)
-        if "=" not in whole or not _is_open(whole):
+        first = words.pop(0)
+        if "=" not in first or not _is_open(first):
             continue
         for number in range(1, len(words) + 1):
-            joined = " ".join([whole, *words[:number]])
+            joined = " ".join([first, *words[:number]])
             if not _is_open(joined):
                 quoted = "'" + joined.replace("'", '"') + "'"
-                mistakes.append(f"{joined}: the shell split this argument at its spaces; put it in quotes: {quoted}")
+                mistakes.append(
+                    f"{joined}: the shell split this argument at its spaces; put the whole argument in single quotes: "
+                    f"{quoted}"
+                )
                 words = words[number:]
                 break
     return mistakes
@@ -235,7 +238,7 @@ def _hydra() -> Iterator[ConfigLoader]:
 def _drop_unknown_names(
     overrides: Sequence[Override], loader: ConfigLoader, command: argparse.Namespace
 ) -> tuple[list[Override], list[str]]:
-    """Split off all unknown names; Hydra stops at the first and suggests none."""
+    """Split off all overrides with unknown names; Hydra stops at the first one and suggests none."""
     options = {group: _options(group, loader, command) for group in GROUPS}
     chosen, mistakes = _chosen_options(overrides, options)
     has_dataset = "dataset" in chosen

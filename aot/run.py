@@ -102,13 +102,11 @@ class Run:
                 print_plan(plan, self._console)
                 return
             launcher: Launcher = plan.config.launcher.build()
-            if launcher.divides_work or plan.config.shard:
-                plan.sizes  # noqa: B018 (read now, so that run.json keeps them)
-            plan.write(self._command)
+            plan.write(self._command, with_sizes=launcher.divides_work or plan.config.shard is not None)
             remove_abandoned_parts(plan.paths.root)
-            tasks = plan.work()
+            tasks = plan.tasks()
             _announce(plan, tasks, self._console)
-            self._wait = launcher.launch(plan, [task for task in tasks if task.work in (Work.ALL, Work.OVERLAY)])
+            self._wait = launcher.launch(plan, [task for task in tasks if task.is_pending])
 
     def finish(self) -> int:
         """Wait for the clips, unless the launcher does not wait; print the table and return the exit code."""
@@ -117,8 +115,8 @@ class Run:
         plan = self._plan
         with self._reporting_errors():
             self._wait()
-            rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.own])
-            all_rows = summary_rows(plan.paths, sorted(plan.listed))
+            rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.shard_clips])
+            all_rows = summary_rows(plan.paths, plan.all_clip_ids)
             write_summary(plan.paths, all_rows)
             print_summary(plan.paths, plan.config.output, rows, self._console)
             self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED

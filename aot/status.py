@@ -1,7 +1,8 @@
-"""How far is a run? Told from its folder alone, wherever its workers are.
+"""Show the progress of a run, or of all runs of a sweep, from its folder only; the workers may be on any machine.
 
-python -m aot.status RUN            counts, rate, time left, who is at work, what failed and where to read why
-python -m aot.status RUN --watch    the same again and again, until nothing is left
+python -m aot.status RUN            counts, rate, time left, running clips, failures with their logs
+python -m aot.status RUN --watch    refreshed until no clip is left
+python -m aot.status SWEEP          one line per run of a sweep
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aot.errors import AotError
 from aot.launching.slurm.squeue import ENDED, task_states
 from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths
@@ -29,22 +29,22 @@ from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.history import is_running
 from aot.runs.ledger import LedgerTail, silent_seconds
 from aot.runs.run_json import read_run_json
-from aot.system.cli import EXIT_INTERRUPTED, run_command
+from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, output_console, prints_errors, run_command
+from aot.system.text import counted
 
-EXIT_SHOWN, EXIT_WRONG = 0, 2
+STATES = ("done", "partial", "failed", "running", "pending")
 
 _REFRESH_SECONDS = 5.0
-# squeue is asked for less often than the run folder, which asks nobody else.
+# squeue is called less often than the run folder is read: it loads the cluster's controller.
 _SQUEUE_SECONDS = 60.0
-# The rate is that of the last minutes: workers come and go.
+# The rate is an average over the last minutes only, because workers come and go.
 _RATE_SECONDS = 600.0
 _MAX_FAILURES = 20
-_FILE_WIDTH = 120
 
 
 @dataclass(frozen=True)
-class Running:
-    """A worker with a clip in hand."""
+class RunningClip:
+    """A clip that a worker is processing."""
 
     worker: str
     host: str
@@ -53,34 +53,36 @@ class Running:
     rung: int
     frame_interval: int
     seconds: float
-    """Since it began this attempt."""
+    """Since the attempt started."""
     silent_seconds: float
-    """Since its ledger was last written or touched."""
+    """Since the worker's ledger was last written or touched."""
 
 
 @dataclass(frozen=True)
-class Failed:
-    """A clip that failed, wholly or in part."""
+class FailedClip:
+    """A clip that failed, completely or in part."""
 
     clip_id: str
     kind: str
+    """The error class."""
     message: str
     log: str
+    """Path of the worker's log."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """A run at one moment."""
+    """The state of a run at one moment."""
 
     root: Path
     counts: Counter[str]
-    """Clips that are done, partial, failed, running and pending."""
-    running: list[Running]
-    failed: list[Failed]
+    """Number of clips per state of `STATES`."""
+    running: list[RunningClip]
+    failed: list[FailedClip]
     clips_per_minute: float
     frames_per_second: float
     tasks: Counter[str] = field(default_factory=Counter)
-    """States of the scheduler's tasks that are still there."""
+    """Number of living SLURM tasks per SLURM state."""
 
     @property
     def num_left(self) -> int:
@@ -88,17 +90,30 @@ class Status:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the rate of the last minutes; None where nothing gets on."""
+        """Estimated from the rate of the last minutes; None if it is not known, or no worker is running."""
         return 60 * self.num_left / self.clips_per_minute if self.clips_per_minute and self.running else None
+
+    @property
+    def summary(self) -> str:
+        """The state of the run in a few words, such as "about 0:12:30 left"."""
+        if not self.num_left:
+            return "finished"
+        if self.seconds_left is not None:
+            return f"about {timedelta(seconds=round(self.seconds_left))} left"
+        if self.running:
+            return "running; time left unknown until a clip is done"
+        if self.tasks:
+            return "waiting for SLURM"
+        return "no worker is running; run the same command again to resume"
 
 
 class StatusReader:
-    """Reads a run folder's ledgers once, and from then on what is new in them.
+    """Reads the ledgers of a run once, then only what is appended to them.
 
     Args:
         paths: of the run folder.
     Raises:
-        ConfigError: it is no run folder.
+        ConfigError: not a run folder.
     """
 
     def __init__(self, paths: RunPaths) -> None:
@@ -113,19 +128,20 @@ class StatusReader:
         self._next_squeue = 0.0
 
     def read(self) -> Status:
+        """The current state of the run."""
         for event in self._tail.new_events():
-            self._take(event)
+            self._update(event)
         now = time.time()
-        running = [self._running(event, now) for event in self._open.values() if is_running(self._paths, event)]
-        counts, failed = self._count({each.clip_id for each in running})
+        running = [self._running_clip(event, now) for event in self._open.values() if is_running(self._paths, event)]
+        counts, failed = self._count({clip.clip_id for clip in running})
         clips_per_minute, frames_per_second = self._rates(now)
         if time.monotonic() >= self._next_squeue:
             self._next_squeue = time.monotonic() + _SQUEUE_SECONDS
             self._tasks = self._living_tasks()
-        running.sort(key=lambda each: each.worker)
+        running.sort(key=lambda clip: clip.worker)
         return Status(self._paths.root, counts, running, failed, clips_per_minute, frames_per_second, self._tasks)
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _update(self, event: dict[str, Any]) -> None:
         key = (event.get("clip_id", ""), event["worker"])
         if event["event"] == "started":
             self._open[key] = event
@@ -136,8 +152,13 @@ class StatusReader:
         else:
             self._open.pop(key, None)
 
-    def _count(self, running: set[str]) -> tuple[Counter[str], list[Failed]]:
-        whole = _names_below(self._paths.results, ".h5")
+    def _count(self, running: set[str]) -> tuple[Counter[str], list[FailedClip]]:
+        """Count the clips per state, and list those that failed.
+
+        Args:
+            running: ids of the running clips.
+        """
+        finished = _names_below(self._paths.results, ".h5")
         failures = _names_below(self._paths.failures, ".json")
         counts: Counter[str] = Counter()
         failed = []
@@ -145,24 +166,24 @@ class StatusReader:
             if clip_id in running:
                 counts["running"] += 1
             elif clip_id in failures and (record := read_failure(self._paths.clip(clip_id))):
-                counts["partial" if clip_id in whole else "failed"] += 1
+                counts["partial" if clip_id in finished else "failed"] += 1
                 message, log = str(record.get("message", "")), str(record.get("log", ""))
-                failed.append(Failed(clip_id, record["class"], message, log))
-            elif clip_id in whole:
+                failed.append(FailedClip(clip_id, record["class"], message, log))
+            elif clip_id in finished:
                 counts["partial" if clip_id in self._partial else "done"] += 1
             else:
                 counts["pending"] += 1
         return counts, failed
 
     def _rates(self, now: float) -> tuple[float, float]:
-        """Clips a minute and frames a second, over the last minutes."""
-        begun = max(now - _RATE_SECONDS, self._first_start or now)
+        """Clips per minute and frames per second, over the last minutes."""
+        start = max(now - _RATE_SECONDS, self._first_start or now)
         self._done = [(at, num_frames) for at, num_frames in self._done if at >= now - _RATE_SECONDS]
-        seconds = max(1.0, now - begun)
+        seconds = max(1.0, now - start)
         return 60 * len(self._done) / seconds, sum(num_frames for _, num_frames in self._done) / seconds
 
-    def _running(self, event: dict[str, Any], now: float) -> Running:
-        return Running(
+    def _running_clip(self, event: dict[str, Any], now: float) -> RunningClip:
+        return RunningClip(
             worker=event["worker"],
             host=event["host"],
             pid=event["pid"],
@@ -179,52 +200,75 @@ class StatusReader:
 
 
 def describe(status: Status) -> Group:
-    """A status for people."""
+    """The status of a run as text and tables."""
     total = status.counts.total()
-    parts = [f"{status.counts[state]} {state}" for state in ("done", "partial", "failed", "running", "pending")]
-    lines = [str(status.root), f"{total} clips: {', '.join(part for part in parts if not part.startswith('0 '))}"]
-    rate = f"{status.clips_per_minute:.1f} clips/min, {status.frames_per_second:.1f} frames/s"
-    if status.seconds_left is not None:
-        lines.append(f"{rate}; about {timedelta(seconds=round(status.seconds_left))} left")
-    elif status.running:
-        lines.append(f"{rate}; time left: not known before the first clip is done")
-    elif status.num_left and not status.tasks:
-        lines.append("nobody is at work on it; the command that began it goes on with what is missing")
+    parts = [f"{status.counts[state]} {state}" for state in STATES if status.counts[state]]
+    lines = [str(status.root), f"{counted(total, 'clip')}: {', '.join(parts)}"]
+    if status.running:
+        lines.append(f"{status.clips_per_minute:.1f} clips/min, {status.frames_per_second:.1f} frames/s")
+    lines.append(status.summary)
     if status.tasks:
         lines.append("SLURM tasks: " + ", ".join(f"{count} {state.lower()}" for state, count in status.tasks.items()))
-    shown: list[Any] = [Text("\n".join(lines))]
+    shown: list[RenderableType] = [Text("\n".join(lines))]
     if status.running:
         shown.append(_running_table(status.running))
     if status.failed:
-        shown.append(Text("\n".join(_describe_failures(status.failed))))
+        shown += _describe_failures(status.root, status.failed)
     return Group(*shown)
 
 
-def _running_table(running: Sequence[Running]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("host", "pid", "clip", "attempt", "age", "last sign of life"):
-        table.add_column(heading, overflow="fold")
-    for each in running:
-        attempt = "as configured" if each.rung == 1 else f"rung {each.rung}, frame_interval {each.frame_interval}"
-        age, silent = (timedelta(seconds=round(value)) for value in (each.seconds, each.silent_seconds))
-        table.add_row(each.host, str(each.pid), Text(each.clip_id), attempt, str(age), f"{silent} ago")
+def describe_sweep(root: Path, statuses: Sequence[Status]) -> Group:
+    """The status of a sweep: one line per run.
+
+    Args:
+        root: the folder of the sweep.
+        statuses: of its runs.
+    """
+    table = _table("run", *STATES, "state")
+    for column in table.columns[1 : 1 + len(STATES)]:
+        column.justify = "right"
+    for status in statuses:
+        table.add_row(Text(status.root.name), *(str(status.counts[state]) for state in STATES), status.summary)
+    return Group(Text(f"{root}\n{counted(len(statuses), 'run')}"), table)
+
+
+def _running_table(running: Sequence[RunningClip]) -> Table:
+    table = _table("host", "pid", "clip", "attempt", "age", "last activity")
+    for clip in running:
+        attempt = "as configured" if clip.rung == 1 else f"rung {clip.rung}, frame_interval {clip.frame_interval}"
+        age, silent = (timedelta(seconds=round(value)) for value in (clip.seconds, clip.silent_seconds))
+        table.add_row(clip.host, str(clip.pid), Text(clip.clip_id), attempt, str(age), f"{silent} ago")
     return table
 
 
-def _describe_failures(failed: Sequence[Failed]) -> list[str]:
-    by_kind: dict[str, list[Failed]] = defaultdict(list)
-    for each in failed:
-        by_kind[each.kind].append(each)
+def _describe_failures(root: Path, failed: Sequence[FailedClip]) -> list[RenderableType]:
+    """Per error class, how to retry its clips; and a table of the clips, with log files relative to the run folder."""
+    by_kind: dict[str, list[FailedClip]] = defaultdict(list)
+    for clip in failed:
+        by_kind[clip.kind].append(clip)
     lines = []
+    table = _table("class", "clip", "message", "log")
     for kind, clips in sorted(by_kind.items(), key=lambda item: -len(item[1])):
-        again = "the same command takes them" if kind == CANCELLED else f"take them with 'retry=[{kind}]'"
-        lines.append(f"{len(clips)} failed with {kind}; {again} again")
-        for each in clips[:_MAX_FAILURES]:
-            reason = each.message.splitlines()[0] if each.message else ""
-            lines += [f"  {each.clip_id}: {reason}", f"    {each.log}"]
-        if len(clips) > _MAX_FAILURES:
-            lines.append(f"  … and {len(clips) - _MAX_FAILURES} more in failures/")
-    return lines
+        retry = "run the same command again" if kind == CANCELLED else f"retry with 'retry=[{kind}]'"
+        hidden = f"; {_MAX_FAILURES} shown, the others are in failures/" if len(clips) > _MAX_FAILURES else ""
+        lines.append(f"{len(clips)} failed with {kind}: {retry}{hidden}")
+        for clip in clips[:_MAX_FAILURES]:
+            message = clip.message.splitlines()[0] if clip.message else ""
+            table.add_row(kind, Text(clip.clip_id), Text(message), Text(_relative(clip.log, root)))
+    return [Text("\n".join(lines)), table]
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _relative(path: str, root: Path) -> str:
+    """A path relative to the run folder, if it is below it."""
+    absolute = Path(path).absolute()
+    return str(absolute.relative_to(root.absolute())) if absolute.is_relative_to(root.absolute()) else path
 
 
 def _names_below(folder: Path, suffix: str) -> set[str]:
@@ -235,38 +279,58 @@ def _seconds(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["at"]).astimezone(timezone.utc).timestamp()
 
 
+class _Watched:
+    """The runs whose status the command shows: one run, or all runs of a sweep.
+
+    Args:
+        root: a run folder, or a sweep folder, which has run folders below it.
+    Raises:
+        ConfigError: neither.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._is_sweep = not (root / "run.json").exists() and any(root.glob("*/run.json"))
+        folders = sorted(path.parent for path in root.glob("*/run.json")) if self._is_sweep else [root]
+        self._readers = [StatusReader(RunPaths(folder)) for folder in folders]
+
+    def read(self) -> tuple[RenderableType, int]:
+        """The status to print, and the number of clips that are left."""
+        statuses = [reader.read() for reader in self._readers]
+        shown = describe_sweep(self._root, statuses) if self._is_sweep else describe(statuses[0])
+        return shown, sum(status.num_left for status in statuses)
+
+
+def _print_status(watched: _Watched, console: Console, *, watch: bool) -> None:
+    shown, num_left = watched.read()
+    if not (watch and console.is_terminal):
+        console.print(shown)
+        while watch and num_left:
+            time.sleep(_REFRESH_SECONDS)
+            shown, num_left = watched.read()
+            console.print(shown)
+        return
+    with Live(shown, console=console, auto_refresh=False) as live:
+        while num_left:
+            time.sleep(_REFRESH_SECONDS)
+            shown, num_left = watched.read()
+            live.update(shown, refresh=True)
+
+
+@prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m aot.status", description="How far is a run?")
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+    parser = argparse.ArgumentParser(prog="python -m aot.status", description="Show the progress of a run or a sweep.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or the folder of a sweep")
     parser.add_argument(
-        "--watch", action="store_true", help=f"again every {_REFRESH_SECONDS:g} s, until nothing is left"
+        "--watch", action="store_true", help=f"refresh every {_REFRESH_SECONDS:g} s until no clip is left"
     )
-    given = parser.parse_args(arguments)
-    console = Console(soft_wrap=True)
-    if not console.is_terminal:
-        console = Console(width=_FILE_WIDTH, soft_wrap=True)
+    options = parser.parse_args(arguments)
     try:
-        reader = StatusReader(RunPaths(given.run))
-        status = reader.read()
-        if not (given.watch and console.is_terminal):
-            console.print(describe(status))
-            while given.watch and status.num_left:
-                time.sleep(_REFRESH_SECONDS)
-                status = reader.read()
-                console.print(describe(status))
-            return EXIT_SHOWN
-        with Live(describe(status), auto_refresh=False) as live:
-            while status.num_left:
-                time.sleep(_REFRESH_SECONDS)
-                status = reader.read()
-                live.update(describe(status), refresh=True)
-        return EXIT_SHOWN
-    except AotError as error:
-        print(error, file=sys.stderr)
-        return EXIT_WRONG
-    except KeyboardInterrupt:  # the way in which a watch ends
+        _print_status(_Watched(options.run), output_console(), watch=options.watch)
+    except KeyboardInterrupt:  # the usual way to end --watch; without the message of run_command
         return EXIT_INTERRUPTED
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

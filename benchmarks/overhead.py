@@ -134,8 +134,8 @@ def plan_once(folder: Path) -> dict[str, Any]:
     """Plan as a command with launcher=slurm does, up to the submission."""
     started_at = time.perf_counter()
     plan = plan_of(folder)
-    plan.write()
-    pending = {each.clip.clip_id for each in plan.work() if each.work.value == "all"}
+    plan.write(with_sizes=True)
+    pending = {task.clip.clip_id for task in plan.tasks() if task.work.value == "all"}
     costs = {clip_id: plan.costs[clip_id] for clip_id in pending}
     shards = pack(costs, -(-len(costs) // CLIPS_PER_TASK), CLIPS_PER_TASK) if costs else []
     return {
@@ -158,10 +158,10 @@ def write_finished_run(folder: Path, video: Path) -> None:
     ledger = Ledger(plan.paths.ledger("worker-1-0"))
     for number, clip in enumerate(plan.clips):
         copy_or_link(video, plan.paths.clip(clip.clip_id).result, number)
-        content = plan.contents[clip.clip_id]
+        fingerprint = plan.fingerprints[clip.clip_id]
         rung = {"rung": 1, "frame_interval": 1, "lean": False}
-        ledger.append("started", clip_id=clip.clip_id, content=content.digest, work="all", **rung)
-        ledger.append("done", clip_id=clip.clip_id, content=content.as_json(), summary=summary, scores={})
+        ledger.append("started", clip_id=clip.clip_id, content=fingerprint.digest, work="all", **rung)
+        ledger.append("done", clip_id=clip.clip_id, content=fingerprint.as_json(), summary=summary, scores={})
         ledger.append("ended", clip_id=clip.clip_id, state="done")
 
 
@@ -194,9 +194,7 @@ def config_of(folder: Path) -> RunConfig:
 
 
 def plan_of(folder: Path) -> Plan:
-    plan = make_plan(config_of(folder))
-    plan.sizes  # noqa: B018 (read, so that run.json stores them)
-    return plan
+    return make_plan(config_of(folder))
 
 
 def time_of(event: dict[str, Any]) -> datetime:

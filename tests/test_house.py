@@ -145,5 +145,5 @@ def test_an_installed_wheel_is_complete(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert "1 clips: 1 done" in run.stdout
+    assert "1 clip: 1 done" in run.stdout
     assert not (tmp_path / "conf").exists()

@@ -90,7 +90,16 @@ def test_cfg_job_prints_every_configuration_of_a_sweep(capsys: pytest.CaptureFix
 def test_an_argument_split_by_the_shell_is_reported_once(typed: list[str], joined: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_command(["dataset=video", *typed])
-    assert str(caught.value) == f"{joined}: the shell split this argument at its spaces; put it in quotes: '{joined}'"
+    assert str(caught.value) == (
+        f"{joined}: the shell split this argument at its spaces; put the whole argument in single quotes: '{joined}'"
+    )
+
+
+def test_box_split_by_the_shell_gives_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dataset=video", "dataset.path=a.mp4", "dataset.box=[410,", "348,", "522,", "420]"]) == 2
+    message, *rest = capsys.readouterr().err.splitlines()
+    assert message.endswith("put the whole argument in single quotes: 'dataset.box=[410, 348, 522, 420]'")
+    assert rest == ["Nothing was started. `python -m aot.run --help` lists all options."]
 
 
 def test_help_names_the_dataset_that_it_shows(capsys: pytest.CaptureFixture[str]) -> None:

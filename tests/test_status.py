@@ -1,4 +1,4 @@
-"""How far a run is, told from its folder; and ending what works on it."""
+"""`aot.status` and `aot.cancel`: the progress of a run or a sweep, read from its folder, and cancelling a run."""
 
 from __future__ import annotations
 
@@ -20,50 +20,67 @@ def clips(tmp_path: Path) -> Clips:
     return Clips(tmp_path, {"a": 5, "b": 7, "c": 9})
 
 
-def test_a_run_at_work_and_its_end(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_and_cancel_of_running_command(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
     clips.inject("b", "memory_error", "wait")
     with Command(clips) as command:
         wait_until(lambda: clips.was_injected("b", 1, "wait"))
         assert status([str(clips.root)]) == 0
         shown = capsys.readouterr().out
         assert "3 clips: 1 done, 1 running, 1 pending" in shown
-        assert re.search(r"[0-9.]+ clips/min, [0-9.]+ frames/s; about [0-9:]+ left", shown)
+        assert re.search(r"[0-9.]+ clips/min, [0-9.]+ frames/s\nabout [0-9:]+ left", shown)
         (worker,) = {event["pid"] for event in clips.events("started")}
         line = next(line for line in shown.splitlines() if line.startswith(host()))
         assert re.match(rf"{host()} +{worker} +b +rung 2, frame_interval 1 +0:00:\d\d", line)
 
         assert cancel([str(clips.root)]) == 0
-        assert "on this machine; the command that began it goes on" in capsys.readouterr().out
+        assert "on this machine; the command that started the run resumes it" in capsys.readouterr().out
         assert command.wait() == 130
     assert status([str(clips.root)]) == 0
     shown = capsys.readouterr().out
     assert "3 clips: 1 done, 2 pending" in shown
-    assert "nobody is at work on it" in shown
+    assert "no worker is running; run the same command again to resume" in shown
     assert cancel([str(clips.root)]) == 0
-    assert capsys.readouterr().out == "nobody is at work on it\n"
+    assert capsys.readouterr().out == "no worker is running\n"
 
 
-def test_failures_by_class_with_their_logs(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_listed_by_class_with_their_logs(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
     clips.inject("b", "tracking_error")
     (clips.folder / "clips" / "c.mp4").write_text("not a video")
     assert clips.run() == 1
     capsys.readouterr()
-    assert status([str(clips.root), "--watch"]) == 0, "nothing is left: it comes back"
+    assert status([str(clips.root), "--watch"]) == 0, "it returns, because no clip is left"
     shown = capsys.readouterr().out
     assert "3 clips: 1 done, 2 failed" in shown
-    assert "1 failed with tracking; take them with 'retry=[tracking]' again" in shown
+    assert "1 failed with tracking: retry with 'retry=[tracking]'" in shown
     assert "1 failed with decode" in shown
-    for clip_id in ("b", "c"):
-        log = clips.failure(clip_id)["log"]
-        assert log in shown
-        assert Path(log).is_file()
+    for clip_id, kind in {"b": "tracking", "c": "decode"}.items():
+        line = next(line for line in shown.splitlines() if line.startswith(f"{kind} "))
+        assert line.split()[1] == clip_id
+        assert (clips.root / line.split()[-1]).samefile(clips.failure(clip_id)["log"])
     assert clips.run("retry=[tracking]") == 1
     assert status([str(clips.root)]) == 0
     assert "3 clips: 2 done, 1 failed" in capsys.readouterr().out
 
 
+def test_status_of_sweep_has_one_line_per_run(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
+    clips.inject("b", "tracking_error")
+    assert clips.run("-m", "frame_interval=1,2", "launcher=inline", "output.report=false") == 1
+    sweep = clips.root
+    runs = sorted(path.name for path in sweep.iterdir())
+    (sweep / runs[1] / "clips" / "a.h5").unlink()
+    capsys.readouterr()
+    assert status([str(sweep)]) == 0
+    first, count, heading, *lines = capsys.readouterr().out.splitlines()
+    assert (first, count) == (str(sweep), "2 runs")
+    assert heading.split() == ["run", "done", "partial", "failed", "running", "pending", "state"]
+    assert [line.split()[0] for line in lines] == runs
+    assert lines[0].split()[1:] == ["2", "0", "1", "0", "0", "finished"]
+    assert lines[1].split()[1:6] == ["2", "0", "0", "0", "1"]
+    assert lines[1].endswith("no worker is running; run the same command again to resume")
+
+
 @pytest.mark.parametrize("command", [status, cancel])
-def test_no_run_folder(command: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_folder_is_refused(command: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert callable(command)
     assert command([str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The launcher: how the clips of a plan reach workers."""
+"""The launcher role: how the clips of a plan reach the workers that process them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aot.launching.plan import Plan
 from aot.runs.task import ClipTask
 
 Wait = Callable[[], None]
-"""Ends when nothing is left to wait for; what came of the clips lies on the disk."""
+"""Returns when every launched clip is done or has failed; the outcomes are in the run folder."""
 
 
 @dataclass(frozen=True)
@@ -18,37 +18,40 @@ class Preview:
     """What a launcher would do."""
 
     shards: list[list[str]]
-    """Clip ids of every task or worker; of workers that take from one queue, as it would go if all costs were right."""
-    workers_at_once: int
-    """How many clips are run at the same time."""
+    """Clip ids per task or worker; for workers that share a queue, the division if all cost estimates were exact."""
+    max_workers: int
+    """How many workers run at the same time, at most."""
     available_bytes: int | None
-    """Memory of one worker; None: not limited by the launcher."""
+    """Memory of one worker; None: the launcher sets no limit."""
     script: str | None = None
-    """What a scheduler would be given, for machines that are not this one."""
+    """The batch script for a scheduler; None: the clips run on this machine."""
     workers_per_shard: int = 1
-    """How many of them work off one shard."""
+    """How many workers process one shard together."""
 
 
 class Launcher(Protocol):
-    """Gets a plan's work done, wherever."""
+    """Gets the clips of a plan processed, on this machine or elsewhere."""
 
     divides_work: bool
-    """Whether clips go to several workers, so that it matters how long each takes."""
+    """Whether clips are divided among several workers, so that the cost of each clip matters."""
 
-    def launch(self, plan: Plan, todo: Sequence[ClipTask]) -> Wait | None:
-        """Hand the clips over; a launcher that runs them in this process or beside it does so in `Wait`.
+    def launch(self, plan: Plan, tasks: Sequence[ClipTask]) -> Wait | None:
+        """Start processing; a launcher that runs clips on this machine does so in `Wait`.
 
-        A clip that fails is recorded and stops nothing.
+        A clip that fails is recorded and does not stop the others.
 
+        Args:
+            plan: of the run.
+            tasks: the clips that need work, at least one.
         Returns:
-            None where they are handed over and nobody is to wait.
+            None if the clips are handed over and nothing waits for them.
         Raises:
-            ConfigError: a scheduler refused; nothing was started.
-            WriteError: the run folder cannot be written. So may Wait.
-            KeyboardInterrupt: (Wait) the user stopped it; what is finished stays.
+            ConfigError: a scheduler refused the clips; nothing was started.
+            WriteError: the run folder cannot be written; also raised by Wait.
+            KeyboardInterrupt: (Wait) the user stopped it; finished clips stay.
         """
         ...
 
-    def preview(self, plan: Plan, todo: Sequence[ClipTask]) -> Preview:
-        """Say what `launch` would do."""
+    def preview(self, plan: Plan, tasks: Sequence[ClipTask]) -> Preview:
+        """Describe what `launch` would do."""
         ...

@@ -1,6 +1,6 @@
-"""The child process of a supervisor: holds the models and runs the clips that it is handed.
+"""The child process of a supervisor: holds the models and processes the clips that the supervisor sends.
 
-`python -m aot.launching.child DESCRIPTOR PARENT` is for supervisors alone.
+`python -m aot.launching.child DESCRIPTOR PARENT` is started by supervisors only.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from aot.launching.messages import Beat, Noted, Progress, Ready, Start
+from aot.launching.messages import Heartbeat, LedgerEvent, Progress, Ready, Start
 from aot.launching.worker import BrokenProcess, Worker
 from aot.system.cli import EXIT_INTERRUPTED
 from aot.system.memory import cap_memory
 
 EXIT_BROKEN = 70
-_BEAT_SECONDS = 1.0
-# More often nobody could read it, and clips of ten frames would be slowed down.
+_HEARTBEAT_SECONDS = 1.0
+# More frequent updates are unreadable, and would slow down clips of ten frames.
 _PROGRESS_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int, parent: int) -> int:
-    """Serve the supervisor at the other end of a socket until it has no more clips; returns the exit code."""
+    """Process clips until the supervisor has no more; returns the exit code.
+
+    Args:
+        descriptor: file descriptor of the socket to the supervisor.
+        parent: process id of the supervisor.
+    """
     faulthandler.enable()
-    # Schedulers send it to all processes of a task; what it means for the clip is for the supervisor to say, by SIGINT,
-    # which a command started in the background would ignore.
+    # Schedulers send SIGTERM to all processes of a task. The supervisor decides what it means for the clip, and
+    # stops its children with SIGINT, which a command started in the background ignores by default.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _die_with(parent)
@@ -43,15 +48,18 @@ def main(descriptor: int, parent: int) -> int:
         if start.memory_gb is not None:
             cap_memory(start.memory_gb)
         worker = Worker(
-            start.run, name=start.worker, task=start.task, on_event=lambda event: channel.send(Noted(event))
+            start.run,
+            name=start.worker,
+            scheduler_task=start.scheduler_task,
+            on_event=lambda event: channel.send(LedgerEvent(event)),
         )
-        threading.Thread(target=channel.beat, daemon=True, name="beat").start()
+        threading.Thread(target=channel.send_heartbeats, daemon=True, name="heartbeat").start()
         channel.send(Ready())
-        while (todo := channel.receive()) is not None:
-            worker.run(todo, channel.progress)
+        while (task := channel.receive()) is not None:
+            worker.run(task, channel.send_progress)
             channel.send(Ready())
     except BrokenProcess as broken:
-        print(f"this process ends: {broken}", file=sys.stderr)
+        print(f"the worker process exits: {broken}", file=sys.stderr)
         return EXIT_BROKEN
     except (KeyboardInterrupt, EOFError):
         return EXIT_INTERRUPTED
@@ -62,7 +70,11 @@ def main(descriptor: int, parent: int) -> int:
 
 
 class _Channel:
-    """The socket to the supervisor; several threads may send."""
+    """The socket to the supervisor; several threads may send.
+
+    Args:
+        connection: the child's end of the socket.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -70,32 +82,32 @@ class _Channel:
         self._last_progress = 0.0
 
     def receive(self) -> Any:
-        """What the supervisor sends next: Start once, then ClipTask after ClipTask, then None."""
+        """The next message of the supervisor: Start once, then one ClipTask after another, then None."""
         return self._connection.recv()
 
-    def send(self, message: Ready | Beat | Progress | Noted) -> None:
+    def send(self, message: Ready | Heartbeat | Progress | LedgerEvent) -> None:
         with self._lock:
             self._connection.send(message)
 
-    def progress(self, stage: str, share: float) -> None:
+    def send_progress(self, stage: str, fraction: float) -> None:
         now = time.monotonic()
         if now - self._last_progress >= _PROGRESS_SECONDS:
             self._last_progress = now
-            self.send(Progress(stage, share))
+            self.send(Progress(stage, fraction))
 
-    def beat(self) -> None:
+    def send_heartbeats(self) -> None:
         while True:
-            time.sleep(_BEAT_SECONDS)
+            time.sleep(_HEARTBEAT_SECONDS)
             try:
-                self.send(Beat(time.process_time()))
-            except OSError:  # nobody listens: nobody would learn what comes of the clip
+                self.send(Heartbeat(time.process_time()))
+            except OSError:  # the supervisor is gone, and with it the reader of all results of this process
                 os._exit(EXIT_INTERRUPTED)
 
 
 def _die_with(parent: int) -> None:
-    """Let the kernel end this process when its supervisor dies, however that happens."""
+    """Make the kernel kill this process when its supervisor exits, for whatever reason."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was faster
+    if os.getppid() != parent:  # it exited before the call
         os._exit(EXIT_INTERRUPTED)
 
 

@@ -1,4 +1,4 @@
-"""What every clip costs, about: frames × pixels × objects, told from headers or, in large datasets, from bytes."""
+"""Estimated cost of every clip: frames × pixels × objects, from headers or, in large datasets, from file sizes."""
 
 from __future__ import annotations
 
@@ -14,44 +14,63 @@ from aot.errors import DecodeError
 from aot.runs.fingerprint import Fingerprint
 from aot.types import Clip
 
-# A header takes some milliseconds, on a file server more: of a larger dataset so many evenly spread clips are looked
-# into, and the others are judged by their bytes.
+# Reading a header takes some milliseconds, more on a file server. In larger datasets this many clips, evenly spread,
+# are opened, and the cost of the others is estimated from their size in bytes.
 MAX_HEADERS = 1000
-_READERS = 8
+_NUM_READERS = 8
+
+
+def recorded_sizes(
+    clips: Sequence[Clip], fingerprints: Mapping[str, Fingerprint], records: Mapping[str, Any]
+) -> dict[str, ClipSize]:
+    """Sizes of the clips that an earlier run.json records, of sources that have not changed since.
+
+    Args:
+        clips: of the run.
+        fingerprints: clip id → fingerprint of the clip.
+        records: clip id → record in the earlier run.json.
+    """
+    sizes = {}
+    for clip in clips:
+        record = records.get(clip.clip_id, {})
+        if "num_frames" in record and fingerprints[clip.clip_id].has_same_source(record):
+            sizes[clip.clip_id] = size_from_json(record)
+    return sizes
 
 
 def find_sizes(
-    clips: Sequence[Clip], contents: Mapping[str, Fingerprint], known: Mapping[str, Any]
+    clips: Sequence[Clip], fingerprints: Mapping[str, Fingerprint], recorded: Mapping[str, ClipSize]
 ) -> dict[str, ClipSize]:
-    """Sizes of the clips, or of a fixed sample of many; a source that cannot be read has none.
+    """Sizes of the clips, or of a fixed sample of a large dataset; a source that cannot be read has none.
 
     Args:
         clips: sorted by id.
-        contents: of every clip.
-        known: what an earlier run.json says of clips; sizes in it are taken over while their source is the same.
+        fingerprints: clip id → fingerprint of the clip.
+        recorded: clip id → size, of the clips that need not be opened.
     """
     step = -(-len(clips) // MAX_HEADERS)
-    sizes = {}
-    unread = []
-    for number, clip in enumerate(clips):
-        record = known.get(clip.clip_id, {})
-        if "num_frames" in record and contents[clip.clip_id].has_same_source(record):
-            sizes[clip.clip_id] = size_from_json(record)
-        elif number % step == 0:
-            unread.append(clip)
-    with ThreadPoolExecutor(_READERS) as readers:
-        for clip, size in zip(unread, readers.map(lambda clip: _size(contents[clip.clip_id]), unread)):
+    sizes = dict(recorded)
+    unread = [clip for number, clip in enumerate(clips) if clip.clip_id not in sizes and number % step == 0]
+    with ThreadPoolExecutor(_NUM_READERS) as readers:
+        for clip, size in zip(unread, readers.map(lambda clip: _size(fingerprints[clip.clip_id]), unread)):
             if size is not None:
                 sizes[clip.clip_id] = size
     return sizes
 
 
 def estimate_costs(
-    clips: Sequence[Clip], contents: Mapping[str, Fingerprint], sizes: Mapping[str, ClipSize], frame_interval: int
+    clips: Sequence[Clip], fingerprints: Mapping[str, Fingerprint], sizes: Mapping[str, ClipSize], frame_interval: int
 ) -> dict[str, float]:
-    """Kept frames × pixels × objects of every clip; by its bytes where its size is not known."""
+    """Kept frames × pixels × objects of every clip; estimated from its bytes where its size is not known.
+
+    Args:
+        clips: of the run.
+        fingerprints: clip id → fingerprint of the clip.
+        sizes: clip id → size, of some of the clips.
+        frame_interval: of the run.
+    """
     per_byte = median(
-        [_pixels(clip, sizes[clip.clip_id], frame_interval) / max(1, contents[clip.clip_id].size)
+        [_pixels(clip, sizes[clip.clip_id], frame_interval) / max(1, fingerprints[clip.clip_id].size)
          for clip in clips if clip.clip_id in sizes] or [1.0]
     )  # fmt: skip
     return {
@@ -59,14 +78,14 @@ def estimate_costs(
         * (
             _pixels(clip, sizes[clip.clip_id], frame_interval)
             if clip.clip_id in sizes
-            else per_byte * max(0, contents[clip.clip_id].size)
+            else per_byte * max(0, fingerprints[clip.clip_id].size)
         )
         for clip in clips
     }
 
 
 def size_as_json(size: ClipSize) -> dict[str, Any]:
-    """As run.json keeps it, beside the clip's content."""
+    """The size as run.json records it, beside the clip's fingerprint."""
     return {"num_frames": size.num_frames, "width": size.width, "height": size.height, "fps": size.fps}
 
 
@@ -78,13 +97,13 @@ def _pixels(clip: Clip, size: ClipSize, frame_interval: int) -> float:
     return float(num_kept_frames(size, clip, frame_interval) * size.width * size.height)
 
 
-def _size(content: Fingerprint) -> ClipSize | None:
-    return _read_once(content.source, content.size, content.mtime_ns)
+def _size(fingerprint: Fingerprint) -> ClipSize | None:
+    return _read_once(fingerprint.source, fingerprint.size, fingerprint.mtime_ns)
 
 
 @cache
 def _read_once(source: str, size: int, mtime_ns: int) -> ClipSize | None:
-    """A source's size, read once for all jobs of a sweep; None where it cannot be read: its worker will say why."""
+    """A source's size, read once for all jobs of a sweep; None if it cannot be read: its worker will report why."""
     try:
         return read_size(Path(source))
     except DecodeError:

@@ -1,4 +1,4 @@
-"""What a run shows of itself while it goes: one live bar for all workers on a terminal, elsewhere one line a clip."""
+"""Progress of a run on the terminal: one live bar for all workers; where there is no terminal, one line per clip."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-_LONGEST_ID = 28
+_MAX_ID_LENGTH = 28
 
 
 class Display:
-    """Is told what the workers do; a context."""
+    """Shows the events of the workers; use it as a context manager.
+
+    Args:
+        num_clips: how many clips the run processes.
+    """
 
     def __init__(self, num_clips: int) -> None:
         self._console = Console(stderr=True, soft_wrap=True)
@@ -33,8 +37,8 @@ class Display:
         self._num_frames = 0
         self._started = time.perf_counter()
 
-    def hear(self, event: Mapping[str, Any]) -> None:
-        """An event of a ledger: clips begin and end."""
+    def show_event(self, event: Mapping[str, Any]) -> None:
+        """Update the display after an event of a ledger: a clip has started or ended."""
         if event["event"] == "started":
             self._running[event["clip_id"]] = ""
         elif event["event"] == "done":
@@ -46,25 +50,25 @@ class Display:
             self._count(event["clip_id"], event["state"], event.get("message", ""))
         self._show()
 
-    def advance(self, clip_id: str, stage: str, share: float) -> None:
-        """A running clip has got so far."""
-        self._running[clip_id] = f" · {stage} {share:4.0%}"
+    def show_progress(self, clip_id: str, stage: str, fraction: float) -> None:
+        """Update the progress of a running clip."""
+        self._running[clip_id] = f" · {stage} {fraction:4.0%}"
         self._show()
+
+    def print_line(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, markup=False, highlight=False)
 
     def _count(self, clip_id: str, state: str, message: str) -> None:
         self._num_done += 1
         rate = f"{self._num_frames / (time.perf_counter() - self._started):.1f} frames/s"
         self._progress.update(self._task, completed=self._num_done, rate=rate)
         if message or not self._is_live:
-            self.say(f"{clip_id}: {state} · {message.splitlines()[0] if message else rate}")
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(text, markup=False, highlight=False)
+            self.print_line(f"{clip_id}: {state} · {message.splitlines()[0] if message else rate}")
 
     def _show(self) -> None:
-        clip_id, how_far = next(iter(self._running.items()), ("", ""))
-        now = _shorten(clip_id) + how_far
+        clip_id, progress = next(iter(self._running.items()), ("", ""))
+        now = _shorten(clip_id) + progress
         if len(self._running) > 1:
             now = f"{len(self._running)} workers · {now}"
         self._progress.update(self._task, now=now)
@@ -78,4 +82,4 @@ class Display:
 
 
 def _shorten(clip_id: str) -> str:
-    return clip_id if len(clip_id) <= _LONGEST_ID else "…" + clip_id[-_LONGEST_ID + 1 :]
+    return clip_id if len(clip_id) <= _MAX_ID_LENGTH else "…" + clip_id[-_MAX_ID_LENGTH + 1 :]

@@ -1,4 +1,4 @@
-"""What a command would do: clips, shards, predicted memory rung and time, and the script for the scheduler."""
+"""What a command would do: clips, shards, predicted memory rung and time, and the scheduler's batch script."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from aot.query_points.base import QuerySampler
 from aot.retry import Rung, ladder
 from aot.runs.ledger import last_done
 from aot.runs.task import ClipTask, Work
+from aot.system.text import counted
 from aot.tracking.base import Tracker
 from aot.types import Clip
 
-# More rows than this scroll the totals out of sight.
+# More rows than this would scroll the totals off the screen.
 _MAX_ROWS = 20
 
 
 def print_plan(plan: Plan, console: Console) -> None:
-    """Print the plan; nothing is started and nothing written."""
-    work = plan.work()
-    todo = [each for each in work if each.work in (Work.ALL, Work.OVERLAY)]
-    counts = Counter(each.work for each in work)
+    """Print the plan; nothing is started and nothing is written."""
+    tasks = plan.tasks()
+    pending = [task for task in tasks if task.is_pending]
+    counts = Counter(task.work for task in tasks)
     lines = [
         str(plan.paths.root),
-        f"{len(work)} clips: {counts[Work.ALL]} to run, {counts[Work.OVERLAY]} to draw, {counts[Work.NOTHING]} "
-        f"finished before, {counts[Work.FAILED_BEFORE]} failed before",
+        f"{counted(len(tasks), 'clip')}: {counts[Work.ALL]} to run, {counts[Work.OVERLAY]} to draw, "
+        f"{counts[Work.NOTHING]} finished before, {counts[Work.FAILED_BEFORE]} failed before",
     ]
-    if todo:
+    if pending:
         launcher: Launcher = plan.config.launcher.build()
-        preview = launcher.preview(plan, todo)
-        seconds = _predict_seconds(plan, todo)
+        preview = launcher.preview(plan, pending)
+        seconds = _predict_seconds(plan, pending)
         lines += _describe_shards(preview, seconds)
         lines += _describe_time(preview, seconds)
-        lines += _describe_memory(plan, [each.clip for each in todo if each.work is Work.ALL], preview)
+        lines += _describe_memory(plan, [task.clip for task in pending if task.work is Work.ALL], preview)
         lines += [f"\n{preview.script}"] if preview.script else []
     lines.append("nothing was started (dry_run=true)")
     console.print("\n".join(lines), highlight=False, markup=False)
@@ -48,44 +49,44 @@ def print_plan(plan: Plan, console: Console) -> None:
 def _describe_shards(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
     shards = [shard for shard in preview.shards if shard]
     workers = f" of {preview.workers_per_shard} workers" if preview.workers_per_shard > 1 else ""
-    at_once = preview.workers_at_once // preview.workers_per_shard
-    lines = [f"{_counted(len(shards), 'shard')}{workers}, {at_once} at once:"]
+    max_shards = preview.max_workers // preview.workers_per_shard
+    lines = [f"{counted(len(shards), 'shard')}{workers}, at most {max_shards} at a time:"]
     for number, shard in enumerate(shards[:_MAX_ROWS], start=1):
-        takes = f", about {_duration(_shard_seconds(shard, seconds, preview))}" if seconds else ""
-        named = ", ".join(shard[:4]) + (", …" if len(shard) > 4 else "")
-        lines.append(f"  {number}: {_counted(len(shard), 'clip')}{takes}: {named}")
+        duration = f", about {_duration(_shard_seconds(shard, seconds, preview))}" if seconds else ""
+        names = ", ".join(shard[:4]) + (", …" if len(shard) > 4 else "")
+        lines.append(f"  {number}: {counted(len(shard), 'clip')}{duration}: {names}")
     return lines + ([f"  … and {len(shards) - _MAX_ROWS} more"] if len(shards) > _MAX_ROWS else [])
 
 
 def _describe_time(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
     if seconds is None:
-        return ["time: not known before a clip of this run is done; dataset.limit=3 makes a pilot"]
-    ends = [0.0] * (preview.workers_at_once // preview.workers_per_shard)
-    for shard in preview.shards:  # whoever is free takes the next
+        return ["time: unknown until a clip of this run is done; run a pilot with dataset.limit=3"]
+    ends = [0.0] * (preview.max_workers // preview.workers_per_shard)
+    for shard in preview.shards:  # the next shard goes to the first worker that is free
         ends[ends.index(min(ends))] += _shard_seconds(shard, seconds, preview)
     return [
-        f"time: about {_duration(max(ends))}, {_duration(sum(seconds.values()))} of one worker, judged by the clips "
-        f"done so far"
+        f"time: about {_duration(max(ends))} in total, {_duration(sum(seconds.values()))} for a single worker; "
+        f"estimated from the clips done so far"
     ]
 
 
 def _shard_seconds(shard: Sequence[str], seconds: dict[str, float], preview: Preview) -> float:
-    """Seconds until the workers of a shard are through with it, if all goes evenly."""
+    """Seconds that the workers of a shard need, if they divide it evenly."""
     spent = [seconds[clip_id] for clip_id in shard]
     return max(sum(spent) / preview.workers_per_shard, max(spent, default=0.0))
 
 
-def _predict_seconds(plan: Plan, todo: Sequence[ClipTask]) -> dict[str, float] | None:
-    """Seconds each clip will take, by what those that are done took for their size; None before any is."""
+def _predict_seconds(plan: Plan, tasks: Sequence[ClipTask]) -> dict[str, float] | None:
+    """Predicted seconds per clip, from the time and cost of the clips that are done; None if none is."""
     done = last_done(plan.paths, "summary")
     measured = [(clip_id, event["summary"]["seconds"]) for clip_id, event in done.items() if clip_id in plan.costs]
     if not measured:
         return None
     spent = sum(sum(stages.values()) for _, stages in measured)
     per_unit = spent / sum(plan.costs[clip_id] for clip_id, _ in measured)
-    # Drawing is not in what was measured.
+    # Drawing is not part of the measured time.
     return {
-        each.clip.clip_id: plan.costs[each.clip.clip_id] * per_unit if each.work is Work.ALL else 0.0 for each in todo
+        task.clip.clip_id: plan.costs[task.clip.clip_id] * per_unit if task.work is Work.ALL else 0.0 for task in tasks
     }
 
 
@@ -93,31 +94,31 @@ def _describe_memory(plan: Plan, clips: Sequence[Clip], preview: Preview) -> lis
     config = plan.config
     tracker: Tracker = config.tracker.build()
     sampler: QuerySampler = config.query_points.build()
-    # A scheduler's machines are not this one.
+    # The machines of a scheduler are not this one.
     here = available_bytes(tracker) if preview.script is None else None
     known = [value for value in (here, preview.available_bytes) if value is not None]
     if not known:
-        return ["memory: not known; with launcher.mem_gb it is told which clips are predicted to be tried leaner"]
-    room = min(known)
+        return ["memory: unknown; set launcher.mem_gb to see for which clips a leaner attempt is predicted"]
+    available = min(known)
     rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)
     predicted = Counter(
-        _first_that_fits(clip, plan.sizes[clip.clip_id], rungs, tracker, sampler, room)
+        _first_that_fits(clip, plan.sizes[clip.clip_id], rungs, tracker, sampler, available)
         for clip in clips
         if clip.clip_id in plan.sizes
     )
-    lines = [f"memory of a worker: {room / 1e9:.1f} GB; the first attempt is predicted to be"] if predicted else []
+    lines = [f"memory of a worker: {available / 1e9:.1f} GB; predicted first attempt:"] if predicted else []
     for rung in rungs:
         if predicted[rung]:
             what = "as configured" if rung.number == 1 else f"lean, frame_interval {rung.frame_interval}"
-            lines.append(f"  rung {rung.number} ({what}): {predicted[rung]} clips")
+            lines.append(f"  rung {rung.number} ({what}): {counted(predicted[rung], 'clip')}")
     unknown = len(clips) - predicted.total()
-    return lines + ([f"  {unknown} clips were not looked into"] if unknown else [])
+    return lines + ([f"  unknown, because the size was not read: {counted(unknown, 'clip')}"] if unknown else [])
 
 
 def _first_that_fits(
-    clip: Clip, size: ClipSize, rungs: Sequence[Rung], tracker: Tracker, sampler: QuerySampler, room: int
+    clip: Clip, size: ClipSize, rungs: Sequence[Rung], tracker: Tracker, sampler: QuerySampler, available: int
 ) -> Rung:
-    """The rung that a worker would begin with; the last one is tried whatever is predicted."""
+    """The rung that a worker with this many available bytes would start with; the last one is always tried."""
     by_object = {prompt.object_id: 0 for prompt in clip.prompts}
     for prompt in clip.prompts:
         by_object[prompt.object_id] += len(prompt.query_points)
@@ -130,13 +131,9 @@ def _first_that_fits(
             height=size.height,
             lean=rung.lean,
         )
-        if needed <= room:
+        if needed <= available:
             return rung
     return rungs[-1]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _duration(seconds: float) -> str:

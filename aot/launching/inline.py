@@ -1,4 +1,4 @@
-"""One clip after another, in this process."""
+"""The launcher that processes one clip after another in this process."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from aot.runs.task import ClipTask
 
 
 class InlineLauncher:
-    """Runs the clips here, so that a debugger works."""
+    """Processes the clips in this process, so that a debugger works."""
 
     divides_work = False
 
-    def launch(self, plan: Plan, todo: Sequence[ClipTask]) -> Wait:
-        return partial(_run, plan, todo)
+    def launch(self, plan: Plan, tasks: Sequence[ClipTask]) -> Wait:
+        return partial(_run, plan, tasks)
 
-    def preview(self, plan: Plan, todo: Sequence[ClipTask]) -> Preview:
-        return Preview([[each.clip.clip_id for each in todo]], workers_at_once=1, available_bytes=None)
+    def preview(self, plan: Plan, tasks: Sequence[ClipTask]) -> Preview:
+        return Preview([[task.clip.clip_id for task in tasks]], max_workers=1, available_bytes=None)
 
 
-def _run(plan: Plan, todo: Sequence[ClipTask]) -> None:
-    with Display(len(todo)) as display:
-        worker = Worker(plan.context, on_event=display.hear)
+def _run(plan: Plan, tasks: Sequence[ClipTask]) -> None:
+    with Display(len(tasks)) as display:
+        worker = Worker(plan.context, on_event=display.show_event)
         try:
-            for each in todo:
+            for task in tasks:
                 try:
-                    worker.run(each, partial(display.advance, each.clip.clip_id))
+                    worker.run(task, partial(display.show_progress, task.clip.clip_id))
                 except KeyboardInterrupt:
-                    worker.interrupted(each)
+                    worker.record_interruption(task)
                     raise
         except BrokenProcess as broken:
-            raise AotError(f"{broken}; launcher=local goes on in a new process where this one cannot") from broken
+            raise AotError(f"{broken}; launcher=local replaces such a process and continues") from broken
         finally:
             worker.close()

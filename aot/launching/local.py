@@ -1,4 +1,4 @@
-"""All workers on this machine: one a GPU, or one where there is none."""
+"""The launcher for this machine: one worker process per GPU, or one if there is no GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from aot.runs.task import ClipTask
 
 
 class LocalLauncher:
-    """Runs clips in child processes of this one, which outlives whatever happens to them."""
+    """Processes clips in child processes, so that a crash, a kill or a lack of memory ends only the child.
+
+    Args:
+        workers: number of worker processes; None: one per GPU, or one if there is no GPU.
+        memory_gb: main memory that one worker may use, in units of 10⁹ bytes; None: no limit.
+        stall_seconds: a worker that makes no progress and uses no CPU for this long, in s, is replaced.
+    """
 
     def __init__(
         self,
@@ -26,29 +32,28 @@ class LocalLauncher:
         memory_gb: Annotated[float, Gt(0)] | None = None,
         stall_seconds: Annotated[float, Gt(0)] = 600.0,
     ) -> None:
-        """Keep the options; they are explained in conf/launcher/local.yaml."""
         self._slots = make_slots(workers)
-        self._care = WorkerLimits(stall_seconds, memory_gb)
+        self._limits = WorkerLimits(stall_seconds, memory_gb)
 
     @property
     def divides_work(self) -> bool:
         return len(self._slots) > 1
 
-    def launch(self, plan: Plan, todo: Sequence[ClipTask]) -> Wait:
-        return partial(self._run, plan, self._ordered(plan, todo))
+    def launch(self, plan: Plan, tasks: Sequence[ClipTask]) -> Wait:
+        return partial(self._run, plan, self._ordered(plan, tasks))
 
-    def preview(self, plan: Plan, todo: Sequence[ClipTask]) -> Preview:
-        costs = {each.clip.clip_id: plan.costs[each.clip.clip_id] for each in todo}
-        room = None if self._care.memory_gb is None else int(self._care.memory_gb * 1e9)
-        return Preview(pack(costs, len(self._slots)), len(self._slots), room)
+    def preview(self, plan: Plan, tasks: Sequence[ClipTask]) -> Preview:
+        costs = {task.clip.clip_id: plan.costs[task.clip.clip_id] for task in tasks}
+        available_bytes = None if self._limits.memory_gb is None else int(self._limits.memory_gb * 1e9)
+        return Preview(pack(costs, len(self._slots)), len(self._slots), available_bytes)
 
-    def _ordered(self, plan: Plan, todo: Sequence[ClipTask]) -> Sequence[ClipTask]:
-        """One worker takes the clips as they are named; of several none shall begin with the longest at the end."""
+    def _ordered(self, plan: Plan, tasks: Sequence[ClipTask]) -> Sequence[ClipTask]:
+        """The tasks as given for one worker; for several, the longest first, so that none is left to the end."""
         if not self.divides_work:
-            return todo
-        by_id = {each.clip.clip_id: each for each in todo}
+            return tasks
+        by_id = {task.clip.clip_id: task for task in tasks}
         return [by_id[clip_id] for clip_id in longest_first({clip_id: plan.costs[clip_id] for clip_id in by_id})]
 
-    def _run(self, plan: Plan, todo: Sequence[ClipTask]) -> None:
-        with Display(len(todo)) as display:
-            Supervisor(plan.context, self._slots, self._care, display).run(todo)
+    def _run(self, plan: Plan, tasks: Sequence[ClipTask]) -> None:
+        with Display(len(tasks)) as display:
+            Supervisor(plan.context, self._slots, self._limits, display).run(tasks)

@@ -1,4 +1,4 @@
-"""What a supervisor and its child process say to each other."""
+"""The messages between a supervisor and its child process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from aot.launching.plan import RunContext
 
 @dataclass(frozen=True)
 class Start:
-    """To the child, once: what holds for all clips. Clips (`ClipTask`) follow one by one, and None at the end."""
+    """To the child, once: what is the same for all clips. `ClipTask`s follow one by one, and None at the end."""
 
     run: RunContext
     worker: str
-    task: str | None
+    scheduler_task: str | None
     memory_gb: float | None
 
 
@@ -24,23 +24,23 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """From the child, every second while any of its threads can run."""
 
     cpu_seconds: float
-    """Used by the process so far."""
+    """CPU time that the process has used so far."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """From the child: how far it is."""
+    """From the child: the stage of the current clip, and the fraction of it that is done (0..1)."""
 
     stage: str
-    share: float
+    fraction: float
 
 
 @dataclass(frozen=True)
-class Noted:
+class LedgerEvent:
     """From the child: an event that it has written to its ledger."""
 
     event: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The plan: which clips a command means, and which of them are still to be done."""
+"""The plan of a run: the clips that a command selects, and what each of them still needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aot.config import RunConfig
 from aot.datasets.base import Dataset, check_clip_ids, select_clips
 from aot.decoding.size import ClipSize
 from aot.errors import ConfigError, ResultError
-from aot.launching.costs import estimate_costs, find_sizes, size_as_json, size_from_json
+from aot.launching.costs import estimate_costs, find_sizes, recorded_sizes, size_as_json
 from aot.launching.shards import pack
 from aot.manifest.serialize import prompts_as_json
 from aot.paths import ClipPaths, RunPaths
@@ -31,52 +31,55 @@ from aot.writing.reader import load
 
 @dataclass(frozen=True)
 class RunContext:
-    """What holds for all clips of a run, wherever their workers are."""
+    """What is the same for all clips of a run, on every machine."""
 
     config: RunConfig
     paths: RunPaths
     planned_at: str
-    """UTC, ISO 8601; what has failed since then is not taken again."""
+    """UTC, ISO 8601; clips that failed after this time are not retried by the same command."""
 
-    def sort_out(self, clips: Iterable[tuple[Clip, Fingerprint]], *, task: str | None = None) -> list[ClipTask]:
-        """What every clip still needs, judged by what lies on the disk.
+    def tasks_for(
+        self, clips: Iterable[tuple[Clip, Fingerprint]], *, scheduler_task: str | None = None
+    ) -> list[ClipTask]:
+        """What every clip still needs, according to the files in the run folder.
 
         Args:
-            clips: with the contents they had when they were planned.
-            task: see `attempts_so_far`.
+            clips: with the fingerprints they had when they were planned.
+            scheduler_task: see `attempts_so_far`.
         """
         clips = list(clips)
         done = last_done(self.paths, "content")
-        works = [(clip, content, self._work_for(clip, content, done.get(clip.clip_id))) for clip, content in clips]
-        unfinished = {clip.clip_id: content.digest for clip, content, work in works if work is Work.ALL}
-        attempts = attempts_so_far(self.paths, unfinished, is_forgotten=self._is_asked_for, task=task)
-        return [ClipTask(clip, work, content, attempts.get(clip.clip_id, ())) for clip, content, work in works]
+        works = [(clip, own, self._work_for(clip, own, done.get(clip.clip_id))) for clip, own in clips]
+        unfinished = {clip.clip_id: own.digest for clip, own, work in works if work is Work.ALL}
+        attempts = attempts_so_far(
+            self.paths, unfinished, is_ignored=self._is_retry_requested, scheduler_task=scheduler_task
+        )
+        return [ClipTask(clip, work, own, attempts.get(clip.clip_id, ())) for clip, own, work in works]
 
-    def _work_for(self, clip: Clip, content: Fingerprint, done: dict[str, Any] | None) -> Work:
+    def _work_for(self, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> Work:
         paths = self.paths.clip(clip.clip_id)
-        if paths.result.exists() and _is_current(paths, clip, content, done):
-            undrawn = to_draw(self.config, clip, paths)
-            return Work.OVERLAY if undrawn else Work.NOTHING
+        if paths.result.exists() and _is_current(paths, clip, fingerprint, done):
+            return Work.OVERLAY if missing_drawings(self.config, clip, paths) else Work.NOTHING
         failure = read_failure(paths)
-        if failure and content.looks_like(failure.get("content", {})) and not self._is_to_retry(clip, failure):
+        if failure and fingerprint.matches(failure.get("content", {})) and not self._is_to_retry(clip, failure):
             return Work.FAILED_BEFORE
         return Work.ALL
 
     def _is_to_retry(self, clip: Clip, failure: dict[str, Any]) -> bool:
         at = failure.get("at", "")
-        # What was cancelled has not failed: the same command takes it again by itself.
-        return (failure["class"] == CANCELLED and at < self.planned_at) or self._is_asked_for(
+        # A cancelled clip has not failed: the same command processes it again without `retry`.
+        return (failure["class"] == CANCELLED and at < self.planned_at) or self._is_retry_requested(
             clip.clip_id, failure["class"], at
         )
 
-    def _is_asked_for(self, clip_id: str, kind: str, at: str) -> bool:
-        """Whether `retry` means what ended so; nothing that has failed since the run was planned."""
+    def _is_retry_requested(self, clip_id: str, kind: str, at: str) -> bool:
+        """Whether `retry` names the clip or the error class; never for what failed after the run was planned."""
         return at < self.planned_at and bool({clip_id, kind, "all"} & set(self.config.retry))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: its clips, its folder, and what an earlier run of the same command left there."""
+    """One run: its clips, its folder, and what earlier runs of the same command left there."""
 
     config: RunConfig
     paths: RunPaths
@@ -84,7 +87,7 @@ class Plan:
     clips: tuple[Clip, ...]
     """Sorted by id; all have prompts."""
     without_prompt: tuple[str, ...]
-    """Clips of the dataset that no prompt speaks of."""
+    """Ids of the selected clips that have no prompt."""
     planned_at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat())
 
     @property
@@ -92,57 +95,56 @@ class Plan:
         return RunContext(self.config, self.paths, self.planned_at)
 
     @cached_property
-    def contents(self) -> dict[str, Fingerprint]:
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Clip id → fingerprint of its source and prompts."""
         return {clip.clip_id: Fingerprint.of(clip) for clip in self.clips}
 
     @cached_property
     def previous(self) -> dict[str, Any]:
-        """The run.json that is there already; empty without one."""
+        """The existing run.json; empty if there is none."""
         return read_run_json(self.paths) if self.paths.run_json.exists() else {}
 
     @cached_property
+    def recorded_sizes(self) -> dict[str, ClipSize]:
+        """Clip id → size, of the clips whose size the existing run.json records."""
+        return recorded_sizes(self.clips, self.fingerprints, self.previous.get("clips", {}))
+
+    @cached_property
     def sizes(self) -> dict[str, ClipSize]:
-        """What headers say of the clips; reads those that run.json does not know yet."""
-        return find_sizes(self.clips, self.contents, self.previous.get("clips", {}))
+        """Clip id → size; opens the clips whose size the existing run.json does not record."""
+        return find_sizes(self.clips, self.fingerprints, self.recorded_sizes)
 
     @cached_property
     def costs(self) -> dict[str, float]:
-        """What each clip takes, in frames × pixels × objects."""
-        return estimate_costs(self.clips, self.contents, self.sizes, self.config.frame_interval)
+        """Clip id → estimated cost, in frames × pixels × objects."""
+        return estimate_costs(self.clips, self.fingerprints, self.sizes, self.config.frame_interval)
 
     @cached_property
-    def own(self) -> tuple[Clip, ...]:
-        """The clips of this command: all of them, or those of its shard."""
+    def shard_clips(self) -> tuple[Clip, ...]:
+        """The clips that this command processes: those of its shard, or all."""
         shard = self.config.shard
         if shard is None:
             return self.clips
-        # Over all clips, finished or not, so that every shard's command comes to the same division.
+        # Finished clips are included, so that the commands of all shards compute the same division at any time.
         chosen = set(pack(self.costs, shard.count)[shard.number - 1])
         return tuple(clip for clip in self.clips if clip.clip_id in chosen)
 
     @property
-    def listed(self) -> dict[str, Any]:
-        """What run.json says of every clip: this command's, and those that earlier ones left there."""
-        sizes = self.__dict__.get("sizes", {})  # those alone that something has asked for
-        earlier = self.previous.get("clips", {})
-        own = {}
-        for clip_id, content in self.contents.items():
-            size = sizes.get(clip_id)
-            known = earlier.get(clip_id, {})
-            if size is None and "num_frames" in known and content.has_same_source(known):
-                size = size_from_json(known)
-            own[clip_id] = content.as_json() | (size_as_json(size) if size else {})
-        return dict(sorted((earlier | own).items()))
+    def all_clip_ids(self) -> list[str]:
+        """Ids of this command's clips and of those that earlier commands with the same settings listed, sorted."""
+        return sorted(self.previous.get("clips", {}).keys() | self.fingerprints.keys())
 
-    def work(self) -> list[ClipTask]:
+    def tasks(self) -> list[ClipTask]:
         """What every clip of this command still needs."""
-        return self.context.sort_out((clip, self.contents[clip.clip_id]) for clip in self.own)
+        return self.context.tasks_for((clip, self.fingerprints[clip.clip_id]) for clip in self.shard_clips)
 
-    def write(self, command: Sequence[str] = ()) -> None:
-        """Write run.json; clips of earlier commands with the same settings stay listed.
+    def write(self, command: Sequence[str] = (), *, with_sizes: bool) -> None:
+        """Write run.json; clips that earlier commands with the same settings listed stay listed.
 
         Args:
-            command: the command line that people can say again, program and all.
+            command: the command line, with the program, as it can be run again.
+            with_sizes: whether to record the size of every clip, which opens the clips; without, only the sizes that
+                are recorded already are kept.
         Raises:
             WriteError: the run folder cannot be written.
         """
@@ -156,19 +158,27 @@ class Plan:
             "choices": self.config.choices(),
             "config": self.config.as_composed(),
             "versions": versions(),
-            "clips": self.listed,
+            "clips": self._records(self.sizes if with_sizes else self.recorded_sizes),
         }
         write_run_json(self.paths, run)
 
+    def _records(self, sizes: dict[str, ClipSize]) -> dict[str, Any]:
+        """Clip id → record for run.json, of `all_clip_ids`."""
+        records = dict(self.previous.get("clips", {}))
+        for clip_id, fingerprint in self.fingerprints.items():
+            size = sizes.get(clip_id)
+            records[clip_id] = fingerprint.as_json() | (size_as_json(size) if size else {})
+        return dict(sorted(records.items()))
+
 
 def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
-    """List the clips a command means; nothing is started and no video is opened.
+    """Select the clips of a command; nothing is started and no video is opened.
 
     Args:
         config: checked.
-        root: the run folder; None: the configuration's own.
+        root: the run folder; None: the default of the configuration.
     Raises:
-        ConfigError, DatasetError: the dataset, the manifest or an earlier run in the folder forbids it.
+        ConfigError, DatasetError: the dataset, the manifest or an earlier run in the folder does not allow the run.
     """
     dataset: Dataset = config.dataset.build()
     clips = dataset.clips()
@@ -182,29 +192,32 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
         )
     without = tuple(clip.clip_id for clip in chosen if not clip.prompts)
     plan = Plan(config, RunPaths(root or config.run_folder), dataset, prompted, without)
-    _refuse_foreign_results(plan)
+    _refuse_results_of_other_videos(plan)
     _refuse_unknown_retries(plan)
     return plan
 
 
-def to_draw(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[str]:
-    """Which of the wanted drawings of a clip are not there, or are not as they are wanted now."""
+def missing_drawings(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[str]:
+    """Names of the requested drawings of a clip that do not exist, or were drawn with other settings."""
     output = config.output
     missing = ["overlay"] if output.overlay and not config.overlay.matches(paths.overlay) else []
     if output.pictures and any(prompt.is_visual for prompt in clip.prompts):
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
-    # Last: the report takes in the overlay.
+    # The report comes last, because it includes the overlay.
     return missing + (["report"] if output.report and (missing or not is_reported(paths)) else [])
 
 
-def _is_current(paths: ClipPaths, clip: Clip, content: Fingerprint, done: dict[str, Any] | None) -> bool:
-    """Whether a clip's file was made of what is there now: by size and time, and where these differ by SHA-256."""
-    if done is not None and content.looks_like(done["content"]):
+def _is_current(paths: ClipPaths, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> bool:
+    """Whether a result was computed from the current source and prompts.
+
+    Size and modification time are compared first; where they differ, the SHA-256 of the source decides.
+    """
+    if done is not None and fingerprint.matches(done["content"]):
         return True
     try:
         result = load(paths.result, masks=False)
         same_prompts = (
-            content.prompts_sha256 == done["content"]["prompts_sha256"]
+            fingerprint.prompts_sha256 == done["content"]["prompts_sha256"]
             if done is not None
             else [item for prompts in result.object_prompts for item in prompts] == prompts_as_json(clip.prompts)
         )
@@ -213,25 +226,29 @@ def _is_current(paths: ClipPaths, clip: Clip, content: Fingerprint, done: dict[s
         return False
 
 
-def _refuse_foreign_results(plan: Plan) -> None:
-    """Results of another video with the same id would be overwritten, which the user cannot have meant."""
+def _refuse_results_of_other_videos(plan: Plan) -> None:
+    """Raise if the folder has results of another video with the same clip id: the run would overwrite them."""
     known = plan.previous.get("clips", {})
-    for clip_id, content in plan.contents.items():
+    for clip_id, fingerprint in plan.fingerprints.items():
         other = known.get(clip_id)
-        if other is None or other["source"] == content.source or content.has_same_source(other):
+        if other is None or other["source"] == fingerprint.source or fingerprint.has_same_source(other):
             continue
         source, result = Path(other["source"]), plan.paths.clip(clip_id).result
         is_same = (
-            content.size == other["size"] and source.exists() and sha256_of(source) == sha256_of(Path(content.source))
+            fingerprint.size == other["size"]
+            and source.exists()
+            and sha256_of(source) == sha256_of(Path(fingerprint.source))
         )
         if source.exists() and result.exists() and not is_same:
             raise ConfigError(
-                f"{plan.paths.root} holds results of {other['source']}, which is another video than {content.source} "
-                f"with the same clip id {clip_id!r}; keep them apart with output.root=FOLDER"
+                f"{plan.paths.root} holds results of {other['source']}, which is another video than "
+                f"{fingerprint.source} with the same clip id {clip_id!r}; write to another folder with "
+                f"output.root=FOLDER"
             )
 
 
 def _refuse_unknown_retries(plan: Plan) -> None:
+    """Raise if `retry` names something that is neither a clip id nor the error class of a failed clip."""
     failed = (
         {clip.clip_id: read_failure(plan.paths.clip(clip.clip_id)) for clip in plan.clips} if plan.config.retry else {}
     )
@@ -240,6 +257,6 @@ def _refuse_unknown_retries(plan: Plan) -> None:
     if unknown:
         classes = sorted({failure["class"] for failure in failed.values() if failure})
         raise ConfigError(
-            f"retry: {', '.join(unknown)} is neither a clip id nor a class of failure here; "
-            f"the failed clips have the classes: {', '.join(classes) or '(none failed)'}"
+            f"retry: {', '.join(unknown)} is neither a clip id nor an error class of this run; "
+            f"error classes of its failed clips: {', '.join(classes) or '(no clip failed)'}"
         )

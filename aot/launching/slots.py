@@ -1,4 +1,4 @@
-"""The places for workers on one machine: one a GPU, or one where there is none."""
+"""Slots for worker processes on one machine: one per GPU, or one if there is no GPU."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one child process at a time."""
+    """The resources of one child process at a time."""
 
     number: int
     """From 0."""
     gpu: str | None
-    """As CUDA_VISIBLE_DEVICES names it; None where there is none."""
+    """The GPU as CUDA_VISIBLE_DEVICES names it; None: no GPU."""
     num_threads: int | None
-    """Threads its libraries may use for one operation; None: as many as they like."""
+    """Threads that the child's libraries may use for one operation; None: their own default."""
 
     def environment(self) -> dict[str, str]:
-        """Environment of a child process in this slot."""
-        given = dict(os.environ)
-        given["PYTHONPATH"] = python_path()
-        given["PYTHONUNBUFFERED"] = "1"
-        # Read by torch once, when it starts: without it, blocks of ever new sizes leave gaps that fit nothing.
-        allocator = given.get("PYTORCH_CUDA_ALLOC_CONF", "")
+        """Environment variables of a child process in this slot."""
+        variables = dict(os.environ)
+        variables["PYTHONPATH"] = python_path()
+        variables["PYTHONUNBUFFERED"] = "1"
+        # Torch reads it once, at start. Without it, blocks of varying sizes fragment the memory.
+        allocator = variables.get("PYTORCH_CUDA_ALLOC_CONF", "")
         if "expandable_segments" not in allocator:
-            given["PYTORCH_CUDA_ALLOC_CONF"] = ",".join(filter(None, [allocator, "expandable_segments:True"]))
+            variables["PYTORCH_CUDA_ALLOC_CONF"] = ",".join(filter(None, [allocator, "expandable_segments:True"]))
         if self.gpu is not None:
-            given["CUDA_VISIBLE_DEVICES"] = self.gpu
+            variables["CUDA_VISIBLE_DEVICES"] = self.gpu
         if self.num_threads is not None:
             for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
-                given.setdefault(name, str(self.num_threads))
-        return given
+                variables.setdefault(name, str(self.num_threads))
+        return variables
 
 
 def make_slots(workers: int | None) -> list[Slot]:
-    """Slots for so many workers; None: one a GPU, one on a machine without."""
+    """Slots for this many workers; None: one per GPU, or one if there is no GPU."""
     gpus = visible_gpus()
     count = workers or len(gpus) or 1
-    # What SLURM has granted; not every cluster confines a task to it.
+    # The cores that SLURM has granted; not every cluster confines a task to them.
     granted = os.environ.get("SLURM_CPUS_PER_TASK")
     cores = int(granted) if granted else len(os.sched_getaffinity(0))
     num_threads = max(1, cores // count) if count > 1 or granted else None
@@ -51,20 +51,20 @@ def make_slots(workers: int | None) -> list[Slot]:
 
 
 def python_path() -> str:
-    """PYTHONPATH of a process that can import what this one can, wherever it is started."""
+    """PYTHONPATH of a process that can import what this process can, in any working directory."""
     library = Path(sysconfig.get_path("stdlib"))
     archive = library.parent / f"python{sys.version_info.major}{sys.version_info.minor}.zip"
-    # The interpreter finds these by itself.
+    # The interpreter adds these itself.
     own = {str(library), str(library / "lib-dynload"), str(archive), *site.getsitepackages()}
     added = (path or str(Path.cwd()) for path in sys.path if path not in own)
     return os.pathsep.join(dict.fromkeys(added))
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; nothing is initialized."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [gpu.strip() for gpu in given.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; CUDA is not initialised."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True)  # noqa: S607
     except (OSError, subprocess.SubprocessError):

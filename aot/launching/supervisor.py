@@ -1,8 +1,9 @@
-"""The supervisor: child processes that hold the models, one a slot, and someone who sees to it that none of them stops
-the others. Whatever happens to a child, its clip's attempt is counted and the next clip goes on.
+"""The supervisor: runs child processes that hold the models, one per slot, and replaces those that die or stall.
+
+Whatever happens to a child, the attempt at its clip is counted, and the other clips continue.
 
     slots    0: child ── clip ── clip ── clip
-             1: child ── clip ──╳ died        the attempt counts; a new child goes on, with this clip on its next rung
+             1: child ── clip ──╳ died        the attempt counts; a new child retries the clip, on its next rung
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from aot.errors import AotError
 from aot.launching.display import Display
-from aot.launching.messages import Beat, Noted, Progress, Ready, Start
+from aot.launching.messages import Heartbeat, LedgerEvent, Progress, Ready, Start
 from aot.launching.plan import RunContext
 from aot.launching.slots import Slot
 from aot.retry import CRASHED, LOST, OUT_OF_MEMORY, STALLED, Attempt, ladder, next_rung
@@ -33,46 +34,46 @@ from aot.system.files import remove_parts_of
 from aot.system.memory import num_oom_kills
 from aot.system.processes import host
 
-# Between two looks at what does not report itself: a child that stands still.
-_TICK_SECONDS = 0.5
-# A child that used less of one core than this since its last sign of life is not working: its heart alone takes some
-# 0.2 ms a second.
-_LIVELY_SHARE = 0.02
-# For a child to put away what it has in hand.
+# Interval of the checks for stalled children, which send nothing by themselves.
+_CHECK_SECONDS = 0.5
+# A child that has used less than this fraction of one core since its last activity is not working. Sending heartbeats
+# takes 0.2 ms per second.
+_MIN_CPU_FRACTION = 0.02
+# The time that a child has to abandon its clip cleanly.
 _GRACE_SECONDS = 10.0
 _MAX_FAILED_STARTS = 3
 _START_SECONDS = 300.0
-# What C++ and Python say last when they get no memory and nobody catches it.
+# The last words in the log of a C++ or Python process that ends because an allocation failed.
 _MEMORY_WORDS = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory")
 _LOG_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """How a supervisor treats its children."""
+    """Limits of a supervisor's children."""
 
     stall_seconds: float
-    """A child without a sign of life for so long is replaced."""
+    """A child without activity for this long, in s, is replaced."""
     memory_gb: float | None
-    """The most memory of its own a child may have; None: as much as there is."""
-    task: str | None = None
-    """What the scheduler calls the task that this is part of."""
+    """Private memory that a child may allocate, in units of 10⁹ bytes; None: no limit."""
+    scheduler_task: str | None = None
+    """The scheduler's id of the task that runs the supervisor; None: no scheduler."""
 
 
 class Supervisor:
-    """Runs clips in child processes.
+    """Processes clips in child processes.
 
     Args:
-        run: what holds for all clips.
-        slots: the places for children.
-        limits: how they are treated.
-        display: is told what happens.
+        run: what is the same for all clips.
+        slots: the resources of the children; one child runs in each slot at a time.
+        limits: of every child.
+        display: shows the progress.
     """
 
     def __init__(self, run: RunContext, slots: Sequence[Slot], limits: WorkerLimits, display: Display) -> None:
         self._run = run
         self._free = deque(slots)
-        self._care = limits
+        self._limits = limits
         self._display = display
         self._rungs = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
         self._queue: deque[ClipTask] = deque()
@@ -80,55 +81,56 @@ class Supervisor:
         self._reaped: set[tuple[str, int]] = set()
         self._failed_starts = 0
 
-    def run(self, todo: Sequence[ClipTask]) -> None:
-        """Run all clips, in this order; what came of them lies on the disk.
+    def run(self, tasks: Sequence[ClipTask]) -> None:
+        """Process all clips, in this order; the outcomes are recorded in the run folder.
 
         Raises:
             AotError: children die before they can take a clip, or the run folder cannot be written.
-            KeyboardInterrupt: or what else ends this process; children have put away what they had in hand.
+            KeyboardInterrupt: or another BaseException; the children have abandoned their clips cleanly.
         """
-        self._queue.extend(todo)
+        self._queue.extend(tasks)
         try:
-            while self._queue or any(child.todo for child in self._children):
+            while self._queue or any(child.task for child in self._children):
                 self._fill_slots()
-                for connection in wait([child.connection for child in self._children], timeout=_TICK_SECONDS):
-                    self._hear(next(child for child in self._children if child.connection is connection))
-                self._watch()
-            self._dismiss()
+                for connection in wait([child.connection for child in self._children], timeout=_CHECK_SECONDS):
+                    self._receive(next(child for child in self._children if child.connection is connection))
+                self._check_children()
+            self._end_children()
         except BaseException as stop:
             by = "the user" if isinstance(stop, KeyboardInterrupt) else type(stop).__name__
-            self.give_up(f"stopped by {by}", is_counted=False)
+            self.abandon(f"stopped by {by}", is_counted=False)
             raise
         finally:
             if self._reaped:
                 remove_parts_of(self._run.paths.root, self._reaped)
 
-    def give_up(self, reason: str, *, is_counted: bool) -> None:
-        """End all children; what each had in hand is given up cleanly, and the ledgers say so.
+    def abandon(self, reason: str, *, is_counted: bool) -> None:
+        """End all children; each abandons its clip cleanly, and the ledgers record it.
 
         Args:
-            reason: as the ledgers note it.
+            reason: recorded in the ledgers.
             is_counted: whether it counts as an attempt that was lost with its task.
         """
         self._queue.clear()
         children, self._children = self._children, []
-        self._reaped |= {(host(), child.pid) for child in children}  # one that must be killed leaves half a file
+        self._reaped |= {(host(), child.pid) for child in children}  # a child that must be killed leaves a part file
         for child in children:
             child.signal(signal.SIGINT)
         deadline = time.monotonic() + _GRACE_SECONDS
         for child in children:
             child.end(max(0.0, deadline - time.monotonic()))
-            if child.todo is not None:
+            if child.task is not None:
                 child.ledger.append(
-                    "interrupted", clip_id=child.todo.clip.clip_id, reason=reason, is_counted=is_counted
+                    "interrupted", clip_id=child.task.clip.clip_id, reason=reason, is_counted=is_counted
                 )
 
     def _fill_slots(self) -> None:
-        while self._free and len(self._queue) > sum(child.todo is None for child in self._children):
+        while self._free and len(self._queue) > sum(child.task is None for child in self._children):
             slot = self._free.popleft()
-            self._children.append(_Child(self._run, slot, self._care))
+            self._children.append(_Child(self._run, slot, self._limits))
 
-    def _hear(self, child: _Child) -> None:
+    def _receive(self, child: _Child) -> None:
+        """Handle the next message of a child; a closed connection means that the child is dead."""
         try:
             message = child.connection.recv()
         except (EOFError, OSError):
@@ -137,54 +139,62 @@ class Supervisor:
         child.record_activity(message)
         if isinstance(message, Ready):
             self._failed_starts = 0
-            child.todo = self._queue.popleft() if self._queue else None
-            child.hand_over()
-        elif isinstance(message, Progress) and child.todo is not None:
-            self._display.advance(child.todo.clip.clip_id, message.stage, message.share)
-        elif isinstance(message, Noted):
-            child.note(message.event)
-            self._display.hear(message.event)
+            child.send_task(self._queue.popleft() if self._queue else None)
+        elif isinstance(message, Progress) and child.task is not None:
+            self._display.show_progress(child.task.clip.clip_id, message.stage, message.fraction)
+        elif isinstance(message, LedgerEvent):
+            child.record_event(message.event)
+            self._display.show_event(message.event)
 
-    def _watch(self) -> None:
-        """Touch the ledgers of the living; end who stands still."""
+    def _check_children(self) -> None:
+        """Touch the ledgers of the children that are active; kill those that have stalled."""
         for child in list(self._children):
-            if child.silent_seconds() <= child.patience_seconds:
+            if child.idle_seconds() <= child.max_idle_seconds:
                 child.touch_ledger()
                 continue
             child.signal(signal.SIGKILL)
-            stalled = f"no sign of life for {child.silent_seconds():.0f} s; raise launcher.stall_seconds if it was busy"
+            stalled = f"no activity for {child.idle_seconds():.0f} s; if it was busy, raise launcher.stall_seconds"
             self._reap(child, (STALLED, stalled))
 
     def _reap(self, child: _Child, cause: tuple[str, str] | None = None) -> None:
-        """Free the slot of a dead child, count its attempt, and decide what becomes of its clip."""
+        """Free the slot of a dead child, count its attempt, and queue its clip again or record its failure.
+
+        Args:
+            child: whose process has ended, or has been killed.
+            cause: error class and message, if known; None: derived from the exit code and the log.
+        """
         self._children.remove(child)
         self._free.append(child.slot)
         child.end(_GRACE_SECONDS)
-        kind, error = cause or child.cause_of_death()
-        if child.todo is None:
+        kind, error = cause or child.exit_cause()
+        if child.task is None:
             if not child.is_ready:
                 self._count_failed_start(child, error)
             return
-        todo = child.todo
+        task = child.task
         self._reaped.add((host(), child.pid))
-        if child.has_open_attempt or not child.has_begun:
-            rung = next_rung(self._rungs, todo.attempts) or self._rungs[-1]  # as the child came to it
-            todo = replace(todo, attempts=(*todo.attempts, Attempt(rung, kind, error)))
-            event = {"clip_id": todo.clip.clip_id, "class": kind, "error": error}
+        if child.has_open_attempt or not child.has_started:
+            rung = next_rung(self._rungs, task.attempts) or self._rungs[-1]  # the same choice as the child's
+            task = replace(task, attempts=(*task.attempts, Attempt(rung, kind, error)))
+            event = {"clip_id": task.clip.clip_id, "class": kind, "error": error}
             child.ledger.append("died", **event)
-            self._display.hear({"event": "died", **event})
-        if next_rung(self._rungs, todo.attempts) is None:
-            self._fail(child, todo)
+            self._display.show_event({"event": "died", **event})
+        if next_rung(self._rungs, task.attempts) is None:
+            self._fail(child, task)
         else:
-            self._queue.appendleft(todo)
+            self._queue.appendleft(task)
 
-    def _fail(self, child: _Child, todo: ClipTask) -> None:
+    def _fail(self, child: _Child, task: ClipTask) -> None:
         paths = self._run.paths
-        ledger = Ledger(paths.ledger(child.name), task=self._care.task, on_event=self._display.hear)
+        ledger = Ledger(
+            paths.ledger(child.name),
+            scheduler_task=self._limits.scheduler_task,
+            on_event=self._display.show_event,
+        )
         record_failure(
-            todo,
-            todo.attempts,
-            paths.clip(todo.clip.clip_id),
+            task,
+            task.attempts,
+            paths.clip(task.clip.clip_id),
             ledger,
             frame_interval=self._run.config.frame_interval,
             stage=child.stage,
@@ -196,42 +206,47 @@ class Supervisor:
         if self._failed_starts >= _MAX_FAILED_STARTS:
             raise AotError(
                 f"{self._failed_starts} worker processes in a row died before they could take a clip ({error}); "
-                f"{self._run.paths.log(child.name)} says why"
+                f"see {self._run.paths.log(child.name)}"
             )
 
-    def _dismiss(self) -> None:
-        """End the children, which have nothing left to do."""
+    def _end_children(self) -> None:
+        """End the children when no clip is left."""
         for child in self._children:
-            child.todo = None
-            child.hand_over()
+            child.send_task(None)
         for child in self._children:
             child.end(_GRACE_SECONDS)
         self._children = []
 
 
 class _Child:
-    """One child process, and what is known of it."""
+    """One child process and its state.
+
+    Args:
+        run: what is the same for all clips.
+        slot: the resources of the process.
+        limits: of the process.
+    """
 
     def __init__(self, run: RunContext, slot: Slot, limits: WorkerLimits) -> None:
         self.slot = slot
-        # Those who take over a slot write on in the same ledger: a worker is a place, not a process.
+        # Successive children of a slot append to the same ledger: a worker is a slot, not a process.
         self.name = f"{host()}-{os.getpid()}-{slot.number}"
-        self.ledger = Ledger(run.paths.ledger(self.name), task=limits.task)
-        self.todo: ClipTask | None = None
+        self.ledger = Ledger(run.paths.ledger(self.name), scheduler_task=limits.scheduler_task)
+        self.task: ClipTask | None = None
         self.stage: str | None = None
         self.is_ready = False
-        self.has_begun = self.has_open_attempt = False
-        self._started: dict[str, Any] = {}
-        self._care = limits
+        self.has_started = self.has_open_attempt = False
+        self._start_event: dict[str, Any] = {}
+        self._limits = limits
         self._log = run.paths.log(self.name)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._num_oom_kills = num_oom_kills()
         self._cpu_seconds = 0.0
-        self._last_life = self._last_touch = time.monotonic()
+        self._last_activity = self._last_touch = time.monotonic()
         ours, theirs = socket.socketpair()
         with self._log.open("ab") as log:
             self._log_start = log.tell()
-            # In a session of its own: Ctrl-C is for the supervisor, who then ends its children in good order.
+            # A new session, so that Ctrl-C reaches only the supervisor, which then ends its children cleanly.
             self._process = subprocess.Popen(  # noqa: S603 (our own module, by our own interpreter)
                 [sys.executable, "-m", "aot.launching.child", str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
@@ -243,95 +258,96 @@ class _Child:
             )
         theirs.close()
         self.connection = Connection(ours.detach())
-        self._send(Start(run, self.name, limits.task, limits.memory_gb))
+        self._send(Start(run, self.name, limits.scheduler_task, limits.memory_gb))
 
-    def hand_over(self) -> None:
-        """Send what it is to do: a clip, or nothing more."""
+    def send_task(self, task: ClipTask | None) -> None:
+        """Send the next clip; None: there are no more, and the process ends."""
+        self.task = task
         self.stage = None
-        self.has_begun = self.has_open_attempt = False
-        self._send(self.todo)
+        self.has_started = self.has_open_attempt = False
+        self._send(task)
 
     def record_activity(self, message: Any) -> None:
-        """A message came; a heart that beats while nothing is done is no sign of life."""
+        """Record that a message has arrived; a heartbeat counts as activity only if the process uses the CPU."""
         self.is_ready = True
-        if isinstance(message, Beat):
+        if isinstance(message, Heartbeat):
             used = message.cpu_seconds - self._cpu_seconds
-            if used < _LIVELY_SHARE * (time.monotonic() - self._last_life):
+            if used < _MIN_CPU_FRACTION * (time.monotonic() - self._last_activity):
                 return
             self._cpu_seconds = message.cpu_seconds
         elif isinstance(message, Progress):
             self.stage = message.stage
-        self._last_life = time.monotonic()
+        self._last_activity = time.monotonic()
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     @property
-    def patience_seconds(self) -> float:
-        """How long it may stand still; a new process may take its time to import what lies on a file server."""
-        return self._care.stall_seconds if self.is_ready else max(self._care.stall_seconds, _START_SECONDS)
+    def max_idle_seconds(self) -> float:
+        """How long it may be idle; a new process may need longer, to import packages from a file server."""
+        return self._limits.stall_seconds if self.is_ready else max(self._limits.stall_seconds, _START_SECONDS)
 
-    def silent_seconds(self) -> float:
-        """How long it has shown no sign of life; one that waits for a clip needs none."""
-        return 0.0 if self.is_ready and self.todo is None else time.monotonic() - self._last_life
+    def idle_seconds(self) -> float:
+        """Time since its last activity in s; 0 while it waits for a clip."""
+        return 0.0 if self.is_ready and self.task is None else time.monotonic() - self._last_activity
 
-    def note(self, event: dict[str, Any]) -> None:
-        """It has written this to its ledger."""
-        if self.todo is None:
+    def record_event(self, event: dict[str, Any]) -> None:
+        """Update the state after an event that the process has written to its ledger."""
+        if self.task is None:
             return
         if event["event"] == "started":
-            self._started = event
-            self.has_begun = self.has_open_attempt = True
+            self._start_event = event
+            self.has_started = self.has_open_attempt = True
             self._num_oom_kills, self._log_start = num_oom_kills(), self._log.stat().st_size
         elif event["event"] == "attempt failed":
-            attempt = Attempt.from_json(self._started | event)
-            self.todo = replace(self.todo, attempts=(*self.todo.attempts, attempt))
+            attempt = Attempt.from_json(self._start_event | event)
+            self.task = replace(self.task, attempts=(*self.task.attempts, attempt))
             self.has_open_attempt = False
         elif event["event"] == "done":
-            # What may still go wrong is the drawing.
-            self.todo = replace(self.todo, work=Work.OVERLAY, attempts=())
+            # Only the drawings are left.
+            self.task = replace(self.task, work=Work.OVERLAY, attempts=())
         elif event["event"] == "ended":
-            self.todo = None
+            self.task = None
 
-    def cause_of_death(self) -> tuple[str, str]:
-        """Class and words of what ended the process, which has been waited for."""
+    def exit_cause(self) -> tuple[str, str]:
+        """Error class and message of the end of the process, which has been waited for."""
         code = self._process.returncode
-        how = f"ended with exit code {code}" if code is None or code >= 0 else f"was ended by {_signal_name(-code)}"
+        how = f"ended with exit code {code}" if code is None or code >= 0 else f"was killed by {_signal_name(-code)}"
         if code == -signal.SIGKILL and num_oom_kills() > self._num_oom_kills:
-            return OUT_OF_MEMORY, "the kernel ended its process for want of memory"
+            return OUT_OF_MEMORY, "the kernel killed its process because memory ran out"
         with self._log.open("rb") as log:
             log.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL_BYTES))
             tail = log.read()
         if any(word in tail for word in _MEMORY_WORDS):
-            return OUT_OF_MEMORY, f"its process got no memory and {how}"
+            return OUT_OF_MEMORY, f"an allocation failed, and its process {how}"
         if code == -signal.SIGKILL:
-            return LOST, "its process was killed from outside (SIGKILL)"
+            return LOST, "its process was killed by SIGKILL, from outside"
         return CRASHED, f"its process {how}"
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and those it has started."""
+        """Send a signal to the process and to those it has started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
     def end(self, timeout_seconds: float) -> None:
-        """Wait for the process to end by itself, then end it; afterwards nothing of it is left open."""
+        """Wait for the process to end, kill it after the timeout, and close the connection."""
         try:
             self._process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
-            with suppress(subprocess.TimeoutExpired):  # it may hang in a file server's call: the kernel ends it later
+            with suppress(subprocess.TimeoutExpired):  # it hangs in a call to a file server: the kernel ends it later
                 self._process.wait(_GRACE_SECONDS)
         self.connection.close()
 
     def touch_ledger(self) -> None:
-        """Show in the run folder that it is alive."""
+        """Touch its ledger, which shows in the run folder that it is alive."""
         if time.monotonic() - self._last_touch > TOUCH_SECONDS:
             self._last_touch = time.monotonic()
             self.ledger.touch()
 
     def _send(self, message: Any) -> None:
-        with suppress(OSError):  # it is dead: the other direction will say so
+        with suppress(OSError):  # it is dead: reading from the connection will report it
             self.connection.send(message)
 
 

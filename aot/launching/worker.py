@@ -1,5 +1,5 @@
-"""The worker: runs clips one after another, up the ladder where memory runs out, and turns whatever goes wrong with
-one into a record of that clip."""
+"""The worker: processes clips one after another, retries those that run out of memory on the next rung of the ladder,
+and records every failure of a clip without stopping the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aot.datasets.base import Dataset
 from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.errors import AotError, DecodeError
 from aot.evaluate.clip import evaluate_clip
-from aot.launching.plan import RunContext, to_draw
+from aot.launching.plan import RunContext, missing_drawings
 from aot.paths import ClipPaths
 from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, process_clip
 from aot.report.clip import report_clip
@@ -41,12 +41,12 @@ _log = logging.getLogger("aot.worker")
 
 
 class BrokenProcess(Exception):
-    """This process can compute nothing any more; another one can."""
+    """This process cannot compute any more (its CUDA context is dead); another process can."""
 
 
 @dataclass(frozen=True)
 class FailedAttempt:
-    """How an attempt ended badly, without the exception: its traceback would hold all arrays of the attempt."""
+    """A failed attempt, without the exception, whose traceback would keep all arrays of the attempt alive."""
 
     attempt: Attempt
     stage: str | None
@@ -54,7 +54,7 @@ class FailedAttempt:
 
 
 class _LogFile(logging.FileHandler):
-    """Where the disk is full, what needs a file says so; the log goes without."""
+    """A log that ignores a full disk: the writers of results report it, with the clip's failure."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         pass
@@ -65,12 +65,12 @@ class _LogFile(logging.FileHandler):
 
 
 class Worker:
-    """Holds the parts, built once, and runs any number of clips with them.
+    """Builds the parts once and processes any number of clips with them.
 
     Args:
-        run: what holds for all clips.
-        name: of its ledger and its log; None: after this host and process.
-        task: what the scheduler calls the task that it is part of.
+        run: what is the same for all clips.
+        name: of its ledger and its log; None: made from host and process id.
+        scheduler_task: the scheduler's id of the task that runs the worker; None: no scheduler.
         on_event: called with every event that it writes to its ledger.
     """
 
@@ -79,17 +79,17 @@ class Worker:
         run: RunContext,
         *,
         name: str | None = None,
-        task: str | None = None,
+        scheduler_task: str | None = None,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
         name = name or f"{host()}-{os.getpid()}"
         self._run = run
         self._ladder = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
-        self._ledger = Ledger(run.paths.ledger(name), task=task, on_event=on_event)
+        self._ledger = Ledger(run.paths.ledger(name), scheduler_task=scheduler_task, on_event=on_event)
         self._parts: Parts | None = None
         self._dataset: Dataset | None = None
         self._is_written = False
-        """Whether this attempt has put its result in place."""
+        """Whether the current attempt has written its result."""
         self._provenance = {
             "config_yaml": yaml.safe_dump(run.config.as_composed(), sort_keys=False),
             "config_hash": run.config.hash,
@@ -106,74 +106,77 @@ class Worker:
         logging.getLogger("aot").removeHandler(self._handler)
         self._handler.close()
 
-    def run(self, todo: ClipTask, on_progress: OnProgress = lambda stage, share: None) -> None:
-        """Do what a clip still needs. What came of it lies on the disk; its failure is a record, never an exception.
+    def run(self, task: ClipTask, on_progress: OnProgress = lambda stage, fraction: None) -> None:
+        """Do what a clip still needs; its result or failure is recorded in the run folder.
 
+        Args:
+            task: the clip.
+            on_progress: called with the current stage and the fraction of it that is done.
         Raises:
-            BrokenProcess: the clip has not failed yet, but this process is of no more use.
-            WriteError: not even the failure could be written down.
-            KeyboardInterrupt: and whatever else is not an Exception; nothing half-written is left behind.
+            BrokenProcess: this process cannot compute any more; the clip can be retried in another one.
+            WriteError: the failure could not be recorded.
+            KeyboardInterrupt: or another BaseException; no part files are left.
         """
-        _log.info("%s: begins (%s)", todo.clip.clip_id, todo.work.value)
-        paths = self._run.paths.clip(todo.clip.clip_id)
-        if todo.work is not Work.ALL:
-            self._begin(todo, self._ladder[0])
-            self._finish(todo, paths, {}, on_progress)
+        _log.info("%s: started (%s)", task.clip.clip_id, task.work.value)
+        paths = self._run.paths.clip(task.clip.clip_id)
+        if task.work is not Work.ALL:
+            self._record_start(task, self._ladder[0])
+            self._finish(task, paths, {}, on_progress)
             return
-        attempts = list(todo.attempts)
-        earlier_result = _time_of(paths.result)
-        end: FailedAttempt | None = None
+        attempts = list(task.attempts)
+        earlier_result = _mtime_ns(paths.result)
+        last: FailedAttempt | None = None
         while (rung := next_rung(self._ladder, attempts)) is not None:
-            outcome = self._try(todo, paths, rung, tuple(attempts), on_progress)
+            outcome = self._try(task, paths, rung, tuple(attempts), on_progress)
             if isinstance(outcome, ClipSummary):
-                self._finish(todo, paths, outcome.object_errors, on_progress)
+                self._finish(task, paths, outcome.object_errors, on_progress)
                 return
-            is_changed = _time_of(paths.result) != earlier_result
-            if is_changed and not self._is_written:  # a twin of this worker has finished it meanwhile
-                self._ledger.append("ended", clip_id=todo.clip.clip_id, state="done")
+            is_changed = _mtime_ns(paths.result) != earlier_result
+            if is_changed and not self._is_written:  # another worker has finished the same clip
+                self._ledger.append("ended", clip_id=task.clip.clip_id, state="done")
                 return
-            end = outcome
-            attempts.append(end.attempt)
-        self._failed(todo, paths, attempts, end)
+            last = outcome
+            attempts.append(last.attempt)
+        self._record_failure(task, paths, attempts, last)
 
-    def interrupted(self, todo: ClipTask) -> None:
-        """Note that the user gave a clip up; it counts for nothing."""
-        self._ledger.append("interrupted", clip_id=todo.clip.clip_id, reason="stopped by the user", is_counted=False)
+    def record_interruption(self, task: ClipTask) -> None:
+        """Record that the user stopped the clip; it does not count as an attempt."""
+        self._ledger.append("interrupted", clip_id=task.clip.clip_id, reason="stopped by the user", is_counted=False)
 
     def _try(
-        self, todo: ClipTask, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
+        self, task: ClipTask, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
     ) -> ClipSummary | FailedAttempt:
-        """One attempt, on one rung of the ladder."""
+        """One attempt at a clip, on one rung of the ladder."""
         self._is_written = False
-        self._begin(todo, rung)
+        self._record_start(task, rung)
         try:
-            return self._process(todo, paths, rung, attempts, on_progress)
-        except Exception as error:  # noqa: BLE001 (the one place: a clip's failure must not stop the others)
-            end = _failed_attempt(error, rung)
-        # Only here, outside the handler, nothing holds the attempt's arrays any more.
+            return self._process(task, paths, rung, attempts, on_progress)
+        except Exception as error:  # noqa: BLE001 (the run loop: a clip's failure must not stop the others)
+            failed = _failed_attempt(error, rung)
+        # Outside the handler: inside it, the traceback still holds the arrays of the attempt.
         _release_memory()
-        self._note(todo, end)
-        return end
+        self._record_attempt(task, failed)
+        return failed
 
-    def _begin(self, todo: ClipTask, rung: Rung) -> None:
+    def _record_start(self, task: ClipTask, rung: Rung) -> None:
         self._ledger.append(
             "started",
-            clip_id=todo.clip.clip_id,
-            content=todo.content.digest,
-            work=todo.work.value,
+            clip_id=task.clip.clip_id,
+            content=task.fingerprint.digest,
+            work=task.work.value,
             rung=rung.number,
             frame_interval=rung.frame_interval,
             lean=rung.lean,
         )
 
     def _process(
-        self, todo: ClipTask, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
+        self, task: ClipTask, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
     ) -> ClipSummary:
-        config, clip = self._run.config, todo.clip
+        config, clip = self._run.config, task.clip
         try:
             source_sha256 = sha256_of(clip.source)
         except OSError as exc:
-            raise DecodeError(f"{clip.source} cannot be read: {exc}; check that it is there and readable") from exc
+            raise DecodeError(f"{clip.source} cannot be read: {exc}; check that it exists and is readable") from exc
         if self._parts is None:
             self._parts = Parts(config.segmenter.build(), config.query_points.build(), config.tracker.build())
         settings = Settings.on(
@@ -182,20 +185,20 @@ class Worker:
             return_check=config.output.return_check,
             provenance={"source_sha256": source_sha256, **self._provenance},
             attempts=attempts,
-            # The estimate is from above: what it says of the last rung is not believed before it was tried.
+            # The estimate is an upper bound, so the last rung is tried whatever is predicted.
             available_bytes=None if rung == self._ladder[-1] else partial(available_bytes, self._parts.tracker),
         )
         summary = process_clip(clip, self._parts, settings, paths, on_progress)
         self._is_written = True
-        # What was drawn of an earlier result must not stand beside a new one.
+        # Drawings of an earlier result must not remain beside the new one.
         paths.overlay.unlink(missing_ok=True)
-        for picture in paths.pictures.glob("*.png"):
-            picture.unlink(missing_ok=True)
-        scores = self._score(todo, paths) if config.output.evaluate else {}
+        for image in paths.pictures.glob("*.png"):
+            image.unlink(missing_ok=True)
+        scores = self._score(task, paths) if config.output.evaluate else {}
         self._ledger.append(
             "done",
             clip_id=clip.clip_id,
-            content=todo.content.as_json(),
+            content=task.fingerprint.as_json(),
             file_sha256=sha256_of(paths.result),
             summary=asdict(summary),
             scores=scores,
@@ -203,20 +206,20 @@ class Worker:
         return summary
 
     def _finish(
-        self, todo: ClipTask, paths: ClipPaths, object_errors: Mapping[int, str], on_progress: OnProgress
+        self, task: ClipTask, paths: ClipPaths, object_errors: Mapping[int, str], on_progress: OnProgress
     ) -> None:
-        """Draw what is to be drawn; the clip's file is whole by now."""
-        clip_id = todo.clip.clip_id
-        end = None
+        """Make the missing drawings of a clip whose result is complete, and record its end."""
+        clip_id = task.clip.clip_id
+        failed = None
         try:
-            for drawing in to_draw(self._run.config, todo.clip, paths):
+            for drawing in missing_drawings(self._run.config, task.clip, paths):
                 on_progress(drawing, 0.0)
-                _draw(drawing, todo.clip, paths, self._run.config)
+                _draw(drawing, task.clip, paths, self._run.config)
         except Exception as error:  # noqa: BLE001 (as above)
-            end = _failed_attempt(error, self._ladder[0])
-        if end is not None:
-            self._note(todo, end)
-            self._failed(todo, paths, [end.attempt], end)
+            failed = _failed_attempt(error, self._ladder[0])
+        if failed is not None:
+            self._record_attempt(task, failed)
+            self._record_failure(task, paths, [failed.attempt], failed)
             return
         paths.failure.unlink(missing_ok=True)
         for object_id, message in object_errors.items():
@@ -225,9 +228,9 @@ class Worker:
         _log.info("%s: %s", clip_id, state)
         self._ledger.append("ended", clip_id=clip_id, state=state)
 
-    def _score(self, todo: ClipTask, paths: ClipPaths) -> dict[str, float | str | None]:
-        """All scores where the truth is known; what hinders them is said, and not held against the clip."""
-        clip_id = todo.clip.clip_id
+    def _score(self, task: ClipTask, paths: ClipPaths) -> dict[str, float | str | None]:
+        """Scores against the ground truth, if there is any; an error in scoring does not fail the clip."""
+        clip_id = task.clip.clip_id
         try:
             if self._dataset is None:
                 self._dataset = self._run.config.dataset.build()
@@ -235,21 +238,21 @@ class Worker:
             if truth is None:
                 return {}
             score = evaluate_clip(paths.result, truth)
-        except Exception as error:  # noqa: BLE001 (the clip's file is whole, whatever its annotations are)
+        except Exception as error:  # noqa: BLE001 (the clip's result is complete, whatever its annotations are)
             _log.warning("%s: cannot be scored: %s", clip_id, error)
             return {"error": f"cannot be scored: {error}"}
         return dict(score.as_row())
 
-    def _note(self, todo: ClipTask, end: FailedAttempt) -> None:
-        """Log how an attempt ended; leave at once where nothing else can succeed here.
+    def _record_attempt(self, task: ClipTask, failed: FailedAttempt) -> None:
+        """Record a failed attempt in the log and the ledger.
 
         Raises:
-            BrokenProcess: the CUDA context is dead, which no attempt in this process survives.
+            BrokenProcess: the CUDA context is dead, so that no further attempt in this process can succeed.
         """
-        clip_id, attempt = todo.clip.clip_id, end.attempt
+        clip_id, attempt = task.clip.clip_id, failed.attempt
         _log.error(
-            "%s: rung %d failed in stage %s: %s\n%s", clip_id, attempt.rung.number, end.stage, attempt.error,
-            end.traceback,
+            "%s: rung %d failed in stage %s: %s\n%s", clip_id, attempt.rung.number, failed.stage, attempt.error,
+            failed.traceback,
         )  # fmt: skip
         reason = _broken_cuda()
         if reason is not None:
@@ -258,16 +261,18 @@ class Worker:
             raise BrokenProcess(broken)
         self._ledger.append("attempt failed", clip_id=clip_id, **{"class": attempt.kind, "error": attempt.error})
 
-    def _failed(self, todo: ClipTask, paths: ClipPaths, attempts: Sequence[Attempt], end: FailedAttempt | None) -> None:
+    def _record_failure(
+        self, task: ClipTask, paths: ClipPaths, attempts: Sequence[Attempt], last: FailedAttempt | None
+    ) -> None:
         record_failure(
-            todo,
+            task,
             attempts,
             paths,
             self._ledger,
             frame_interval=self._run.config.frame_interval,
             log=self._log_path,
-            stage=end.stage if end else None,
-            traceback=end.traceback if end else "",
+            stage=last.stage if last else None,
+            traceback=last.traceback if last else "",
         )
 
 
@@ -287,7 +292,7 @@ def _failed_attempt(error: Exception, rung: Rung) -> FailedAttempt:
 
 
 def _release_memory() -> None:
-    """Give back what an attempt held, so that the next one finds the room."""
+    """Free the memory of a failed attempt, so that it is available to the next one."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized() and _broken_cuda() is None:
@@ -295,9 +300,9 @@ def _release_memory() -> None:
 
 
 def _broken_cuda() -> str | None:
-    """Why CUDA is of no more use in this process; None where it is, or was never used.
+    """Why CUDA cannot be used any more in this process; None if it can, or was never used.
 
-    Some errors (an illegal access, an assertion in a kernel) stick to the context: every later call fails.
+    After some errors (an illegal memory access, an assertion in a kernel), every later call in the context fails.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
@@ -309,7 +314,7 @@ def _broken_cuda() -> str | None:
     return None
 
 
-def _time_of(path: Path) -> int | None:
+def _mtime_ns(path: Path) -> int | None:
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:

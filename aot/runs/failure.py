@@ -15,11 +15,11 @@ from aot.runs.task import ClipTask
 from aot.system.files import write_text
 
 CANCELLED = "cancelled"
-"""The class of what its task did not come to, because someone ended the task; the same command takes it again."""
+"""Class of a clip whose scheduler task was cancelled before the clip was done; the same command runs it again."""
 
 
 def record_failure(
-    todo: ClipTask,
+    task: ClipTask,
     attempts: Sequence[Attempt],
     paths: ClipPaths,
     ledger: Ledger,
@@ -31,30 +31,30 @@ def record_failure(
     stage: str | None = None,
     traceback: str = "",
 ) -> None:
-    """Write down that a clip failed, and why.
+    """Record that a clip failed, and why, in its failure file and in a ledger.
 
     Args:
-        todo: the clip.
-        attempts: all that were made, oldest first; there may be none.
+        task: the clip.
+        attempts: all attempts, oldest first; may be empty.
         paths: of the clip.
-        ledger: of whoever notes it.
-        frame_interval: the one asked for; the last attempt's is recorded where there is one.
-        log: where to read on.
-        kind, message: class and words; None: those of the last attempt.
-        stage, traceback: where it happened, if that is known.
+        ledger: of the process that records the failure.
+        frame_interval: the requested one, recorded if there was no attempt; otherwise that of the last attempt is.
+        log: the file that tells more.
+        kind, message: error class and message; None: those of the last attempt.
+        stage, traceback: where it happened, if known.
     Raises:
         WriteError: the run folder cannot be written.
     """
     last = attempts[-1] if attempts else None
     failure: dict[str, Any] = {
-        "clip_id": todo.clip.clip_id,
+        "clip_id": task.clip.clip_id,
         "class": kind or (last and last.kind) or "unexpected",
         "stage": stage,
         "message": message or (last and last.error) or "",
         "frame_interval": last.rung.frame_interval if last else frame_interval,
         "attempts": [attempt.as_json() for attempt in attempts],
-        "source": str(todo.clip.source),
-        "content": todo.content.as_json(),
+        "source": str(task.clip.source),
+        "content": task.fingerprint.as_json(),
         "log": str(log),
         "traceback": traceback,
         "at": datetime.now(timezone.utc).isoformat(),
@@ -64,7 +64,7 @@ def record_failure(
 
 
 def read_failure(paths: ClipPaths) -> dict[str, Any] | None:
-    """The record of a clip's failure; None without one (or with one that cannot be read: it is then tried again)."""
+    """The record of a clip's failure; None if there is none, or if it cannot be read: the clip is then tried again."""
     try:
         failure: dict[str, Any] = json.loads(paths.failure.read_text(encoding="utf-8"))
         return failure if isinstance(failure, dict) and isinstance(failure.get("class"), str) else None

@@ -1,4 +1,4 @@
-"""What a clip is made of, so that a re-run can tell a finished clip from one that has changed since."""
+"""The fingerprint of a clip's source and prompts, by which a re-run recognises clips that have changed."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from aot.types import Clip
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A clip's source and prompts at the time of planning; cheap to make, no video is read."""
+    """A clip's source and prompts when the run was planned; cheap, because no video is read."""
 
     source: str
     """Absolute path."""
     size: int
-    """Bytes, of all frames of a frame folder; -1 when the source is not there."""
+    """Bytes; of a frame folder, the sum over its files; -1 if the source does not exist."""
     mtime_ns: int
-    """Latest modification."""
+    """Latest modification, in ns since 1970."""
     prompts_sha256: str
 
     @classmethod
     def of(cls, clip: Clip) -> Fingerprint:
         size, mtime_ns = _size_and_time(clip.source)
-        return cls(os.path.abspath(clip.source), size, mtime_ns, prompts_digest(clip.prompts))  # noqa: PTH100 (links stay)
+        return cls(os.path.abspath(clip.source), size, mtime_ns, prompts_digest(clip.prompts))  # noqa: PTH100 (symbolic links are kept)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Fingerprint:
-        """As run.json keeps it, among other things."""
+        """The fingerprint in a clip's record of run.json."""
         return cls(record["source"], record["size"], record["mtime_ns"], record["prompts_sha256"])
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def has_same_source(self, known: dict[str, Any]) -> bool:
-        """Whether its source is, by size and time, what an earlier run recorded."""
-        return (self.size, self.mtime_ns) == (known.get("size"), known.get("mtime_ns"))
+    def has_same_source(self, recorded: dict[str, Any]) -> bool:
+        """Whether the source has the size and modification time that an earlier run recorded."""
+        return (self.size, self.mtime_ns) == (recorded.get("size"), recorded.get("mtime_ns"))
 
-    def looks_like(self, known: dict[str, Any]) -> bool:
-        """Whether it is, by size, time and prompts, what an earlier run recorded."""
-        return self.has_same_source(known) and self.prompts_sha256 == known.get("prompts_sha256")
+    def matches(self, recorded: dict[str, Any]) -> bool:
+        """Whether source (by size and modification time) and prompts are those that an earlier run recorded."""
+        return self.has_same_source(recorded) and self.prompts_sha256 == recorded.get("prompts_sha256")
 
     @property
     def digest(self) -> str:
-        """All of it in a few letters, for ledgers."""
+        """The fingerprint in 12 hexadecimal digits, for ledgers."""
         return hashlib.sha256(f"{self.size} {self.mtime_ns} {self.prompts_sha256}".encode()).hexdigest()[:12]
 
 

@@ -1,7 +1,7 @@
-"""What has been tried for a clip since its last result or failure, told from the ledgers.
+"""The attempts at a clip since its last result or failure, read from the ledgers.
 
-An attempt that began and of whose end no ledger tells was lost with its process; thus it counts even where everything
-died with it.
+An attempt that has started, and whose end no ledger records, was lost with its process. It counts, even if nothing was
+left to record its end.
 """
 
 from __future__ import annotations
@@ -15,102 +15,106 @@ from aot.retry import LOST, Attempt
 from aot.runs.ledger import SILENT_SECONDS, Ledger, read_events, silent_seconds
 from aot.system.processes import host, is_alive
 
-IsForgotten = Callable[[str, str, str], bool]
-"""Whether an attempt counts no more, by its clip's id, how it ended (class), and when (UTC, ISO 8601)."""
+IsIgnored = Callable[[str, str, str], bool]
+"""Whether to ignore an attempt, by clip id, error class, and the time at which it ended (UTC, ISO 8601)."""
 
 _KINDS = ("started", "attempt failed", "died", "interrupted", "done", "ended")
 
 
 @dataclass
 class History:
-    """What the ledgers tell of some clips."""
+    """The attempts at some clips, according to the ledgers."""
 
     series: dict[str, list[Attempt]] = field(default_factory=dict)
-    """Attempts of each clip that ended badly since its last result or failure, oldest first."""
+    """Clip id → failed attempts since its last result or failure, oldest first."""
     open: list[dict[str, Any]] = field(default_factory=list)
-    """The "started" events of attempts without an end: they run, or died with whoever watched them."""
-    tasks: set[str] = field(default_factory=set)
-    """The scheduler's tasks that have begun any clip."""
+    """The "started" events of attempts without an end: they are running, or died with their supervisor."""
+    scheduler_tasks: set[str] = field(default_factory=set)
+    """The scheduler's tasks that have started at least one clip."""
 
 
-def _nothing_is_forgotten(clip_id: str, kind: str, at: str) -> bool:
+def _never(clip_id: str, kind: str, at: str) -> bool:
     return False
 
 
-def read_history(
-    paths: RunPaths, contents: Mapping[str, str], is_forgotten: IsForgotten = _nothing_is_forgotten
-) -> History:
+def read_history(paths: RunPaths, digests: Mapping[str, str], is_ignored: IsIgnored = _never) -> History:
     """Replay the ledgers.
 
     Args:
         paths: of the run.
-        contents: the clips to look for and their contents' digests; what was tried with another content is forgotten.
-        is_forgotten: what else is.
+        digests: clip id → digest of its fingerprint, of the clips to look for; attempts with another digest are
+            ignored.
+        is_ignored: which other attempts are ignored.
     """
     history = History()
     running: dict[tuple[str, str], dict[str, Any]] = {}
-    for event in read_events(paths, _KINDS, contents):
+    for event in read_events(paths, _KINDS, digests):
         clip_id = event["clip_id"]
-        begun = running.pop((clip_id, event["worker"]), None)
+        started = running.pop((clip_id, event["worker"]), None)
         if event["event"] == "started":
             running[clip_id, event["worker"]] = event
-            history.tasks |= {event["task"]} if "task" in event else set()
+            history.scheduler_tasks |= {event["task"]} if "task" in event else set()
         elif event["event"] in ("done", "ended"):
             history.series.pop(clip_id, None)
-        elif begun is not None and begun.get("content") == contents[clip_id]:
-            attempt = _ended(begun, event)
-            if attempt is not None and not is_forgotten(clip_id, str(attempt.kind), event["at"]):
+        elif started is not None and started.get("content") == digests[clip_id]:
+            attempt = _ended(started, event)
+            if attempt is not None and not is_ignored(clip_id, str(attempt.kind), event["at"]):
                 history.series.setdefault(clip_id, []).append(attempt)
-    history.open = [event for event in running.values() if event.get("content") == contents[event["clip_id"]]]
+    history.open = [event for event in running.values() if event.get("content") == digests[event["clip_id"]]]
     return history
 
 
 def attempts_so_far(
     paths: RunPaths,
-    contents: Mapping[str, str],
+    digests: Mapping[str, str],
     *,
-    is_forgotten: IsForgotten = _nothing_is_forgotten,
-    task: str | None = None,
+    is_ignored: IsIgnored = _never,
+    scheduler_task: str | None = None,
 ) -> dict[str, tuple[Attempt, ...]]:
-    """Attempts of clips that are neither done nor failed since, those that died with their watchers included.
+    """Clip id → attempts since its last result or failure, including those that died with their supervisor.
 
     Args:
-        paths, contents: see `read_history`.
-        is_forgotten: which attempts the user wants to be made again.
-        task: the scheduler's task that asks; what an earlier start of the same task left open was lost with it.
+        paths, digests: see `read_history`.
+        is_ignored: which attempts are ignored, because the user wants to repeat them.
+        scheduler_task: the scheduler's task of the caller; attempts that an earlier start of the same task left open
+            were lost with it.
     """
-    history = read_history(paths, contents, is_forgotten)
-    for begun in history.open:
-        if is_forgotten(begun["clip_id"], LOST, begun["at"]):
+    history = read_history(paths, digests, is_ignored)
+    for started in history.open:
+        if is_ignored(started["clip_id"], LOST, started["at"]):
             continue
-        if (task is not None and begun.get("task") == task) or not is_running(paths, begun):
-            lost = {"class": LOST, "error": f"nothing is known of its end; it ran on {begun['host']}"}
-            history.series.setdefault(begun["clip_id"], []).append(Attempt.from_json(begun | lost))
+        if (scheduler_task is not None and started.get("task") == scheduler_task) or not is_running(paths, started):
+            lost = {"class": LOST, "error": f"its end is not recorded; it ran on {started['host']}"}
+            history.series.setdefault(started["clip_id"], []).append(Attempt.from_json(started | lost))
     return {clip_id: tuple(attempts) for clip_id, attempts in history.series.items()}
 
 
 def close_cancelled(paths: RunPaths, history: History, tasks: Collection[str]) -> None:
-    """Note that the attempts of tasks that someone has cancelled are over; they count for nothing.
+    """Record the end of the attempts of cancelled tasks; they do not count.
 
+    Args:
+        paths: of the run.
+        history: of the run.
+        tasks: the scheduler's tasks that were cancelled.
     Raises:
         WriteError: the run folder cannot be written.
     """
-    for begun in history.open:
-        if begun.get("task") in tasks:
-            # In the ledger of its worker, which is no more.
-            ledger = Ledger(paths.ledger(begun["worker"]), task=begun["task"])
-            ledger.append("interrupted", clip_id=begun["clip_id"], reason="its task was cancelled", is_counted=False)
+    for started in history.open:
+        if started.get("task") in tasks:
+            # In the ledger of its worker, which does not run any more.
+            ledger = Ledger(paths.ledger(started["worker"]), scheduler_task=started["task"])
+            ledger.append("interrupted", clip_id=started["clip_id"], reason="its task was cancelled", is_counted=False)
 
 
 def is_running(paths: RunPaths, started: dict[str, Any]) -> bool:
-    """Whether the worker of an attempt that has no end yet is still alive, as far as can be told from here."""
+    """Whether the worker of an attempt is alive: by its process on this machine, by the age of its ledger elsewhere."""
     if started["host"] == host():
         return is_alive(started["pid"])
     return silent_seconds(paths, started["worker"]) <= SILENT_SECONDS
 
 
 def _ended(started: dict[str, Any], end: dict[str, Any]) -> Attempt | None:
-    """The attempt that began and ended so; None where its end says nothing about the clip."""
+    """The attempt with this start and end; None if it does not count."""
     if end["event"] == "interrupted":
         if not end.get("is_counted"):
             return None

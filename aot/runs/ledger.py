@@ -1,14 +1,14 @@
-"""The ledgers: what every worker did, one JSON line an event, appended and never changed.
+"""The ledgers: the events of every worker, one JSON line per event, appended and never changed.
 
-    started           an attempt begins: clip_id, content, rung, frame_interval, lean
-    attempt failed    it ended badly, and another follows: class, error
-    died              its process died; written by who watched it: class, error
-    interrupted       it was given up: reason; is_counted when the clip's own length may be why
-    done              the clip's file is whole: content, file_sha256, summary, scores
+    started           an attempt starts: clip_id, content (digest of the clip's fingerprint), rung, frame_interval, lean
+    attempt failed    the attempt failed, and another may follow: class, error
+    died              the worker's process died; written by the process that supervises it: class, error
+    interrupted       the attempt was abandoned: reason; is_counted if the length of the clip may be the reason
+    done              the clip's result is complete: content (fingerprint), file_sha256, summary, scores
     ended             nothing is left to do for the clip: state; class and message of a failure
 
-Every event tells `at`, `worker`, `host`, `pid`, `gpu` where the worker has one of its own, and `task` where a scheduler
-runs it.
+Every event also has `at`, `worker`, `host`, `pid`, `gpu` (if the worker has its own GPU) and `task` (if a scheduler
+runs it).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from aot.paths import RunPaths
 from aot.system.files import write_errors
 from aot.system.processes import host
 
-# Who watches a worker touches its ledger this often while it is alive.
+# Supervisors touch the ledger of a living worker this often.
 TOUCH_SECONDS = 15.0
-# A ledger untouched for so long is that of a worker which is no more; file servers may lag by half a minute.
+# The worker of a ledger that has not been touched for this long is dead; file servers may lag by half a minute.
 SILENT_SECONDS = 90.0
 
 
 class Ledger:
-    """One worker's ledger. Each event is one write of one line, so that a kill cannot leave half of two.
+    """One worker's ledger. Each event is one write of one line, so that a kill leaves at most one incomplete line.
 
     Args:
-        path: the file; made with the first event.
-        task: what the scheduler calls the task that this worker is part of.
+        path: the file; created with the first event.
+        scheduler_task: the scheduler's id of the task that runs the worker; None: no scheduler.
         on_event: called with every event that has been written.
     """
 
@@ -45,21 +45,22 @@ class Ledger:
         self,
         path: Path,
         *,
-        task: str | None = None,
+        scheduler_task: str | None = None,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
         self._path = path
         self._on_event = on_event
-        who = {"host": host(), "pid": os.getpid(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "task": task}
-        self._who = {"worker": path.stem} | {key: value for key, value in who.items() if value is not None}
+        gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+        origin = {"worker": path.stem, "host": host(), "pid": os.getpid(), "gpu": gpu, "task": scheduler_task}
+        self._origin = {key: value for key, value in origin.items() if value is not None}
 
     def append(self, event: str, **details: Any) -> None:
-        """Add an event with the time of now.
+        """Append an event with the current time.
 
         Raises:
             WriteError: the run folder cannot be written, or the disk is full.
         """
-        written = {"event": event, "at": datetime.now(timezone.utc).isoformat(), **self._who, **details}
+        written = {"event": event, "at": datetime.now(timezone.utc).isoformat(), **self._origin, **details}
         line = json.dumps(written)
         with write_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,19 +73,23 @@ class Ledger:
 
     def touch(self) -> None:
         """Show that the worker is alive."""
-        with suppress(OSError):  # a sign of life that is late does no harm
+        with suppress(OSError):  # a missed touch does no harm
             os.utime(self._path)
 
 
 class LedgerTail:
-    """Follows all ledgers of a run: each call hands out what has been written since the last one."""
+    """Follows all ledgers of a run: each call returns what has been written since the last one.
+
+    Args:
+        paths: of the run.
+    """
 
     def __init__(self, paths: RunPaths) -> None:
         self._paths = paths
         self._offsets: dict[str, int] = {}
 
     def new_events(self) -> list[dict[str, Any]]:
-        """Events not handed out yet, in the order of their time; half a line waits until it is whole."""
+        """Events that were not returned before, by time; an incomplete line is returned once it is complete."""
         events = []
         for path, size in _ledger_files(self._paths):
             offset = self._offsets.get(path.name, 0)
@@ -101,11 +106,12 @@ class LedgerTail:
 def read_events(
     paths: RunPaths, kinds: Collection[str] = (), clip_ids: Collection[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Events of a run in the order of their time; a line that a crash cut short is left out.
+    """Events of a run, by time; incomplete lines, left by a crash, are skipped.
 
     Args:
-        kinds: these alone; none means all.
-        clip_ids: those of these clips alone; None means all.
+        paths: of the run.
+        kinds: names of the events to return; empty: all.
+        clip_ids: the clips whose events to return; None: all.
     """
     events = [event for event in _unsorted(paths, kinds) if clip_ids is None or event.get("clip_id") in clip_ids]
     yield from sorted(events, key=_at)
@@ -117,7 +123,13 @@ def last_done(paths: RunPaths, *details: str) -> dict[str, dict[str, Any]]:
 
 
 def last_events(paths: RunPaths, kind: str, *details: str) -> dict[str, dict[str, Any]]:
-    """Every clip's latest event of a kind: its time and these details of it alone, there may be 100,000."""
+    """Clip id → the latest event of a kind: only its time and these details, because there may be 100,000 clips.
+
+    Args:
+        paths: of the run.
+        kind: name of the event.
+        details: keys of the event to return besides `at`.
+    """
     latest: dict[str, dict[str, Any]] = {}
     for event in _unsorted(paths, (kind,)):
         known = latest.get(event["clip_id"])
@@ -127,7 +139,7 @@ def last_events(paths: RunPaths, kind: str, *details: str) -> dict[str, dict[str
 
 
 def silent_seconds(paths: RunPaths, worker: str) -> float:
-    """How long ago a worker's ledger was last written or touched."""
+    """Seconds since a worker's ledger was last written or touched; infinity if there is none."""
     try:
         return max(0.0, time.time() - paths.ledger(worker).stat().st_mtime)
     except OSError:
@@ -135,7 +147,7 @@ def silent_seconds(paths: RunPaths, worker: str) -> float:
 
 
 def _unsorted(paths: RunPaths, kinds: Collection[str]) -> Iterator[dict[str, Any]]:
-    # Lines begin with their event, so most can be told apart before they are parsed: there may be a million.
+    # Lines start with the name of the event, so most are skipped without parsing them: there may be a million.
     prefixes = tuple(f'{{"event": "{kind}"'.encode() for kind in kinds)
     for path, _ in _ledger_files(paths):
         with path.open("rb") as file:
@@ -156,7 +168,7 @@ def _ledger_files(paths: RunPaths) -> list[tuple[Path, int]]:
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
-    """What a line says; nothing where it is no event, or one that a crash or a stranger has garbled."""
+    """The event of a line; None if it is not an event, for instance because a crash has damaged it."""
     try:
         event = json.loads(line)
         datetime.fromisoformat(event["at"])

@@ -1,4 +1,4 @@
-"""What a run came to: one row a clip, as a table on the terminal and as summary.csv."""
+"""The outcome of a run: one row per clip, as a table on the terminal and as summary.csv."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from aot.runs.failure import read_failure
 from aot.runs.ledger import last_done
 from aot.self_checks import CHECKS, worst
 from aot.system.files import write_text
+from aot.system.text import counted
+
+STATES = ("done", "partial", "failed", "pending")
 
 COLUMNS = (
     "clip_id state objects points frames source_frames frame_interval rung attempts visible in_mask mask_stability "
@@ -31,12 +34,17 @@ _HEADINGS = {
     "J": "J", "PCK": "PCK",
 }  # fmt: skip
 
-# More rows than this scroll the totals out of sight; the file has them all.
+# More rows than this would scroll the totals off the screen; summary.csv has all of them.
 _MAX_ROWS = 40
 
 
 def summary_rows(paths: RunPaths, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a clip, by what lies on the disk: done, partial, failed or pending."""
+    """One row per clip, from the files in the run folder; the keys are `COLUMNS`.
+
+    Args:
+        paths: of the run folder.
+        clip_ids: of the rows.
+    """
     done = last_done(paths, "summary", "scores")
     return [_row(paths, clip_id, done.get(clip_id)) for clip_id in clip_ids]
 
@@ -55,70 +63,109 @@ def write_summary(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_summary(paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]], console: Console) -> None:
-    """The closing table: all clips of a small run, what is not whole of a large one; the totals; where to look."""
+    """Print the table of a run, its totals, and where the results are.
+
+    Args:
+        paths: of the run folder.
+        output: which files the run writes.
+        rows: of `summary_rows`; of a large run, only clips that are not done are printed.
+        console: to print to.
+    """
     shown = [row for row in rows if len(rows) <= _MAX_ROWS or row["state"] != "done"][:_MAX_ROWS]
+    console.print(_table(rows, shown))
+    lines = [*_notes(shown), *_totals(rows), f"results in {paths.root}: {', '.join(_outputs(output, rows))}"]
+    console.print("\n".join(lines), markup=False, highlight=False)
+
+
+def _table(rows: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]]) -> Table:
+    """The table of the shown rows, with the columns that have a value in any row."""
+    columns = [column for column in _HEADINGS if any(row[column] != "" for row in rows)]
     table = Table(box=None, pad_edge=False)
-    for column, heading in _HEADINGS.items():
-        if any(row[column] != "" for row in rows):
-            table.add_column(heading, justify="left" if column in ("clip_id", "state") else "right", overflow="fold")
+    for column in columns:
+        justify = "left" if column in ("clip_id", "state") else "right"
+        table.add_column(_HEADINGS[column], justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in shown:
-        table.add_row(*(_text(row[column]) for column in _HEADINGS if any(other[column] != "" for other in rows)))
-    console.print(table)
+        table.add_row(*(_text(row[column]) for column in columns))
+    return table
+
+
+def _notes(shown: Sequence[dict[str, Any]]) -> list[str]:
+    """A line per clip that was computed on a leaner rung, and one per error."""
+    lines = []
     for row in shown:
         if row["rung"] not in ("", 1):
-            leaner = f"rung {row['rung']} of the ladder: lean, frame_interval {row['frame_interval']}"
-            console.print(f"{row['clip_id']}: out of memory before; done on {leaner}", markup=False, highlight=False)
+            lines.append(
+                f"{row['clip_id']}: ran out of memory; done on rung {row['rung']} of the ladder: lean, "
+                f"frame_interval {row['frame_interval']}"
+            )
         if row["error"]:
-            console.print(f"{row['clip_id']}: {row['error']}", markup=False, highlight=False)
+            lines.append(f"{row['clip_id']}: {row['error']}")
+    return lines
+
+
+def _totals(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The number of clips per state; the mean scores, if clips were scored."""
     counts = Counter(row["state"] for row in rows)
-    total = ", ".join(f"{counts[state]} {state}" for state in ("done", "partial", "failed", "pending") if counts[state])
-    lines = [f"{len(rows)} clips: {total}"]
+    total = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    lines = [f"{counted(len(rows), 'clip')}: {total}" if rows else "0 clips"]
     if any(row["J"] != "" or row["PCK"] != "" for row in rows):
-        lines.append(f"against the known truth: mean J {_mean(rows, 'J')}, mean PCK {_mean(rows, 'PCK')}")
-    looks = ["clips/*.h5 (aot.load)", *(["overlays/*.mp4"] if output.overlay else []), "summary.csv"]
-    looks += ["pictures/*/*.png"] if output.pictures else []
-    looks += ["failures/*.json"] if counts["failed"] + counts["partial"] else []
-    looks += ["report/index.html"] if output.report else []
-    lines.append(f"look at {paths.root}: {', '.join(looks)}")
-    console.print("\n".join(lines), markup=False, highlight=False)
+        lines.append(f"against ground truth: mean J {_mean(rows, 'J')}, mean PCK {_mean(rows, 'PCK')}")
+    return lines
+
+
+def _outputs(output: Output, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The files of a run that are worth opening, relative to its folder."""
+    has_failures = any(row["state"] in ("failed", "partial") for row in rows)
+    written = {
+        "clips/*.h5 (aot.load)": True,
+        "overlays/*.mp4": output.overlay,
+        "summary.csv": True,
+        "pictures/*/*.png": output.pictures,
+        "failures/*.json": has_failures,
+        "report/index.html": output.report,
+    }
+    return [name for name, exists in written.items() if exists]
 
 
 def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str, Any]:
     clip = paths.clip(clip_id)
     row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {"clip_id": clip_id, "state": "pending"}
+    has_result = clip.result.exists()
+    if has_result:
+        row |= {"state": "done"} if done is None else _done_columns(done)
     failure = read_failure(clip)
-    if clip.result.exists() and done is not None:
-        summary, scores = done["summary"], done.get("scores") or {}
-        spent = sum(seconds for stage, seconds in summary["seconds"].items())
-        notes = [scores["error"]] if "error" in scores else []
-        errors = [f"object {object_id}: {message}" for object_id, message in summary["object_errors"].items()]
-        row |= {
-            "state": "partial" if errors else "done",
-            "objects": summary["num_objects"],
-            "points": summary["num_points"],
-            "frames": summary["num_frames"],
-            "source_frames": summary["num_source_frames"],
-            "frame_interval": summary["frame_interval"],
-            "rung": summary.get("rung", 1),
-            "attempts": summary.get("num_attempts", 1),
-            "visible": summary["visible_share"],
-            "in_mask": summary["in_mask_share"],
-            **{name: _blank_nan(worst(summary.get("checks", {}), name)) for name in CHECKS[2:]},
-            "seconds": spent,
-            "frames_per_second": summary["num_frames"] / spent,
-            "peak_memory_mb": summary["peak_memory_bytes"] / 2**20,
-            **{name: _blank_none(scores.get(name)) for name in ("J", "F", "AJ", "OA", "PCK")},
-            "error": "; ".join([*errors, *notes]),
-        }
-        row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
-    elif clip.result.exists():
-        row["state"] = "done"
     if failure:
         row |= {
-            "state": "partial" if clip.result.exists() else "failed",
+            "state": "partial" if has_result else "failed",
             "error": f"[{failure['class']}] {failure['message']}",
         }
     return row
+
+
+def _done_columns(done: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a finished clip, from its "done" event."""
+    summary, scores = done["summary"], done.get("scores") or {}
+    seconds = sum(summary["seconds"].values())
+    object_errors = [f"object {object_id}: {message}" for object_id, message in summary["object_errors"].items()]
+    columns = {
+        "state": "partial" if object_errors else "done",
+        "objects": summary["num_objects"],
+        "points": summary["num_points"],
+        "frames": summary["num_frames"],
+        "source_frames": summary["num_source_frames"],
+        "frame_interval": summary["frame_interval"],
+        "rung": summary.get("rung", 1),
+        "attempts": summary.get("num_attempts", 1),
+        "visible": summary["visible_share"],
+        "in_mask": summary["in_mask_share"],
+        **{name: _blank_nan(worst(summary.get("checks", {}), name)) for name in CHECKS[2:]},
+        "seconds": seconds,
+        "frames_per_second": summary["num_frames"] / seconds,
+        "peak_memory_mb": summary["peak_memory_bytes"] / 2**20,
+        **{name: _blank_none(scores.get(name)) for name in ("J", "F", "AJ", "OA", "PCK")},
+        "error": "; ".join([*object_errors, *([scores["error"]] if "error" in scores else [])]),
+    }
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in columns.items()}
 
 
 def _blank_nan(value: float) -> float | str:

@@ -1,4 +1,4 @@
-"""One clip that is to be run, and all that a worker has to know of it."""
+"""A clip that needs processing, with everything that a worker has to know about it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Work(Enum):
 
     ALL = "all"
     OVERLAY = "overlay"
+    """The result is complete; only drawings or the report are missing."""
     NOTHING = "nothing"
     FAILED_BEFORE = "failed before"
 
@@ -25,6 +26,11 @@ class ClipTask:
 
     clip: Clip
     work: Work
-    content: Fingerprint
+    fingerprint: Fingerprint
     attempts: tuple[Attempt, ...] = ()
-    """Those that ended badly since the clip's last result or failure."""
+    """Failed attempts since the clip's last result or failure, oldest first."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a worker has something to do for the clip."""
+        return self.work in (Work.ALL, Work.OVERLAY)

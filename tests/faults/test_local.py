@@ -65,7 +65,7 @@ def test_hung_worker_is_replaced(clips: Clips, action: str) -> None:
     assert clips.run("launcher.stall_seconds=3") == 0
     assert clips.attempts("b") == [(1, "stall"), (1, None)]
     (died,) = clips.events("died")
-    assert "no sign of life for 3 s" in died["error"]
+    assert "no activity for 3 s" in died["error"]
     clips.assert_none_lost()
 
 

@@ -207,7 +207,7 @@ def test_status_and_cancel_of_tasks_without_a_waiting_command(
     assert "SLURM tasks: 1 running, 1 pending" in shown or "SLURM tasks: 1 pending, 1 running" in shown
     assert f"{worker['host']}  " in shown
     assert cancel([str(clips.root)]) == 0
-    assert "ended 2 SLURM tasks" in capsys.readouterr().out
+    assert "cancelled 2 SLURM tasks" in capsys.readouterr().out
     wait_until(lambda: not cluster.states())
     assert clips.run(*SLURM) == 0
     clips.assert_none_lost()

@@ -28,7 +28,7 @@ def test_out_of_memory_goes_lean_and_then_drops_frames(clips: Clips, capsys: pyt
     shown = capsys.readouterr().out
     line = next(line for line in shown.splitlines() if line.startswith("b "))
     assert line.split()[:6] == ["b", "done", "1", "20", "3", "4"], "the interval used is in the table"
-    assert "b: out of memory before; done on rung 4 of the ladder: lean, frame_interval 4" in shown
+    assert "b: ran out of memory; done on rung 4 of the ladder: lean, frame_interval 4" in shown
 
 
 def test_the_ladder_ends_at_the_largest_interval_allowed(clips: Clips) -> None:

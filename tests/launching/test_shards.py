@@ -63,7 +63,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: py
     assert clips.run("dry_run=true") == 0
     shown = capsys.readouterr().out
     assert "7 clips: 7 to run" in shown
-    assert "time: not known before a clip of this run is done" in shown
+    assert "time: unknown until a clip of this run is done" in shown
     assert "rung 1 (as configured): 7 clips" in shown
     assert not (tmp_path / "outputs").exists()
     assert clips.run("dataset.limit=2") == 0

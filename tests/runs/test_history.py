@@ -1,4 +1,4 @@
-"""What has been tried for a clip, told from ledgers that anything may have cut short."""
+"""Attempts at a clip, counted from ledgers that a crash may have cut short."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aot.paths import RunPaths
 from aot.runs.history import attempts_so_far, close_cancelled, read_history
 from aot.runs.ledger import SILENT_SECONDS, Ledger, LedgerTail, last_done, read_events
 
-CONTENTS = {"a": "123"}
+DIGESTS = {"a": "123"}
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def paths(tmp_path: Path) -> RunPaths:
 
 @pytest.fixture
 def dead_pid() -> int:
-    """Of a process that has ended."""
+    """The id of a process that has exited."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
@@ -38,11 +38,11 @@ def begin(paths: RunPaths, worker: str = "w", *, rung: int = 1, content: str = "
 
 
 def tried(paths: RunPaths, **options: Any) -> list[tuple[int, str | None]]:
-    found = attempts_so_far(paths, CONTENTS, **options).get("a", ())
+    found = attempts_so_far(paths, DIGESTS, **options).get("a", ())
     return [(attempt.rung.number, attempt.kind) for attempt in found]
 
 
-def test_attempts_add_up_until_the_clip_has_ended(paths: RunPaths) -> None:
+def test_attempts_count_until_the_clip_ends(paths: RunPaths) -> None:
     assert tried(paths) == []
     begin(paths).append("attempt failed", clip_id="a", **{"class": "oom", "error": "no more"})
     begin(paths, rung=2).append("died", clip_id="a", **{"class": "lost", "error": "killed"})
@@ -54,25 +54,25 @@ def test_attempts_add_up_until_the_clip_has_ended(paths: RunPaths) -> None:
     assert tried(paths) == []
 
 
-def test_what_is_to_be_forgotten_counts_no_more(paths: RunPaths, dead_pid: int) -> None:
+def test_ignored_attempts_do_not_count(paths: RunPaths, dead_pid: int) -> None:
     begin(paths).append("attempt failed", clip_id="a", **{"class": "write", "error": "no room"})
     begin(paths, rung=2).append("attempt failed", clip_id="a", **{"class": "oom", "error": "no more"})
     begin(paths, "x", pid=dead_pid)
     assert tried(paths) == [(1, "write"), (2, "oom"), (1, "lost")]
-    assert tried(paths, is_forgotten=lambda clip_id, kind, at: kind == "write") == [(2, "oom"), (1, "lost")]
-    assert tried(paths, is_forgotten=lambda clip_id, kind, at: clip_id == "a" and at < "9") == []
+    assert tried(paths, is_ignored=lambda clip_id, kind, at: kind == "write") == [(2, "oom"), (1, "lost")]
+    assert tried(paths, is_ignored=lambda clip_id, kind, at: clip_id == "a" and at < "9") == []
 
 
-def test_an_attempt_without_an_end_is_lost_with_its_process(paths: RunPaths, dead_pid: int) -> None:
+def test_open_attempt_is_lost_when_its_process_is_dead(paths: RunPaths, dead_pid: int) -> None:
     begin(paths, pid=os.getpid())
-    assert tried(paths) == [], "it is running"
+    assert tried(paths) == [], "its process is running"
     begin(paths, "x", pid=dead_pid)
     assert tried(paths) == [(1, "lost")]
 
 
-def test_of_other_machines_the_ledgers_age_tells(paths: RunPaths) -> None:
+def test_open_attempt_on_another_machine_is_lost_when_its_ledger_is_old(paths: RunPaths) -> None:
     begin(paths, host="elsewhere")
-    assert tried(paths) == [], "it has been written a moment ago"
+    assert tried(paths) == [], "its ledger was just written"
     old = paths.ledger("w").stat().st_mtime - SILENT_SECONDS - 1
     os.utime(paths.ledger("w"), (old, old))
     assert tried(paths) == [(1, "lost")]
@@ -80,61 +80,61 @@ def test_of_other_machines_the_ledgers_age_tells(paths: RunPaths) -> None:
     assert tried(paths) == []
 
 
-def test_a_requeued_task_counts_what_it_left_open(paths: RunPaths) -> None:
+def test_requeued_task_counts_its_own_open_attempt(paths: RunPaths) -> None:
     begin(paths, host="elsewhere", task="7_1")
-    assert tried(paths, task="7_2") == []
-    assert tried(paths, task="7_1") == [(1, "lost")]
+    assert tried(paths, scheduler_task="7_2") == []
+    assert tried(paths, scheduler_task="7_1") == [(1, "lost")]
 
 
 @pytest.mark.parametrize(("is_counted", "found"), [(True, [(1, "lost")]), (False, [])])
-def test_what_is_given_up_counts_when_the_clip_may_be_why(
+def test_interrupted_attempt_counts_only_if_marked(
     paths: RunPaths, is_counted: bool, found: list[tuple[int, str | None]]
 ) -> None:
     begin(paths).append("interrupted", clip_id="a", reason="time limit", is_counted=is_counted)
     assert tried(paths) == found
 
 
-def test_another_content_begins_anew(paths: RunPaths, dead_pid: int) -> None:
+def test_attempts_with_another_fingerprint_are_ignored(paths: RunPaths, dead_pid: int) -> None:
     begin(paths, content="old").append("attempt failed", clip_id="a", **{"class": "oom", "error": ""})
     begin(paths, "x", content="old", pid=dead_pid)
     assert tried(paths) == []
 
 
-def test_what_was_cancelled_counts_for_nothing(paths: RunPaths, dead_pid: int) -> None:
+def test_cancelled_attempts_do_not_count(paths: RunPaths, dead_pid: int) -> None:
     begin(paths, "x", task="7_1", pid=dead_pid)
     begin(paths, "y", task="7_2", pid=dead_pid)
-    close_cancelled(paths, read_history(paths, CONTENTS), {"7_1"})
-    assert tried(paths) == [(1, "lost")], "that of the other task"
+    close_cancelled(paths, read_history(paths, DIGESTS), {"7_1"})
+    assert tried(paths) == [(1, "lost")], "only the attempt of the other task counts"
 
 
-def test_events_of_one_worker_end_no_attempt_of_another(paths: RunPaths) -> None:
+def test_event_ends_only_the_attempt_of_its_worker(paths: RunPaths) -> None:
     begin(paths, "x")
     begin(paths, "y").append("attempt failed", clip_id="a", **{"class": "oom", "error": ""})
-    assert [event["worker"] for event in read_history(paths, CONTENTS).open] == ["x"]
+    assert [event["worker"] for event in read_history(paths, DIGESTS).open] == ["x"]
 
 
-def test_half_a_line_is_left_out_and_waited_for(paths: RunPaths) -> None:
+def test_incomplete_line_is_returned_once_complete(paths: RunPaths) -> None:
     begin(paths)
-    path, whole = paths.ledger("w"), paths.ledger("w").read_bytes()
+    path, line = paths.ledger("w"), paths.ledger("w").read_bytes()
     tail = LedgerTail(paths)
-    path.write_bytes(whole + whole[:40])
+    path.write_bytes(line + line[:40])
     assert len(list(read_events(paths))) == 1
     assert len(tail.new_events()) == 1
-    path.write_bytes(whole + whole)
+    path.write_bytes(line + line)
     assert len(tail.new_events()) == 1
     assert tail.new_events() == []
     assert last_done(paths) == {}
 
 
-def test_every_event_tells_who_and_where(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_event_records_worker_host_gpu_and_task(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setenv("SLURMD_NODENAME", "node7")
-    told: list[dict[str, Any]] = []
-    Ledger(paths.ledger("w"), task="7_1", on_event=told.append).append("started", clip_id="a")
+    received: list[dict[str, Any]] = []
+    Ledger(paths.ledger("w"), scheduler_task="7_1", on_event=received.append).append("started", clip_id="a")
     (event,) = read_events(paths)
-    assert told == [event]
-    who = {key: event[key] for key in ("worker", "host", "pid", "gpu", "task")}
-    assert who == {"worker": "w", "host": "node7", "pid": os.getpid(), "gpu": "3", "task": "7_1"}
+    assert received == [event]
+    origin = {key: event[key] for key in ("worker", "host", "pid", "gpu", "task")}
+    assert origin == {"worker": "w", "host": "node7", "pid": os.getpid(), "gpu": "3", "task": "7_1"}
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""SLURM: arrays of tasks, waiting for them, and what the scheduler knows of them."""
+"""The launcher for SLURM: submitting arrays of tasks, waiting for them, and querying the scheduler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["SlurmLauncher"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the launcher on first use: commands that only ask SLURM for its tasks do not need submitit."""
+    """Import the launcher on first use: commands that only query SLURM do not need submitit."""
     if name == "SlurmLauncher":
         from aot.launching.slurm.launcher import SlurmLauncher
 

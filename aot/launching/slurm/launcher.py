@@ -1,7 +1,7 @@
-"""Arrays of SLURM tasks, submitted by submitit; each task is a supervisor over its shard of the clips.
+"""The launcher for SLURM: arrays of tasks, submitted with submitit; each task supervises its shard of the clips.
 
-What is done is what lies in the run folder, never what a pickle or a state says: after a node failure SLURM runs the
-original pickle again, perhaps beside a twin that is still alive.
+Only the run folder tells which clips are done, never submitit's pickle or SLURM's state: after a node failure SLURM
+runs the original pickle again, possibly while a duplicate of the task is still alive.
 """
 
 from __future__ import annotations
@@ -31,42 +31,68 @@ from aot.launching.slurm.monitor import SlurmWait
 from aot.launching.slurm.squeue import max_array_tasks
 from aot.launching.slurm.submissions import Submission
 from aot.launching.supervisor import Supervisor, WorkerLimits
-from aot.runs.task import ClipTask, Work
+from aot.runs.task import ClipTask
+from aot.system.text import counted
 
-# submitit ends a task for good after so many time limits. How often a clip may be lost with its task is the ladder's
-# business, and every clip that is finished is progress.
+# submitit stops requeueing a task after this many time limits. The limit is ours to set per clip (aot.retry), and every
+# finished clip is progress.
 _MAX_TIME_LIMITS = 10_000
 
 
 @dataclass
 class Task:
-    """What submitit pickles: one shard of the clips, run under a supervisor wherever the task is started."""
+    """One shard of the clips, run under a supervisor on a node; submitit pickles it.
+
+    Args:
+        run: what is the same for all clips.
+        clip_tasks: the clips of the shard.
+        workers: number of worker processes; None: one per GPU, or one if there is no GPU.
+        limits: of every worker process.
+    """
 
     run: RunContext
-    todo: tuple[ClipTask, ...]
+    clip_tasks: tuple[ClipTask, ...]
     workers: int | None
     limits: WorkerLimits
     _supervisor: Supervisor | None = field(default=None, init=False, repr=False)
 
     def __call__(self) -> None:
-        """Run what is missing by now."""
-        task = JobEnvironment().job_id
-        clips = [(each.clip, each.content) for each in self.todo]
-        todo = [each for each in self.run.sort_out(clips, task=task) if each.work in (Work.ALL, Work.OVERLAY)]
-        limits = WorkerLimits(self.limits.stall_seconds, self.limits.memory_gb, task)
-        with Display(len(todo)) as display:
+        """Process the clips that are not done yet."""
+        slurm_task = JobEnvironment().job_id
+        clips = [(task.clip, task.fingerprint) for task in self.clip_tasks]
+        pending = [task for task in self.run.tasks_for(clips, scheduler_task=slurm_task) if task.is_pending]
+        limits = WorkerLimits(self.limits.stall_seconds, self.limits.memory_gb, slurm_task)
+        with Display(len(pending)) as display:
             self._supervisor = Supervisor(self.run, make_slots(self.workers), limits, display)
-            self._supervisor.run(todo)
+            self._supervisor.run(pending)
 
     def checkpoint(self) -> DelayedSubmission:
-        """A time limit or a preemption is near: put away what is in hand; the task goes on with what is missing."""
+        """Abandon the current clips before a time limit or a preemption; the requeued task continues with the rest."""
         if self._supervisor is not None:
-            self._supervisor.give_up("its task reached its time limit or was preempted", is_counted=True)
-        return DelayedSubmission(Task(self.run, self.todo, self.workers, self.limits))
+            self._supervisor.abandon("its task reached its time limit or was preempted", is_counted=True)
+        return DelayedSubmission(Task(self.run, self.clip_tasks, self.workers, self.limits))
 
 
 class SlurmLauncher:
-    """Submits the clips as arrays of tasks, and waits for what comes of them."""
+    """Submits the clips as arrays of SLURM tasks and waits until every clip is done or has failed.
+
+    Args:
+        clips_per_task: maximum number of clips per task.
+        partition, account, qos, constraint: as for sbatch; None: the cluster's default.
+        gpus_per_node: GPUs per task; 0: none is requested.
+        cpus_per_task: cores per task.
+        mem_gb: main memory per task, in GiB; None: the cluster's default.
+        timeout_min: time limit of a task, in minutes; a task that reaches it is requeued.
+        signal_delay_s: how long before the time limit a task is signalled, in s.
+        array_parallelism: maximum number of tasks that run at the same time.
+        setup: shell lines to run before the workers start.
+        additional_parameters: other options of sbatch, name → value.
+        wait: whether to wait; otherwise the command returns after submitting.
+        poll_seconds: interval between calls of squeue, in s.
+        workers: worker processes per task; None: one per GPU, or one if there is no GPU.
+        memory_gb: main memory that one worker may use, in units of 10⁹ bytes; None: no limit.
+        stall_seconds: a worker that makes no progress and uses no CPU for this long, in s, is replaced.
+    """
 
     divides_work = True
 
@@ -91,7 +117,6 @@ class SlurmLauncher:
         memory_gb: Annotated[float, Gt(0)] | None = None,
         stall_seconds: Annotated[float, Gt(0)] = 600.0,
     ) -> None:
-        """Keep the options; they are explained in conf/launcher/slurm.yaml."""
         self._clips_per_task = clips_per_task
         self._array_parallelism = array_parallelism
         self._gpus_per_node = gpus_per_node
@@ -99,8 +124,8 @@ class SlurmLauncher:
         self._wait = wait
         self._poll_seconds = poll_seconds
         self._workers = workers
-        self._care = WorkerLimits(stall_seconds, memory_gb)
-        given: dict[str, Any] = {
+        self._limits = WorkerLimits(stall_seconds, memory_gb)
+        options: dict[str, Any] = {
             "partition": partition,
             "account": account,
             "qos": qos,
@@ -111,57 +136,57 @@ class SlurmLauncher:
             "time": timeout_min,
             "array_parallelism": array_parallelism,
         }
-        self._parameters = {key: value for key, value in given.items() if value is not None} | {
+        self._parameters = {key: value for key, value in options.items() if value is not None} | {
             "setup": [f"export PYTHONPATH={shlex.quote(python_path())}", *setup],
             "stderr_to_stdout": True,
-            # With srun, SLURM says FAILED of a task that went beyond its memory; without, it says OUT_OF_MEMORY.
+            # A task that exceeds its memory ends as FAILED with srun, as OUT_OF_MEMORY without.
             "use_srun": False,
-            "wckey": None,  # submitit's own would be refused where keys are checked
+            "wckey": None,  # clusters that check keys would refuse submitit's default
             "additional_parameters": {
-                # To the script alone, which has become our process; without B: nobody is told where there is no srun.
+                # B: signal the batch script, which exec has replaced by our process; without B and srun, none is sent.
                 "signal": f"B:USR2@{signal_delay_s}",
                 "requeue": True,
                 **(additional_parameters or {}),
             },
         }
 
-    def launch(self, plan: Plan, todo: Sequence[ClipTask]) -> Wait | None:
+    def launch(self, plan: Plan, tasks: Sequence[ClipTask]) -> Wait | None:
         if shutil.which("sbatch") is None:
             raise ConfigError(
-                "launcher=slurm: there is no sbatch on this machine; run it on a cluster's login node, "
-                "use launcher=local, or try launch/devcluster/up.sh"
+                "launcher=slurm: there is no sbatch on this machine; run the command on a login node of the cluster, "
+                "use launcher=local, or start a test cluster with launch/devcluster/up.sh"
             )
         waiting = SlurmWait(plan, self._submit, self._poll_seconds)
-        waiting.begin(todo)
+        waiting.begin(tasks)
         if self._wait:
             return waiting
-        print(f"submitted; nobody waits (launcher.wait=false)\n{how_to_look(plan.paths.root)}")
+        print(f"not waiting for the tasks (launcher.wait=false)\n{follow_up_commands(plan.paths.root)}")
         return None
 
-    def preview(self, plan: Plan, todo: Sequence[ClipTask]) -> Preview:
-        shards = self._shards(plan, todo)
+    def preview(self, plan: Plan, tasks: Sequence[ClipTask]) -> Preview:
+        shards = self._shards(plan, tasks)
         executor = self._executor(plan, plan.paths.submissions.absolute() / "TIME")
         workers = self._workers or self._gpus_per_node or 1
-        room = self._care.memory_gb or (self._mem_gb and self._mem_gb / workers)
+        memory_gb = self._limits.memory_gb or (self._mem_gb and self._mem_gb / workers)
         if len(shards) > 1:
             executor.parameters["map_count"] = len(shards)
         script = executor._make_submission_file_text(executor._submitit_command_str, "ID")
-        at_once = min(len(shards), self._array_parallelism) * workers
-        return Preview(shards, max(1, at_once), None if room is None else int(room * 1e9), script, workers)
+        max_workers = max(1, min(len(shards), self._array_parallelism) * workers)
+        return Preview(shards, max_workers, None if memory_gb is None else int(memory_gb * 1e9), script, workers)
 
-    def _submit(self, plan: Plan, todo: Sequence[ClipTask]) -> Submission:
-        """Submit clips, in as many arrays as it takes.
+    def _submit(self, plan: Plan, tasks: Sequence[ClipTask]) -> Submission:
+        """Submit clips, in as many arrays as needed.
 
         Raises:
-            ConfigError: SLURM refused the first of them; nothing of this call was started.
+            ConfigError: SLURM refused the first array; this call started nothing.
         """
         stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-        # submitit takes old results in a folder for new ones where job ids begin anew.
+        # A new folder per submission: submitit would mistake old results for new ones where job ids start over.
         folder = (plan.paths.submissions / f"{stamp}-{uuid4().hex[:6]}").absolute()
-        by_id = {each.clip.clip_id: each for each in todo}
-        shards = self._shards(plan, todo)
+        by_id = {task.clip.clip_id: task for task in tasks}
+        shards = self._shards(plan, tasks)
         size = max_array_tasks()
-        tasks: dict[str, tuple[str, ...]] = {}
+        submitted: dict[str, tuple[str, ...]] = {}
         for start in range(0, len(shards), size):
             array = shards[start : start + size]
             executor = self._executor(plan, folder)
@@ -169,22 +194,25 @@ class SlurmLauncher:
                 with executor.batch():
                     jobs = [
                         executor.submit(
-                            Task(plan.context, tuple(by_id[clip_id] for clip_id in shard), self._workers, self._care)
+                            Task(plan.context, tuple(by_id[clip_id] for clip_id in shard), self._workers, self._limits)
                         )
                         for shard in array
                     ]
             except FailedJobError as exc:
-                if not tasks:
+                if not submitted:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise ConfigError(f"SLURM refused the tasks: {str(exc).strip().splitlines()[-1]}") from exc
-                print(f"SLURM took {len(tasks)} of {len(shards)} tasks and refused more: {exc}", file=sys.stderr)
+                print(
+                    f"SLURM accepted {len(submitted)} of {counted(len(shards), 'task')} and refused the rest: {exc}",
+                    file=sys.stderr,
+                )
                 break
-            tasks |= {job.job_id: tuple(shard) for job, shard in zip(jobs, array)}
-            Submission(folder, tasks).save()  # at once: what is not written down is not found again
-        return Submission(folder, tasks)
+            submitted |= {job.job_id: tuple(shard) for job, shard in zip(jobs, array)}
+            Submission(folder, submitted).save()  # after every array: later commands find only recorded tasks
+        return Submission(folder, submitted)
 
-    def _shards(self, plan: Plan, todo: Sequence[ClipTask]) -> list[list[str]]:
-        costs = {each.clip.clip_id: plan.costs[each.clip.clip_id] for each in todo}
+    def _shards(self, plan: Plan, tasks: Sequence[ClipTask]) -> list[list[str]]:
+        costs = {task.clip.clip_id: plan.costs[task.clip.clip_id] for task in tasks}
         return pack(costs, -(-len(costs) // self._clips_per_task), self._clips_per_task) if costs else []
 
     def _executor(self, plan: Plan, folder: Path) -> SlurmExecutor:
@@ -195,14 +223,14 @@ class SlurmLauncher:
 
 
 class _Executor(SlurmExecutor):
-    """Writes its script on machines without SLURM too."""
+    """Writes the batch script also on machines without SLURM."""
 
     @classmethod
     def affinity(cls) -> int:
         return 1
 
 
-def how_to_look(root: Path) -> str:
-    """The commands that follow a run whose tasks go on by themselves."""
+def follow_up_commands(root: Path) -> str:
+    """The commands that show and cancel a run whose tasks continue on their own."""
     quoted = shlex.quote(str(root))
     return f"python -m aot.status {quoted}    # add --watch to follow it\npython -m aot.cancel {quoted}"

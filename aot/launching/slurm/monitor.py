@@ -1,8 +1,8 @@
-"""Waiting for SLURM's tasks: fed by the ledgers, with a seldom look at squeue, and never without an end.
+"""Waiting for SLURM tasks: progress is read from the ledgers, and squeue is called rarely.
 
-clips of our tasks ── all ended, by the ledgers ────────────────────────────────> done
-      └── tasks gone, by squeue ── what they left open is counted ── submitted again, three times at most
-                                └─ someone cancelled them ──────────> recorded in failures/
+clips of our tasks ── all ended, according to the ledgers ──────────────────────> done
+      └── tasks gone, according to squeue ── open attempts are counted ── submitted again, at most three times
+                                          └─ task was cancelled ────────> recorded in failures/
 """
 
 from __future__ import annotations
@@ -29,57 +29,60 @@ from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure
 from aot.runs.history import close_cancelled, read_history
 from aot.runs.ledger import Ledger, LedgerTail, read_events
-from aot.runs.task import ClipTask, Work
+from aot.runs.task import ClipTask
 from aot.system.files import remove_parts_of
 from aot.system.processes import host
+from aot.system.text import counted
 
 Submit = Callable[[Plan, Sequence[ClipTask]], Submission]
 
 _LEDGER_SECONDS = 1.0
-# A task that is being requeued may look ended for a moment: its end is believed when it is seen twice.
+# A task that is being requeued may look ended for a moment: two calls of squeue must agree.
 _CONFIRM_SECONDS = 5.0
 _MAX_REFUSALS = 5
 
 
 class SlurmWait:
-    """The tasks of one run: those that are submitted, and those of earlier commands that are still there.
+    """The tasks of one run: those that this command submits, and living ones of earlier commands.
 
     Args:
         plan: of the run.
-        submit: hands clips over.
-        poll_seconds: between two looks at squeue.
+        submit: submits clips.
+        poll_seconds: interval between calls of squeue, in s.
     """
 
     def __init__(self, plan: Plan, submit: Submit, poll_seconds: float) -> None:
         self._plan = plan
         self._submit = submit
         self._poll_seconds = poll_seconds
-        self._tasks: dict[str, tuple[str, ...]] = {}
+        self._clips_of: dict[str, tuple[str, ...]] = {}
+        """SLURM task → ids of its clips."""
         self._submissions: dict[str, Submission] = {}
-        self._is_all_ours = True
+        self._covers_all_clips = True
+        """Whether every clip is in a task that this command submitted, so that the ledgers show all ends."""
         self._tail = LedgerTail(plan.paths)
         self._waited_for: set[str] = set()
 
-    def begin(self, todo: Sequence[ClipTask]) -> None:
-        """Submit what no living task has in hand already.
+    def begin(self, tasks: Sequence[ClipTask]) -> None:
+        """Submit the clips that no living SLURM task has.
 
         Raises:
             ConfigError: SLURM refused, or does not answer; nothing was started.
         """
-        self._tail.new_events()  # what was before is known from the disk
-        earlier = {task: each for each in read_submissions(self._plan.paths) for task in each.tasks}
+        self._tail.new_events()  # skip earlier events: the plan already accounts for them
+        earlier = {slurm_task: each for each in read_submissions(self._plan.paths) for slurm_task in each.tasks}
         states = task_states(earlier)
         if states is None:
-            raise ConfigError("squeue does not answer, and tasks of an earlier command may still be there; try again")
-        wanted = {each.clip.clip_id for each in todo}
-        for task, submission in earlier.items():
-            if states.get(task, GONE) not in ENDED and wanted & set(submission.tasks[task]):
-                self._follow(submission, [task])
-        in_hand = self._clip_ids()
-        left = [each for each in todo if each.clip.clip_id not in in_hand]
-        if in_hand:
-            self._is_all_ours = False
-            print(f"{len(wanted & in_hand)} clips are in the hands of tasks submitted before")
+            raise ConfigError("squeue does not answer, and tasks of an earlier command may still run; try again later")
+        wanted = {task.clip.clip_id for task in tasks}
+        for slurm_task, submission in earlier.items():
+            if states.get(slurm_task, GONE) not in ENDED and wanted & set(submission.tasks[slurm_task]):
+                self._follow(submission, [slurm_task])
+        submitted_before = self._clip_ids()
+        left = [task for task in tasks if task.clip.clip_id not in submitted_before]
+        if submitted_before:
+            self._covers_all_clips = False
+            print(f"{counted(len(wanted & submitted_before), 'clip')} in tasks that were submitted before")
         if left:
             self._hand_over(left)
 
@@ -88,7 +91,7 @@ class SlurmWait:
 
         Raises:
             WriteError: the run folder cannot be written.
-            KeyboardInterrupt: the user does not want to wait; the tasks go on.
+            KeyboardInterrupt: the user stopped waiting; the SLURM tasks continue.
         """
         try:
             with Display(len(self._waited_for)) as display:
@@ -98,52 +101,53 @@ class SlurmWait:
                     again = self._reconcile(states, display, is_last=num_lost >= REPEATS[LOST])
                     if not again:
                         break
-                    num_lost += bool(states)  # else SLURM has taken only some of the tasks
-                    self._tasks, self._is_all_ours = {}, True
+                    num_lost += bool(states)  # otherwise SLURM has accepted only some of the tasks
+                    self._clips_of, self._covers_all_clips = {}, True
                     if not self._hand_over_again(again):
                         break
         except KeyboardInterrupt:
             root = shlex.quote(str(self._plan.paths.root))
             print(
-                f"\nthe tasks go on without this command: python -m aot.status {root}; python -m aot.cancel {root}",
+                f"\nthe tasks continue without this command: python -m aot.status {root}; python -m aot.cancel {root}",
                 file=sys.stderr,
             )
             raise
-        self._sweep_up()
+        self._remove_parts()
 
-    def _hand_over(self, todo: Sequence[ClipTask]) -> None:
-        submission = self._submit(self._plan, todo)
+    def _hand_over(self, tasks: Sequence[ClipTask]) -> None:
+        submission = self._submit(self._plan, tasks)
         self._follow(submission, list(submission.tasks))
-        self._waited_for.update(each.clip.clip_id for each in todo)
-        if sum(map(len, submission.tasks.values())) < len(todo):
-            self._is_all_ours = False
-        print(f"submitted {len(submission.tasks)} tasks as {', '.join(submission.jobs)}; logs in {submission.folder}")
+        self._waited_for.update(task.clip.clip_id for task in tasks)
+        if sum(map(len, submission.tasks.values())) < len(tasks):
+            self._covers_all_clips = False
+        num_tasks, jobs = counted(len(submission.tasks), "task"), ", ".join(submission.jobs)
+        print(f"submitted {num_tasks} as {jobs}; logs in {submission.folder}")
 
-    def _hand_over_again(self, todo: Sequence[ClipTask]) -> bool:
-        """Submit what came back; False where SLURM goes on refusing, which it does for a while when it restarts."""
+    def _hand_over_again(self, tasks: Sequence[ClipTask]) -> bool:
+        """Submit clips that are not done; False if SLURM keeps refusing, as it does for a while when it restarts."""
         for number in range(_MAX_REFUSALS):
             if number:
-                print(f"it is asked again in {self._poll_seconds:g} s", file=sys.stderr)
+                print(f"trying again in {self._poll_seconds:g} s", file=sys.stderr)
                 time.sleep(self._poll_seconds)
             try:
-                self._hand_over(todo)
+                self._hand_over(tasks)
                 return True
             except ConfigError as refused:
                 print(refused, file=sys.stderr)
-        print(f"{len(todo)} clips are left; the same command takes them again", file=sys.stderr)
+        print(f"{counted(len(tasks), 'clip')} left; run the same command again to process them", file=sys.stderr)
         return False
 
-    def _follow(self, submission: Submission, tasks: Sequence[str]) -> None:
-        for task in tasks:
-            self._tasks[task] = submission.tasks[task]
-            self._waited_for.update(submission.tasks[task])
-            self._submissions[task] = submission
+    def _follow(self, submission: Submission, slurm_tasks: Sequence[str]) -> None:
+        for slurm_task in slurm_tasks:
+            self._clips_of[slurm_task] = submission.tasks[slurm_task]
+            self._waited_for.update(submission.tasks[slurm_task])
+            self._submissions[slurm_task] = submission
 
     def _clip_ids(self) -> set[str]:
-        return {clip_id for clip_ids in self._tasks.values() for clip_id in clip_ids}
+        return {clip_id for clip_ids in self._clips_of.values() for clip_id in clip_ids}
 
-    def _sweep_up(self) -> None:
-        """Delete what killed workers left half-written; it will not be needed, even where a twin still writes at it."""
+    def _remove_parts(self) -> None:
+        """Delete the part files of killed workers; the clips are done, even if a duplicate task still writes one."""
         last_clip = {
             (event["host"], event["pid"]): event["clip_id"] for event in read_events(self._plan.paths, ["started"])
         }
@@ -151,88 +155,101 @@ class SlurmWait:
         remove_parts_of(self._plan.paths.root, idle)
 
     def _watch(self, display: Display) -> dict[str, str]:
-        """Show what happens until every clip has ended or every task is gone; the tasks' states in the latter case."""
+        """Show progress until every clip has ended (returns nothing) or every task is gone (returns their states)."""
         open_clips = self._clip_ids()
-        next_look = time.monotonic() + self._poll_seconds
+        next_poll = time.monotonic() + self._poll_seconds
         has_seen_end = False
         while True:
-            for event in self._tail.new_events():
-                if event.get("clip_id") in open_clips:
-                    display.hear(event)
-                    if event["event"] == "ended":
-                        open_clips.discard(event["clip_id"])
+            self._show_new_events(open_clips, display)
             if not open_clips:
                 return {}
-            if time.monotonic() >= next_look:
-                states = task_states(self._tasks)
+            if time.monotonic() >= next_poll:
+                states = task_states(self._clips_of)
                 is_end = states is not None and ENDED.issuperset(states.values())
                 if is_end and has_seen_end:
                     return states or {}
                 has_seen_end = is_end
-                next_look = time.monotonic() + (
+                next_poll = time.monotonic() + (
                     min(_CONFIRM_SECONDS, self._poll_seconds) if is_end else self._poll_seconds
                 )
             time.sleep(_LEDGER_SECONDS)
 
+    def _show_new_events(self, open_clips: set[str], display: Display) -> None:
+        """Show the new events of these clips; those that have ended are removed from the set."""
+        for event in self._tail.new_events():
+            if event.get("clip_id") in open_clips:
+                display.show_event(event)
+                if event["event"] == "ended":
+                    open_clips.discard(event["clip_id"])
+
     def _reconcile(self, states: Mapping[str, str], display: Display, *, is_last: bool) -> list[ClipTask]:
-        """Count what died with its task, and record what does not come back; returns what is to be submitted again."""
-        if not states and self._is_all_ours:
+        """Count the attempts that died with their SLURM tasks, and record clips that must not be submitted again.
+
+        Args:
+            states: of the SLURM tasks; empty if all clips have ended.
+            display: shows the failures.
+            is_last: whether lost clips have been submitted as often as allowed.
+        Returns:
+            The clips to submit again.
+        """
+        if not states and self._covers_all_clips:
             return []
         states = {**states, **last_states(task for task, state in states.items() if state == GONE)}
         cancelled = self._count_open_attempts(states)
-        task_of = {clip_id: task for task, clip_ids in self._tasks.items() for clip_id in clip_ids}
+        slurm_task_of = {clip_id: task for task, clip_ids in self._clips_of.items() for clip_id in clip_ids}
         config = self._plan.config
         rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)
         again = []
-        for each in self._plan.work():
-            if each.clip.clip_id not in self._waited_for or each.work not in (Work.ALL, Work.OVERLAY):
+        for task in self._plan.tasks():
+            if task.clip.clip_id not in self._waited_for or not task.is_pending:
                 continue
-            task = task_of.get(each.clip.clip_id)
-            if task is None:  # SLURM would not take so many at once
-                again.append(each)
-            elif task in cancelled:
-                self._fail(each, task, display, CANCELLED, f"its task {task} was cancelled before the clip was done")
-            elif next_rung(rungs, each.attempts) is None:
-                self._fail(each, task, display)
+            slurm_task = slurm_task_of.get(task.clip.clip_id)
+            if slurm_task is None:  # SLURM did not accept all tasks
+                again.append(task)
+            elif slurm_task in cancelled:
+                message = f"its task {slurm_task} was cancelled before the clip was done"
+                self._fail(task, slurm_task, display, CANCELLED, message)
+            elif next_rung(rungs, task.attempts) is None:
+                self._fail(task, slurm_task, display)
             elif is_last:
-                ended = f"its task {task} ended as {states.get(task, GONE)} before the clip was done"
-                self._fail(each, task, display, LOST, f"{ended}, and so did {REPEATS[LOST]} others before it")
+                ended = f"its task {slurm_task} ended as {states.get(slurm_task, GONE)} before the clip was done"
+                self._fail(task, slurm_task, display, LOST, f"{ended}, as did {REPEATS[LOST]} other tasks before it")
             else:
-                again.append(each)
+                again.append(task)
         return again
 
     def _count_open_attempts(self, states: Mapping[str, str]) -> set[str]:
-        """Note how the attempts ended that died with their tasks; returns the tasks that someone has cancelled."""
+        """Record the end of the attempts that died with their SLURM tasks; returns the tasks that were cancelled."""
         paths = self._plan.paths
-        contents = {clip_id: content.digest for clip_id, content in self._plan.contents.items()}
-        history = read_history(paths, contents)
-        # A pending task of an array that is cancelled alone is forgotten at once, by squeue and sacct alike.
+        digests = {clip_id: fingerprint.digest for clip_id, fingerprint in self._plan.fingerprints.items()}
+        history = read_history(paths, digests)
+        # When a single pending task of an array is cancelled, squeue and sacct forget it immediately.
         cancelled = {
-            task
-            for task, state in states.items()
-            if state == STATE_CANCELLED or (state == GONE and task not in history.tasks)
+            slurm_task
+            for slurm_task, state in states.items()
+            if state == STATE_CANCELLED or (state == GONE and slurm_task not in history.scheduler_tasks)
         }
         close_cancelled(paths, history, cancelled)
-        for begun in history.open:
-            task = begun.get("task", "")
-            if task in states and task not in cancelled:
-                kind = OUT_OF_MEMORY if states[task] == STATE_OUT_OF_MEMORY else LOST
-                error = f"its task {task} ended as {states[task]}"
-                ledger = Ledger(paths.ledger(begun["worker"]), task=task)
-                ledger.append("died", clip_id=begun["clip_id"], **{"class": kind, "error": error})
+        for started in history.open:
+            slurm_task = started.get("task", "")
+            if slurm_task in states and slurm_task not in cancelled:
+                kind = OUT_OF_MEMORY if states[slurm_task] == STATE_OUT_OF_MEMORY else LOST
+                error = f"its task {slurm_task} ended as {states[slurm_task]}"
+                ledger = Ledger(paths.ledger(started["worker"]), scheduler_task=slurm_task)
+                ledger.append("died", clip_id=started["clip_id"], **{"class": kind, "error": error})
         return cancelled
 
     def _fail(
-        self, todo: ClipTask, task: str, display: Display, kind: str | None = None, message: str | None = None
+        self, task: ClipTask, slurm_task: str, display: Display, kind: str | None = None, message: str | None = None
     ) -> None:
         paths = self._plan.paths
         record_failure(
-            todo,
-            todo.attempts,
-            paths.clip(todo.clip.clip_id),
-            Ledger(paths.ledger(f"{host()}-{os.getpid()}"), on_event=display.hear),
+            task,
+            task.attempts,
+            paths.clip(task.clip.clip_id),
+            Ledger(paths.ledger(f"{host()}-{os.getpid()}"), on_event=display.show_event),
             frame_interval=self._plan.config.frame_interval,
-            log=self._submissions[task].log(task),
+            log=self._submissions[slurm_task].log(slurm_task),
             kind=kind,
             message=message,
         )

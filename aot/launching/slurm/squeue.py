@@ -1,5 +1,7 @@
-"""SLURM's own words: which tasks are still there, how the others ended, and how to end them. Nothing here is polled
-often: a controller serves thousands of users, and sacct asked too often has stalled whole clusters."""
+"""Calls of SLURM's commands: which tasks are alive, how the others ended, and how to cancel them.
+
+None of them is called often: a controller serves thousands of users, and frequent calls of sacct have stalled clusters.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +14,21 @@ from aot.errors import ConfigError
 STATE_CANCELLED = "CANCELLED"
 STATE_OUT_OF_MEMORY = "OUT_OF_MEMORY"
 GONE = "GONE"
-"""SLURM does not know the task any more."""
+"""Not a state of SLURM: SLURM does not know the task any more."""
 ENDED = frozenset(
     "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT GONE".split()
 )
-"""States from which no task comes back; one that is requeued is pending again."""
+"""Final states; a task that is requeued is PENDING again."""
 
-_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 _DEFAULT_ARRAY_SIZE = 1001
 
 
 def task_states(tasks: Iterable[str]) -> dict[str, str] | None:
-    """The state of every task, by one call of squeue; None when SLURM does not answer.
+    """The state of every task, by one call of squeue; None if SLURM does not answer.
 
     Args:
-        tasks: `<array job>_<index>`, or `<job>` of one that is no array.
+        tasks: `<array job>_<index>`, or `<job>` for a task that is not in an array.
     """
     wanted = list(tasks)
     jobs = sorted({task.partition("_")[0] for task in wanted}, key=int)
@@ -45,7 +47,7 @@ def task_states(tasks: Iterable[str]) -> dict[str, str] | None:
 
 
 def last_states(tasks: Iterable[str]) -> dict[str, str]:
-    """How tasks ended that squeue has forgotten, by one call of sacct; empty where there is no accounting."""
+    """Final states of tasks that squeue does not know any more, by one call of sacct; empty without accounting."""
     wanted = set(tasks)
     jobs = sorted({task.partition("_")[0] for task in wanted}, key=int)
     if not jobs:
@@ -62,28 +64,29 @@ def last_states(tasks: Iterable[str]) -> dict[str, str]:
 
 
 def cancel_jobs(jobs: Sequence[str]) -> None:
-    """Cancel whole arrays.
+    """Cancel jobs, each with all tasks of its array.
 
     Raises:
-        ConfigError: SLURM does not answer, or does not let us.
+        ConfigError: SLURM does not answer, or does not permit it.
     """
-    answer = subprocess.run(["scancel", *jobs], capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603, S607
+    answer = subprocess.run(["scancel", *jobs], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)  # noqa: S603, S607
     if answer.returncode != 0 and "Invalid job id" not in answer.stderr:
         raise ConfigError(f"scancel {' '.join(jobs)}: {answer.stderr.strip() or 'failed'}")
 
 
 def max_array_tasks() -> int:
-    """The most tasks that one array may have."""
+    """The maximum number of tasks in one array on this cluster."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call(["scontrol", "show", "config"]) or "", re.MULTILINE)
     return int(found.group(1)) if found else _DEFAULT_ARRAY_SIZE
 
 
 def _call(command: list[str]) -> str | None:
+    """The output of a command; None if it fails."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
     if answer.returncode != 0:
-        # Of a single job that it has forgotten, squeue says so with an error.
+        # For a single job that SLURM does not know any more, squeue fails with this error.
         return "" if "Invalid job id" in answer.stderr else None
     return answer.stdout

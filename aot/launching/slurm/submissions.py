@@ -1,4 +1,4 @@
-"""What was handed to SLURM, kept in the run folder: whoever comes later knows the tasks and their clips."""
+"""Submissions to SLURM, recorded in the run folder, so that later commands can find the tasks and their clips."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _RECORD = "tasks.json"
 
 @dataclass(frozen=True)
 class Submission:
-    """Some arrays of tasks, submitted together."""
+    """One or more arrays of tasks that were submitted together."""
 
     folder: Path
-    """Of SLURM's and submitit's own files, logs among them; no other submission has the same."""
+    """For the files of SLURM and submitit, such as logs; every submission has a different one."""
     tasks: Mapping[str, tuple[str, ...]]
-    """The clips of every task; `<array job>_<index>`, or `<job>` of one that is no array."""
+    """Task → ids of its clips; a task is named `<array job>_<index>`, or `<job>` if it is not in an array."""
 
     @property
     def jobs(self) -> list[str]:
-        """Job ids, one an array."""
+        """Job ids, one per array."""
         return sorted({task.partition("_")[0] for task in self.tasks}, key=int)
 
     def log(self, task: str) -> Path:
-        """Where a task's own words are."""
+        """The file with the output of a task."""
         return self.folder / f"{task}_0_log.out"
 
     def save(self) -> None:
-        """Keep it in its folder.
+        """Write the record to the submission's folder.
 
         Raises:
             WriteError: the run folder cannot be written.

@@ -40,7 +40,7 @@ def test_every_option_reaches_the_script(clips: Clips, capsys: pytest.CaptureFix
     assert "wckey" not in options
     assert "\nmodule load cuda\n" in shown
     assert re.search(r"^exec \S+python\S* -u -m submitit", shown, re.MULTILINE), "signals reach our process"
-    assert "3 shards of 2 workers, 2 at once" in shown
+    assert "3 shards of 2 workers, at most 2 at a time" in shown
     assert "memory of a worker: 0.2 GB" in shown
 
 
