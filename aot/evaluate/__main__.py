@@ -19,6 +19,7 @@ from aot.system.cli import (
     EXIT_DONE,
     EXIT_SOME_FAILED,
     add_run_argument,
+    add_workers_argument,
     output_console,
     prints_errors,
     run_command,
@@ -41,10 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--queries", choices=("first", "strided"), help="first: score tracks only after their query frame; strided: on "
         "all frames except it; default: the mode of the dataset",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, help="number of processes; default: one per core")
+    add_workers_argument(parser)
     options = parser.parse_args(arguments)
-    if options.workers is not None and options.workers < 1:
-        parser.error(f"--workers {options.workers}: expected 1 or more")
     found = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
     for clip_id, error in found.errors.items():
         print(f"{clip_id}: cannot be scored: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aot.sweep.report import DEFAULT_TOLERANCE, write_sweep_report
 from aot.sweep.tables import interval_table
-from aot.system.cli import EXIT_DONE, output_console, prints_errors, run_command
+from aot.system.cli import EXIT_DONE, add_workers_argument, output_console, prints_errors, run_command
 
 
 @prints_errors
@@ -34,10 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="maximum loss of J&F and of δ_avg; default: %(default)s",
     )
     parser.add_argument("--title", help="title of the page")
-    parser.add_argument("--workers", type=int, help="number of processes; default: one per core")
+    add_workers_argument(parser)
     options = parser.parse_args(arguments)
-    if options.workers is not None and options.workers < 1:
-        parser.error(f"--workers {options.workers}: expected 1 or more")
     if not options.tolerance >= 0:
         parser.error(f"--tolerance {options.tolerance}: expected 0 or more")
     report = write_sweep_report(

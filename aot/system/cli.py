@@ -74,6 +74,11 @@ def add_run_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_workers_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option --workers: the number of processes, at least 1; None (the default) is one per core."""
+    parser.add_argument("--workers", type=_at_least_one, help="number of processes; default: one per core")
+
+
 def version() -> str:
     """The version of aot that is installed."""
     try:
@@ -88,6 +93,12 @@ def output_console() -> Console:
 
     # Without a terminal rich assumes 80 columns, and would wrap tables that are piped into another program.
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least 1")
+    return int(text)
 
 
 def _refuse_start_by_path() -> None:

@@ -99,6 +99,15 @@ def test_a_damaged_clip_does_not_affect_the_others(
     assert [line.split()[0] for line in shown.out.splitlines()[1:3]] == ["zoom", "(all)"]
 
 
+@pytest.mark.parametrize("workers", ["0", "-1", "two"])
+def test_invalid_numbers_of_workers_are_refused(
+    tmp_path: Path, workers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main([str(tmp_path), f"--workers={workers}"])
+    assert f"--workers: '{workers}': expected an integer of at least 1" in capsys.readouterr().err
+
+
 def test_folders_that_are_not_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
