@@ -247,10 +247,10 @@ def test_wrong_commands_start_nothing(
 def test_an_empty_folder_and_two_videos_with_the_same_clip_id(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "empty").mkdir()
     assert run(root="empty") == 2
-    assert "holds no video" in capsys.readouterr().err
+    assert "contains no video" in capsys.readouterr().err
     shutil.copy(folder / "my clips" / "a.mp4", folder / "my clips" / "a.mkv")
     assert run() == 2
-    assert "would both be the clip 'a'" in capsys.readouterr().err
+    assert "have the same clip id 'a'" in capsys.readouterr().err
 
 
 def test_one_video_with_its_prompt_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,7 +262,7 @@ def test_one_video_with_its_prompt_on_the_command_line(folder: Path, capsys: pyt
     assert main(["dataset=video", path, "dataset.box=[8,20]"]) == 2
     assert "dataset.box" in capsys.readouterr().err
     assert main(["dataset=video", path]) == 2
-    assert "expected one that says where the object is" in capsys.readouterr().err
+    assert "expected one of them to locate the object" in capsys.readouterr().err
     assert main(["dataset=video", path, "dataset.mask=none.png"]) == 2
     assert "dataset.mask=none.png does not exist" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The dataset: a list of clips with their prompts, and what is known to be true of them."""
+"""The interface of datasets, the rules for clip ids, and the selection of clips for a run."""
 
 from __future__ import annotations
 
@@ -13,38 +13,43 @@ from typing import Protocol
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import DatasetError
 from aot.paths import CLIP_FILE_SUFFIXES
+from aot.system.text import counted
 from aot.types import Clip
 
 _MAX_NAME_BYTES = 255 - max(map(len, CLIP_FILE_SUFFIXES))
 
-# What would move the cursor, or end a line, where a clip id is shown.
-_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+# Characters that move the cursor or end a line where a clip id is printed.
+_CONTROL_CHARACTERS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Dataset(Protocol):
-    """Clips that are found and named without opening a video."""
+    """A list of clips, found without opening a video, and their ground truth."""
 
     def clips(self) -> list[Clip]:
-        """All clips, with the prompts they have; a clip may have none.
+        """All clips with their prompts; a clip may have no prompt.
 
         Raises:
-            DatasetError: the files are not as the dataset's layout wants them.
-            ConfigError: the prompt manifest is wrong.
+            DatasetError: files are missing, or do not have the layout of the dataset.
+            ConfigError: the prompt manifest is missing or not valid.
         """
         ...
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
-        """What is known to be true of the clip; None where nothing is."""
+        """The ground truth of a clip; None: there is none.
+
+        Raises:
+            DatasetError: an annotation file is missing or has another layout.
+        """
         ...
 
 
 def check_clip_ids(clips: Sequence[Clip]) -> None:
-    """Refuse ids that are not unique, or that cannot name files of their own below the output folder.
+    """Refuse ids that are not unique, or with which the output files of two clips would have the same path.
 
-    An id is the path of its files without their suffixes, so that each can be told from the other.
+    The id of a clip is the path of its output files, without their suffixes.
 
     Raises:
-        DatasetError: naming the clips.
+        DatasetError: gives the clips.
     """
     sources: dict[str, Clip] = {}
     for clip in clips:
@@ -52,23 +57,23 @@ def check_clip_ids(clips: Sequence[Clip]) -> None:
         other = sources.setdefault(clip.clip_id, clip)
         if other is not clip:
             raise DatasetError(
-                f"{other.source} and {clip.source} would both be the clip {clip.clip_id!r}; rename one, "
-                f"or move one out of the dataset's root"
+                f"{other.source} and {clip.source} have the same clip id {clip.clip_id!r}; expected unique ids: "
+                f"rename one, or move it out of the dataset's root"
             )
     for clip in clips:
         for folder in PurePosixPath(clip.clip_id).parents:
             if folder.suffix in CLIP_FILE_SUFFIXES and str(folder.with_suffix("")) in sources:
                 raise DatasetError(
-                    f"the clip {clip.clip_id!r} lies in a folder called like the {folder.suffix} file of the clip "
-                    f"{str(folder.with_suffix(''))!r}; rename one of them"
+                    f"the clip {clip.clip_id!r} is in a folder with the same name as the {folder.suffix} file of the "
+                    f"clip {str(folder.with_suffix(''))!r}; rename one of them"
                 )
 
 
 def check_clip_id(clip_id: str) -> None:
-    """See that a clip id is a path below the run folder, and can be shown.
+    """Check that a clip id is a path below the run folder and can be printed.
 
     Raises:
-        DatasetError: it is not.
+        DatasetError: the id is refused.
     """
     path = PurePosixPath(clip_id)
     if not path.parts or clip_id.startswith("/") or ".." in path.parts or "\0" in clip_id or str(path) != clip_id:
@@ -77,12 +82,12 @@ def check_clip_id(clip_id: str) -> None:
         longest = max(len(part.encode()) for part in path.parts)
     except UnicodeEncodeError:
         raise DatasetError(f"clip id {clip_id!r} is not UTF-8; rename the file or folder") from None
-    if _CONTROLS.search(clip_id):
-        raise DatasetError(f"clip id {clip_id!r} has control characters; rename the file or folder")
+    if _CONTROL_CHARACTERS.search(clip_id):
+        raise DatasetError(f"clip id {clip_id!r} contains control characters; rename the file or folder")
     if longest > _MAX_NAME_BYTES:
         raise DatasetError(
-            f"clip id {clip_id!r}: a part of it is {longest} bytes long, which leaves no room for a suffix in the "
-            f"255 of most file systems; expected {_MAX_NAME_BYTES} at most"
+            f"clip id {clip_id!r}: a part of it is {longest} bytes long; expected at most {_MAX_NAME_BYTES}, because "
+            f"most file systems limit names to 255 bytes, and output files add a suffix: rename the file or folder"
         )
 
 
@@ -95,16 +100,18 @@ def select_clips(
     start_seconds: float | None,
     end_seconds: float | None,
 ) -> list[Clip]:
-    """Choose clips for a run, and the time range of each.
+    """Select the clips of a run and set the time range of each.
 
     Args:
         clips: all clips of the dataset.
-        include, exclude: clip ids or patterns (`day1/*`); nothing included means everything.
-        limit: at most this many, the first by id.
-        start_seconds, end_seconds: presentation times; frames outside [start, end) are left out. In a clip that is
-            itself a time range of its video they count from its beginning.
+        include, exclude: clip ids or patterns (`day1/*`); an empty `include` selects all clips.
+        limit: maximum number of clips, the first ones in the order of their ids; None: no limit.
+        start_seconds, end_seconds: presentation times in s; frames outside [start, end) are skipped. If a clip is a
+            time range of its video, they count from the start of this range.
+    Returns:
+        The selected clips, ordered by id.
     Raises:
-        DatasetError: a pattern matches no clip; all such patterns at once.
+        DatasetError: a pattern matches no clip; lists all such patterns.
     """
     by_id = {clip.clip_id: clip for clip in clips}
     mistakes = []
@@ -112,7 +119,7 @@ def select_clips(
         for pattern in patterns:
             if not fnmatch.filter(by_id, pattern) and pattern not in by_id:
                 near = get_close_matches(pattern, by_id, n=3)
-                hint = f"did you mean {', '.join(near)}?" if near else f"it has {len(by_id)} clips"
+                hint = f"did you mean {', '.join(near)}?" if near else f"it has {counted(len(by_id), 'clip')}"
                 mistakes.append(f"dataset.{option}: {pattern!r} matches no clip of the dataset; {hint}")
     if mistakes:
         raise DatasetError("\n".join(mistakes))

@@ -1,6 +1,6 @@
-"""LeRobot datasets, v2.1 and v3: what a robot's cameras saw, episode by episode.
+"""LeRobot datasets, v2.1 and v3: episodes of a robot, recorded by one or more cameras.
 
-In v2.1 every episode and camera has a video of its own; in v3 a video holds many episodes, each a time range of it.
+In v2.1 there is one video file per episode and camera; in v3 a video file contains several episodes, each a time range.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from typing import Any
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
 from aot.manifest.assign import assign_prompts
+from aot.system.text import counted
 from aot.types import Clip, Prompt
 
 
 class LeRobot:
-    """One clip an episode and camera: `episode_000012/observation.images.top`.
+    """One clip per episode and camera: `episode_000012/observation.images.top`.
 
     Args:
-        root: the folder that holds meta and videos.
-        prompts: the manifest; its frames count from each episode's own first frame.
-        cameras: keys of the cameras to use, as meta/info.json names them; none given means all.
+        root: folder that contains meta and videos.
+        prompts: prompt manifest; its frame 0 is the first frame of each episode.
+        cameras: keys of the cameras to use, as in meta/info.json; empty: all cameras.
     """
 
     def __init__(self, root: Path, prompts: Path, cameras: Sequence[str] = ()) -> None:
@@ -40,8 +41,8 @@ class LeRobot:
         missing = sorted({clip.source for clip, _ in episodes if not clip.source.is_file()})
         if missing:
             raise DatasetError(
-                f"{len(missing)} videos that {self.root / 'meta'} lists are not there, the first {missing[0]}; "
-                f"download them, or name the cameras that are there with dataset.cameras=[…]"
+                f"{counted(len(missing), 'video')} listed in {self.root / 'meta'} not found, first {missing[0]}; "
+                f"download the videos, or choose the cameras that are present with dataset.cameras=[…]"
             )
         prompted = assign_prompts([clip for clip, _ in episodes], self.prompts, dataset="lerobot", root=self.root)
         return [
@@ -63,21 +64,22 @@ class LeRobot:
                 raise ValueError(f"fps {fps}, chunks_size {chunks_size}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise DatasetError(
-                f"{path}: not LeRobot's ({type(exc).__name__}: {exc}); expected codebase_version, fps, features, "
-                f"video_path; dataset.root is the folder that holds meta and videos"
+                f"{path}: cannot be read as metadata of LeRobot ({type(exc).__name__}: {exc}); expected "
+                f"codebase_version, fps, features and video_path: set dataset.root to the folder that contains "
+                f"meta and videos"
             ) from exc
         if not version.startswith(("v2.", "v3.")):
             raise DatasetError(f"{path}: codebase_version {version!r}; expected v2.1 or v3.0: convert it with lerobot")
         videos = [key for key, dtype in types.items() if dtype == "video"]
         if not videos or not video_path:
             images = [key for key, dtype in types.items() if dtype == "image"]
-            kept = f"; its cameras {', '.join(images)} are kept as images in parquet" if images else ""
-            raise DatasetError(f"{path}: no feature of dtype video{kept}; expected cameras kept as videos")
+            stored = f" (the cameras {', '.join(images)} are stored as images in parquet)" if images else ""
+            raise DatasetError(f"{path}: no feature of dtype video{stored}; expected cameras stored as videos")
         for camera in self._cameras:
             if camera not in videos:
                 near = get_close_matches(camera, videos, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(videos)}"
-                raise ConfigError(f"dataset.cameras: {camera!r} is not among the videos of {path}; {hint}")
+                hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(videos)}"
+                raise ConfigError(f"dataset.cameras: {camera!r} is not a camera in {path}; {hint}")
         return {
             "codebase_version": version, "fps": fps, "video_path": str(video_path),
             "chunks_size": chunks_size, "cameras": self._cameras or tuple(sorted(videos)),
@@ -89,7 +91,7 @@ class LeRobot:
             lines = path.read_text(encoding="utf-8").splitlines()
             numbers = [int(json.loads(line)["episode_index"]) for line in lines if line.strip()]
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
-            raise DatasetError(f"{path}: cannot be read ({exc}); expected one JSON line an episode") from exc
+            raise DatasetError(f"{path}: cannot be read ({exc}); expected one line of JSON per episode") from exc
         for number in sorted(numbers):
             for camera in info["cameras"]:
                 chunk = number // info["chunks_size"]
@@ -97,52 +99,52 @@ class LeRobot:
                 yield Clip(clip_id=_clip_id(number, camera), source=source), 0
 
     def _episodes_v3(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
-        # A frame is shown at its number / fps; half a frame of slack keeps rounded times from losing one.
-        slack_seconds = 0.5 / info["fps"]
+        # Frame i is shown at i / fps; with half a frame of tolerance, rounded times do not lose a frame.
+        tolerance_seconds = 0.5 / info["fps"]
         for episode in sorted(self._parquet_rows(info["cameras"]), key=lambda row: int(row["episode_index"])):
             number = int(episode["episode_index"])
             for camera in info["cameras"]:
-                about = {name: episode[f"videos/{camera}/{name}"] for name in _V3_COLUMNS}
-                places = {name: int(about[name]) for name in ("chunk_index", "file_index")}
-                source = self._video(info, video_key=camera, **places)
-                start, end = float(about["from_timestamp"]), float(about["to_timestamp"])
+                values = {name: episode[f"videos/{camera}/{name}"] for name in _V3_COLUMNS}
+                file = {name: int(values[name]) for name in ("chunk_index", "file_index")}
+                source = self._video(info, video_key=camera, **file)
+                start, end = float(values["from_timestamp"]), float(values["to_timestamp"])
                 clip = Clip(
                     clip_id=_clip_id(number, camera),
                     source=source,
-                    start_seconds=start - slack_seconds,
-                    end_seconds=end - slack_seconds,
+                    start_seconds=start - tolerance_seconds,
+                    end_seconds=end - tolerance_seconds,
                 )
                 yield clip, round(start * info["fps"])
 
     def _video(self, info: dict[str, Any], **values: str | int) -> Path:
-        """The file that `video_path` names, a template such as chunk-{episode_chunk:03d}/{video_key}.mp4.
+        """The video file according to the template `video_path`, such as chunk-{episode_chunk:03d}/{video_key}.mp4.
 
-        Python's own format would do whatever a template says, and that comes from strangers.
+        `str.format` is not used: the template is untrusted input, and a format string can read attributes of values.
         """
 
         def filled(match: re.Match[str]) -> str:
             value = values.get(match["name"])
             if value is None:
                 raise DatasetError(
-                    f"{self.root / 'meta' / 'info.json'}: video_path {info['video_path']!r} asks for {match[0]}; "
+                    f"{self.root / 'meta' / 'info.json'}: video_path {info['video_path']!r} contains {match[0]}; "
                     f"expected {', '.join(f'{{{name}}}' for name in values)}"
                 )
             return str(value).zfill(int(match["digits"] or 0))
 
-        return self.root / _PLACE.sub(filled, info["video_path"])
+        return self.root / _PLACEHOLDER.sub(filled, info["video_path"])
 
     def _parquet_rows(self, cameras: Sequence[str]) -> Iterator[dict[str, Any]]:
         try:
             import pyarrow.parquet
         except ImportError as exc:
             raise ConfigError(
-                "dataset=lerobot: v3 keeps its episodes in parquet, which needs pyarrow: "
+                "dataset=lerobot: the episodes of v3 are listed in parquet files, which need pyarrow: "
                 "pip install 'auto-objects-tracker[lerobot]'"
             ) from exc
         folder = self.root / "meta" / "episodes"
         paths = sorted(folder.rglob("*.parquet"))
         if not paths:
-            raise DatasetError(f"{folder}: no parquet file; expected chunk-000/file-000.parquet, as LeRobot v3 has it")
+            raise DatasetError(f"{folder}: no parquet file; expected chunk-000/file-000.parquet of LeRobot v3")
         columns = ["episode_index", *(f"videos/{camera}/{name}" for camera in cameras for name in _V3_COLUMNS)]
         for path in paths:
             try:
@@ -152,11 +154,11 @@ class LeRobot:
             except (OSError, pyarrow.ArrowException) as exc:
                 raise DatasetError(f"{path}: cannot be read ({exc}); copy it again") from exc
             if absent:
-                raise DatasetError(f"{path}: no column {', '.join(absent)}; expected the episodes of LeRobot v3")
+                raise DatasetError(f"{path}: no column {', '.join(absent)}; expected an episode list of LeRobot v3")
             yield from rows
 
 
-_PLACE = re.compile(r"\{(?P<name>[^{}:]*)(?::0?(?P<digits>\d{1,2})d)?\}")
+_PLACEHOLDER = re.compile(r"\{(?P<name>[^{}:]*)(?::0?(?P<digits>\d{1,2})d)?\}")
 _V3_COLUMNS = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
 
 
@@ -165,6 +167,6 @@ def _clip_id(episode: int, camera: str) -> str:
 
 
 def _shifted(prompt: Prompt, first_frame: int) -> Prompt:
-    """From frames of the episode to frames of the video that holds it."""
+    """Convert frame numbers of the episode to frame numbers of the video file that contains it."""
     queries = tuple((frame + first_frame, x, y) for frame, x, y in prompt.query_points)
     return replace(prompt, frame=prompt.frame + first_frame, query_points=queries)

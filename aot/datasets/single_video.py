@@ -1,4 +1,4 @@
-"""One video, its prompt given on the command line."""
+"""One video, with its prompt on the command line."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from aot.types import Clip
 
 
 class SingleVideo:
-    """One file (or folder of frames) and one object in it.
+    """One video file or folder of frames, with one object.
 
     Args:
-        path: the video file, or a folder of frames.
-        frame: source frame on which the prompt is given.
-        box: [x0, y0, x1, y1] px.
+        path: video file or folder of frames.
+        frame: source frame of the prompt.
+        box: [x0, y0, x1, y1] px; None: no box.
         points: [[x, y], …] px.
-        labels: one a point: 1 object, 0 background; none given means all 1.
-        mask: an image file, not 0 = object; stands alone.
-        fps: frames per second of a folder of frames.
+        labels: one per point: 1 object, 0 background; empty: all are 1.
+        mask: image file, in which all pixels other than 0 are the object; excludes box and points. None: no mask.
+        fps: frames per second of a folder of frames, above 0; None: 24.
+    Raises:
+        ConfigError: there is no prompt, or the prompt is not valid.
     """
 
     def __init__(
@@ -45,8 +47,8 @@ class SingleVideo:
         self.fps = fps
         if box is None and not points and mask is None:
             raise ConfigError(
-                "dataset.box, dataset.points or dataset.mask: none is given; expected one that says where the object "
-                "is, for example 'dataset.box=[460,335,560,400]'"
+                "dataset.box, dataset.points and dataset.mask are missing; expected one of them to locate the object, "
+                "for example 'dataset.box=[460,335,560,400]'"
             )
         prompt = {"id": 1, "frame": frame, "points": points, "labels": labels}
         given = {"box": box, "mask": None if mask is None else str(mask)}
@@ -63,7 +65,9 @@ class SingleVideo:
         if not self.path.exists():
             raise DatasetError(f"dataset.path={self.path} does not exist; expected a video file or a folder of frames")
         if self.mask is not None and not self.mask.is_file():
-            raise DatasetError(f"dataset.mask={self.mask} does not exist; expected a PNG with the object's mask")
+            raise DatasetError(
+                f"dataset.mask={self.mask} does not exist; expected an image file with the object's mask"
+            )
         clip_id = self.path.resolve().name if self.path.is_dir() else self.path.stem
         prompts = entry_prompts(self._entry, folder=Path())
         return [Clip(clip_id=clip_id, source=self.path, prompts=prompts, fps=self.fps)]

@@ -9,7 +9,7 @@ from aot.datasets.demo.folder import generate_demo
 
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole demo dataset, rendered once; tests must not change it."""
+    """The complete demo dataset, rendered once; tests must not change it."""
     root = tmp_path_factory.mktemp("demo") / "demo"
     generate_demo(root)
     return root

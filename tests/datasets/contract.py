@@ -1,4 +1,4 @@
-"""What every dataset promises (`aot.datasets.base`), as tests to inherit."""
+"""The contract of every dataset (`aot.datasets.base`), as tests to inherit."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from aot.types import QueryPoints
 
 
 class DatasetContract:
-    """Inherit it and give a fixture `dataset` that lies on the disk: one clip at least, with frames and prompts."""
+    """Inherit this and define the fixture `dataset`, at least one clip with frames and prompts."""
 
     @pytest.fixture
     def dataset(self) -> Dataset:
         raise NotImplementedError
 
-    def test_clips_have_names_of_their_own_and_ordered_prompts(self, dataset: Dataset) -> None:
+    def test_clip_ids_are_unique_and_prompts_are_ordered(self, dataset: Dataset) -> None:
         clips = dataset.clips()
         check_clip_ids(clips)
         assert any(clip.prompts for clip in clips)
@@ -27,7 +27,7 @@ class DatasetContract:
             order = [(prompt.object_id, prompt.frame) for prompt in clip.prompts]
             assert order == sorted(set(order)), clip.clip_id
 
-    def test_the_same_clips_every_time(self, dataset: Dataset) -> None:
+    def test_clips_are_the_same_every_time(self, dataset: Dataset) -> None:
         first, again = dataset.clips(), dataset.clips()
         assert [(clip.clip_id, clip.source) for clip in first] == [(clip.clip_id, clip.source) for clip in again]
         assert [prompts_as_json(clip.prompts) for clip in first] == [prompts_as_json(clip.prompts) for clip in again]
@@ -44,7 +44,7 @@ class DatasetContract:
                 )
             assert not errors, clip.clip_id
 
-    def test_truth_is_of_the_clips_frames_and_objects(self, dataset: Dataset) -> None:
+    def test_truth_matches_the_frames_and_objects_of_the_clip(self, dataset: Dataset) -> None:
         for clip in dataset.clips():
             truth = dataset.ground_truth(clip.clip_id)
             if truth is None:
@@ -59,7 +59,7 @@ class DatasetContract:
                 ),
                 index,
             )
-            assert len(truth.mask_frames) or (known is not None and known.annotated.any()), "something is known"
+            assert len(truth.mask_frames) or (known is not None and known.annotated.any()), "something is annotated"
             assert list(truth.object_ids) == sorted(truth.object_ids)
             assert truth.mask_frames.tolist() == [frame for frame in index.tolist() if truth.mask(frame)]
             for frame in truth.mask_frames.tolist():

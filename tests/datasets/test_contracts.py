@@ -1,4 +1,4 @@
-"""Every dataset keeps the role's contract, on small files that are really there."""
+"""The datasets of this package keep the contract of the role, on small files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUM_FRAMES = 4
 
 
 def write_masks(folder: Path, square: int) -> None:
-    """The square of `moving_square` on every second frame, painted `square`."""
+    """Masks of the square of `moving_square` on every second frame, with the pixel value `square`."""
     folder.mkdir(parents=True)
     for t in range(0, NUM_FRAMES, 2):
         values = np.zeros((64, 96), np.uint8)

@@ -42,21 +42,21 @@ def load_objects(root: Path, clip_id: str) -> list[dict[str, Any]]:
 
 
 def between(truth: dict[str, Any], row: int, start: int, end: int) -> np.ndarray:
-    """(2, 3) affine from the screen at frame `start` to the screen at frame `end`, along an object."""
-    whole = [np.vstack([truth["motion"][frame, row], [0, 0, 1]]) for frame in (start, end)]
-    return (whole[1] @ np.linalg.inv(whole[0]))[:2]
+    """(2, 3) affine matrix that maps an object's position on frame `start` to that on frame `end`."""
+    matrices = [np.vstack([truth["motion"][frame, row], [0, 0, 1]]) for frame in (start, end)]
+    return (matrices[1] @ np.linalg.inv(matrices[0]))[:2]
 
 
 @pytest.fixture
 def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One scene of three frames in place of all of them."""
+    """A demo of only one scene with three frames."""
     spin = replace(demo_folder.SCENES[0], num_frames=3)
     monkeypatch.setattr(demo_folder, "SCENES", (spin,))
 
 
 @pytest.mark.parametrize("clip_id", CLIPS)
 class TestScenes:
-    def test_the_video_has_the_frames_that_the_truth_speaks_of(self, demo_root: Path, clip_id: str) -> None:
+    def test_video_and_truth_have_the_same_frames(self, demo_root: Path, clip_id: str) -> None:
         masks = load_truth(demo_root, clip_id)["masks"]
         frames = load_video(demo_root / f"{clip_id}.mp4")
         assert frames.shape == (len(masks), 240, 320, 3)
@@ -65,8 +65,8 @@ class TestScenes:
             assert container.streams.video[0].average_rate == 25
             assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
 
-    def test_pictures_move_as_the_truth_says(self, demo_root: Path, clip_id: str) -> None:
-        """Carrying the object's pixels along the true motion predicts a later frame better than 0.4 px beside it."""
+    def test_pixels_move_along_the_true_motion(self, demo_root: Path, clip_id: str) -> None:
+        """The object's pixels, moved by the true motion, match a later frame better than at an offset of 0.4 px."""
         truth, frames = load_truth(demo_root, clip_id), load_video(demo_root / f"{clip_id}.mp4")
         start = load_objects(demo_root, clip_id)[0]["frame"]
         for row in range(truth["masks"].shape[1]):
@@ -74,7 +74,7 @@ class TestScenes:
                 if not 0 <= end < len(frames):
                     continue
                 motion = between(truth, row, start, end)
-                both = truth["masks"][end, row] & carry(truth["masks"][start, row], motion)
+                both = truth["masks"][end, row] & move_mask(truth["masks"][start, row], motion)
                 inside = cv2.erode(both.astype(np.uint8), np.ones((7, 7))) > 0
                 assert inside.sum() > 300
                 errors = {
@@ -91,16 +91,16 @@ class TestScenes:
         predicted = cv2.warpAffine(start, moved, (320, 240), flags=cv2.INTER_CUBIC).astype(float)
         return float(np.abs(predicted - end)[inside].mean())
 
-    def test_masks_move_as_the_truth_says(self, demo_root: Path, clip_id: str) -> None:
+    def test_masks_move_along_the_true_motion(self, demo_root: Path, clip_id: str) -> None:
         truth = load_truth(demo_root, clip_id)
         start = load_objects(demo_root, clip_id)[0]["frame"]
         area = truth["masks"].sum(axis=(2, 3))
         for row in range(area.shape[1]):
             scale = np.abs(np.linalg.det(truth["motion"][:, row, :, :2]))
-            whole = np.flatnonzero(area[:, row] / scale > 0.98 * (area[:, row] / scale).max())
-            assert len(whole) > 10
-            for end in whole:
-                moved = carry(truth["masks"][start, row], between(truth, row, start, end))
+            unhidden = np.flatnonzero(area[:, row] / scale > 0.98 * (area[:, row] / scale).max())
+            assert len(unhidden) > 10
+            for end in unhidden:
+                moved = move_mask(truth["masks"][start, row], between(truth, row, start, end))
                 mask = truth["masks"][end, row]
                 assert (moved & mask).sum() / (moved | mask).sum() > 0.93
 
@@ -115,8 +115,8 @@ class TestScenes:
 
     def test_the_background_moves(self, demo_root: Path, clip_id: str) -> None:
         truth, frames = load_truth(demo_root, clip_id), load_video(demo_root / f"{clip_id}.mp4")
-        away = ~truth["masks"].any(axis=(0, 1))
-        difference = np.abs(frames[-1].astype(int) - frames[0])[away]
+        background = ~truth["masks"].any(axis=(0, 1))
+        difference = np.abs(frames[-1].astype(int) - frames[0])[background]
         assert difference.mean() > 10
 
     def test_prompts_agree_with_the_truth(self, demo_root: Path, clip_id: str) -> None:
@@ -135,27 +135,27 @@ class TestScenes:
                 np.testing.assert_array_equal(np.asarray(Image.open(demo_root / entry["mask"])) > 0, mask)
 
 
-def carry(mask: np.ndarray, motion: np.ndarray) -> np.ndarray:
+def move_mask(mask: np.ndarray, motion: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(mask.astype(np.float32), motion, (320, 240)) >= 0.5
 
 
-class TestWhatTheScenesShow:
+class TestContentOfTheScenes:
     def test_every_kind_of_prompt_occurs(self, demo_root: Path) -> None:
         entries = [entry for clip_id in CLIPS for entry in load_objects(demo_root, clip_id)]
         kinds = {tuple(sorted({"box", "points", "mask"} & entry.keys())) for entry in entries}
         assert {("box",), ("points",), ("box", "points"), ("mask",)} <= kinds
         assert any(0 in entry.get("labels", []) for entry in entries)
 
-    def test_spin_turns(self, demo_root: Path) -> None:
+    def test_object_of_spin_rotates_by_200_degrees(self, demo_root: Path) -> None:
         first, last = load_truth(demo_root, "spin")["motion"][[0, -1], 0]
         degrees = [np.degrees(np.arctan2(motion[1, 0], motion[0, 0])) for motion in (first, last)]
         assert np.ptp(degrees) == pytest.approx(200)
 
-    def test_zoom_comes_closer(self, demo_root: Path) -> None:
+    def test_object_of_zoom_grows(self, demo_root: Path) -> None:
         area = load_truth(demo_root, "zoom")["masks"].sum(axis=(1, 2, 3))
         assert area[-1] > 4 * area[0]
 
-    def test_hide_hides_and_shows_again(self, demo_root: Path) -> None:
+    def test_object_of_hide_is_hidden_and_reappears(self, demo_root: Path) -> None:
         masks = load_truth(demo_root, "hide")["masks"]
         area = masks.sum(axis=(1, 2, 3))
         assert area.min() < 0.5 * area[0]
@@ -166,10 +166,10 @@ class TestWhatTheScenesShow:
             object_id=np.ones(len(xs), np.int32),
         )
         truth = SceneTruth(demo_root / "truth" / "hide.npz").tracks(queries, np.arange(len(masks)))
-        hidden_for_a_while = ~truth.visible.all(axis=0) & truth.visible[-1]
-        assert hidden_for_a_while.mean() > 0.7
+        hidden_temporarily = ~truth.visible.all(axis=0) & truth.visible[-1]
+        assert hidden_temporarily.mean() > 0.7
 
-    def test_pair_crosses(self, demo_root: Path) -> None:
+    def test_objects_of_pair_cross(self, demo_root: Path) -> None:
         masks = load_truth(demo_root, "pair")["masks"]
         assert masks.shape[1] == 2
         assert not (masks[:, 0] & masks[:, 1]).any()
@@ -179,7 +179,7 @@ class TestWhatTheScenesShow:
         assert touching.sum() > 10
         assert not touching[-1]
 
-    def test_late_is_in_sight_before_and_after_its_prompt(self, demo_root: Path) -> None:
+    def test_object_of_late_is_visible_before_and_after_its_prompt(self, demo_root: Path) -> None:
         (entry,) = load_objects(demo_root, "late")
         masks = load_truth(demo_root, "late")["masks"]
         assert 0 < entry["frame"] < len(masks) - 1
@@ -193,17 +193,17 @@ class TestFolder:
         generate_demo(tmp_path / "b")
         assert files(tmp_path / "a") == files(tmp_path / "b")
 
-    def test_nothing_else_is_left_beside_it(self, tmp_path: Path) -> None:
+    def test_no_temporary_files_remain(self, tmp_path: Path) -> None:
         generate_demo(tmp_path / "new" / "demo")
         assert [path.name for path in (tmp_path / "new").iterdir()] == ["demo"]
 
-    def test_ensure_generates_into_a_missing_or_empty_folder(self, tmp_path: Path) -> None:
+    def test_missing_and_empty_folders_are_filled(self, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         for name in ("missing", "empty"):
             ensure_demo(tmp_path / name)
             assert (tmp_path / name / "spin.mp4").is_file()
 
-    def test_ensure_leaves_a_current_folder_alone_and_edited_prompts_too(self, tmp_path: Path) -> None:
+    def test_current_folder_and_edited_prompts_are_not_changed(self, tmp_path: Path) -> None:
         root = tmp_path / "demo"
         generate_demo(root)
         (root / "prompts.yaml").write_text("clips: {}\n")
@@ -211,7 +211,7 @@ class TestFolder:
         ensure_demo(root)
         assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
 
-    def test_an_incomplete_folder_is_set_aside_not_deleted(self, tmp_path: Path) -> None:
+    def test_incomplete_folder_is_renamed_not_deleted(self, tmp_path: Path) -> None:
         root = tmp_path / "demo"
         generate_demo(root)
         (root / "truth" / "spin.npz").unlink()
@@ -220,7 +220,7 @@ class TestFolder:
         assert (root / "truth" / "spin.npz").is_file()
         assert (tmp_path / "demo.old-1" / "prompts.yaml").read_text() == "# mine\n"
 
-    def test_an_older_folder_is_renewed(self, tmp_path: Path) -> None:
+    def test_older_folder_is_replaced(self, tmp_path: Path) -> None:
         root = tmp_path / "demo"
         generate_demo(root)
         marker = json.loads((root / "version.json").read_text())
@@ -229,7 +229,7 @@ class TestFolder:
         assert json.loads((root / "version.json").read_text()) == marker
 
     @pytest.mark.parametrize("marker", [None, "{", "[]", '{"generator": "another"}'])
-    def test_a_foreign_folder_is_refused_and_not_touched(self, tmp_path: Path, marker: str | None) -> None:
+    def test_folder_with_other_files_is_refused_and_not_changed(self, tmp_path: Path, marker: str | None) -> None:
         (tmp_path / "thesis.txt").write_text("do not touch")
         if marker is not None:
             (tmp_path / "version.json").write_text(marker)
@@ -238,17 +238,17 @@ class TestFolder:
             ensure_demo(tmp_path)
         assert files(tmp_path) == before
 
-    def test_a_file_is_refused(self, tmp_path: Path) -> None:
+    def test_file_instead_of_folder_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(DatasetError, match="not the demo dataset"):
             ensure_demo(tmp_path / "file")
 
-    def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+    def test_unwritable_folder_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(DatasetError, match=r"cannot write the demo clips to .*/file/demo"):
             ensure_demo(tmp_path / "file" / "demo")
 
-    def test_several_at_once_end_with_one_whole_folder(self, tmp_path: Path) -> None:
+    def test_concurrent_calls_give_one_complete_folder(self, tmp_path: Path) -> None:
         root = tmp_path / "demo"
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(ensure_demo, [root] * 4))

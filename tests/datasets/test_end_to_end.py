@@ -1,4 +1,4 @@
-"""Every published layout through the whole job with the embedded models, and its scores."""
+"""Published layouts, run and scored with the embedded models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def finished(folder: Path, *arguments: str) -> Path:
-    """Run a command; the run folder."""
+    """Run a command; returns the run folder."""
     options = [f"output.root='{folder}/out'", "output.overlay=false", "query_points.num_points=20"]
     assert run.main([*arguments, *EMBEDDED, *options]) == 0
     (found,) = (folder / "out").glob("*/*")
@@ -34,7 +34,7 @@ def scores(root: Path) -> dict[str, float]:
     return overall
 
 
-def test_youtube_vos_counts_by_fives(tmp_path: Path) -> None:
+def test_youtube_vos_with_frame_names_in_steps_of_five(tmp_path: Path) -> None:
     folder = tmp_path / "train"
     for kind in ("JPEGImages", "Annotations"):
         (folder / kind / "0a").mkdir(parents=True)
@@ -52,18 +52,18 @@ def test_youtube_vos_counts_by_fives(tmp_path: Path) -> None:
     assert scores(root)["J&F"] > 0.9
 
 
-def test_tapvid_is_scored_as_its_queries_want(tmp_path: Path) -> None:
+def test_tapvid_is_scored_by_its_query_mode(tmp_path: Path) -> None:
     path = write(tmp_path / "davis.pkl", {"goat": example()})
     root = finished(
         tmp_path, "dataset=tapvid", f"dataset.path='{path}'", f"dataset.unpacked='{tmp_path}/unpacked'",
         "segmenter=none",
     )  # fmt: skip
     found = scores(root)
-    assert found["positions"] == 9 + 11, "what comes after the query, less what is hidden"
+    assert found["positions"] == 9 + 11, "frames after each query, without the hidden ones"
     assert found["delta_16"] > 0.5
 
 
-def test_lerobot_episodes_are_cut_out_of_their_video(v3: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_lerobot_clips_contain_the_frames_of_their_episode(v3: Path, tmp_path: Path) -> None:  # noqa: F811
     root = finished(tmp_path, "dataset=lerobot", f"dataset.root='{v3}'", f"dataset.cameras=[{TOP}]")
     lengths = {path.parent.name: aot.load(path).index.tolist() for path in sorted(root.glob("clips/*/*.h5"))}
     assert lengths == {

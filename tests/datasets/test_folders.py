@@ -1,4 +1,4 @@
-"""Datasets that are found on the disk: trees of videos, trees of frames and masks, and which clips are chosen."""
+"""Datasets of files: folders of videos, folders of frames and masks, single videos; and the selection of clips."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestVideos:
         touch(tmp_path, *names)
         assert [clip.clip_id for clip in videos(tmp_path).clips()] == ["a b/-x", "a b/ü/ep.003", "b"]
 
-    def test_linked_folders_are_followed_but_never_in_a_circle(self, tmp_path: Path) -> None:
+    def test_linked_folders_are_followed_without_cycles(self, tmp_path: Path) -> None:
         touch(tmp_path, "root/a.mp4", "elsewhere/b.mp4")
         (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")
         (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")
@@ -64,7 +64,7 @@ def save_mask(path: Path, values: list[list[int]]) -> None:
 
 @pytest.fixture
 def davis(tmp_path: Path) -> Path:
-    """DAVIS 2017 in small: one clip of two objects (255 is void), one of one binary object."""
+    """A small DAVIS 2017: one clip with two objects (255 is void), one with one binary object."""
     touch(
         tmp_path, *(f"JPEGImages/480p/{clip}/{frame:05d}.jpg" for clip in ("two", "one", "other") for frame in range(2))
     )
@@ -97,22 +97,22 @@ class TestMaskFolders:
         ]
         assert (two.fps, two.source) == (24.0, davis / "JPEGImages/480p/two")
 
-    def test_as_box_and_as_points(self, davis: Path) -> None:
+    def test_prompts_from_boxes_and_points(self, davis: Path) -> None:
         boxes = tree(davis, prompt_from="box").clips()[0].prompts
         assert [prompt.box for prompt in boxes] == [(1, 0, 4, 3), (0, 1, 1, 2)]
         points = tree(davis, prompt_from="points").clips()[0].prompts
         assert points[1].points == ((0.0, 1.0),)
         assert all(0 < x < 4 for x, _ in points[0].points)
 
-    def test_manifest_in_place_of_annotations(self, davis: Path) -> None:
+    def test_manifest_replaces_annotations(self, davis: Path) -> None:
         (davis / "p.yaml").write_text(MANIFEST)
         assert all(clip.prompts[0].box == (0, 0, 2, 2) for clip in tree(davis, prompts=davis / "p.yaml").clips())
 
-    def test_no_split_means_every_folder(self, davis: Path) -> None:
+    def test_without_a_split_every_folder_is_a_clip(self, davis: Path) -> None:
         with pytest.raises(DatasetError, match="480p/other: no such folder; expected the annotated masks"):
             tree(davis, split=None).clips()
 
-    def test_what_is_missing_is_named(self, davis: Path) -> None:
+    def test_missing_and_broken_files_are_reported(self, davis: Path) -> None:
         with pytest.raises(DatasetError, match=r"val2\.txt cannot be read"):
             tree(davis, split="ImageSets/2017/val2.txt").clips()
         with pytest.raises(DatasetError, match=r"no folder .*1080p"):
@@ -121,11 +121,11 @@ class TestMaskFolders:
         with pytest.raises(DatasetError, match=r"lists gone; no such folder"):
             tree(davis).clips()
         (davis / "ImageSets/2017/val.txt").write_text("two\n")
-        (davis / "Annotations/480p/two/00000.png").write_text("no picture")
+        (davis / "Annotations/480p/two/00000.png").write_text("not an image")
         with pytest.raises(DatasetError, match="not a readable image"):
             tree(davis).clips()
 
-    def test_truth_is_the_annotation(self, davis: Path) -> None:
+    def test_truth_is_made_from_the_annotations(self, davis: Path) -> None:
         truth = tree(davis).ground_truth("two")
         assert truth is not None
         assert truth.object_ids == (1, 2)
@@ -133,7 +133,7 @@ class TestMaskFolders:
 
 
 class TestYoutubeVos:
-    """Frames named by fives, an object that joins on the third; `train` has the whole truth, `valid` prompts alone."""
+    """Frame names are multiples of 5, object 2 appears on the third frame; `valid` has only the masks of prompts."""
 
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:
@@ -154,29 +154,29 @@ class TestYoutubeVos:
 
     @pytest.mark.parametrize("meta", ["{subset}/meta.json", None])
     @pytest.mark.parametrize("subset", ["train", "valid"])
-    def test_each_object_is_prompted_where_it_is_first_seen(self, root: Path, subset: str, meta: str | None) -> None:
+    def test_each_object_is_prompted_on_its_first_frame(self, root: Path, subset: str, meta: str | None) -> None:
         (clip,) = self.tree(root, subset=subset, meta=meta).clips()
         assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0), (2, 2)]
         assert clip.prompts[1].mask == MaskFile(root / subset / "Annotations/0a/00010.png", 2)
         assert clip.prompts[1].name == ("" if meta is None else "sign")
 
-    def test_truth_is_counted_by_frames_not_by_names(self, root: Path) -> None:
+    def test_truth_uses_frame_numbers_not_names(self, root: Path) -> None:
         truth = self.tree(root, subset="train").ground_truth("0a")
         assert truth is not None
         assert truth.mask_frames.tolist() == [0, 1, 2, 3, 4]
         before, after = truth.mask(1), truth.mask(2)
         assert before is not None
         assert after is not None
-        assert (sorted(before), sorted(after)) == ([1], [1, 2]), "nothing is known of an object before it is seen"
+        assert (sorted(before), sorted(after)) == ([1], [1, 2]), "an object is not annotated before its first frame"
 
-    def test_all_objects_as_one_begin_with_the_first(self, root: Path) -> None:
+    def test_merged_objects_are_prompted_on_the_first_frame(self, root: Path) -> None:
         (clip,) = self.tree(root, subset="train", merge_objects=True).clips()
         assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0)]
 
-    def test_prompts_are_no_truth(self, root: Path) -> None:
+    def test_masks_of_prompts_are_not_truth(self, root: Path) -> None:
         assert self.tree(root, subset="valid").ground_truth("0a") is None
 
-    def test_what_contradicts_itself_is_named(self, root: Path) -> None:
+    def test_contradictions_of_meta_file_and_masks_are_reported(self, root: Path) -> None:
         save_mask(root / "valid/Annotations/0a/00010.png", [[0, 0, 0, 3]])
         with pytest.raises(DatasetError, match=r"meta\.json lists object 2 of clip '0a'"):
             self.tree(root, subset="valid").clips()
@@ -190,7 +190,7 @@ class TestYoutubeVos:
         with pytest.raises(DatasetError, match=r"dataset\.meta=.*meta\.json cannot be read"):
             self.tree(root, subset="valid").clips()
 
-    def test_lvos_tells_a_range_of_frames(self, tmp_path: Path) -> None:
+    def test_meta_file_of_lvos_has_frame_ranges(self, tmp_path: Path) -> None:
         names = [f"{number:08d}" for number in (1, 6, 11)]
         touch(tmp_path / "valid", *(f"JPEGImages/x/{name}.jpg" for name in names))
         for name in names:
@@ -215,9 +215,9 @@ class TestYoutubeVos:
 
 
 class TestDavis2016:
-    """One foreground, from binary masks or from those of several objects; splits list pictures."""
+    """One foreground object, from binary masks or from masks of several objects; splits list image files."""
 
-    def test_all_objects_are_one(self, davis: Path) -> None:
+    def test_all_objects_are_merged(self, davis: Path) -> None:
         (davis / "ImageSets/480p").mkdir(parents=True)
         lines = [f"/JPEGImages/480p/{clip}/{n:05d}.jpg /Annotations/480p/{clip}/{n:05d}.png" for clip in ("two", "one")
                  for n in range(2)]  # fmt: skip
@@ -237,7 +237,7 @@ class TestDavis2016:
 
 
 class TestSaVFrames:
-    """SA-V's validation set: a folder of masks an object, on every fourth frame; the objects overlap."""
+    """Validation set of SA-V: one folder of masks per object, on every fourth frame; the objects overlap."""
 
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:
@@ -268,14 +268,14 @@ class TestSaVFrames:
         assert masks[2].tolist() == [[False, False, True, False]], "overlaps are kept"
         assert truth.mask(1) is None
 
-    def test_strange_folders_are_named(self, root: Path) -> None:
+    def test_unexpected_folders_are_reported(self, root: Path) -> None:
         (root / "Annotations_6fps/sav_1/person").mkdir()
         with pytest.raises(DatasetError, match=r"found person; expected one folder per object: 000"):
             self.tree(root).clips()
 
 
 class TestSingleVideo:
-    def test_prompt_from_options(self, tmp_path: Path) -> None:
+    def test_prompt_from_arguments(self, tmp_path: Path) -> None:
         touch(tmp_path, "a b.mp4")
         (clip,) = SingleVideo(tmp_path / "a b.mp4", frame=4, points=[[1, 2], [3, 4]], labels=[1, 0]).clips()
         assert clip.clip_id == "a b"
@@ -284,7 +284,7 @@ class TestSingleVideo:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({}, r"dataset\.box, dataset\.points or dataset\.mask: none is given"),
+            ({}, r"dataset\.box, dataset\.points and dataset\.mask are missing"),
             (
                 {"box": [3, 3, 1, 1]},
                 r"^dataset\.box: expected \[x0, y0, x1, y1\] with x0 < x1 .*\[3\.0, 3\.0, 1\.0, 1\.0\]$",
@@ -292,19 +292,19 @@ class TestSingleVideo:
             ({"box": [3, 3, 1]}, r"^dataset\.box: expected \[x0, y0, x1, y1\], got \[3, 3, 1\]$"),
             ({"points": [[1, 2]], "labels": [1, 1]}, r"^dataset\.labels: expected one per point \(1\), got 2$"),
             ({"points": [[1, 2]], "labels": [0]}, r"^dataset\.labels: .* give at least one point the label 1$"),
-            ({"mask": Path("m.png"), "box": [0, 0, 1, 1]}, r"^dataset\.mask: excludes a box and points"),
+            ({"mask": Path("m.png"), "box": [0, 0, 1, 1]}, r"^dataset\.mask: cannot be combined with a box or points"),
             ({"box": [3, 3, 1], "frame": -1}, r"^dataset\.frame: .*\ndataset\.box: "),
         ],
     )
-    def test_wrong_prompts(self, options: dict[str, object], message: str) -> None:
+    def test_wrong_prompts_are_refused(self, options: dict[str, object], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             SingleVideo(Path("a.mp4"), **options)  # type: ignore[arg-type]
 
-    def test_no_such_file(self) -> None:
+    def test_missing_video_is_reported(self) -> None:
         with pytest.raises(DatasetError, match=r"dataset.path=none\.mp4 does not exist"):
             SingleVideo(Path("none.mp4"), box=[0, 0, 1, 1]).clips()
 
-    def test_no_such_mask(self, tmp_path: Path) -> None:
+    def test_missing_mask_is_reported(self, tmp_path: Path) -> None:
         touch(tmp_path, "a.mp4")
         with pytest.raises(DatasetError, match=r"dataset.mask=none\.png does not exist"):
             SingleVideo(tmp_path / "a.mp4", mask=Path("none.png")).clips()
@@ -325,10 +325,10 @@ class TestSelection:
     def test_patterns_ids_and_limit(self) -> None:
         assert chosen(self.found) == ["[odd] *", "a", "b", "day1/x", "day1/y"]
         assert chosen(self.found, include=["day1/*", "a"]) == ["a", "day1/x", "day1/y"]
-        assert chosen(self.found, include=["[odd] *"]) == ["[odd] *"], "an id is an id before it is a pattern"
+        assert chosen(self.found, include=["[odd] *"]) == ["[odd] *"], "an exact id has precedence over a pattern"
         assert chosen(self.found, exclude=["day1/*"], limit=2) == ["[odd] *", "a"]
 
-    def test_time_range_reaches_the_clips(self) -> None:
+    def test_time_range_is_set_in_the_clips(self) -> None:
         (clip,) = select_clips(clips("a"), include=(), exclude=(), limit=None, start_seconds=1.0, end_seconds=2.0)
         assert (clip.start_seconds, clip.end_seconds) == (1.0, 2.0)
 
@@ -336,7 +336,7 @@ class TestSelection:
         ("chosen", "expected"),
         [((None, None), (10.0, 14.0)), ((1.0, 2.0), (11.0, 12.0)), ((None, 9.0), (10.0, 14.0))],
     )
-    def test_a_part_of_a_video_is_cut_from_its_own_beginning(
+    def test_time_range_counts_from_the_start_of_the_clip(
         self, chosen: tuple[float | None, float | None], expected: tuple[float, float]
     ) -> None:
         part = Clip("a", Path("a.mp4"), start_seconds=10.0, end_seconds=14.0)
@@ -345,14 +345,14 @@ class TestSelection:
         )
         assert (clip.start_seconds, clip.end_seconds) == expected
 
-    def test_unknown_names(self) -> None:
+    def test_unknown_names_are_refused(self) -> None:
         with pytest.raises(DatasetError, match=r"'day1/z' matches no clip .* did you mean day1/"):
             chosen(self.found, include=["day1/z"])
         with pytest.raises(DatasetError, match=r"include: 'c' .*\n.*exclude: 'day2/\*' matches no clip"):
             chosen(self.found, include=["c", "a"], exclude=["day2/*", "b"])
 
     @pytest.mark.parametrize("clip_id", ["../a", "/a", "a/../../b", "", "a\0b", ".", "./a", "a//b", "a/"])
-    def test_ids_never_leave_the_output_folder(self, clip_id: str) -> None:
+    def test_ids_outside_the_output_folder_are_refused(self, clip_id: str) -> None:
         with pytest.raises(DatasetError, match="expected a relative path"):
             check_clip_ids([Clip(clip_id, Path("a.mp4"))])
 
@@ -360,18 +360,18 @@ class TestSelection:
         ("ids", "message"),
         [
             (["caf\udce9"], "is not UTF-8"),
-            (["esc\x1b[31mred"], "has control characters"),
-            (["new\nline"], "has control characters"),
+            (["esc\x1b[31mred"], "contains control characters"),
+            (["new\nline"], "contains control characters"),
             (["day/" + "ü" * 126], "is 252 bytes long"),
-            (["a", "a.h5/b"], r"'a\.h5/b' lies in a folder called like the \.h5 file of the clip 'a'"),
-            (["x/a.json/b/c", "x/a"], r"like the \.json file of the clip 'x/a'"),
+            (["a", "a.h5/b"], r"'a\.h5/b' is in a folder with the same name as the \.h5 file of the clip 'a'"),
+            (["x/a.json/b/c", "x/a"], r"as the \.json file of the clip 'x/a'"),
         ],
     )
-    def test_ids_are_names_of_files_of_their_own(self, ids: list[str], message: str) -> None:
+    def test_ids_that_cannot_name_files_are_refused(self, ids: list[str], message: str) -> None:
         with pytest.raises(DatasetError, match=message):
             check_clip_ids([Clip(clip_id, Path(f"{clip_id}.mp4")) for clip_id in ids])
 
-    def test_ids_that_look_alike_are_fine(self) -> None:
+    def test_similar_ids_are_accepted(self) -> None:
         check_clip_ids(
             [Clip(clip_id, Path("x.mp4")) for clip_id in ["a", "a/b", "b.h5/c", "a.h5", "ü" * 125, "a\u202fb"]]
         )

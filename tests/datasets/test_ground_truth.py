@@ -24,7 +24,7 @@ def frames(*numbers: int) -> np.ndarray:
 
 
 class TestSceneTruth:
-    """A square of 4x4 px goes right by 3 px a frame over 5 frames of 16x8; on frame 2 its left half is hidden."""
+    """A square of 4x4 px moves right by 3 px per frame over 5 frames of 16x8 px; on frame 2 its left half is hidden."""
 
     @pytest.fixture
     def truth(self, tmp_path: Path) -> SceneTruth:
@@ -53,26 +53,26 @@ class TestSceneTruth:
         assert truth.mask(5) is None
         assert truth.mask(-1) is None
 
-    def test_a_track_follows_the_motion_both_ways_and_knows_what_hides_it(self, truth: SceneTruth) -> None:
+    def test_tracks_follow_the_motion_in_both_directions_and_know_occlusions(self, truth: SceneTruth) -> None:
         tracks = truth.tracks(queries((1, 4.25, 3.5, 7)), frames(0, 1, 2, 3, 4))
         np.testing.assert_allclose(tracks.xy[:, 0], [[1.25, 3.5], [4.25, 3.5], [7.25, 3.5], [10.25, 3.5], [13.25, 3.5]])
         assert tracks.visible[:, 0].tolist() == [True, True, False, True, True]
         assert tracks.annotated.all()
 
-    def test_a_point_outside_the_frame_is_not_visible(self, truth: SceneTruth) -> None:
+    def test_point_outside_the_frame_is_not_visible(self, truth: SceneTruth) -> None:
         tracks = truth.tracks(queries((0, 3, 3, 7), (0, 3.6, 3, 7)), frames(4))
         assert tracks.visible.tolist() == [[True, False]]
 
-    def test_rows_are_those_of_the_frames_asked_for(self, truth: SceneTruth) -> None:
+    def test_rows_are_those_of_the_requested_frames(self, truth: SceneTruth) -> None:
         tracks = truth.tracks(queries((0, 1, 3, 7)), frames(4, 9, 1))
         assert tracks.annotated[:, 0].tolist() == [True, False, True]
         np.testing.assert_allclose(tracks.xy[:, 0], [[13, 3], [np.nan, np.nan], [4, 3]])
 
     @pytest.mark.parametrize(
         "query", [(0, 8, 3, 7), (0, 1, 3, 1), (2, 7, 3, 7), (9, 1, 3, 7), (0, -5, 3, 7)],
-        ids=["beside", "other object", "hidden there", "no such frame", "outside"],
+        ids=["beside", "other object", "hidden there", "frame beyond the end", "outside"],
     )  # fmt: skip
-    def test_what_is_not_on_the_object_is_not_known(
+    def test_point_that_is_not_on_the_object_is_not_annotated(
         self, truth: SceneTruth, query: tuple[float, float, float, int]
     ) -> None:
         tracks = truth.tracks(queries(query, (0, 1, 3, 7)), frames(0, 1))
@@ -92,15 +92,15 @@ class TestSceneTruth:
         np.testing.assert_allclose(tracks.xy[24], points.txy[:, 1:], atol=1e-3)
         assert tracks.visible[24].all()
         assert tracks.annotated.all()
-        # Nothing passes in front in this clip; only the object's rim may round to a pixel beside it.
+        # Nothing hides the object in this clip; only points on its border may round to a pixel outside it.
         assert tracks.visible.mean() > 0.97
 
-    def test_a_damaged_file_is_named(self, tmp_path: Path) -> None:
+    def test_damaged_file_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "bad.npz").write_bytes(b"not a zip")
         with pytest.raises(DatasetError, match=r"cannot read the ground truth .*bad\.npz"):
             SceneTruth(tmp_path / "bad.npz")
 
-    def test_missing_arrays_are_named(self, tmp_path: Path) -> None:
+    def test_missing_arrays_are_reported(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "half.npz", motion=np.zeros((1, 1, 2, 3)), object_id=np.ones(1))
         with pytest.raises(DatasetError, match="masks_packed, masks_shape missing"):
             SceneTruth(tmp_path / "half.npz")
@@ -109,7 +109,7 @@ class TestSceneTruth:
 def save_mask(path: Path, values: np.ndarray, palette: bool = True) -> None:
     image = Image.fromarray(values.astype(np.uint8))
     if palette:
-        # Colours that say nothing about the indices: reading by colour would be seen.
+        # Colours that are unrelated to the indices, so that a test fails if colours are read.
         image.putpalette([(37 * number) % 256 for number in range(768)])
     path.parent.mkdir(exist_ok=True)
     image.save(path)
@@ -128,7 +128,7 @@ class TestAnnotatedMasks:
         np.testing.assert_array_equal(first[3], [[False, False, False], [True, True, False]])
         assert not later[3].any()
 
-    def test_frames_without_a_picture_are_not_annotated(self, tmp_path: Path) -> None:
+    def test_frames_without_an_image_are_not_annotated(self, tmp_path: Path) -> None:
         save_mask(tmp_path / "00004.png", np.ones((2, 2)))
         truth = AnnotatedTruth(tmp_path)
         assert truth.mask(0) is None
@@ -136,7 +136,7 @@ class TestAnnotatedMasks:
         assert truth.tracks(queries((0, 1, 1, 1)), frames(0)) is None
 
     @pytest.mark.parametrize("palette", [True, False])
-    def test_nothing_but_0_and_255_is_binary(self, tmp_path: Path, palette: bool) -> None:
+    def test_only_0_and_255_is_binary(self, tmp_path: Path, palette: bool) -> None:
         save_mask(tmp_path / "00000.png", np.array([[0, 255]]), palette)
         save_mask(tmp_path / "00001.png", np.array([[0, 0]]), palette)
         truth = AnnotatedTruth(tmp_path)
@@ -147,26 +147,26 @@ class TestAnnotatedMasks:
         assert first[0].tolist() == [[False, True]]
         assert later[0].tolist() == [[False, False]]
 
-    def test_void_on_a_frame_without_objects_is_not_taken_for_binary(self, tmp_path: Path) -> None:
+    def test_void_on_a_frame_without_objects_is_not_binary(self, tmp_path: Path) -> None:
         save_mask(tmp_path / "00000.png", np.array([[0, 2]]))
         save_mask(tmp_path / "00001.png", np.array([[0, 255]]))
         later = AnnotatedTruth(tmp_path).mask(1)
         assert later is not None
         assert {number: mask.any() for number, mask in later.items()} == {2: False}
 
-    def test_one_bit_pictures_are_binary(self, tmp_path: Path) -> None:
+    def test_one_bit_images_are_binary(self, tmp_path: Path) -> None:
         Image.fromarray(np.array([[False, True]])).save(tmp_path / "00000.png")
         mask = AnnotatedTruth(tmp_path).mask(0)
         assert mask is not None
         assert mask[0].tolist() == [[False, True]]
 
-    def test_a_colour_picture_is_refused(self, tmp_path: Path) -> None:
+    def test_colour_image_is_refused(self, tmp_path: Path) -> None:
         Image.new("RGB", (2, 2)).save(tmp_path / "00000.png")
         with pytest.raises(DatasetError, match=r"00000\.png: got an image of mode RGB"):
             AnnotatedTruth(tmp_path).mask(0)
 
-    def test_a_broken_picture_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "00000.png").write_bytes(b"no picture")
+    def test_broken_image_is_reported(self, tmp_path: Path) -> None:
+        (tmp_path / "00000.png").write_bytes(b"not an image")
         with pytest.raises(DatasetError, match=r"annotated mask .*00000\.png: not a readable image"):
             AnnotatedTruth(tmp_path).mask(0)
 
@@ -175,7 +175,7 @@ class TestAnnotatedMasks:
         with pytest.raises(DatasetError, match=r"found mask_a\.png, expected PNGs named by their source frame"):
             AnnotatedTruth(tmp_path)
 
-    def test_an_empty_and_a_missing_folder_are_refused(self, tmp_path: Path) -> None:
+    def test_empty_and_missing_folders_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="found no PNG"):
             AnnotatedTruth(tmp_path)
         with pytest.raises(DatasetError, match="no such folder"):
@@ -185,7 +185,7 @@ class TestAnnotatedMasks:
 class TestAnnotatedTracks:
     @pytest.fixture
     def arrays(self) -> dict[str, np.ndarray]:
-        """Two points over four frames, known on frames 0, 2 and 3; the second is hidden on frame 2."""
+        """Two points over four frames, annotated on frames 0, 2 and 3; the second is hidden on frame 2."""
         nowhere = [np.nan, np.nan]
         return {
             "points_xy": np.array(
@@ -204,7 +204,7 @@ class TestAnnotatedTracks:
         assert tracks is not None
         return tracks
 
-    def test_points_are_found_by_their_position_on_the_query_frame(
+    def test_points_are_matched_by_position_on_the_query_frame(
         self, tmp_path: Path, arrays: dict[str, np.ndarray]
     ) -> None:
         truth = self.load(tmp_path, **arrays)
@@ -217,18 +217,18 @@ class TestAnnotatedTracks:
         assert truth.object_ids == ()
         assert truth.mask(0) is None
 
-    def test_without_annotated_every_frame_is_known(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    def test_every_frame_is_annotated_by_default(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
         del arrays["annotated"]
         tracks = self.tracks(self.load(tmp_path, **arrays), queries((0, 1, 2, 1)), frames(0, 1))
         assert tracks.annotated[:, 0].tolist() == [True, True]
         assert tracks.visible[:, 0].tolist() == [True, False]
 
-    def test_a_frame_that_is_not_annotated_finds_nothing(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    def test_query_on_another_frame_matches_no_point(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
         arrays["points_xy"][0, 1] = [7, 7]
         truth = self.load(tmp_path, **arrays)
         assert not self.tracks(truth, queries((1, 7, 7, 1), (9, 1, 2, 1)), frames(0, 2)).annotated.any()
 
-    def test_with_an_object_axis_a_query_finds_only_points_of_its_object(self, tmp_path: Path) -> None:
+    def test_with_an_object_axis_a_query_matches_only_points_of_its_object(self, tmp_path: Path) -> None:
         xy = np.zeros((2, 1, 2, 2), dtype=np.float32)
         xy[1, 0, 1] = [5, 5]
         truth = self.load(tmp_path, points_xy=xy, visible=np.ones((2, 1, 2), dtype=bool))
@@ -236,7 +236,7 @@ class TestAnnotatedTracks:
         np.testing.assert_allclose(tracks.xy[0, :2], [[0, 0], [5, 5]])
         assert tracks.annotated.tolist() == [[True, True, False]]
 
-    def test_a_file_of_other_shapes_is_refused(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    def test_arrays_of_other_shapes_are_refused(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
         with pytest.raises(DatasetError, match=r"got points_xy \(2, 4, 2\) and visible \(4, 2\)"):
             self.load(tmp_path, points_xy=arrays["points_xy"], visible=arrays["visible"].T)
         with pytest.raises(DatasetError, match=r"got annotated \(3,\), expected \(4,\)"):

@@ -1,4 +1,4 @@
-"""LeRobot's two layouts in small: a video an episode and camera, and several episodes in one video."""
+"""Small datasets in both layouts of LeRobot: one video per episode and camera, and several episodes per video."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def v2(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def v3(tmp_path: Path) -> Path:
-    """Episodes 0 and 1 share a video, 2 has its own; so it is for both cameras."""
+    """For both cameras, episodes 0 and 1 share a video file, and episode 2 has another."""
     write_info(tmp_path, "v3.0", "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")
     rows: dict[str, list[Any]] = {"episode_index": [0, 1, 2], "length": list(LENGTHS)}
     starts, ends = [0, 7 / FPS, 0], [7 / FPS, 12 / FPS, 9 / FPS]
@@ -63,8 +63,8 @@ def v3(tmp_path: Path) -> Path:
             [np.concatenate([moving_square(7, seed=0), moving_square(5, seed=1)]), moving_square(9, seed=2)]
         ):
             write_video(tmp_path / "videos" / camera / "chunk-000" / f"file-{file:03d}.mp4", rgb, fps=FPS)
-        about = {"chunk_index": [0, 0, 0], "file_index": [0, 0, 1], "from_timestamp": starts, "to_timestamp": ends}
-        rows |= {f"videos/{camera}/{name}": values for name, values in about.items()}
+        columns = {"chunk_index": [0, 0, 0], "file_index": [0, 0, 1], "from_timestamp": starts, "to_timestamp": ends}
+        rows |= {f"videos/{camera}/{name}": values for name, values in columns.items()}
     path = tmp_path / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
     path.parent.mkdir(parents=True)
     pyarrow.parquet.write_table(pyarrow.table(rows), path)
@@ -83,7 +83,7 @@ class TestContract(DatasetContract):
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])
-def test_an_episode_is_its_own_frames_in_either_layout(version: str, request: pytest.FixtureRequest) -> None:
+def test_clip_contains_the_frames_of_its_episode_in_both_layouts(version: str, request: pytest.FixtureRequest) -> None:
     root = request.getfixturevalue(version)
     clips = dataset(root).clips()
     assert [clip.clip_id for clip in clips] == [
@@ -95,30 +95,30 @@ def test_an_episode_is_its_own_frames_in_either_layout(version: str, request: py
             shown = next(iter(frames.blocks())).rgb
         grey = [moving_square(LENGTHS[number], seed=seed).mean(axis=-1) for seed in range(3)]
         errors = [np.abs(shown.mean(axis=-1) - expected).mean() for expected in grey]
-        assert int(np.argmin(errors)) == number, "its own pictures"
+        assert int(np.argmin(errors)) == number, "the frames of this episode"
         assert errors[number] < 0.5 * min(errors[:number] + errors[number + 1 :])
         (prompt,) = clip.prompts
-        assert prompt.frame == frames.index[2], "frames in the manifest count from the episode's first"
+        assert prompt.frame == frames.index[2], "frames in the manifest count from the first of the episode"
         assert prompt.query_points == ((int(frames.index[3]), 24, 30),)
     assert clips[1].prompts == ()
 
 
-def test_cameras_are_chosen_by_key(v3: Path) -> None:
+def test_cameras_are_selected_by_key(v3: Path) -> None:
     assert len(dataset(v3, TOP).clips()) == 3
     with pytest.raises(ConfigError, match=r"dataset\.cameras: 'observation\.image\.top' .* did you mean observation"):
         dataset(v3, "observation.image.top").clips()
 
 
-def test_what_is_missing_is_named(v3: Path) -> None:
+def test_missing_and_broken_files_are_reported(v3: Path) -> None:
     (v3 / "videos" / WRIST / "chunk-000" / "file-001.mp4").unlink()
-    with pytest.raises(DatasetError, match=r"1 videos .* are not there, the first .*wrist/chunk-000/file-001\.mp4"):
+    with pytest.raises(DatasetError, match=r"1 video listed in .* not found, first .*wrist/chunk-000/file-001\.mp4"):
         dataset(v3).clips()
     assert len(dataset(v3, TOP).clips()) == 3
     path = v3 / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"episode_index": [0]}), path)
     with pytest.raises(DatasetError, match=r"file-000\.parquet: no column videos/observation\.images\.top/chunk_index"):
         dataset(v3, TOP).clips()
-    path.write_text("no parquet")
+    path.write_text("not a parquet file")
     with pytest.raises(DatasetError, match=r"file-000\.parquet: cannot be read"):
         dataset(v3, TOP).clips()
     path.unlink()
@@ -130,20 +130,20 @@ def test_what_is_missing_is_named(v3: Path) -> None:
     ("version", "features", "message"),
     [
         ("v1.6", {}, "codebase_version 'v1.6'; expected v2.1 or v3.0"),
-        ("v3.0", {TOP: "image"}, "its cameras observation.images.top are kept as images"),
+        ("v3.0", {TOP: "image"}, "the cameras observation.images.top are stored as images"),
         ("v3.0", {"action": "float32"}, "no feature of dtype video; expected"),
     ],
 )
-def test_what_cannot_be_used_is_named(tmp_path: Path, version: str, features: dict[str, str], message: str) -> None:
+def test_unsupported_datasets_are_refused(tmp_path: Path, version: str, features: dict[str, str], message: str) -> None:
     write_info(tmp_path, version, "videos/{video_key}.mp4", **features)
     with pytest.raises(DatasetError, match=message):
         dataset(tmp_path).clips()
     (tmp_path / "meta" / "info.json").write_text("{}")
-    with pytest.raises(DatasetError, match=r"info\.json: not LeRobot's"):
+    with pytest.raises(DatasetError, match=r"info\.json: cannot be read as metadata of LeRobot"):
         dataset(tmp_path).clips()
 
 
-def test_v2_wants_its_list_of_episodes(v2: Path) -> None:
+def test_v2_needs_its_list_of_episodes(v2: Path) -> None:
     (v2 / "meta" / "episodes.jsonl").write_text("{}")
     with pytest.raises(DatasetError, match=r"episodes\.jsonl: cannot be read"):
         dataset(v2).clips()

@@ -1,4 +1,4 @@
-"""SA-V's training set in small: a video, and masklets of two objects on every fourth frame."""
+"""A small training set of SA-V: a video, and masklets of two objects on every fourth frame."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def entry(mask: BoolArray) -> dict[str, Any]:
     return {"size": [packed.height, packed.width], "counts": packed.counts}
 
 
-# The second object is out of sight on the first annotated frame, and overlaps the first later.
+# The second object is not visible on the first annotated frame, and overlaps the first one later.
 MASKS = [[disk(20), disk(0, -1) & False], [disk(30), disk(40)], [disk(40), disk(50)]]
 
 
@@ -51,14 +51,14 @@ class TestContract(DatasetContract):
         return SaVideos(root, prompt_from=request.param)
 
 
-def test_each_masklet_is_prompted_where_it_is_first_seen(root: Path) -> None:
+def test_each_masklet_is_prompted_on_its_first_frame(root: Path) -> None:
     (clip,) = SaVideos(root).clips()
     assert clip.clip_id == "sav_000/sav_000001"
     assert [(prompt.object_id, prompt.name, prompt.frame) for prompt in clip.prompts] == [
         (1, "masklet 0", 0), (2, "masklet 1", 4),
     ]  # fmt: skip
     mask = clip.prompts[1].mask
-    assert isinstance(mask, RleMask), "masks stay packed until a clip is run"
+    assert isinstance(mask, RleMask), "masks are not decoded before a clip is run"
     assert np.array_equal(decode_rle(mask), MASKS[1][1])
     assert SaVideos(root, prompt_from="box").clips()[0].prompts[0].box == (8, 18, 33, 43)
 
@@ -70,13 +70,13 @@ def test_truth_is_on_every_fourth_frame(root: Path) -> None:
     first, last = truth.mask(0), truth.mask(8)
     assert first is not None
     assert last is not None
-    assert list(first) == [1], "nothing is known of an object before it is seen"
+    assert list(first) == [1], "an object is not annotated before its first frame"
     assert np.array_equal(last[1] & last[2], MASKS[2][0] & MASKS[2][1]), "overlaps are kept"
     assert truth.mask(1) is None
     assert SaVideos(root, annotations="auto").ground_truth("sav_000/sav_000001") is None
 
 
-def test_what_is_missing_or_broken_is_named(root: Path, tmp_path: Path) -> None:
+def test_missing_and_broken_files_are_reported(root: Path, tmp_path: Path) -> None:
     path = root / "sav_000" / "sav_000001_manual.json"
     content = json.loads(path.read_text())
     content["masklet"][1].pop()

@@ -1,4 +1,4 @@
-"""The demo dataset: clips drawn by the program itself, with exact ground truth."""
+"""The demo dataset: synthetic clips with exact ground truth."""
 
 from aot.datasets.demo.dataset import Demo
 

@@ -12,10 +12,10 @@ from aot.types import Clip
 
 
 class Demo:
-    """Five clips drawn by the program itself, so that their masks and tracks are known exactly.
+    """Five rendered clips, whose masks and tracks are therefore known exactly.
 
     Args:
-        root: folder of the clips; they are drawn there on first use (about 3 MB).
+        root: folder of the clips; they are rendered there on first use (about 3 MB).
     """
 
     def __init__(self, root: Path) -> None:

@@ -5,7 +5,7 @@
   prompts.yaml                 the prompt manifest
   masks/<clip_id>_<id>.png     prompts that are masks
   truth/<clip_id>.npz          the ground truth, read by `SceneTruth`
-  version.json                 marks the folder as a complete demo dataset, and says which version drew it
+  version.json                 marks the folder as a complete demo dataset, and records the version of the renderer
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ MARKER = "version.json"
 MANIFEST = "prompts.yaml"
 
 _GENERATOR = "aot demo scenes"
-# Increase it when the code that draws changes what it draws; changes of the scenes change the hash of the parameters.
+# Increase this when the rendering code gives other frames; changes of the scenes change the hash of the parameters.
 _VERSION = 1
 
 _MANIFEST_HEAD = """\
-# Prompts of the demo clips, taken from the truth. `python -m aot.prompt dataset=...` makes them for your own videos.
+# Prompts of the demo clips, taken from the ground truth. Make those of your own videos with
+# `python -m aot.prompt dataset=...`.
 clips:
 """
 
@@ -52,7 +53,7 @@ def generate_demo(root: Path) -> None:
     """Render the clips with their ground truth and prompts, and move them to `root` in one step.
 
     An older or incomplete demo folder is renamed to `<root>.old-<number>` and never deleted, because its prompts may
-    have been edited. Several processes may do this at the same time: one folder wins, and all of them are equal.
+    have been edited. Several processes may do this at the same time: one folder is kept, and all are equal.
 
     Raises:
         DatasetError: `root` contains other files (nothing was changed), or cannot be written.
@@ -62,14 +63,14 @@ def generate_demo(root: Path) -> None:
         _refuse_foreign(root)
         root.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as scratch:
-            # A folder inside the temporary one, which only this user may read; the dataset must not inherit that.
+            # Only this user may read the temporary folder; the dataset is a folder inside it, with normal permissions.
             built = Path(scratch) / "demo"
             built.mkdir()
             _write_dataset(built)
             _move_into_place(built, root)
     except (OSError, av.FFmpegError) as exc:
         raise DatasetError(
-            f"cannot write the demo clips to {root}: {exc}; set dataset.root to a folder that can be written"
+            f"cannot write the demo clips to {root}: {exc}; set dataset.root to a writable folder"
         ) from exc
 
 
@@ -114,13 +115,13 @@ def _refuse_foreign(root: Path) -> None:
     if is_free or _marker_of(root):
         return
     raise DatasetError(
-        f"{root} is not the demo dataset (it has no {MARKER} of it) and not empty; nothing was changed. "
+        f"{root} is not empty and is not the demo dataset (no {MARKER} of the demo); nothing was changed. "
         f"Set dataset.root to a new or empty folder"
     )
 
 
 def _is_current(root: Path) -> bool:
-    """Whether all files that this version writes are there with their sizes; the manifest may have been edited."""
+    """Whether all files of this version exist with their sizes; the manifest may have been edited."""
     marker = _marker_of(root)
     expected = _marker()
     if {key: marker.get(key) for key in expected} != expected or not (root / MANIFEST).is_file():
@@ -132,14 +133,14 @@ def _is_current(root: Path) -> bool:
 
 
 def _marker() -> dict[str, object]:
-    drawing = [WIDTH, HEIGHT, FPS, SEED, SUPERSAMPLING, ENCODER_OPTIONS, NOISE_LEVELS]
-    parameters = [*drawing, [asdict(scene) for scene in SCENES]]
+    rendering = [WIDTH, HEIGHT, FPS, SEED, SUPERSAMPLING, ENCODER_OPTIONS, NOISE_LEVELS]
+    parameters = [*rendering, [asdict(scene) for scene in SCENES]]
     digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
     return {"generator": _GENERATOR, "version": _VERSION, "parameters_sha256": digest}
 
 
 def _marker_of(root: Path) -> dict[str, object]:
-    """The marker in a folder; empty if it has none, or the one of another program."""
+    """The marker in a folder; empty if there is none, or if it is from another program."""
     try:
         marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """Rendering of a scene: textures, motion and composition of its layers, and the exact visible masks.
 
-Frames are drawn at twice their size and averaged: this gives antialiased edges, and positions to 1/64 px (OpenCV
+Frames are rendered at twice their size and averaged, which gives antialiased edges, and positions to 1/64 px (OpenCV
 interpolates in steps of 1/32 px).
 """
 
@@ -25,7 +25,7 @@ _Number = TypeVar("_Number", np.uint8, np.float32)
 
 
 def render(scene: Scene) -> Iterator[tuple[UInt8Array, BoolArray]]:
-    """Draw a scene frame by frame.
+    """Render a scene frame by frame.
 
     Yields:
         (H, W, 3) uint8 RGB, and (K, H, W) bool: the visible part of each object, in the order of the layers.

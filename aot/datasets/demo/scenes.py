@@ -1,10 +1,10 @@
-"""The five scenes of the demo: what each of them shows, as data.
+"""The five scenes of the demo, described as data.
 
 Every scene is a stack of flat textured images (layers). Each layer moves by an affine motion, given by its poses on a
 few frames. Positions are pixels with centres at integers, in a layer's own image as well as in the frame.
 
 The values, field names included, are part of the hash in the demo folder's version.json: after a change, existing demo
-folders are drawn again.
+folders are rendered again.
 """
 
 from __future__ import annotations
