@@ -387,6 +387,19 @@ def test_documents_have_no_placeholders() -> None:
         assert not left, f"{path.name}: {left}"
 
 
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_anchors_of_links_exist() -> None:
+    for path in DOCUMENTS:
+        for target, anchor in re.findall(r"\]\(([\w./-]*)#([^)]+)\)", path.read_text()):
+            assert anchor in anchors(path.parent / target if target else path), f"{path.name}: {target}#{anchor}"
+
+
 def test_links_and_navigation_of_the_documents() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)|srcset=\"([^\"]+)\"|src=\"([^\"]+)\"", path.read_text()):
