@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import yaml
 from hydra import version as hydra_version
@@ -25,7 +26,7 @@ from rich.console import Console
 
 from aot.compose import CONFIG_NAME, Composed, command_parser, compose_jobs, config_folder, parse_command
 from aot.config import RunConfig, check_config
-from aot.errors import AotError, ConfigError
+from aot.errors import AotError, ConfigError, WriteError
 from aot.launching.base import Launcher, Wait
 from aot.launching.dry_run import print_plan
 from aot.launching.plan import Plan, make_plan
@@ -91,6 +92,7 @@ class Run:
         self._console = Console(soft_wrap=True)
         if not self._console.is_terminal:
             self._console = Console(width=_FILE_WIDTH, soft_wrap=True)
+        self._pending: list[ClipTask] = []
         self._wait: Wait | None = None
         self._exit_code = EXIT_DONE
 
@@ -102,11 +104,13 @@ class Run:
                 print_plan(plan, self._console)
                 return
             launcher: Launcher = plan.config.launcher.build()
-            plan.write(self._command, with_sizes=launcher.divides_work or plan.config.shard is not None)
-            remove_abandoned_parts(plan.paths.root)
             tasks = plan.tasks()
+            self._pending = [task for task in tasks if task.is_pending]
+            with self._writing():
+                plan.write(self._command, with_sizes=launcher.divides_work or plan.config.shard is not None)
+                remove_abandoned_parts(plan.paths.root)
             _announce(plan, tasks, self._console)
-            self._wait = launcher.launch(plan, [task for task in tasks if task.is_pending])
+            self._wait = launcher.launch(plan, self._pending) if self._pending else _nothing_to_wait_for
 
     def finish(self) -> int:
         """Wait for the clips, unless the launcher does not wait; print the table and return the exit code."""
@@ -117,14 +121,49 @@ class Run:
             self._wait()
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.shard_clips])
             all_rows = summary_rows(plan.paths, plan.all_clip_ids)
-            write_summary(plan.paths, all_rows)
+            with self._writing():
+                write_summary(plan.paths, all_rows)
             print_summary(plan.paths, plan.config.output, rows, self._console)
             self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
+            self._report_outdated(rows)
             open_run(plan.paths.root)  # writes the index that makes later calls fast
             # Last, so that the table is printed also where the report cannot be written.
             if plan.config.output.report:
-                write_report(plan.paths, all_rows)
+                with self._writing():
+                    write_report(plan.paths, all_rows)
         return self._exit_code
+
+    def _report_outdated(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Report clips that the launcher has not processed, and whose results of an earlier run must not count as done.
+
+        Args:
+            rows: of the summary.
+        """
+        done = {row["clip_id"] for row in rows if row["state"] == "done"}
+        pending = [(task.clip, task.fingerprint) for task in self._pending if task.clip.clip_id in done]
+        num_outdated = sum(task.is_pending for task in self._plan.context.tasks_for(pending))
+        if num_outdated:
+            root, clips = self._plan.paths.root, counted(num_outdated, "clip")
+            print(f"{root}: {clips} not processed, only earlier results exist; run the same command again to resume",
+                  file=sys.stderr)  # fmt: skip
+            self._exit_code = EXIT_SOME_FAILED
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Allow a run folder that cannot be written if no clip needs work, so that finished runs stay readable.
+
+        Raises:
+            ConfigError: the folder cannot be written before any clip has started.
+            WriteError: it cannot be written any more.
+        """
+        try:
+            yield
+        except WriteError as error:
+            if self._wait is None and self._pending:
+                raise ConfigError(f"{error}, or choose another folder with output.root=FOLDER") from error
+            if self._pending:
+                raise
+            print(f"{self._plan.paths.root}: not updated: {error}", file=sys.stderr)
 
     @contextmanager
     def _reporting_errors(self) -> Iterator[None]:
@@ -136,6 +175,10 @@ class Run:
         except AotError as error:
             print(f"{self._plan.paths.root}: stopped: {error}", file=sys.stderr)
             self._exit_code = EXIT_SOME_FAILED
+
+
+def _nothing_to_wait_for() -> None:
+    """The wait of a run in which no clip needs work."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import aot
+from aot.launching.local import LocalLauncher
 from aot.run import main
 from tests.synthetic import moving_square, write_video
 
@@ -198,6 +199,79 @@ def test_a_failure_after_the_result_is_complete_is_reported(folder: Path, capsys
     assert "Is a directory" in row["error"]
     shutil.rmtree(overlay)
     assert run("retry=[all]") == 0
+
+
+def test_unwritable_output_folder_starts_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "file").write_text("not a folder")
+    assert run("output.root=file/outputs") == 2
+    message = capsys.readouterr().err
+    assert "run.json could not be written" in message
+    assert "output.root=FOLDER" in message
+
+
+UNPRIVILEGED = 65534
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can start a command as another user")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+def test_unwritable_run_folder_is_accepted_if_nothing_needs_work(folder: Path) -> None:
+    def run_unprivileged(*arguments: str) -> subprocess.CompletedProcess[str]:
+        options = ["dataset=videos", "dataset.root='my clips'", "launcher=inline", *FAST, *arguments]
+        return subprocess.run(
+            [
+                *("setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups"),
+                *(sys.executable, "-m", "aot.run", *options),
+            ],
+            env=os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    if run_unprivileged("--version").returncode:
+        pytest.skip("another user cannot run this interpreter")
+    for path in (folder, *folder.parents[:2], *(path for path in folder.rglob("*") if path.is_dir())):
+        path.chmod(0o755)
+    assert run("launcher=inline") == 0
+    finished = run_unprivileged()
+    assert finished.returncode == 0, finished.stderr
+    assert "3 clips: 3 done" in finished.stdout
+    assert "not updated: " in finished.stderr
+    assert "Traceback" not in finished.stderr
+    (run_folder(folder) / "clips" / "a.h5").unlink()
+    unfinished = run_unprivileged()
+    assert unfinished.returncode == 2
+    assert "could not be written" in unfinished.stderr
+    assert len(unfinished.stderr.splitlines()) == 1
+    run_folder(folder).chmod(0o000)
+    unreadable = run_unprivileged()
+    assert unreadable.returncode == 2
+    assert "cannot be read" in unreadable.stderr
+    run_folder(folder).chmod(0o755)
+
+
+def test_outdated_result_that_was_not_processed_is_not_success(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    write_video(folder / "my clips" / "a.mp4", moving_square(6))
+    monkeypatch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: lambda: None)
+    capsys.readouterr()
+    assert run() == 1
+    assert "1 clip not processed, only earlier results exist" in capsys.readouterr().err
+
+
+def test_run_that_starts_no_clip_is_success_only_if_all_are_finished(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: lambda: None)
+        assert run() == 1, "the launcher started nothing"
+        patch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: None)
+        assert run() == 0, "as with launcher.wait=false"
+    assert run("dry_run=true") == 0
+    assert started(run_folder(folder)) == []
+    assert run() == 0
+    monkeypatch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: 1 / 0)
+    assert run() == 0, "all clips are finished, and the launcher is not called"
 
 
 def test_one_failed_object_makes_the_clip_partial(folder: Path) -> None:

@@ -192,6 +192,7 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
         )
     without = tuple(clip.clip_id for clip in chosen if not clip.prompts)
     plan = Plan(config, RunPaths(root or config.run_folder), dataset, prompted, without)
+    _refuse_unreadable_folder(plan.paths)
     _refuse_results_of_other_videos(plan)
     _refuse_unknown_retries(plan)
     return plan
@@ -224,6 +225,16 @@ def _is_current(paths: ClipPaths, clip: Clip, fingerprint: Fingerprint, done: di
         return same_prompts and result.attributes["source_sha256"] == sha256_of(clip.source)
     except (ResultError, OSError):
         return False
+
+
+def _refuse_unreadable_folder(paths: RunPaths) -> None:
+    """Raise if it cannot be determined what the run folder contains."""
+    try:
+        paths.run_json.exists()
+    except PermissionError as exc:
+        raise ConfigError(
+            f"{paths.root} cannot be read: {exc}; expected a readable folder; choose another with output.root=FOLDER"
+        ) from exc
 
 
 def _refuse_results_of_other_videos(plan: Plan) -> None:

@@ -162,7 +162,7 @@ def _ledger_files(paths: RunPaths) -> list[tuple[Path, int]]:
         with os.scandir(paths.ledgers) as entries:
             ledgers = [entry for entry in entries if entry.name.endswith(".jsonl") and entry.is_file()]
             found = [(Path(entry.path), entry.stat().st_size) for entry in ledgers]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(found)
 

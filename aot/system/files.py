@@ -107,6 +107,9 @@ def remove_abandoned_parts(root: Path) -> int:
 
     Processes on other machines cannot be checked from here: their part files are deleted when they have not been
     written to for a day.
+
+    Raises:
+        WriteError: the run folder cannot be written.
     """
     return _remove_parts(root, lambda part, owner: not is_alive(owner[1]) if owner[0] == host() else _is_old(part))
 
@@ -121,7 +124,8 @@ def _remove_parts(root: Path, is_removable: Callable[[Path, tuple[str, int]], bo
     for part in root.rglob(f".*{PART_SUFFIX}"):
         name, _, pid = part.name[1:].rpartition("-")[0].rpartition("-")
         if pid.isdecimal() and part.is_file() and is_removable(part, (name, int(pid))):
-            part.unlink(missing_ok=True)
+            with write_errors(part):
+                part.unlink(missing_ok=True)
             removed += 1
     return removed
 
