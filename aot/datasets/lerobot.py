@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,11 +37,12 @@ class LeRobot:
 
     def clips(self) -> list[Clip]:
         info = self._info()
-        episodes = list(self._episodes_v3(info) if info["codebase_version"].startswith("v3.") else self._v2(info))
+        read_episodes = self._episodes_v3 if info["codebase_version"].startswith("v3.") else self._episodes_v2
+        episodes = list(read_episodes(info))
         missing = sorted({clip.source for clip, _ in episodes if not clip.source.is_file()})
         if missing:
             raise DatasetError(
-                f"{counted(len(missing), 'video')} listed in {self.root / 'meta'} not found, first {missing[0]}; "
+                f"{self.root / 'meta'} lists {counted(len(missing), 'missing video')}, starting with {missing[0]}; "
                 f"download the videos, or choose the cameras that are present with dataset.cameras=[…]"
             )
         prompted = assign_prompts([clip for clip, _ in episodes], self.prompts, dataset="lerobot", root=self.root)
@@ -54,6 +55,7 @@ class LeRobot:
         return None
 
     def _info(self) -> dict[str, Any]:
+        """Read meta/info.json: version, frame rate, video files and the chosen cameras."""
         path = self.root / "meta" / "info.json"
         try:
             info = json.loads(path.read_text(encoding="utf-8"))
@@ -70,6 +72,22 @@ class LeRobot:
             ) from exc
         if not version.startswith(("v2.", "v3.")):
             raise DatasetError(f"{path}: codebase_version {version!r}; expected v2.1 or v3.0: convert it with lerobot")
+        return {
+            "codebase_version": version, "fps": fps, "video_path": str(video_path),
+            "chunks_size": chunks_size, "cameras": self._choose_cameras(types, video_path, path),
+        }  # fmt: skip
+
+    def _choose_cameras(self, types: Mapping[str, Any], video_path: Any, path: Path) -> tuple[str, ...]:
+        """Keys of the chosen cameras, checked against the features in meta/info.json.
+
+        Args:
+            types: feature → dtype.
+            video_path: template of the video files; None in datasets without videos.
+            path: of meta/info.json, for the messages.
+        Raises:
+            DatasetError: the dataset has no videos.
+            ConfigError: a chosen camera does not exist.
+        """
         videos = [key for key, dtype in types.items() if dtype == "video"]
         if not videos or not video_path:
             images = [key for key, dtype in types.items() if dtype == "image"]
@@ -80,12 +98,10 @@ class LeRobot:
                 near = get_close_matches(camera, videos, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(videos)}"
                 raise ConfigError(f"dataset.cameras: {camera!r} is not a camera in {path}; {hint}")
-        return {
-            "codebase_version": version, "fps": fps, "video_path": str(video_path),
-            "chunks_size": chunks_size, "cameras": self._cameras or tuple(sorted(videos)),
-        }  # fmt: skip
+        return self._cameras or tuple(sorted(videos))
 
-    def _v2(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
+    def _episodes_v2(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
+        """Clips without prompts, each with its first frame in its video file: 0."""
         path = self.root / "meta" / "episodes.jsonl"
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -99,6 +115,7 @@ class LeRobot:
                 yield Clip(clip_id=_clip_id(number, camera), source=source), 0
 
     def _episodes_v3(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
+        """Clips without prompts, each with its first frame in its video file."""
         # Frame i is shown at i / fps; with half a frame of tolerance, rounded times do not lose a frame.
         tolerance_seconds = 0.5 / info["fps"]
         for episode in sorted(self._parquet_rows(info["cameras"]), key=lambda row: int(row["episode_index"])):

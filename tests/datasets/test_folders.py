@@ -43,6 +43,13 @@ class TestVideos:
         (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")
         assert [clip.clip_id for clip in videos(tmp_path / "root").clips()] == ["a", "link/b"]
 
+    def test_missing_manifest_gives_the_command_that_creates_it(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a.mp4")
+        with pytest.raises(ConfigError, match=r"click prompts with `python -m aot\.prompt dataset=videos") as caught:
+            Videos(tmp_path, tmp_path / "prompts.yaml").clips()
+        assert f"dataset.root={tmp_path}" in str(caught.value)
+        assert f"dataset.prompts={tmp_path}/prompts.yaml" in str(caught.value)
+
     def test_truth_is_found_by_pattern(self, tmp_path: Path) -> None:
         touch(tmp_path, "day/a.mp4")
         (tmp_path / "day" / "Annotations").mkdir()
@@ -103,6 +110,10 @@ class TestMaskFolders:
         points = tree(davis, prompt_from="points").clips()[0].prompts
         assert points[1].points == ((0.0, 1.0),)
         assert all(0 < x < 4 for x, _ in points[0].points)
+
+    def test_missing_manifest_gives_the_command_that_creates_it(self, davis: Path) -> None:
+        with pytest.raises(ConfigError, match=r"click prompts with `python -m aot\.prompt dataset=DATASET"):
+            tree(davis, prompts=davis / "p.yaml").clips()
 
     def test_manifest_replaces_annotations(self, davis: Path) -> None:
         (davis / "p.yaml").write_text(MANIFEST)

@@ -111,7 +111,9 @@ def test_cameras_are_selected_by_key(v3: Path) -> None:
 
 def test_missing_and_broken_files_are_reported(v3: Path) -> None:
     (v3 / "videos" / WRIST / "chunk-000" / "file-001.mp4").unlink()
-    with pytest.raises(DatasetError, match=r"1 video listed in .* not found, first .*wrist/chunk-000/file-001\.mp4"):
+    with pytest.raises(
+        DatasetError, match=r"meta lists 1 missing video, starting with .*wrist/chunk-000/file-001\.mp4"
+    ):
         dataset(v3).clips()
     assert len(dataset(v3, TOP).clips()) == 3
     path = v3 / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
