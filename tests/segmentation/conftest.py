@@ -1,4 +1,4 @@
-"""What the tests of SAM 2 share."""
+"""Fixtures of the SAM 2 tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ import pytest
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of the tiny model."""
-    from tests.segmentation.sam2_models import save_random_weights  # brings torch, which other segmenters do without
+    from tests.segmentation.sam2_models import save_random_weights  # imports torch, which other segmenters do not need
 
     return save_random_weights(tmp_path_factory.mktemp("weights") / "random.pt")

@@ -1,4 +1,4 @@
-"""What every segmenter promises (`aot.segmentation.base`), as tests to inherit."""
+"""The guarantees of every segmenter (`aot.segmentation.base`), as test classes to inherit from."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ KEPT = [0, 1, 3, 4, 6, 7]
 
 
 def clip() -> ArraySource:
-    """Eight frames, of which two have been dropped."""
+    """Eight frames, two of which have been dropped."""
     source = ArraySource(moving_square(8, WIDTH, HEIGHT))
     source.keep(np.array(KEPT))
     return source
 
 
 def mask_prompt(object_id: int, frame: int, x: int, y: int) -> Prompt:
-    """A mask of 20x20 px; the square of `moving_square` has it on frame t at (8 + 2 t, 20)."""
+    """A mask of 20x20 px; the square of `moving_square` is at (8 + 2 t, 20) on frame t."""
     mask = np.zeros((HEIGHT, WIDTH), np.bool_)
     mask[y : y + 20, x : x + 20] = True
     return Prompt(object_id=object_id, frame=frame, mask=mask)
 
 
-# The first object is corrected later; the second begins in the middle of the clip.
+# The first object is corrected on a later frame; the second starts in the middle of the clip.
 PROMPTS = [mask_prompt(3, 0, 8, 20), mask_prompt(3, 6, 20, 20), mask_prompt(5, 4, 60, 40)]
 
 
 def segment(
     segmenter: Segmenter, source: ArraySource, prompts: list[Prompt]
 ) -> tuple[dict[tuple[int, int], BoolArray], dict[int, AotError]]:
-    """Masks by (frame, object), each of which comes once; and the errors of objects, whose masks end with them."""
+    """Masks by (frame, object), each yielded once; and the errors of objects, which yield no masks after failing."""
     found: dict[tuple[int, int], BoolArray] = {}
     errors: dict[int, AotError] = {}
     for block in segmenter.segment(source, prompts, on_object_error=errors.__setitem__):
@@ -47,25 +47,25 @@ def segment(
         for frame, masks in zip(block.index.tolist(), block.masks):
             for object_id, mask in zip(block.object_id.tolist(), masks):
                 assert object_id not in errors, f"object {object_id} has failed"
-                assert (frame, object_id) not in found, f"frame {frame}, object {object_id} came twice"
+                assert (frame, object_id) not in found, f"frame {frame}, object {object_id} was yielded twice"
                 found[frame, object_id] = mask.copy()
     return found, errors
 
 
 class SegmenterContract:
-    """Inherit it and give a fixture `segmenter`; with `propagate` and without, where the class has both."""
+    """Subclasses define the fixture `segmenter`, with and without `propagate` if the class supports both."""
 
     @pytest.fixture
     def segmenter(self) -> Segmenter:
         raise NotImplementedError
 
-    def test_masks_come_once_on_every_frame_that_has_some(self, segmenter: Segmenter) -> None:
+    def test_every_mask_is_yielded_once(self, segmenter: Segmenter) -> None:
         found, errors = segment(segmenter, clip(), PROMPTS)
         frames = {3: KEPT, 5: KEPT} if segmenter.propagate else {3: [0, 6], 5: [4]}
         assert not errors
         assert sorted(found) == sorted((frame, object_id) for object_id in frames for frame in frames[object_id])
 
-    def test_one_instance_serves_many_clips(self, segmenter: Segmenter) -> None:
+    def test_one_instance_segments_several_clips(self, segmenter: Segmenter) -> None:
         first, _ = segment(segmenter, clip(), PROMPTS)
         other = mask_prompt(1, 0, 0, 0).mask
         assert isinstance(other, np.ndarray)
@@ -92,7 +92,7 @@ class SegmenterContract:
 
 
 class FailingObjectContract:
-    """For segmenters that may find nothing: inherit it beside, and give a prompt for object 5 that they cannot use."""
+    """For segmenters that can fail to find an object; `unusable` is a prompt for object 5 that they cannot use."""
 
     @pytest.fixture
     def segmenter(self) -> Segmenter:
@@ -102,7 +102,9 @@ class FailingObjectContract:
     def unusable(self) -> Prompt:
         raise NotImplementedError
 
-    def test_an_object_fails_alone_and_yields_nothing(self, segmenter: Segmenter, unusable: Prompt) -> None:
+    def test_a_failed_object_yields_no_masks_and_does_not_affect_others(
+        self, segmenter: Segmenter, unusable: Prompt
+    ) -> None:
         found, errors = segment(segmenter, clip(), [*PROMPTS[:2], unusable, mask_prompt(5, 6, 60, 40)])
         assert list(errors) == [5]
         assert "object 5" in str(errors[5])

@@ -1,4 +1,4 @@
-"""SAM 2.1 with random weights, and the stock predictors to compare with."""
+"""SAM 2.1 with random weights, and the official predictors for comparison."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOGITS = dict[tuple[int, int], "torch.Tensor"]
 def save_random_weights(path: Path, size: str = "tiny", image_size: int = 128) -> Path:
     """Weights whose masks are neither empty nor full and change from frame to frame, with objects that come and go.
 
-    As they are initialized, the layers give nearly the same logits whatever they are told.
+    With their initial values, the layers give nearly the same logits for any input.
     """
     torch.manual_seed(0)
     model = stock_video_predictor(None, size, image_size)
@@ -54,7 +54,7 @@ def stock_image_predictor(weights: Path, size: str = "tiny", image_size: int = 1
         )
     with stock_warnings():
         predictor = import_sam2("sam2.sam2_image_predictor").SAM2ImagePredictor(model)
-    # Stock takes 1024 px for granted.
+    # The official predictor assumes 1024 px.
     predictor._bb_feat_sizes = [(image_size // stride,) * 2 for stride in (4, 8, 16)]
     return predictor
 
@@ -62,15 +62,15 @@ def stock_image_predictor(weights: Path, size: str = "tiny", image_size: int = 1
 def stock_propagation(
     predictor: Any, folder: Path, rgb: UInt8Array, prompts: Sequence[Prompt]
 ) -> tuple[LOGITS, dict[tuple[int, int], float]]:
-    """All prompts, then forwards, then backwards, as the library's notebook does it; a later pass overwrites.
+    """All prompts, then forwards, then backwards, as in the library's notebook; a later pass overwrites.
 
     Returns:
         Logits, and the probability that the object is seen.
     """
     folder.mkdir()
-    for number, picture in enumerate(rgb):
-        # The stock loader wants names of JPEG files, and reads what is in them.
-        Image.fromarray(picture).save(folder / f"{number:05d}.jpg", format="PNG")
+    for number, image in enumerate(rgb):
+        # The official loader requires names of JPEG files, but detects the format by the content.
+        Image.fromarray(image).save(folder / f"{number:05d}.jpg", format="PNG")
     logits: LOGITS = {}
     with stock_warnings():
         state = predictor.init_state(str(folder))
@@ -96,9 +96,9 @@ def stock_propagation(
 
 @contextmanager
 def stock_warnings() -> Iterator[None]:
-    """Stock warns that it has no CUDA extension, and of TorchScript, which torch has given up."""
+    """Ignore the official predictor's warnings: no CUDA extension, and TorchScript, which torch deprecates."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s)cannot import name '_C'.*")
-        for category in (DeprecationWarning, FutureWarning):  # which of them depends on torch's version
+        for category in (DeprecationWarning, FutureWarning):  # the category depends on torch's version
             warnings.filterwarnings("ignore", message=r".*torch\.jit.*", category=category)
         yield

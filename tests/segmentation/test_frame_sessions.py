@@ -1,4 +1,4 @@
-"""Frames that are asked about prompt by prompt: the same masks as a run begins with, each frame encoded once."""
+"""Sessions on single frames: the same masks as on the prompt frames of a run, each frame encoded once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(segmenter: Segmenter, prompts: list[Prompt]) -> MaskBlock:
     [[SQUARE], [SQUARE, CORNER], [SQUARE, Prompt(object_id=2, frame=1, mask=GIVEN)]],
     ids=["a box", "a box and points", "a box and a mask"],
 )
-def test_masks_are_those_that_a_run_begins_with(segmenter: Any, prompts: list[Prompt]) -> None:
+def test_masks_equal_those_on_the_prompt_frames_of_a_run(segmenter: Any, prompts: list[Prompt]) -> None:
     assert isinstance(segmenter, InteractiveSegmenter)
     session = segmenter.open_frame(RGB[1])
     session.masks([SQUARE])
@@ -57,7 +57,7 @@ def test_masks_are_those_that_a_run_begins_with(segmenter: Any, prompts: list[Pr
     np.testing.assert_allclose(asked.score, expected.score, rtol=1e-6)
 
 
-def test_a_prompt_that_finds_nothing_is_an_empty_mask() -> None:
+def test_a_prompt_that_finds_nothing_gives_an_empty_mask() -> None:
     session = GrabCutSegmenter().open_frame(RGB[1])
     everything = Prompt(object_id=1, frame=1, points=((3.0, 3.0), (3.0, 3.0)), labels=(1, 0))
     block = session.masks([everything])
@@ -76,5 +76,5 @@ def test_sam2_encodes_a_frame_once(weights: Path, monkeypatch: pytest.MonkeyPatc
     assert encoded == []
 
 
-def test_not_every_segmenter_answers_clicks() -> None:
+def test_segmenters_without_frame_sessions() -> None:
     assert not isinstance(NoSegmenter(), InteractiveSegmenter)

@@ -1,4 +1,4 @@
-"""GrabCut and flow on small pictures whose truth is known."""
+"""GrabCut and optical flow on small synthetic images with known masks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def disc(x: float, y: float, radius: float = 12.0) -> BoolArray:
     return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
 
 
-def picture(*discs: tuple[BoolArray, tuple[int, int, int]], seed: int = 0) -> UInt8Array:
-    """Discs on a green ground; ground and discs are textured, so that flow has something to hold on to."""
+def draw(*discs: tuple[BoolArray, tuple[int, int, int]], seed: int = 0) -> UInt8Array:
+    """Discs on a green background; both are textured, so that optical flow can be estimated."""
     texture = cv2.GaussianBlur(np.random.default_rng(7).normal(0, 60, (HEIGHT, WIDTH)), (0, 0), 2)
     rgb = np.array((60, 130, 60)) + texture[..., np.newaxis]
     for mask, colour in discs:
@@ -43,15 +43,15 @@ def red_positions(num_frames: int) -> list[tuple[float, float]]:
 
 def one_disc(num_frames: int = 6) -> tuple[ArraySource, list[BoolArray]]:
     truth = [disc(*position) for position in red_positions(num_frames)]
-    return ArraySource(np.stack([picture((mask, RED), seed=t) for t, mask in enumerate(truth)])), truth
+    return ArraySource(np.stack([draw((mask, RED), seed=t) for t, mask in enumerate(truth)])), truth
 
 
 def two_discs(num_frames: int = 6) -> tuple[ArraySource, list[BoolArray], list[BoolArray]]:
-    """A red disc moves right and touches a blue one that stands."""
+    """A red disc moves right and touches a blue one that does not move."""
     blue = disc(66, 46)
     red = [disc(*position) & ~blue for position in red_positions(num_frames)]
     bystander = disc(*BYSTANDER, 6), YELLOW
-    rgb = np.stack([picture((mask, RED), (blue, BLUE), bystander, seed=t) for t, mask in enumerate(red)])
+    rgb = np.stack([draw((mask, RED), (blue, BLUE), bystander, seed=t) for t, mask in enumerate(red)])
     return ArraySource(rgb), red, [blue] * num_frames
 
 
@@ -69,7 +69,7 @@ def no_error(object_id: int, error: AotError) -> None:
 
 
 class Masks:
-    """Everything a segmenter yielded, and each (frame, object) only once."""
+    """All masks that a segmenter yielded; checks that each (frame, object) is yielded once."""
 
     def __init__(self, blocks: Sequence[MaskBlock]) -> None:
         self.masks: dict[tuple[int, int], BoolArray] = {}
@@ -78,7 +78,7 @@ class Masks:
             for row, frame in enumerate(block.index):
                 for column, object_id in enumerate(block.object_id):
                     key = int(frame), int(object_id)
-                    assert key not in self.masks, f"frame {key[0]}, object {key[1]} came twice"
+                    assert key not in self.masks, f"frame {key[0]}, object {key[1]} was yielded twice"
                     self.masks[key] = block.masks[row, column]
                     self.scores[key] = float(block.score[row, column])
 
@@ -105,7 +105,7 @@ def run(source: ArraySource, *prompts: Prompt, **options: object) -> Masks:
 
 
 @pytest.mark.parametrize("kind", ["box", "points", "box+points", "mask"])
-def test_every_prompt_kind_finds_and_follows_the_object(kind: str) -> None:
+def test_every_kind_of_prompt_finds_and_tracks_the_object(kind: str) -> None:
     source, truth = one_disc()
     prompt = Prompt(
         object_id=1,
@@ -123,7 +123,7 @@ def test_every_prompt_kind_finds_and_follows_the_object(kind: str) -> None:
     assert all(0.5 < score <= 1 for score in masks.scores.values())
 
 
-def test_a_given_mask_comes_out_as_it_was_given() -> None:
+def test_a_mask_prompt_is_yielded_unchanged() -> None:
     source, truth = one_disc()
     given = truth[0].copy()
     given[0, 0] = True
@@ -131,7 +131,7 @@ def test_a_given_mask_comes_out_as_it_was_given() -> None:
     assert np.array_equal(masks.of(1)[0], given)
 
 
-def test_a_background_point_is_left_out() -> None:
+def test_a_background_point_is_excluded() -> None:
     source, red, blue = two_discs()
     around_both = box_of(red[0] | blue[0])
     prompt = Prompt(object_id=1, frame=0, box=around_both, points=((30, 40), (66, 46)), labels=(1, 0))
@@ -162,7 +162,7 @@ def test_the_smaller_of_two_nested_prompts_keeps_its_pixels() -> None:
     assert np.array_equal(masks.of(1)[0], truth[0] & ~inner)
 
 
-def test_an_object_prompted_late_is_followed_both_ways_without_overlap() -> None:
+def test_an_object_prompted_late_is_tracked_in_both_directions_without_overlap() -> None:
     source, red, blue = two_discs(10)
     masks = run(
         source,
@@ -178,7 +178,7 @@ def test_an_object_prompted_late_is_followed_both_ways_without_overlap() -> None
         assert taken.max() <= 1
 
 
-def test_backwards_reads_only_what_began_late_needs() -> None:
+def test_the_backward_pass_reads_only_the_frames_before_late_prompts() -> None:
     source, truth = one_disc(8)
     run(source, Prompt(object_id=1, frame=2, mask=truth[2]))
     assert source.num_decoded == 6 + 3  # 2..7 forwards; 2, 1, 0 backwards
@@ -204,7 +204,7 @@ def test_a_correction_changes_its_frame_and_those_after_it() -> None:
         assert similarity(corrected[t], red[t]) > 0.6
 
 
-def test_a_correction_brings_a_lost_object_back() -> None:
+def test_a_correction_recovers_a_lost_object() -> None:
     source, truth = one_disc(6)
     masks = run(
         source,
@@ -215,8 +215,8 @@ def test_a_correction_brings_a_lost_object_back() -> None:
     assert similarity(masks.of(1)[5], truth[5]) > 0.8
 
 
-def test_background_points_may_erase_an_object_that_is_gone() -> None:
-    source = ArraySource(np.stack([picture((disc(30, 40, 4), RED))] + [picture(seed=t) for t in range(3)]))
+def test_background_points_can_erase_an_object_that_has_disappeared() -> None:
+    source = ArraySource(np.stack([draw((disc(30, 40, 4), RED))] + [draw(seed=t) for t in range(3)]))
     masks = run(
         source,
         Prompt(object_id=1, frame=0, mask=disc(30, 40, 4)),
@@ -236,18 +236,18 @@ def test_without_propagation_only_prompt_frames_get_masks() -> None:
     masks = run(source, *prompts, propagate=False)
     assert masks.frames_of(1) == [1, 3]
     assert masks.frames_of(2) == [6]
-    assert source.num_decoded == 4  # 1, 2, 3: the correction goes on from the frame before; 6
+    assert source.num_decoded == 4  # 1, 2, 3: the correction starts from the frame before it; 6
     assert similarity(masks.of(1)[1], red[3]) > 0.8
 
 
-def test_the_same_input_gives_the_same_masks_whatever_ran_before() -> None:
+def test_masks_do_not_depend_on_earlier_clips() -> None:
     source, truth = one_disc()
     prompt = Prompt(object_id=1, frame=2, box=box_of(truth[2]))
     segmenter = GrabCutSegmenter()
     first = Masks(list(segmenter.segment(source, [prompt], on_object_error=no_error)))
     other, red, blue = two_discs()
     cv2.setRNGSeed(123)
-    for mask in (red[0], blue[0], red[0] | blue[0]):  # windows of other sizes
+    for mask in (red[0], blue[0], red[0] | blue[0]):  # windows of different sizes
         elsewhere = [Prompt(object_id=1, frame=0, mask=mask)]
         list(segmenter.segment(other, elsewhere, on_object_error=no_error))
     again = Masks(list(segmenter.segment(source, [prompt], on_object_error=no_error)))
@@ -256,10 +256,10 @@ def test_the_same_input_gives_the_same_masks_whatever_ran_before() -> None:
         assert np.array_equal(one, two)
 
 
-def test_flow_does_not_depend_on_what_ran_before() -> None:
-    """A used DISOpticalFlow keeps what it chose for an earlier picture of another size."""
+def test_flow_does_not_depend_on_earlier_images() -> None:
+    """DISOpticalFlow keeps parameters that it chose for an earlier image of another size."""
     rng = np.random.default_rng(0)
-    # Pictures that do not match leave the result to where the search starts.
+    # For images that do not match, the result depends on where the search starts.
     start, end = rng.integers(0, 255, (2, 220, 220), dtype=np.uint8)
     for height, width in rng.integers(40, 220, (12, 2)):
         pair = start[:height, :width].copy(), end[:height, :width].copy()
@@ -267,7 +267,7 @@ def test_flow_does_not_depend_on_what_ran_before() -> None:
         assert np.array_equal(optical_flow(*pair), fresh.calc(*pair, None))
 
 
-def test_an_object_without_a_mask_is_reported_and_the_others_go_on() -> None:
+def test_an_object_without_a_mask_is_reported_and_the_others_continue() -> None:
     source, truth = one_disc()
     errors: dict[int, AotError] = {}
     prompts = [
@@ -286,9 +286,9 @@ def test_an_object_without_a_mask_is_reported_and_the_others_go_on() -> None:
         raise errors[2]
 
 
-def test_an_object_that_leaves_gets_empty_masks() -> None:
+def test_an_object_that_leaves_the_frame_gets_empty_masks() -> None:
     truth = [disc(100 + 6 * t, 40, 8) for t in range(8)]
-    source = ArraySource(np.stack([picture((mask, RED), seed=t) for t, mask in enumerate(truth)]))
+    source = ArraySource(np.stack([draw((mask, RED), seed=t) for t, mask in enumerate(truth)]))
     masks = run(source, Prompt(object_id=1, frame=0, mask=truth[0]))
     assert masks.frames_of(1) == list(range(8))
     assert np.count_nonzero(masks.of(1)[-1]) < 0.2 * np.count_nonzero(truth[0])
@@ -312,7 +312,7 @@ def test_small_and_odd_frames_do_not_crash(num_frames: int, size: tuple[int, int
         assert blocks[0].masks.shape == (1, 1, *size)
 
 
-def test_one_colour_everywhere_shows_no_object_and_what_was_asked_for_is_told() -> None:
+def test_a_uniform_frame_has_no_object_and_the_error_names_the_prompt() -> None:
     source = ArraySource(np.full((3, 40, 50, 3), 90, np.uint8))
     errors: dict[int, AotError] = {}
     prompt = Prompt(object_id=1, frame=0, box=(10, 10, 20, 20), points=((25, 30),), labels=(0,))
@@ -320,7 +320,7 @@ def test_one_colour_everywhere_shows_no_object_and_what_was_asked_for_is_told() 
     assert "(box [10, 10, 20, 20], points [[25, 30]], labels [0]) gave an empty mask" in str(errors[1])
 
 
-def test_blocks_come_as_the_clip_is_read() -> None:
+def test_blocks_are_yielded_while_the_clip_is_read() -> None:
     source, truth = one_disc(6)
     blocks = GrabCutSegmenter().segment(source, [Prompt(object_id=1, frame=0, mask=truth[0])], on_object_error=no_error)
     block = next(blocks)
@@ -337,7 +337,7 @@ def test_no_prompts_give_no_masks() -> None:
     ("code", "kind", "message"),
     [(-4, OutOfMemory, "out of memory in OpenCV"), (-5, SegmentationError, "OpenCV failed on a 120x90 px frame")],
 )
-def test_errors_of_opencv_become_ours(
+def test_errors_of_opencv_are_mapped(
     monkeypatch: pytest.MonkeyPatch, code: int, kind: type[AotError], message: str
 ) -> None:
     def fail(*arguments: object) -> None:

@@ -1,4 +1,4 @@
-"""Prompt masks as they are."""
+"""Mask prompts, used unchanged."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class TestContract(SegmenterContract, FailingObjectContract):
         return Prompt(object_id=5, frame=4, box=(60, 40, 79, 59))
 
 
-def test_masks_come_out_as_they_were_given() -> None:
+def test_mask_prompts_are_yielded_unchanged() -> None:
     found, _ = segment(NoSegmenter(), clip(), PROMPTS)
     for prompt in PROMPTS:
         assert np.array_equal(found[prompt.frame, prompt.object_id], np.asarray(prompt.mask))
 
 
-def test_an_object_whose_mask_comes_before_its_box_fails_too() -> None:
+def test_an_object_with_a_mask_and_a_later_box_fails() -> None:
     prompts = [mask_prompt(5, KEPT[0], 60, 40), Prompt(object_id=5, frame=4, points=((60, 40),), labels=(1,))]
     found, errors = segment(NoSegmenter(), clip(), prompts)
     assert not found

@@ -1,4 +1,4 @@
-"""SAM 2 on random weights: the stock predictors' masks, from a stream, with a state that does not grow."""
+"""SAM 2 with random weights: the masks of the official predictors, from a stream, with a state of bounded size."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def square_mask(t: int) -> BoolArray:
 
 
 def repaired(weights: Path) -> Any:
-    """Stock, but for the error where a pass begins before an object's first prompt."""
+    """The official predictor without its error for a pass that starts before the first prompt of an object."""
     predictor = stock_video_predictor(weights)
     streaming.StreamingPredictor.cast_memories(predictor)
     return predictor
@@ -70,7 +70,7 @@ def raising(object_id: int, error: AotError) -> None:
 
 
 class Recorded:
-    """What the segmenter yielded, with the logits behind it."""
+    """The masks that the segmenter yielded, and their logits."""
 
     def __init__(
         self, ours: Sam2Segmenter, rgb: UInt8Array, prompts: Sequence[Prompt], monkeypatch: pytest.MonkeyPatch
@@ -86,7 +86,7 @@ class Recorded:
         self.blocks: list[MaskBlock] = list(ours.segment(ArraySource(rgb), prompts, on_object_error=raising))
         monkeypatch.undo()
         keys = [(int(block.index[0]), int(i)) for block in self.blocks for i in block.object_id]
-        assert len(set(keys)) == len(keys), "a (frame, object) came twice"
+        assert len(set(keys)) == len(keys), "a (frame, object) was yielded twice"
         self.logits: LOGITS = dict(zip(keys, recorded))
         self.scores = dict(zip(keys, (float(s) for block in self.blocks for s in block.score[0])))
         self.masks = dict(zip(keys, (mask for block in self.blocks for mask in block.masks[0])))
@@ -112,16 +112,16 @@ SCENARIOS: dict[str, tuple[int, list[Prompt]]] = {
     "late object": (6, [BOX, LATE_BOX]),
     "middle of the clip": (7, [Prompt(1, 4, box=square(4))]),
     "correction": (7, [BOX, Prompt(1, 4, points=((22, 30), (80, 50)), labels=(1, 0))]),
-    "correction by background points alone": (6, [BOX, Prompt(1, 4, points=((80, 50),), labels=(0,))]),
+    "correction by background points only": (6, [BOX, Prompt(1, 4, points=((80, 50),), labels=(0,))]),
     "correction by a mask": (6, [Prompt(1, 2, box=square(2)), Prompt(1, 4, mask=square_mask(4))]),
     "one frame": (1, [BOX]),
 }
 CRASHES_STOCK = {"late object"}
-"""A pass begins before an object's first prompt: in float32 the stock predictor stops with an error."""
+"""A pass starts before the first prompt of an object: in float32 the official predictor raises an error."""
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_masks_are_those_of_the_stock_video_predictor(
+def test_masks_equal_those_of_the_official_video_predictor(
     name: str, ours: Sam2Segmenter, weights: Path, stock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     num_frames, prompts = SCENARIOS[name]
@@ -134,10 +134,10 @@ def test_masks_are_those_of_the_stock_video_predictor(
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_masks_are_those_of_the_stock_video_predictor_beyond_all_windows(
+def test_masks_equal_those_of_the_official_video_predictor_beyond_all_windows(
     stride: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a memory of two frames and five pointers, which a short clip outlasts in both passes."""
+    """With a memory of two frames and five pointers, which a short clip exceeds in both passes."""
     ours = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE)
     stock = repaired(weights)
     for model in (ours._loaded(), stock):
@@ -149,7 +149,7 @@ def test_masks_are_those_of_the_stock_video_predictor_beyond_all_windows(
 
 
 @pytest.mark.slow
-def test_masks_are_those_of_the_stock_video_predictor_in_a_long_clip(
+def test_masks_equal_those_of_the_official_video_predictor_in_a_long_clip(
     ours: Sam2Segmenter, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rgb = moving_square(42)
@@ -163,7 +163,9 @@ def test_masks_are_those_of_the_stock_video_predictor_in_a_long_clip(
 
 
 @pytest.mark.slow
-def test_masks_are_those_of_the_stock_predictors_at_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_equal_those_of_the_official_predictors_at_full_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(2)
     weights = save_random_weights(tmp_path / "random.pt", image_size=1024)
     ours = Sam2Segmenter(size="tiny", checkpoint=weights)
@@ -175,7 +177,7 @@ def test_masks_are_those_of_the_stock_predictors_at_full_size(tmp_path: Path, mo
     assert_same_image(ours, stock_image_predictor(weights, image_size=1024), rgb, prompts)
 
 
-def test_random_weights_are_worth_comparing(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_weights_give_meaningful_masks(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Recorded(ours, moving_square(12), [BOX], monkeypatch)
     seen = [logits for key, logits in found.logits.items() if found.scores[key] > 0.5]
     assert 3 <= len(seen) < 12, "objects come and go"
@@ -196,7 +198,7 @@ def test_random_weights_are_worth_comparing(ours: Sam2Segmenter, monkeypatch: py
     ],
     ids=["box", "points", "box and points", "mask", "two objects on two frames"],
 )
-def test_without_propagation_masks_are_those_of_the_stock_image_predictor(
+def test_without_propagation_masks_equal_those_of_the_official_image_predictor(
     prompts: list[Prompt], weights: Path, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ours, "propagate", False)
@@ -211,7 +213,7 @@ def assert_same_image(ours: Sam2Segmenter, stock: Any, rgb: UInt8Array, prompts:
     assert set(found) == {(prompt.frame, prompt.object_id) for prompt in prompts}
     for prompt in prompts:
         mask = None
-        if isinstance(prompt.mask, np.ndarray):  # ±10, as the video predictor reads a given mask
+        if isinstance(prompt.mask, np.ndarray):  # ±10, the logits that the video predictor uses for a mask prompt
             given = torch.from_numpy(prompt.mask)[None, None].float()
             for side, change in ((SIZE, lambda x: (x >= 0.5) * 20.0 - 10.0), (SIZE // 4, lambda x: x)):
                 given = change(torch.nn.functional.interpolate(given, (side, side), mode="bilinear", antialias=True))
@@ -237,13 +239,13 @@ def test_frames_are_source_frames(ours: Sam2Segmenter, monkeypatch: pytest.Monke
     frames.keep(np.array([1, 4, 5, 9]))
     blocks = list(ours.segment(frames, [Prompt(1, 5, box=square(5))], on_object_error=raising))
     assert [int(block.index[0]) for block in blocks] == [9, 5, 4, 1]
-    alone = Recorded(ours, rgb[[1, 4, 5, 9]], [Prompt(1, 2, box=square(5))], monkeypatch)
+    kept_only = Recorded(ours, rgb[[1, 4, 5, 9]], [Prompt(1, 2, box=square(5))], monkeypatch)
     assert {int(block.index[0]): block.score[0, 0] for block in blocks} == {
-        frame: np.float32(alone.scores[row, 1]) for row, frame in enumerate([1, 4, 5, 9])
+        frame: np.float32(kept_only.scores[row, 1]) for row, frame in enumerate([1, 4, 5, 9])
     }
 
 
-def test_every_frame_is_encoded_once_whatever_the_number_of_objects(
+def test_every_frame_is_encoded_once_for_any_number_of_objects(
     ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, encoded = ours._loaded(), []
@@ -253,22 +255,22 @@ def test_every_frame_is_encoded_once_whatever_the_number_of_objects(
     frames = ArraySource(moving_square(4))
     assert len(list(ours.segment(frames, prompts, on_object_error=raising))) == 4
     assert encoded == [(1, 3, SIZE, SIZE)] * 4
-    assert frames.num_decoded <= 4 + 1, "the prompt frame is read besides"
+    assert frames.num_decoded <= 4 + 1, "the prompt frame is read once more"
 
 
-def test_the_state_stops_growing(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_the_state_is_bounded(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = ours._loaded(), []
-    # A memory of two frames and five pointers, which a short clip outlasts.
+    # A memory of two frames and five pointers, which a short clip exceeds.
     monkeypatch.setattr(model, "num_maskmem", 4)
     monkeypatch.setattr(model, "max_obj_ptrs_in_encoder", 5)
     forget = model.forget
 
-    def measure(state: dict[str, Any], row: int, **told: Any) -> None:
-        forget(state, row, **told)
+    def measure(state: dict[str, Any], row: int, **others: Any) -> None:
+        forget(state, row, **others)
         sizes.append(num_bytes({key: value for key, value in state.items() if key != "images"}))
 
     monkeypatch.setattr(model, "forget", measure)
-    # From the second frame, so that a reverse pass follows and what it will read is kept as well.
+    # From the second frame on, so that a backward pass follows and its inputs are kept as well.
     list(ours.segment(ArraySource(moving_square(18)), [Prompt(1, 1, box=square(1))], on_object_error=raising))
     assert sizes[6] > sizes[0]
     assert len(set(sizes[10:16])) == 1
@@ -282,7 +284,7 @@ def num_bytes(value: Any) -> int:
     return sum(num_bytes(item) for item in value) if isinstance(value, list | tuple) else 0
 
 
-def test_reading_what_was_dropped_is_an_error() -> None:
+def test_reading_a_dropped_entry_is_an_error() -> None:
     bank = streaming.MemoryBank()
     for row in range(4):
         bank[row] = {"obj_ptr": row, "maskmem_features": row}
@@ -297,7 +299,7 @@ def test_reading_what_was_dropped_is_an_error() -> None:
     assert bank.get(1) == {"obj_ptr": 5}
 
 
-def test_the_state_has_the_stock_keys(ours: Sam2Segmenter, stock: Any, tmp_path: Path) -> None:
+def test_the_state_has_the_keys_of_the_official_predictor(ours: Sam2Segmenter, stock: Any, tmp_path: Path) -> None:
     rgb = moving_square(1)
     stock_propagation(stock, tmp_path / "frames", rgb, [BOX])
     state = stock.init_state(str(tmp_path / "frames"))
@@ -306,7 +308,7 @@ def test_the_state_has_the_stock_keys(ours: Sam2Segmenter, stock: Any, tmp_path:
     assert torch.equal(own["images"][0], state["images"][0])
 
 
-def test_nothing_of_a_clip_survives_into_the_next(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_state_is_kept_between_clips(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Recorded(ours, moving_square(4), [BOX], monkeypatch)
     model = ours._loaded()
     cut_short = ours.segment(ArraySource(moving_square(4, seed=1)), [BOX, LATE_BOX], on_object_error=raising)
@@ -320,7 +322,7 @@ def test_nothing_of_a_clip_survives_into_the_next(ours: Sam2Segmenter, monkeypat
     assert all(torch.equal(again.logits[key], first.logits[key]) for key in first.logits)
 
 
-def test_bf16_is_near_fp32_and_keeps_to_itself(weights: Path, ours: Sam2Segmenter) -> None:
+def test_bf16_is_close_to_fp32_and_does_not_affect_other_code(weights: Path, ours: Sam2Segmenter) -> None:
     rough = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, precision="bf16")
     frames, prompts = ArraySource(moving_square(3)), [BOX, replace(LATE_BOX, frame=2)]
     found = []
@@ -341,7 +343,9 @@ def test_bf16_is_near_fp32_and_keeps_to_itself(weights: Path, ours: Sam2Segmente
         RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"),
     ],
 )
-def test_running_out_of_memory(error: Exception, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_errors_are_mapped(
+    error: Exception, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
@@ -351,7 +355,7 @@ def test_running_out_of_memory(error: Exception, ours: Sam2Segmenter, monkeypatc
     assert caught.value.__cause__ is error
 
 
-def test_other_errors_are_not_taken_for_it(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_mapped_to_out_of_memory(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("shapes differ")
 
@@ -372,7 +376,9 @@ def test_results_can_name_the_weights_and_the_device(ours: Sam2Segmenter, weight
 
 
 @pytest.mark.slow
-def test_compiled_it_finds_the_same(weights: Path, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_models_give_the_same_masks(
+    weights: Path, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, compile=True)
     rgb = moving_square(2)
     expected = Recorded(ours, rgb, [BOX], monkeypatch)
@@ -384,7 +390,7 @@ def test_compiled_it_finds_the_same(weights: Path, ours: Sam2Segmenter, monkeypa
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_masks_are_those_of_the_stock_video_predictor_on_a_gpu(
+def test_masks_equal_those_of_the_official_video_predictor_on_a_gpu(
     precision: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, precision=precision, device="cuda")

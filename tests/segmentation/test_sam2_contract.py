@@ -1,4 +1,4 @@
-"""SAM 2 on random weights keeps the role's contract."""
+"""SAM 2 with random weights satisfies the contract of its role."""
 
 from __future__ import annotations
 

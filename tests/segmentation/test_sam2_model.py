@@ -1,4 +1,4 @@
-"""How SAM 2 is built: the stock configuration, checked weights, and Hydra left as it was."""
+"""Construction of SAM 2: the official configuration, checked weights, and an unchanged state of Hydra."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("size", CONFIGS)
 @pytest.mark.parametrize("image_size", [128, 1024])
-def test_the_configuration_is_what_the_stock_builder_composes(
+def test_the_configuration_equals_that_of_the_official_builder(
     size: str, image_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     builder = import_sam2("sam2.build_sam")
@@ -41,13 +41,13 @@ def test_the_configuration_is_what_the_stock_builder_composes(
     assert own.pop("_target_").endswith(".StreamingPredictor")
     assert expected.pop("_target_") == "sam2.sam2_video_predictor.SAM2VideoPredictor"
     assert expected.pop("fill_hole_area") == FILL_HOLE_AREA
-    # Without the CUDA extension the stock predictor fills nothing either, and warns.
+    # Without the CUDA extension the official predictor does not fill holes either, and warns.
     assert own.pop("fill_hole_area") == 0
     assert own == expected
 
 
 @pytest.mark.parametrize("bare", [False, True])
-def test_weights_load_bare_or_under_their_key(bare: bool, weights: Path, tmp_path: Path) -> None:
+def test_weights_are_read_at_the_top_level_or_under_their_key(bare: bool, weights: Path, tmp_path: Path) -> None:
     held = torch.load(weights, weights_only=True)["model"]
     torch.save(held if bare else {"model": held}, tmp_path / "held.pt")
     loaded = build_model("tiny", tmp_path / "held.pt", 128).state_dict()
@@ -55,7 +55,7 @@ def test_weights_load_bare_or_under_their_key(bare: bool, weights: Path, tmp_pat
 
 
 class Danger:
-    """What runs when an unchecked pickle is read."""
+    """Executes code when it is unpickled without checks."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("code from a checkpoint ran",)
@@ -109,7 +109,7 @@ def write_damaged(path: Path, how: str, weights: Path) -> None:
         ("shape", r"does not fit .*: 1 of another shape: no_mem_embed is \(3, 5\), not \(1, 1, 256\)"),
     ],
 )
-def test_wrong_weights_are_named(
+def test_unusable_weights_are_reported(
     how: str, message: str, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "damaged.pt"
@@ -121,12 +121,12 @@ def test_wrong_weights_are_named(
     assert "code from a checkpoint ran" not in capfd.readouterr().out
 
 
-def test_weights_of_another_size_are_named(weights: Path) -> None:
+def test_weights_of_another_size_are_reported(weights: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not fit .*hiera_s\.yaml: .* missing: .*image_encoder\.trunk"):
         build_model("small", weights, 128)
 
 
-def test_importing_leaves_hydra_alone_and_the_command_line_light() -> None:
+def test_imports_change_no_state_of_hydra_and_load_no_models() -> None:
     program = """
 import sys
 import aot.run, aot.segmentation.sam2
@@ -136,7 +136,7 @@ assert not {"torch", "sam2"} & set(sys.modules)
 from aot.compose import compose_jobs, parse_command
 from aot.segmentation.sam2.model import import_sam2
 def state():
-    GlobalHydra.instance()  # whether it has been asked for before is all the same
+    GlobalHydra.instance()  # created on first use
     return {kind: dict(vars(instance)) for kind, instance in Singleton.get_state()["instances"].items()}
 before = compose_jobs(parse_command(["dataset=demo", "segmenter=sam2"]))
 found = state()

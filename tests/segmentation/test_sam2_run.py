@@ -1,4 +1,4 @@
-"""Whole runs with SAM 2 on random weights: from the command line to the clip's file."""
+"""Complete runs of SAM 2 with random weights: from the command line to the result file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VIDEO = ["dataset=video", "dataset.path=clip.mp4", "dataset.box=[8,20,28,40]"]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with one video."""
+    """A working directory with one video."""
     write_video(tmp_path / "clip.mp4", moving_square(8))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -41,17 +41,17 @@ def run_folder(folder: Path, dataset: str, segmenter: str = "sam2") -> Path:
     return path
 
 
-def test_sam2_is_the_default_and_missing_weights_are_said_before_anything_starts(
+def test_sam2_is_the_default_and_missing_weights_are_reported_before_anything_starts(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ConfigError, match=r"checkpoints/sam2\.1_hiera_large\.pt"):
         Sam2Segmenter()
     assert main([*VIDEO, *REST, "dataset.frame=-1"]) == 2
-    said = capsys.readouterr().err
-    assert "python -m aot.checkpoints download sam2.1_hiera_large" in said
-    assert "segmenter=grabcut" in said
-    assert "dataset.frame" in said, "all mistakes at once"
-    assert "Nothing was started" in said
+    message = capsys.readouterr().err
+    assert "python -m aot.checkpoints download sam2.1_hiera_large" in message
+    assert "segmenter=grabcut" in message
+    assert "dataset.frame" in message, "all mistakes are reported together"
+    assert "Nothing was started" in message
     assert not (folder / "outputs").exists()
 
 
@@ -78,13 +78,13 @@ def test_a_run_writes_masks_provenance_and_pictures(
     drawn = np.asarray(Image.open(pictures / "frame_000000_object_1.png"))
     assert np.array_equal(drawn > 0, result.masks[0, 0])
 
-    assert main([*VIDEO, "segmenter=grabcut", *REST]) == 0, "composing works as before once SAM 2 was built"
+    assert main([*VIDEO, "segmenter=grabcut", *REST]) == 0, "Hydra composes as before after SAM 2 was built"
     assert (
         json.loads((run_folder(folder, "video", "grabcut") / "run.json").read_text())["choices"]["dataset"] == "video"
     )
 
 
-def test_prompt_frames_alone(folder: Path, weights: Path) -> None:
+def test_masks_on_prompt_frames_only(folder: Path, weights: Path) -> None:
     assert main([*VIDEO, *TINY, *REST, f"segmenter.checkpoint='{weights}'", "segmenter.propagate=false"]) == 0
     assert aot.load(run_folder(folder, "video") / "clips" / "clip.h5").mask_row.tolist() == [0]
 
@@ -98,7 +98,7 @@ def test_damaged_weights_fail_the_clip_and_name_the_file(folder: Path, weights: 
 
 
 def square_masks(t: int) -> dict[int, BoolArray]:
-    """The moving square, and a part of the ground."""
+    """The moving square, and a part of the background."""
     square, ground = np.zeros((64, 96), np.bool_), np.zeros((64, 96), np.bool_)
     square[20:40, 8 + 2 * t : 28 + 2 * t] = True
     ground[45:60, 50:80] = True
@@ -106,16 +106,16 @@ def square_masks(t: int) -> dict[int, BoolArray]:
 
 
 def save_indices(path: Path, masks: dict[int, BoolArray]) -> None:
-    """A palette picture whose indices are object ids."""
+    """Write a palette image whose indices are object ids."""
     values = np.zeros((64, 96), np.uint8)
     for object_id, mask in masks.items():
         values[mask] = object_id
-    picture = Image.fromarray(values).convert("P")
-    picture.putdata(values.ravel().tolist())
-    picture.save(path)
+    image = Image.fromarray(values).convert("P")
+    image.putdata(values.ravel().tolist())
+    image.save(path)
 
 
-def test_a_davis_tree_gets_the_masks_of_the_stock_predictor(
+def test_a_davis_tree_gets_the_masks_of_the_official_predictor(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -125,8 +125,10 @@ def test_a_davis_tree_gets_the_masks_of_the_stock_predictor(
     )
     for made in (images, annotations, splits):
         made.mkdir(parents=True)
-    for t, picture in enumerate(rgb):
-        Image.fromarray(picture).save(images / f"{t:05d}.jpg", format="PNG")  # without loss, as stock gets them below
+    for t, image in enumerate(rgb):
+        Image.fromarray(image).save(
+            images / f"{t:05d}.jpg", format="PNG"
+        )  # lossless, as for the official predictor below
         save_indices(annotations / f"{t:05d}.png", square_masks(t))
     (splits / "val.txt").write_text("clip\n")
 
@@ -156,13 +158,13 @@ def test_real_davis_clips_run_from_end_to_end(tmp_path: Path, weights: Path, mon
         truth = np.asarray(Image.open(SHARED_DATA / f"DAVIS/Annotations/480p/{name}/00000.png")) > 0
         assert result.masks is not None
         overlap = (result.masks[0].any(axis=0) & truth).sum() / (result.masks[0].any(axis=0) | truth).sum()
-        assert overlap > 0.9, "on its frame a given mask comes back at the model's resolution"
+        assert overlap > 0.9, "a mask prompt is returned at the resolution of the model"
         assert (path / "overlays" / f"{name}.mp4").is_file()
         assert (path / "pictures" / name / "frame_000000_object_1.png").is_file()
 
 
 @pytest.mark.slow
-def test_single_runs_and_sweeps_in_processes_of_their_own(folder: Path, weights: Path) -> None:
+def test_single_runs_and_sweeps_in_separate_processes(folder: Path, weights: Path) -> None:
     for sweep in ([], ["-m", "frame_interval=2,4"]):
         chosen = [*VIDEO, *TINY, *REST, f"segmenter.checkpoint='{weights}'"]
         done = subprocess.run(
