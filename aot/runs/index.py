@@ -1,4 +1,4 @@
-"""A run's results as one table: thousands of clips are told apart without opening their files."""
+"""A run's results as one table: clips are selected by their properties without opening thousands of files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("aot.runs.index")
 
-# Type of each column of the index; what is not known is NaN.
+# Columns of the index by type; unknown numbers are NaN.
 _TEXTS = ("clip_id", "object_names")
 _COUNTS = (
     "num_objects num_failed_objects num_points num_frames num_source_frames frame_interval width height "
@@ -50,14 +50,14 @@ _VERSION = "aot-index/1"
 
 
 class RunResults:
-    """Finished clips of a run; iterating loads them one by one.
+    """The finished clips of a run, or a selection of them; iterating loads one clip after another.
 
-    Attributes:
+    Args:
         root: the run folder.
-        columns: name → one value a clip: clip_id, object_names (joined by ";"), num_objects, num_failed_objects,
+        columns: name → one value per clip: clip_id, object_names (joined by ";"), num_objects, num_failed_objects,
             num_points, num_frames, num_source_frames, frame_interval, width, height, fps, seconds, peak_memory_bytes;
             visible, in_mask, mask_stability, return_error_px of the clip's worst object (aot.self_checks); J, F, AJ,
-            OA, PCK as the run's summary.csv has them. NaN: not known.
+            OA, PCK from the run's summary.csv. NaN: unknown.
     """
 
     def __init__(self, root: Path, columns: Mapping[str, NDArray[Any]]) -> None:
@@ -87,22 +87,25 @@ class RunResults:
         """Some of the clips: `run.where(run["visible"] < 0.5)`.
 
         Args:
-            chosen: one truth value a clip.
+            chosen: (number of clips,) bool; True selects the clip.
         """
         if chosen.shape != (len(self),) or chosen.dtype != np.bool_:
-            raise ValueError(f"where: got {chosen.shape} {chosen.dtype}, expected ({len(self)},) bool, one a clip")
+            raise ValueError(f"where: got {chosen.shape} {chosen.dtype}, expected ({len(self)},) bool, one per clip")
         return RunResults(self.root, {name: values[chosen] for name, values in self.columns.items()})
 
     def load(self, clip_id: str, *, masks: bool | Literal["lazy"] = "lazy") -> ClipResult:
-        """One clip's result, its masks unread.
+        """Load the result of one clip.
 
+        Args:
+            clip_id: of the clip.
+            masks: as for `aot.load`; by default, masks are read on access.
         Raises:
-            ResultError: the file is not there, or not whole.
+            ResultError: the file does not exist, or is incomplete.
         """
         return load(RunPaths(self.root).clip(clip_id).result, masks=masks)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The table, a line a clip.
+        """The table, with one row per clip.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -114,10 +117,10 @@ class RunResults:
         return pandas.DataFrame(self.columns)
 
     def as_dataset(self, transform: Callable[[ClipResult], Any] | None = None) -> ClipDataset:
-        """A `torch.utils.data.Dataset` with one item a clip.
+        """A `torch.utils.data.Dataset` with one item per clip.
 
         Args:
-            transform: what is made of each result; None: a dictionary of tensors (`aot.runs.torch_dataset.as_tensors`).
+            transform: result → item; None: a dictionary of tensors (`aot.runs.torch_dataset.as_tensors`).
         """
         from aot.runs.torch_dataset import ClipDataset
 
@@ -128,9 +131,11 @@ class RunResults:
 def open_run(root: str | Path) -> RunResults:
     """Open a run folder.
 
-    What is known of each clip is kept in `index.npz` beside the clips; files that are new or have changed since are
-    looked into (a millisecond each), the others are not opened.
+    The table is cached in `index.npz` in the run folder. Only files that are new or have changed since it was written
+    are opened, which takes about a millisecond per file.
 
+    Args:
+        root: the run folder.
     Raises:
         ConfigError: not a run folder.
     """
@@ -144,7 +149,7 @@ def open_run(root: str | Path) -> RunResults:
     for clip_id, (mtime_ns, size) in sorted(present.items()):
         row = known.get(clip_id)
         if row is None or (row["mtime_ns"], row["size_bytes"]) != (mtime_ns, size):
-            row = _look_into(paths, clip_id, mtime_ns, size)
+            row = _read_row(paths, clip_id, mtime_ns, size)
             num_read += 1
         if row is not None:
             rows.append(row)
@@ -166,12 +171,12 @@ def _files_below(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _look_into(paths: RunPaths, clip_id: str, mtime_ns: int, size: int) -> dict[str, Any] | None:
-    """A row of the index; None, said aloud, for a file that cannot be read."""
+def _read_row(paths: RunPaths, clip_id: str, mtime_ns: int, size: int) -> dict[str, Any] | None:
+    """The row of a clip; None, with a logged warning, if its file cannot be read."""
     try:
         overview = read_overview(paths.clip(clip_id).result, _ATTRIBUTES)
     except ResultError as error:
-        _log.warning("left out: %s", error)
+        _log.warning("skipped: %s", error)
         return None
     checks = json.loads(overview.get("checks", "{}"))
     numbers = {name: worst(checks, name) for name in CHECKS}
@@ -199,7 +204,7 @@ def _visible(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def _read_index(path: Path) -> dict[str, dict[str, Any]]:
-    """Clip id → row; empty where there is no index of this version."""
+    """Clip id → row; empty if there is no index of this version."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if str(arrays["version"]) != _VERSION:
@@ -216,12 +221,12 @@ def _write_index(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
         with replacing(path) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, version=np.array(_VERSION), **columns)
     except WriteError as error:
-        # Somebody else's run may be read-only: it is then looked through each time.
+        # The run of another user may be read-only: its files are then opened again by every call.
         _log.warning("%s", error)
 
 
 def _scores(summary: Path, clip_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """The scores of the run's summary.csv; NaN where it has none, or is not there."""
+    """The scores in the run's summary.csv; NaN if a clip has none, or the file does not exist."""
     by_clip: dict[str, dict[str, str]] = {}
     if summary.is_file():
         with summary.open(newline="", encoding="utf-8") as file:

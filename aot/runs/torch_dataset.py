@@ -1,4 +1,4 @@
-"""A run's results for PyTorch's data loaders."""
+"""A run's results as a PyTorch dataset."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aot.writing.reader import load
 
 
 class ClipDataset(Dataset[Any]):
-    """One item a clip; clips differ in length, so load them with `batch_size=None` or a `collate_fn` of your own.
+    """One item per clip; clips differ in length, so load them with `batch_size=None` or your own `collate_fn`.
 
     Args:
-        paths: files `clips/<clip_id>.h5`.
-        transform: what is made of each result, whose masks are lazy; None: `as_tensors`.
+        paths: of the files `clips/<clip_id>.h5`.
+        transform: result, with lazy masks → item; None: `as_tensors`.
     """
 
     def __init__(self, paths: Sequence[Path], transform: Callable[[ClipResult], Any] | None = None) -> None:

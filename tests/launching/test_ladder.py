@@ -1,4 +1,4 @@
-"""Attempts at a clip in one process: what climbs the ladder, what is repeated, and what is written down."""
+"""Attempts at a clip in one process: the memory ladder, repeated attempts, and what is recorded."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_out_of_memory_goes_lean_and_then_drops_frames(clips: Clips, capsys: pyt
     assert clips.attempts("a") == [(1, None)]
     shown = capsys.readouterr().out
     line = next(line for line in shown.splitlines() if line.startswith("b "))
-    assert line.split()[:6] == ["b", "done", "1", "20", "3", "4"], "the interval used is in the table"
+    assert line.split()[:6] == ["b", "done", "1", "20", "3", "4"], "the table shows the interval that was used"
     assert "b: ran out of memory; done on rung 4 of the ladder: lean, frame_interval 4" in shown
 
 
-def test_the_ladder_ends_at_the_largest_interval_allowed(clips: Clips) -> None:
+def test_ladder_ends_at_max_frame_interval(clips: Clips) -> None:
     clips.inject("a", *["memory_error"] * 9)
     assert clips.run("launcher=inline", "ladder.max_frame_interval=2") == 1
     failure = clips.failure("a")
@@ -39,7 +39,7 @@ def test_the_ladder_ends_at_the_largest_interval_allowed(clips: Clips) -> None:
     assert [attempt["frame_interval"] for attempt in failure["attempts"]] == [1, 1, 2]
     clips.assert_none_lost(failed={"a"})
     assert clips.run("launcher=inline", "retry=[oom]", "ladder.max_frame_interval=2") == 1
-    assert clips.attempts("a") == [(1, "oom"), (2, "oom"), (3, "oom")], "asked for, it begins anew"
+    assert clips.attempts("a") == [(1, "oom"), (2, "oom"), (3, "oom")], "a requested retry starts on the first rung"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_ladder_ends_at_the_largest_interval_allowed(clips: Clips) -> None:
         (["write_error", "memory_error"], 0, [(1, "write"), (1, "oom"), (2, None)]),
     ],
 )
-def test_other_errors_are_repeated_once_or_not_at_all(
+def test_other_errors_are_repeated_once_or_never(
     clips: Clips, actions: list[str], exit_code: int, attempts: list[tuple[int, str | None]]
 ) -> None:
     clips.inject("a", *actions)
@@ -60,7 +60,7 @@ def test_other_errors_are_repeated_once_or_not_at_all(
     assert clips.attempts("b") == [(1, None)]
 
 
-def test_what_cannot_fit_is_predicted_and_not_tried(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rungs_that_cannot_fit_are_skipped(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "tests.faults.parts.ScriptedTracker.needed_bytes",
         lambda self, *, num_frames, lean, **size: 10**15 if num_frames > 3 or not lean else 0,
@@ -69,27 +69,27 @@ def test_what_cannot_fit_is_predicted_and_not_tried(clips: Clips, monkeypatch: p
     assert clips.run("launcher=inline") == 0
     assert clips.attempts("b") == [(1, "oom"), (2, "oom"), (3, "oom"), (4, None)]
     assert clips.was_injected("b", 0, "nothing")
-    assert not clips.was_injected("b", 1, "nothing"), "tracking began once"
+    assert not clips.was_injected("b", 1, "nothing"), "tracking started once"
 
 
 class _Large:
     """Stands for the tensors of an attempt."""
 
 
-def test_nothing_of_an_attempt_is_held_when_the_next_one_begins(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
-    held: list[weakref.ref[_Large]] = []
+def test_memory_of_an_attempt_is_free_when_the_next_one_starts(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    references: list[weakref.ref[_Large]] = []
 
     def run_out(self: ScriptedTracker, num_frames: int) -> None:
         large = _Large()
-        held.append(weakref.ref(large))
+        references.append(weakref.ref(large))
         raise MemoryError
 
-    def look(self: ScriptedTracker, num_frames: int) -> None:
-        held_then.extend(reference() is not None for reference in held)
+    def check(self: ScriptedTracker, num_frames: int) -> None:
+        alive_later.extend(reference() is not None for reference in references)
 
-    held_then: list[bool] = []
+    alive_later: list[bool] = []
     monkeypatch.setattr(ScriptedTracker, "_memory_error", run_out)
-    monkeypatch.setattr(ScriptedTracker, "_nothing", look)
+    monkeypatch.setattr(ScriptedTracker, "_nothing", check)
     clips.inject("b", "memory_error", "memory_error", "nothing")
     assert clips.run("launcher=inline") == 0
-    assert held_then == [False, False]
+    assert alive_later == [False, False]

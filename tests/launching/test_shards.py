@@ -1,4 +1,4 @@
-"""Who gets which clips: evenly, the long ones first, and the same for everyone who asks."""
+"""Shards of clips: of about the same cost, the longest clips first, and always the same division."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.launching.clips import Clips
 COSTS = st.dictionaries(st.text(min_size=1, max_size=3), st.floats(0, 1e6), min_size=1, max_size=40)
 
 
-def test_the_longest_goes_where_least_is_to_be_done() -> None:
+def test_longest_clip_goes_to_the_shard_with_the_lowest_cost() -> None:
     assert pack({"a": 5, "b": 4, "c": 3, "d": 2, "e": 1}, 2) == [["a", "d", "e"], ["b", "c"]]
     assert pack({"a": 9, "b": 1, "c": 1, "d": 1}, 2, capacity=2) == [["a", "d"], ["b", "c"]]
     assert pack({"a": 1}, 3) == [["a"], [], []]
@@ -24,7 +24,7 @@ def test_the_longest_goes_where_least_is_to_be_done() -> None:
 
 
 @given(COSTS, st.integers(1, 8))
-def test_every_clip_is_in_one_shard_and_loads_are_even(costs: dict[str, float], num_shards: int) -> None:
+def test_every_clip_is_in_one_shard_and_costs_are_even(costs: dict[str, float], num_shards: int) -> None:
     shards = pack(costs, num_shards)
     assert sorted(clip_id for shard in shards for clip_id in shard) == sorted(costs)
     loads = [sum(costs[clip_id] for clip_id in shard) for shard in shards]
@@ -32,7 +32,7 @@ def test_every_clip_is_in_one_shard_and_loads_are_even(costs: dict[str, float], 
 
 
 @given(COSTS, st.integers(1, 5))
-def test_no_shard_is_larger_than_allowed(costs: dict[str, float], capacity: int) -> None:
+def test_no_shard_exceeds_its_capacity(costs: dict[str, float], capacity: int) -> None:
     shards = pack(costs, -(-len(costs) // capacity), capacity)
     assert sorted(clip_id for shard in shards for clip_id in shard) == sorted(costs)
     assert all(1 <= len(shard) <= capacity for shard in shards)
@@ -41,9 +41,7 @@ def test_no_shard_is_larger_than_allowed(costs: dict[str, float], capacity: int)
 LENGTHS = {f"day{number % 2}/c{number}": 3 + 2 * number for number in range(7)}
 
 
-def test_shards_of_a_command_divide_the_clips_whatever_is_done_already(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_shards_are_the_same_whether_or_not_clips_are_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clips = Clips(tmp_path, LENGTHS)
     assert clips.run("shard=2/3", "launcher=inline") == 0
     first = clips.started()
@@ -51,14 +49,14 @@ def test_shards_of_a_command_divide_the_clips_whatever_is_done_already(
     assert clips.run("shard=1/3", "launcher=inline") == 0
     assert clips.run("shard=3/3", "launcher=inline") == 0
     assert clips.run("shard=2/3", "launcher=inline") == 0
-    assert sorted(clips.started()) == sorted(LENGTHS), "none twice"
+    assert sorted(clips.started()) == sorted(LENGTHS), "no clip twice"
     assert clips.started()[:2] == first
     clips.assert_none_lost()
     listed = json.loads((clips.root / "run.json").read_text())["clips"]
     assert {clip_id: record["num_frames"] for clip_id, record in listed.items()} == LENGTHS
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clips = Clips(tmp_path, LENGTHS)
     assert clips.run("dry_run=true") == 0
     shown = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Where workers may run: GPUs, cores, and the environment they start in."""
+"""Slots of workers: GPUs, cores, and environment variables."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from aot.launching.slots import make_slots, python_path, visible_gpus
 
 
 @pytest.fixture(autouse=True)
-def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS", "PYTORCH_CUDA_ALLOC_CONF"):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_one_worker_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_worker_per_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,MIG-7")
     assert [slot.gpu for slot in make_slots(None)] == ["2", "MIG-7"]
     assert [slot.gpu for slot in make_slots(3)] == ["2", "MIG-7", "2"]
     assert make_slots(None)[1].environment()["CUDA_VISIBLE_DEVICES"] == "MIG-7"
 
 
-@pytest.mark.parametrize("nothing", ["", "-1", "NoDevFiles"])
-def test_one_worker_without(monkeypatch: pytest.MonkeyPatch, nothing: str) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
+def test_one_worker_without_gpu(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     (slot,) = make_slots(None)
     assert (slot.gpu, slot.num_threads) == (None, None)
-    assert slot.environment()["CUDA_VISIBLE_DEVICES"] == nothing
+    assert slot.environment()["CUDA_VISIBLE_DEVICES"] == visible
 
 
-def test_gpus_are_listed_without_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_listed_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert visible_gpus() == []
@@ -42,16 +42,16 @@ def test_gpus_are_listed_without_a_library(tmp_path: Path, monkeypatch: pytest.M
     assert visible_gpus() == ["0", "1"]
 
 
-def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
     given = make_slots(2)[0].environment()
     assert (given["OMP_NUM_THREADS"], given["OPENCV_FOR_THREADS_NUM"]) == ("4", "4")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert make_slots(2)[0].environment()["OMP_NUM_THREADS"] == "1", "what the user has set stays"
+    assert make_slots(2)[0].environment()["OMP_NUM_THREADS"] == "1", "the value of the user is kept"
 
 
-def test_torch_is_told_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_allocator_uses_expandable_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     slot = make_slots(1)[0]
     assert slot.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
@@ -61,10 +61,10 @@ def test_torch_is_told_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None
     assert str(Path(__file__).parents[2]) in slot.environment()["PYTHONPATH"].split(os.pathsep)
 
 
-def test_children_find_what_this_process_can_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = ["/usr/src/app", f"{sys.prefix}-extras", f"{sys.base_prefix}/apps"]
-    for path in theirs:
+def test_python_path_has_the_import_paths_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = ["/usr/src/app", f"{sys.prefix}-extras", f"{sys.base_prefix}/apps"]
+    for path in added:
         monkeypatch.syspath_prepend(path)
     given = python_path().split(os.pathsep)
-    assert set(theirs) <= set(given)
+    assert set(added) <= set(given)
     assert not any(path.endswith(("site-packages", "lib-dynload")) for path in given)

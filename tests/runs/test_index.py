@@ -1,4 +1,4 @@
-"""Results as analysts want them: parts of a clip, lazy masks, tables, and thousands of clips at once."""
+"""Access to results: parts of a clip, lazy masks, tables, and selections of thousands of clips."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def masks_of(num_frames: int = 5) -> np.ndarray:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Frames 0, 2, … 8 of two objects, `mug` with two points and a nameless one with one."""
+    """Frames 0, 2, … 8 of two objects, `mug` with two points and an unnamed one with one."""
     clip = Clip("a", Path("a.mp4"), (Prompt(1, 0, name="mug", box=(0, 0, 1, 1)), Prompt(2, 4, box=(0, 0, 1, 1))))
     rng = np.random.default_rng(1)
     return write_result(
@@ -40,19 +40,19 @@ def path(tmp_path: Path) -> Path:
 
 
 class TestLazyMasks:
-    def test_they_are_read_as_an_array_is(self, path: Path) -> None:
-        lazy, whole = aot.load(path, masks="lazy").masks, masks_of()
+    def test_indexing_equals_indexing_an_array(self, path: Path) -> None:
+        lazy, expected = aot.load(path, masks="lazy").masks, masks_of()
         assert lazy is not None
-        assert (lazy.shape, lazy.dtype, len(lazy)) == (whole.shape, np.bool_, 5)
+        assert (lazy.shape, lazy.dtype, len(lazy)) == (expected.shape, np.bool_, 5)
         for key in [0, -1, slice(1, 4), (2, 1), (slice(None), 0), (3, slice(None), 2), (slice(0, 5, 2), 1, 3, 4),
                     [0, 3], (slice(None), slice(None), slice(2, 4), slice(0, 3))]:  # fmt: skip
-            assert np.array_equal(lazy[key], whole[key]), key
-        assert np.array_equal(np.asarray(lazy), whole)
-        assert np.array_equal(pickle.loads(pickle.dumps(lazy))[1], whole[1]), "may be sent to other processes"
+            assert np.array_equal(lazy[key], expected[key]), key
+        assert np.array_equal(np.asarray(lazy), expected)
+        assert np.array_equal(pickle.loads(pickle.dumps(lazy))[1], expected[1]), "can be sent to other processes"
         with pytest.raises(IndexError):
             lazy[5]
 
-    def test_only_what_is_asked_for_is_read(self, path: Path) -> None:
+    def test_only_the_indexed_masks_are_read(self, path: Path) -> None:
         import h5py
 
         with h5py.File(path, "a") as file:
@@ -69,38 +69,38 @@ class TestLazyMasks:
 
 class TestSelect:
     @pytest.mark.parametrize("masks", [True, "lazy", False])
-    def test_objects_by_id_or_name(self, path: Path, masks: bool) -> None:
-        whole = aot.load(path, masks=masks)
-        mug = whole.select(objects="mug")
+    def test_select_objects_by_id_or_name(self, path: Path, masks: bool) -> None:
+        result = aot.load(path, masks=masks)
+        mug = result.select(objects="mug")
         assert (mug.object_id.tolist(), mug.object_name, mug.track_object_id.tolist()) == ([1], ("mug",), [1, 1])
-        assert np.array_equal(mug.tracks.xy, whole.tracks.xy[:, :2])
-        assert np.array_equal(whole.select(objects=[2]).query, whole.query[2:])
+        assert np.array_equal(mug.tracks.xy, result.tracks.xy[:, :2])
+        assert np.array_equal(result.select(objects=[2]).query, result.query[2:])
         if masks:
-            assert np.array_equal(np.asarray(whole.select(objects=2).masks)[:, 0], masks_of()[:, 1])
+            assert np.array_equal(np.asarray(result.select(objects=2).masks)[:, 0], masks_of()[:, 1])
         with pytest.raises(KeyError, match="no object 'cup'; expected one of 1, 2, 'mug'"):
-            whole.select(objects="cup")
+            result.select(objects="cup")
 
     @pytest.mark.parametrize("masks", [True, "lazy"])
-    def test_frames_by_source_number(self, path: Path, masks: bool) -> None:
-        whole = aot.load(path, masks=masks)
-        part = whole.select(frames=slice(2, 7), objects=[1, 2])
+    def test_select_frames_by_source_frame_number(self, path: Path, masks: bool) -> None:
+        result = aot.load(path, masks=masks)
+        part = result.select(frames=slice(2, 7), objects=[1, 2])
         assert part.index.tolist() == [2, 4, 6]
         assert part.mask_row.tolist() == [0, 1, 2]
         assert np.array_equal(np.asarray(part.masks), masks_of()[1:4])
-        assert np.array_equal(part.in_mask, whole.in_mask[1:4])
-        assert np.array_equal(part.flow(), whole.flow()[1:3])
-        assert whole.select(frames=[8, 0]).index.tolist() == [0, 8], "ascending, as always"
+        assert np.array_equal(part.in_mask, result.in_mask[1:4])
+        assert np.array_equal(part.flow(), result.flow()[1:3])
+        assert result.select(frames=[8, 0]).index.tolist() == [0, 8], "always ascending"
         assert part.select(frames=[4]).index.tolist() == [4]
         with pytest.raises(KeyError, match=r"source frames \[3\] are not among the 5 kept frames"):
-            whole.select(frames=[2, 3])
+            result.select(frames=[2, 3])
 
-    def test_a_table_of_tracks(self, path: Path) -> None:
-        whole = aot.load(path, masks=False)
-        table = whole.to_pandas()
+    def test_to_pandas_has_one_row_per_frame_and_point(self, path: Path) -> None:
+        result = aot.load(path, masks=False)
+        table = result.to_pandas()
         assert len(table) == 5 * 3
         line = table[(table.frame == 6) & (table.point == 1)].iloc[0]
-        assert (line.x, line.y) == tuple(whole.tracks.xy[3, 1])
-        assert (line.object_id, line.object_name, line.visible) == (1, "mug", whole.tracks.visible[3, 1])
+        assert (line.x, line.y) == tuple(result.tracks.xy[3, 1])
+        assert (line.object_id, line.object_name, line.visible) == (1, "mug", result.tracks.visible[3, 1])
         assert table.groupby("object_name").point.nunique().to_dict() == {"": 1, "mug": 2}
 
 
@@ -121,20 +121,20 @@ def run(tmp_path: Path, path: Path) -> Path:
 
 
 class TestOpenRun:
-    def test_a_table_of_clips(self, run: Path) -> None:
+    def test_table_has_one_row_per_clip(self, run: Path) -> None:
         found = aot.open_run(run)
         assert len(found) == 12
         assert found.clip_ids[:2] == ["day0/00", "day0/02"]
         assert found["seconds"][1] == 4.0
         assert (found["num_objects"][0], found["num_points"][0], found["num_frames"][0]) == (2, 3, 5)
         assert found["object_names"][0] == "mug;"
-        assert found["visible"][1] == pytest.approx(2 / 12), "of the worst object"
+        assert found["visible"][1] == pytest.approx(2 / 12), "the value of the worst object"
         assert np.isnan(found["return_error_px"]).all()
         assert len(found.to_pandas()) == 12
         with pytest.raises(KeyError, match="no column 'nothing'; there are clip_id"):
             found["nothing"]
 
-    def test_clips_are_chosen_by_what_is_known_of_them(self, run: Path) -> None:
+    def test_where_selects_clips(self, run: Path) -> None:
         bad = aot.open_run(run)
         bad = bad.where(bad["visible"] < 0.25)
         assert bad.clip_ids == ["day0/00", "day0/02", "day1/01"]
@@ -144,7 +144,7 @@ class TestOpenRun:
         with pytest.raises(ValueError, match=r"got \(12,\) bool, expected \(3,\) bool"):
             bad.where(np.ones(12, dtype=np.bool_))
 
-    def test_only_what_has_changed_is_looked_into(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_only_new_and_changed_files_are_opened(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         aot.open_run(run)
         from aot.runs import index as results
 
@@ -164,7 +164,7 @@ class TestOpenRun:
         assert "day0/02" not in found.clip_ids
         assert "new" in found.clip_ids
 
-    def test_scores_are_those_of_the_summary(self, run: Path) -> None:
+    def test_scores_come_from_the_summary(self, run: Path) -> None:
         assert np.isnan(aot.open_run(run)["J"]).all()
         with (run / "summary.csv").open("w", newline="") as file:
             writer = csv.writer(file)
@@ -174,21 +174,21 @@ class TestOpenRun:
         assert np.isnan(found["PCK"][0])
         assert np.isnan(found["J"][1])
 
-    def test_a_damaged_file_and_a_damaged_index(self, run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_damaged_file_is_skipped_and_index_rebuilt(self, run: Path, caplog: pytest.LogCaptureFixture) -> None:
         (run / "clips" / "day0" / "00.h5").write_bytes(b"not HDF5")
         (run / "index.npz").write_bytes(b"no index")
         with caplog.at_level(logging.WARNING):
             assert len(aot.open_run(run)) == 11
-        assert "left out: " in caplog.text
+        assert "skipped: " in caplog.text
         assert "day0/00.h5 cannot be read" in caplog.text
 
-    def test_somebody_elses_run_is_read_all_the_same(self, run: Path, caplog: pytest.LogCaptureFixture) -> None:
-        (run / "index.npz").mkdir()  # cannot be replaced by a file, as in a folder that is read-only
+    def test_run_whose_index_cannot_be_written_can_be_opened(self, run: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (run / "index.npz").mkdir()  # a folder cannot be replaced by a file; stands for a read-only run folder
         with caplog.at_level(logging.WARNING):
             assert len(aot.open_run(run)) == 12
         assert "index.npz could not be written" in caplog.text
 
-    def test_an_empty_run_and_no_run(self, tmp_path: Path) -> None:
+    def test_empty_run_opens_and_other_folder_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text("{}")
         assert len(aot.open_run(tmp_path)) == 0
         with pytest.raises(ConfigError, match="is not a run folder"):
@@ -196,22 +196,22 @@ class TestOpenRun:
 
 
 class TestDataset:
-    def test_tensors_through_a_loader_with_workers(self, run: Path) -> None:
+    def test_data_loader_returns_tensors(self, run: Path) -> None:
         dataset = aot.open_run(run).as_dataset()
         assert isinstance(dataset, torch.utils.data.Dataset)
         items = list(DataLoader(dataset, batch_size=None, num_workers=0))
         assert [item["clip_id"] for item in items] == aot.open_run(run).clip_ids
         assert items[3]["xy"].shape == (5, 3, 2)
         assert items[3]["object_id"].tolist() == [1, 1, 2]
-        assert len(pickle.loads(pickle.dumps(dataset))) == 12, "may be sent to worker processes"
+        assert len(pickle.loads(pickle.dumps(dataset))) == 12, "can be sent to worker processes"
 
-    def test_a_transform_of_ones_own(self, run: Path) -> None:
+    def test_transform_replaces_the_tensors(self, run: Path) -> None:
         dataset = aot.open_run(run).as_dataset(lambda result: np.asarray(result.masks).sum())
         assert dataset[2] == masks_of().sum()
 
 
-def test_thousands_of_clips_are_told_apart_without_opening_them(run: Path) -> None:
-    """Small here; benchmarks/open_run.py times 10 000."""
+def test_many_clips_are_selected_without_opening_them(run: Path) -> None:
+    """200 clips; benchmarks/open_run.py measures 10 000."""
     source = run / "clips" / "day0" / "00.h5"
     for number in range(200):
         target = run / "clips" / "many" / f"{number:05d}.h5"

@@ -81,7 +81,7 @@ class SlurmLauncher:
         partition, account, qos, constraint: as for sbatch; None: the cluster's default.
         gpus_per_node: GPUs per task; 0: none is requested.
         cpus_per_task: cores per task.
-        mem_gb: main memory per task, in GiB; None: the cluster's default.
+        mem_gb: main memory per task, in GiB (1024 MiB, as SLURM counts); None: the cluster's default.
         timeout_min: time limit of a task, in minutes; a task that reaches it is requeued.
         signal_delay_s: how long before the time limit a task is signalled, in s.
         array_parallelism: maximum number of tasks that run at the same time.

@@ -1,4 +1,4 @@
-"""What would be handed to SLURM, told on any machine; the devcluster's tests (tests/faults) hand it over."""
+"""The batch script for SLURM, as a dry run prints it on any machine; tests/faults submits such scripts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def sbatch_options(shown: str) -> dict[str, str]:
     return dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", shown, re.MULTILINE))
 
 
-def test_every_option_reaches_the_script(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
-    given = [
+def test_batch_script_has_every_option(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
+    values = [
         "partition=gpu", "account=robots", "qos=long", "constraint=a100", "gpus_per_node=2", "cpus_per_task=8",
         "mem_gb=0.5", "timeout_min=90", "signal_delay_s=60", "array_parallelism=2", "clips_per_task=1",
     ]  # fmt: skip
     others = ["launcher.setup=[module load cuda]", "launcher.additional_parameters={nice: 100, mail-type: END}"]
-    assert clips.run("launcher=slurm", "dry_run=true", *(f"launcher.{option}" for option in given), *others) == 0
+    assert clips.run("launcher=slurm", "dry_run=true", *(f"launcher.{option}" for option in values), *others) == 0
     shown = capsys.readouterr().out
     options = sbatch_options(shown)
     expected = {
@@ -44,7 +44,7 @@ def test_every_option_reaches_the_script(clips: Clips, capsys: pytest.CaptureFix
     assert "memory of a worker: 0.2 GB" in shown
 
 
-def test_a_profile_is_a_file_of_options(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
+def test_profile_sets_the_options(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [argument.replace(str(clips.folder / "options"), str(PROFILES)) for argument in clips.arguments()]
     arguments = [argument.replace("tracker=scripted", "tracker=lucas_kanade") for argument in arguments]
     assert main([*arguments, "launcher=devcluster", "dry_run=true"]) == 0
@@ -52,7 +52,7 @@ def test_a_profile_is_a_file_of_options(clips: Clips, capsys: pytest.CaptureFixt
     assert (options["mem"], options["array"], options["time"]) == ("922M", "0-1%2", "240")
 
 
-def test_without_slurm_nothing_is_started(
+def test_missing_sbatch_is_refused(
     clips: Clips, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(clips.folder))
