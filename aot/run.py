@@ -276,7 +276,7 @@ def _print_configurations(command: argparse.Namespace, jobs: Sequence[Composed])
 
 
 def _show_by_hydra(command: argparse.Namespace) -> None:
-    """Let Hydra print the configuration or what it knows of itself; no job is run."""
+    """Let Hydra print the configuration or information about itself; no job is run."""
     hydra_version.setbase("1.3")
     text = io.StringIO()
     with redirect_stdout(text):  # Hydra prints through logging, which complains where nothing reads the output

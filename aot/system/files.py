@@ -21,7 +21,7 @@ PART_SUFFIX = ".part"
 """Suffix of files that are still being written."""
 
 _MAX_IDLE_SECONDS = 24 * 3600
-"""A part file of another machine counts as abandoned when it has not been written to for so long."""
+"""A part file of another machine counts as abandoned if it has not been written to for this long."""
 
 
 @contextmanager

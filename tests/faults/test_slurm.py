@@ -220,7 +220,7 @@ def test_ctrl_c_while_waiting_does_not_cancel_tasks(cluster: Devcluster, clips: 
         waiting_worker(clips, "d")
         command.send_signal(signal.SIGINT)
         assert command.wait() == 130
-        assert f"the tasks go on without this command: python -m aot.status {clips.root}" in command.output
+        assert f"the tasks continue without this command: python -m aot.status {clips.root}" in command.output
     clips.release()
     wait_until(lambda: not cluster.states())
     clips.assert_none_lost()

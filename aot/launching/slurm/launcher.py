@@ -1,6 +1,6 @@
 """The launcher for SLURM: arrays of tasks, submitted with submitit; each task supervises its shard of the clips.
 
-Only the run folder tells which clips are done, never submitit's pickle or SLURM's state: after a node failure SLURM
+Only the run folder records which clips are done, never submitit's pickle or SLURM's state: after a node failure SLURM
 runs the original pickle again, possibly while a duplicate of the task is still alive.
 """
 
