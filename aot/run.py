@@ -266,7 +266,7 @@ def _help(command: argparse.Namespace) -> str:
 
 
 def _print_configurations(command: argparse.Namespace, jobs: Sequence[Composed]) -> None:
-    """Print what `--cfg` asks for: by Hydra for a single job, every job of a sweep otherwise."""
+    """Print what `--cfg` asks for: for a single job Hydra prints it, of a sweep every job is printed."""
     if not command.multirun:
         _show_by_hydra(command)
         return

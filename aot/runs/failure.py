@@ -39,7 +39,7 @@ def record_failure(
         paths: of the clip.
         ledger: of the process that records the failure.
         frame_interval: the requested one, recorded if there was no attempt; otherwise that of the last attempt is.
-        log: the file that tells more.
+        log: path of the log, recorded for the reader.
         kind, message: error class and message; None: those of the last attempt.
         stage, traceback: where it happened, if known.
     Raises:

@@ -42,14 +42,14 @@ def test_every_command_uses_run_command(path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["aot.run", "--help"], ["aot.prompts", "schema"]], ids=lambda words: words[0])
-def test_the_reader_of_a_short_output_is_closed(words: list[str]) -> None:
+def test_short_output_that_is_not_read_exits_141(words: list[str]) -> None:
     with broken_pipe() as unread:
         command = [sys.executable, "-m", *words]
         process = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
     assert (process.returncode, process.stderr) == (EXIT_UNREAD, "")
 
 
-def test_the_reader_of_a_long_output_is_closed() -> None:
+def test_long_output_that_is_not_read_exits_141() -> None:
     with broken_pipe() as unread:
         process = run("sys.exit(run_command(lambda: print('x' * 10**6) or 0))", stdout=unread)
     assert (process.returncode, process.stderr) == (EXIT_UNREAD, "")
@@ -69,7 +69,7 @@ sys.exit(run_command(main))
     assert "BrokenPipeError" in process.stderr
 
 
-def test_ctrl_c() -> None:
+def test_ctrl_c_exits_130() -> None:
     code = f"""
 import os
 def main():

@@ -9,7 +9,7 @@ from aot.errors import ConfigError
 from aot.system.devices import choose_device, describe_device, describe_devices
 
 
-def test_the_option_decides() -> None:
+def test_device_option_selects_the_device() -> None:
     assert choose_device("cpu", option="segmenter.device") == torch.device("cpu")
     assert describe_device(torch.device("cpu")) == "cpu"
 
