@@ -122,7 +122,7 @@ def process_clip(
     paths: ClipPaths,
     on_progress: OnProgress = lambda stage, fraction: None,
 ) -> ClipSummary:
-    """Segment and track one clip and write its result file, which gets its name only when it is complete.
+    """Segment and track one clip and write its result file, which gets its final name only when it is complete.
 
     Raises:
         AotError: with clip_id, stage and frame_interval recorded; also if every object of the clip failed.

@@ -178,7 +178,7 @@ def test_one_failed_object_does_not_affect_the_other(tmp_path: Path, video: Path
         (Prompt(object_id=2, frame=0, points=((1, 1),), labels=(1,)), SegmentationError, "query_points"),
     ],
 )
-def test_a_clip_fails_if_all_objects_fail(
+def test_clip_fails_if_all_objects_fail(
     tmp_path: Path, video: Path, prompt: Prompt, kind: type[AotError], stage: str
 ) -> None:
     with pytest.raises(kind, match="object 2") as caught:
@@ -187,7 +187,7 @@ def test_a_clip_fails_if_all_objects_fail(
     assert list((tmp_path).rglob("*.h5")) == []
 
 
-def test_a_source_that_is_not_a_video(tmp_path: Path) -> None:
+def test_source_that_is_not_a_video(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_text("no video")
     with pytest.raises(DecodeError, match=r"broken\.mp4") as caught:
         run(tmp_path, tmp_path / "broken.mp4", BOX)

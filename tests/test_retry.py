@@ -22,7 +22,7 @@ def climb(*kinds: str) -> list[int | None]:
     return [*(attempt.rung.number for attempt in attempts), after and after.number]
 
 
-def test_frames_are_dropped_last_and_up_to_a_maximum() -> None:
+def test_interval_grows_last_and_up_to_a_maximum() -> None:
     assert ladder(3, 16) == (Rung(1, 3, False), Rung(2, 3, True), Rung(3, 6, True), Rung(4, 12, True))
     assert [rung.frame_interval for rung in ladder(5, 4)] == [5, 5], "a requested interval above the maximum is kept"
 

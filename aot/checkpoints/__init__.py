@@ -1,9 +1,10 @@
-"""Model weights: the table of published files, where they lie, what a file is, and downloading them.
+"""Model weights: the table of published files, and locating, identifying and downloading them.
 
 table       the published files: URL, size, SHA-256, licence
 weights     the weights that a part uses: locating, identifying and reading a file
 parts       what a part that runs a model declares: its weights and its device
-download    fetching a published file
+download    downloading a published file
+hub         downloading a file from huggingface.co
 __main__    python -m aot.checkpoints
 """
 

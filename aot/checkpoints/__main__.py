@@ -1,8 +1,8 @@
 """List, download and verify model weights.
 
-python -m aot.checkpoints list                              all published weights, and which are here
+python -m aot.checkpoints list                              all published weights and their local files
 python -m aot.checkpoints download sam2.1_hiera_tiny        resumes an interrupted download
-python -m aot.checkpoints verify                            checks the SHA-256 of the files that are here
+python -m aot.checkpoints verify                            checks the SHA-256 of the local files
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m aot.checkpoints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", nargs="?", choices=("list", "download", "verify"), default="list")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="as shown by `list`; verify: default all files here")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="as shown by `list`; `verify` without names checks all local files"
+    )
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are kept (default: checkpoints)")
     parser.add_argument("--accept-license", action="store_true", help="accept licences that forbid commercial use")
     parser.add_argument(
@@ -84,7 +86,7 @@ def _verify(chosen: Sequence[Checkpoint], folder: Path) -> int:
     exit_code = EXIT_DONE
     checked = chosen or [known for known in CHECKPOINTS.values() if (folder / known.file).exists()]
     if not checked:
-        print(f"{folder}: contains no published weights; `python -m aot.checkpoints list` shows which there are")
+        print(f"{folder}: contains no published weights; `python -m aot.checkpoints list` lists them")
     for checkpoint in checked:
         path = folder / checkpoint.file
         try:
@@ -98,7 +100,7 @@ def _verify(chosen: Sequence[Checkpoint], folder: Path) -> int:
 
 
 class _Display:
-    """A progress bar on a terminal; otherwise only the lines about retries.
+    """A progress bar on a terminal; otherwise only the messages about retries.
 
     Args:
         checkpoint: its name and size are shown.

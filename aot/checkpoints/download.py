@@ -1,4 +1,4 @@
-"""Downloading published weights, with a check of size and SHA-256 before a file gets its name."""
+"""Downloading published weights, with a check of size and SHA-256 before a file gets its final name."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def download(
     report: Callable[[str], None] = print,
     on_bytes: Callable[[int], None] = lambda num_bytes: None,
 ) -> Path:
-    """Download one file; it gets its name only when its size and SHA-256 are those of the table.
+    """Download one file; it gets its final name only when its size and SHA-256 are those of the table.
 
-    A file of huggingface.co goes through its client, which honours HF_ENDPOINT (mirrors), HF_TOKEN, HF_HOME (a cache
-    that other checkouts share) and HF_HUB_OFFLINE. Other files, and all files with a `base_url`, are downloaded to
-    `<file>.part`, and a later call resumes where an earlier one stopped.
+    A file on huggingface.co is downloaded with its client, which honours HF_ENDPOINT (mirrors), HF_TOKEN, HF_HOME (a
+    cache that other checkouts share) and HF_HUB_OFFLINE. Other files, and all files with a `base_url`, are downloaded
+    to `<file>.part`, and a later call resumes where an earlier one stopped.
 
     Args:
         checkpoint: the file to download.
-        folder: where to put it; created if missing.
+        folder: destination; created if missing.
         base_url: the address of a folder with the file, used instead of the published one.
         report: called with a line of text before a retry.
-        on_bytes: called with the number of bytes downloaded so far; not for files of huggingface.co, whose client
-            shows a progress bar of its own.
+        on_bytes: called with the number of bytes downloaded so far; not for files on huggingface.co, whose client
+            shows its own progress bar.
     Returns:
         The path of the file.
     Raises:
@@ -124,12 +124,12 @@ def _fetch(url: str, part: Path, num_bytes: int | None, on_bytes: Callable[[int]
     """Append the missing bytes to a part file."""
     have = size_of(part)
     if num_bytes is not None and have >= num_bytes:
-        return  # complete or too long; the check finds out
+        return  # complete or too long; the caller checks it
     request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 (URLs of the table, or the user's own)
     try:
         response: HTTPResponse = urlopen(request, timeout=_TIMEOUT_SECONDS)  # noqa: S310
     except HTTPError as exc:
-        if exc.code == 416 and have:  # the part is complete or too long; the check finds out
+        if exc.code == 416 and have:  # the part is complete or too long; the caller checks it
             return
         raise
     with response:

@@ -1,4 +1,4 @@
-"""Downloading files of huggingface.co with its own client."""
+"""Downloading files from huggingface.co with its own client."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def download_from_hub(repository: str, path: Path, check: Callable[[Path], None]) -> None:
-    """Download a file through the client's cache, check it, and put it at `path`.
+    """Download a file to the client's cache, check it, and link or copy it to `path`.
 
     The file in the cache and the one at `path` are hard links to one content where the file system allows it.
 
     Args:
         repository: such as facebook/cotracker3; the file is taken from its main branch.
-        path: where to put the file; its name is that of the file in the repository.
+        path: destination; its name is that of the file in the repository.
         check: raises CheckpointError if a file differs from the published one.
     Raises:
         CheckpointError: the file cannot be downloaded, or differs from the published one.
@@ -53,7 +53,7 @@ def _download_to_cache(repository: str, name: str) -> Path:
     try:
         return Path(hf_hub_download(repository, name))
     except (OSError, HTTPError, ValueError, RuntimeError) as exc:
-        # Errors of connections are OSErrors too, but name no file.
+        # Connection errors are OSErrors too, but have no file name.
         if isinstance(exc, OSError) and (exc.filename is not None or exc.errno in _DISK_FULL):
             raise WriteError(
                 f"{constants.HF_HUB_CACHE} could not be written: {exc}; free some space there, or set HF_HOME to "
@@ -61,8 +61,8 @@ def _download_to_cache(repository: str, name: str) -> Path:
             ) from exc
         raise CheckpointError(
             f"{repository}/{name} could not be downloaded from {constants.ENDPOINT} ({_first_line(exc)}); run the "
-            f"same command again, set HF_ENDPOINT to a mirror of huggingface.co, or give a web folder with the file by "
-            f"--base-url"
+            f"same command again, set HF_ENDPOINT to a mirror of huggingface.co, or give a web folder with the "
+            f"file with --base-url"
         ) from exc
 
 

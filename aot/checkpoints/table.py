@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path("checkpoints")
-"""Where weights are looked for and downloaded to, below the working directory."""
+"""The default folder of weights, relative to the working directory."""
 
 _SAM2_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/092824"
 _COTRACKER3 = "facebook/cotracker3"

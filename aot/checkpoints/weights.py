@@ -103,7 +103,7 @@ def read_state_dict(path: Path) -> dict[str, Any]:
         first_line = (str(exc).splitlines() or [""])[0]
         raise CheckpointError(
             f"{path} cannot be read as PyTorch weights ({type(exc).__name__}: {first_line}); it is damaged or "
-            f"something else; check it with `python -m aot.checkpoints verify`, or delete it and download it again"
+            f"not a weights file; check it with `python -m aot.checkpoints verify`, or delete it and download it again"
         ) from exc
     weights = loaded.get("model", loaded) if isinstance(loaded, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):

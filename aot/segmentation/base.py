@@ -39,7 +39,7 @@ class Segmenter(Protocol):
 
 
 class FrameSession(Protocol):
-    """One frame that was encoded once, so that every further prompt on it is segmented quickly."""
+    """One encoded frame, on which every further prompt is segmented quickly."""
 
     def masks(self, prompts: Sequence[Prompt]) -> MaskBlock:
         """The same masks that `Segmenter.segment` gives on this frame when these are a clip's first prompts.

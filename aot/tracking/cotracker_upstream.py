@@ -1,8 +1,8 @@
 """An adapter for the unmodified predictor of the `cotracker` package by CoTracker's authors, where it is installed.
 
-The package is on no registry; code and weights are CC-BY-NC 4.0 (no commercial use). It holds every activation of every
-frame and returns decisions only: both probabilities are 1 where it reports a point as visible, else 0.
-`query_points=grid` gives the points that its `segm_mask` and `grid_size` would choose.
+The package is not on any package registry; code and weights are CC-BY-NC 4.0 (no commercial use). It holds every
+activation of every frame and returns decisions only: both probabilities are 1 where it reports a point as visible,
+else 0. `query_points=grid` gives the points that its `segm_mask` and `grid_size` would choose.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CoTrackerUpstreamTracker:
     Args:
         checkpoint: file of the weights; None: `checkpoints/scaled_<mode>.pth`.
         mode: offline, or online: the windowed network over the full clip.
-        v2: CoTracker2; requires a checkpoint of it.
+        v2: use CoTracker2; requires its checkpoint.
         window_len: frames per window, > 0; None: 60 offline, 16 online, 8 with v2.
         device: auto selects CUDA, then MPS, then the CPU.
         backward: track the reversed clip for the frames before each query; doubles the time.

@@ -1,4 +1,4 @@
-"""A local web server of weights that can misbehave, and a table of checkpoints that it serves."""
+"""A local web server of weights with configurable faults, and a table of checkpoints that it serves."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FILE = CHECKPOINTS[NAME].file
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT under every name, with the faults that a test asks for."""
+    """Serves CONTENT under every name, with the faults that a test configures."""
 
     content = CONTENT
     breaks_after: list[int]
-    """The number of bytes after which each of the next answers breaks off."""
+    """The number of bytes after which each of the next responses is cut off."""
     announces: int | None = None
-    """A wrong Content-Length to announce."""
+    """A wrong Content-Length to send."""
     supports_ranges = True
     ranges: list[str | None]
     """The Range headers of the requests so far."""

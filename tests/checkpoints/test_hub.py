@@ -26,7 +26,7 @@ class Hub(ThreadingHTTPServer):
 
     content = CONTENT
     breaks_after: list[int]
-    """The number of bytes after which each of the next answers breaks off."""
+    """The number of bytes after which each of the next responses is cut off."""
     gets: list[str | None]
     """The Range headers of the requests for the file so far."""
 
@@ -80,7 +80,7 @@ def hub() -> Iterator[Hub]:
         thread.join()
 
 
-# Its own process: the client reads its environment variables on import.
+# Runs in a subprocess: the client reads its environment variables on import.
 DOWNLOAD = """
 import hashlib, sys
 from dataclasses import replace
@@ -112,7 +112,7 @@ def url(server: ThreadingHTTPServer) -> str:
     return f"http://127.0.0.1:{server.server_port}"
 
 
-def test_a_file_of_the_hub_comes_through_its_client(hub: Hub, tmp_path: Path) -> None:
+def test_hub_file_is_downloaded_with_the_client(hub: Hub, tmp_path: Path) -> None:
     process = run(tmp_path, url(hub))
     assert process.returncode == 0, process.stderr
     assert process.stdout.endswith(f"{NAME}: checkpoints/{FILE}\n")
@@ -129,7 +129,7 @@ def test_without_a_connection_the_cache_is_used(hub: Hub, tmp_path: Path) -> Non
     assert (tmp_path / "other" / FILE).read_bytes() == CONTENT
 
 
-def test_an_interrupted_transfer_is_resumed(hub: Hub, tmp_path: Path) -> None:
+def test_interrupted_transfer_is_resumed(hub: Hub, tmp_path: Path) -> None:
     hub.content = CONTENT * 120  # the client reads, and resumes after, blocks of 10 MB
     hub.breaks_after = [11 * 2**20]
     sha256 = hashlib.sha256(hub.content).hexdigest()
@@ -150,10 +150,10 @@ def test_unexpected_content_is_discarded(hub: Hub, tmp_path: Path) -> None:
     assert "was discarded, try again" in process.stderr
     assert list((tmp_path / "checkpoints").iterdir()) == []
     again = run(tmp_path, url(hub))
-    assert (again.returncode, len(hub.gets)) == (1, 2), "it is not taken from the cache"
+    assert (again.returncode, len(hub.gets)) == (1, 2), "it is not read from the cache"
 
 
-def test_a_base_url_is_downloaded_without_the_client(hub: Hub, tmp_path: Path) -> None:
+def test_base_url_bypasses_the_client(hub: Hub, tmp_path: Path) -> None:
     base_url = f"{url(hub)}/facebook/cotracker3/resolve/main"
     process = run(tmp_path, "http://127.0.0.1:9", "--base-url", base_url)
     assert process.returncode == 0, process.stderr
@@ -161,7 +161,7 @@ def test_a_base_url_is_downloaded_without_the_client(hub: Hub, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("problem", ["absent", "offline", "unwritable cache"])
-def test_what_the_client_raises_is_one_message(problem: str, hub: Hub, tmp_path: Path) -> None:
+def test_client_errors_are_reported_in_one_message(problem: str, hub: Hub, tmp_path: Path) -> None:
     if problem == "unwritable cache":
         (tmp_path / "cache").write_text("a file")
     endpoint = f"{url(hub)}/elsewhere" if problem == "absent" else url(hub)

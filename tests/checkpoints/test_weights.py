@@ -39,7 +39,7 @@ def test_weights_are_identified_by_content(server: Server, tmp_path: Path, monke
         identify(tmp_path / "absent.pt")
 
 
-def test_the_table_is_well_formed() -> None:
+def test_table_is_well_formed() -> None:
     for checkpoint in CHECKPOINTS.values():
         assert len(bytes.fromhex(checkpoint.sha256)) == 32
         assert checkpoint.url.startswith("https://")

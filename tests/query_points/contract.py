@@ -1,4 +1,4 @@
-"""What every query sampler promises (`aot.query_points.base`), as tests to inherit."""
+"""The contract of every query sampler (`aot.query_points.base`), as a test class to inherit from."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ MASKS = arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 90)), elem
 
 
 class QuerySamplerContract:
-    """Inherit it and give a fixture `sampler`."""
+    """To inherit from; requires a fixture `sampler`."""
 
     @pytest.fixture
     def sampler(self) -> QuerySampler:
         raise NotImplementedError
 
-    # One sampler for all examples is the point: it serves every mask of a run.
+    # All examples intentionally use one sampler, as all masks of a run do.
     @settings(
         deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
     )
     @given(mask=MASKS)
-    def test_points_lie_inside_the_mask_the_same_every_time(self, sampler: QuerySampler, mask: np.ndarray) -> None:
+    def test_points_are_inside_the_mask_and_deterministic(self, sampler: QuerySampler, mask: np.ndarray) -> None:
         before = mask.copy()
         points = sampler.sample(mask)
         assert points.dtype == np.float32
@@ -36,6 +36,6 @@ class QuerySamplerContract:
         np.testing.assert_array_equal(points, sampler.sample(mask))
         np.testing.assert_array_equal(mask, before)
 
-    def test_a_mask_of_everything_has_points_and_an_empty_one_none(self, sampler: QuerySampler) -> None:
+    def test_full_mask_gives_points_and_empty_mask_none(self, sampler: QuerySampler) -> None:
         assert len(sampler.sample(np.ones((48, 64), np.bool_))) > 0
         assert sampler.sample(np.zeros((48, 64), np.bool_)).shape == (0, 2)

@@ -28,13 +28,13 @@ def disc(height: int, width: int, x: float, y: float, radius: float) -> np.ndarr
 
 
 def distances(points: np.ndarray) -> np.ndarray:
-    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
-    np.fill_diagonal(apart, np.inf)
-    return apart
+    matrix = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(matrix, np.inf)
+    return matrix
 
 
 @given(mask=SMALL_MASKS, num_points=st.integers(1, 60), min_points=st.integers(1, 30), margin_px=st.integers(0, 6))
-def test_points_are_pixels_of_the_mask_as_many_as_promised(
+def test_points_are_mask_pixels_within_the_number_limits(
     mask: np.ndarray, num_points: int, min_points: int, margin_px: int
 ) -> None:
     sampler = AdaptiveSampler(num_points, min_points, spacing_px=3, margin_px=margin_px)
@@ -44,7 +44,7 @@ def test_points_are_pixels_of_the_mask_as_many_as_promised(
     assert points.shape[1] == 2
     assert mask[row, column].all()
     assert len(np.unique(points, axis=0)) == len(points) <= num_points
-    # Specks are left out, so the promise holds for what the useful parts have room for.
+    # Small parts get no points, so the minimum applies to the area of the useful parts.
     assert len(points) >= min(num_points, min_points, largest_part(mask))
     np.testing.assert_array_equal(points, sampler.sample(mask.copy()))
 
@@ -59,7 +59,7 @@ def largest_part(mask: np.ndarray) -> int:
 def test_spread_is_even_and_off_the_border(num_points: int) -> None:
     radius = 80
     points = AdaptiveSampler(num_points=num_points, margin_px=4).sample(disc(240, 320, 150, 110, radius))
-    ideal = np.sqrt(np.pi * radius**2 / num_points)  # side of the square each point has to itself
+    ideal = np.sqrt(np.pi * radius**2 / num_points)  # side of the square per point
     assert len(points) == num_points
     assert distances(points).min() > 0.6 * ideal
     assert np.linalg.norm(points - [150, 110], axis=1).max() < radius - 3
@@ -74,7 +74,7 @@ def test_number_grows_with_the_object() -> None:
     assert counts[3] == 200
 
 
-def test_every_useful_part_gets_points_and_specks_none() -> None:
+def test_every_useful_part_gets_points_and_noise_none() -> None:
     mask = disc(200, 300, 60, 100, 50) | disc(200, 300, 200, 100, 12)
     mask[10, 280] = True
     points = AdaptiveSampler(num_points=50).sample(mask)
@@ -106,7 +106,7 @@ def test_thin_limb_of_a_thick_body_gets_points() -> None:
     assert (points[:, 0] > 150).sum() >= 3
 
 
-def test_as_many_parts_as_points_and_more() -> None:
+def test_fewer_points_than_parts() -> None:
     mask = np.zeros((40, 40), dtype=np.bool_)
     mask[::4, ::4] = True
     assert len(AdaptiveSampler(num_points=7).sample(mask)) == 7

@@ -21,18 +21,18 @@ class TestContract(QuerySamplerContract):
         return GridSampler()
 
 
-def test_full_mask_gives_the_whole_grid_row_by_row() -> None:
+def test_full_mask_gives_all_grid_points_row_by_row() -> None:
     points = GridSampler(grid_size=3).sample(np.ones((480, 640), dtype=np.bool_))
     x, y = [10, 320, 630], [10, 240, 470]  # the margin is 640 / 64 for both
     assert points.dtype == np.float32
     np.testing.assert_allclose(points, [(x_, y_) for y_ in y for x_ in x])
 
 
-def test_one_point_is_the_middle() -> None:
+def test_one_point_is_the_centre() -> None:
     np.testing.assert_array_equal(GridSampler(grid_size=1).sample(np.ones((11, 20), dtype=np.bool_)), [[10, 5.5]])
 
 
-def test_keeps_what_the_mask_holds_after_rounding_half_to_even() -> None:
+def test_points_are_rounded_half_to_even() -> None:
     mask = np.zeros((64, 96), dtype=np.bool_)
     mask[:, 2] = True  # the first column of the grid lies at 96 / 64 = 1.5, which rounds to 2
     points = GridSampler(grid_size=4).sample(mask)

@@ -1,4 +1,4 @@
-"""What the tests of CoTracker3 share: made-up weights, and models small enough for a processor."""
+"""Fixtures for the tests of CoTracker3: synthetic weights, and models small enough for a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from aot.tracking.cotracker3 import CoTracker3
 
-# (H, W) of the models; frames are brought to it whatever their size.
+# (H, W) in px of the models, to which all frames are resized.
 RESOLUTION = (48, 64)
 
 
@@ -32,7 +32,7 @@ def online() -> CoTracker3:
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files of made-up weights, by mode."""
+    """Files of synthetic weights, by mode."""
     import torch
 
     from tests.tracking.cotracker3.weights import golden_weights

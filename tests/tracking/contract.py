@@ -1,4 +1,4 @@
-"""What every tracker promises (`aot.tracking.base`), as tests to inherit."""
+"""The contract of every tracker (`aot.tracking.base`), as a test class to inherit from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.fakes import ArraySource
 from tests.synthetic import moving_square
 
 KEPT = [0, 1, 3, 4, 6, 7]
-# On the first, a middle and the last kept frame, in no order; one twice; one in the corner.
+# On the first, a middle and the last kept frame, unordered; one is duplicated, one is in the corner.
 QUERIES = [(4, 30.25, 30.5), (0, 18, 30), (7, 40, 25.75), (0, 18, 30), (4, 0, 0)]
-# Of probabilities in float32.
+# Tolerance of probabilities in float32.
 ROUNDING = 1e-5
 
 
 def clip() -> ArraySource:
-    """Eight frames, of which two have been dropped."""
+    """Eight frames, of which six are kept."""
     source = ArraySource(moving_square(8))
     source.keep(np.array(KEPT))
     return source
@@ -29,7 +29,7 @@ def query(*txy: tuple[float, float, float]) -> QueryPoints:
 
 
 def check(tracks: Tracks, source: ArraySource, queries: QueryPoints) -> None:
-    """A row a kept frame, a column a query; at its own frame a track is its query, and is seen."""
+    """Check shapes and ranges, and that each track has its query's position on the query frame and is visible there."""
     assert tracks.xy.shape == (len(source.index), len(queries), 2)
     assert np.isfinite(tracks.xy).all()
     for probability in (tracks.visibility, tracks.confidence):
@@ -40,7 +40,7 @@ def check(tracks: Tracks, source: ArraySource, queries: QueryPoints) -> None:
 
 
 class TrackerContract:
-    """Inherit it and give a fixture `tracker`."""
+    """To inherit from; requires a fixture `tracker`."""
 
     @pytest.fixture
     def tracker(self) -> Tracker:
@@ -50,14 +50,14 @@ class TrackerContract:
         source, queries = clip(), query(*QUERIES)
         check(tracker.track(source, queries), source, queries)
         assert source.index.tolist() == KEPT
-        assert np.array_equal(queries.txy, query(*QUERIES).txy), "the queries are left as they are"
+        assert np.array_equal(queries.txy, query(*QUERIES).txy), "the queries are not modified"
 
     @pytest.mark.parametrize("frame", [0, 7])
     def test_one_query_at_an_end_of_the_clip(self, tracker: Tracker, frame: int) -> None:
         source, queries = clip(), query((frame, 30, 30))
         check(tracker.track(source, queries), source, queries)
 
-    def test_a_clip_of_one_frame(self, tracker: Tracker) -> None:
+    def test_clip_of_one_frame(self, tracker: Tracker) -> None:
         source, queries = ArraySource(moving_square(1)), query((0, 18, 30), (0, 20, 32))
         check(tracker.track(source, queries), source, queries)
 

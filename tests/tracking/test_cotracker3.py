@@ -1,4 +1,4 @@
-"""The trackers that run CoTracker3 by our engine, with made-up weights."""
+"""The trackers that use our CoTracker3 engine, with synthetic weights."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def rows_of_queries() -> np.ndarray:
     return points
 
 
-def test_the_offline_tracker_is_the_predictor_on_kept_frames(checkpoints: dict[str, Path]) -> None:
+def test_offline_tracker_equals_predictor_on_kept_frames(checkpoints: dict[str, Path]) -> None:
     options = {"backward": True, "support_grid": False, "visibility_threshold": 0.5}
     tracks = CoTracker3OfflineTracker(checkpoints["offline"], **SMALL, **options).track(clip(), query(*QUERIES))
     model = load_model(checkpoints["offline"], resolution=SMALL["resolution"])
@@ -69,7 +69,7 @@ def test_the_offline_tracker_is_the_predictor_on_kept_frames(checkpoints: dict[s
     np.testing.assert_array_equal(tracks.confidence, expected.confidence)
 
 
-def test_the_online_tracker_is_the_predictor_on_kept_frames(checkpoints: dict[str, Path]) -> None:
+def test_online_tracker_equals_predictor_on_kept_frames(checkpoints: dict[str, Path]) -> None:
     options = {"support_grid": True, "late_queries": "join", "visibility_threshold": 0.2}
     tracker = CoTracker3OnlineTracker(checkpoints["online"], backward=True, **SMALL, **options)
     tracks = tracker.track(clip(), query(*QUERIES))
@@ -77,14 +77,14 @@ def test_the_online_tracker_is_the_predictor_on_kept_frames(checkpoints: dict[st
     frames = moving_square(8)[KEPT]
     expected = track_online(model, frames, rows_of_queries(), num_iters=1, backward_frames=frames[::-1], **options)
     other = np.ones(tracks.visible.shape, np.bool_)
-    other[ROWS, np.arange(len(ROWS))] = False  # there a track is its query
+    other[ROWS, np.arange(len(ROWS))] = False  # there a track has its query's position
     np.testing.assert_allclose(tracks.xy[other], expected.xy[other], atol=1e-3)
     np.testing.assert_array_equal(tracks.visible[other], expected.visible[other])
     np.testing.assert_array_equal(tracks.visibility, expected.visibility)
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_lean_gives_the_same(checkpoints: dict[str, Path], mode: str) -> None:
+def test_lean_plan_gives_same_tracks(checkpoints: dict[str, Path], mode: str) -> None:
     kinds = {"offline": CoTracker3OfflineTracker, "online": CoTracker3OnlineTracker}
     tracker = kinds[mode](checkpoints[mode], **SMALL)
     plain, lean = (tracker.track(clip(), query(*QUERIES), lean=lean) for lean in (False, True))
@@ -92,8 +92,8 @@ def test_lean_gives_the_same(checkpoints: dict[str, Path], mode: str) -> None:
     np.testing.assert_allclose(lean.visibility, plain.visibility, atol=1e-4)
 
 
-class Watched(ArraySource):
-    """Remembers which frames were asked for."""
+class RecordingSource(ArraySource):
+    """Records which frames are requested."""
 
     def blocks(self, index: Int64Array | None = None) -> Iterator[FrameBlock]:
         wanted = self.index if index is None else index
@@ -107,19 +107,19 @@ class Watched(ArraySource):
 def test_online_backwards_reads_back_from_the_last_query(
     checkpoints: dict[str, Path], backward: bool, expected: list[list[int]]
 ) -> None:
-    source = Watched(moving_square(5))
+    source = RecordingSource(moving_square(5))
     tracker = CoTracker3OnlineTracker(checkpoints["online"], backward=backward, **SMALL)
     tracker.track(source, query((0, 20, 30), (3, 30, 30)))
     assert source.passes == expected
 
 
 def test_offline_reads_every_frame_once(offline_tracker: CoTracker3OfflineTracker) -> None:
-    source = Watched(moving_square(5))
+    source = RecordingSource(moving_square(5))
     offline_tracker.track(source, query((3, 30, 30)))
     assert source.num_decoded == 5
 
 
-def test_missing_weights_name_both_ways_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_weights_name_the_alternatives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for kind, name in ((CoTracker3OfflineTracker, "offline"), (CoTracker3OnlineTracker, "online")):
         with pytest.raises(ConfigError, match=rf"scaled_{name}\.pth.*download cotracker3_{name}.*tracker=lucas_kanade"):
@@ -127,28 +127,28 @@ def test_missing_weights_name_both_ways_on(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.parametrize("content", [b"no weights", b""])
-def test_weights_that_are_none_are_named(tmp_path: Path, content: bytes) -> None:
+def test_files_without_weights_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.pth").write_bytes(content)
     with pytest.raises(ConfigError, match=r"broken\.pth cannot be read as PyTorch weights"):
         CoTracker3OfflineTracker(tmp_path / "broken.pth", **SMALL).track(clip(), query((0, 20, 20)))
 
 
-def test_too_small_a_model_is_refused_at_once(checkpoints: dict[str, Path]) -> None:
+def test_too_small_resolution_is_refused_by_the_constructor(checkpoints: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"tracker\.resolution: got \[384, 16\] \(height, width\), expected at least"):
         CoTracker3OfflineTracker(checkpoints["offline"], resolution=(384, 16))
 
 
-def test_weights_and_device_are_told(offline_tracker: CoTracker3OfflineTracker, checkpoints: dict[str, Path]) -> None:
+def test_declares_weights_and_device(offline_tracker: CoTracker3OfflineTracker, checkpoints: dict[str, Path]) -> None:
     assert offline_tracker.weights == (identify(checkpoints["offline"]),)
     assert offline_tracker.device_name == "cpu"
 
 
-def test_a_query_on_a_dropped_frame(offline_tracker: CoTracker3OfflineTracker) -> None:
+def test_query_on_a_dropped_frame_is_refused(offline_tracker: CoTracker3OfflineTracker) -> None:
     with pytest.raises(TrackingError, match=r"source frames \[2\] are not among the 6 kept frames"):
         offline_tracker.track(clip(), query((2, 20, 20)))
 
 
-def test_numbers_that_do_not_fit_the_precision(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_positions_that_are_not_finite_raise(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     weights = torch.load(checkpoints["offline"], weights_only=True)
     weights["updateformer.flow_head.bias"] = torch.full((2,), float("nan"))
     torch.save(weights, tmp_path / "broken.pth")
@@ -157,7 +157,7 @@ def test_numbers_that_do_not_fit_the_precision(checkpoints: dict[str, Path], tmp
         tracker.track(clip(), query((0, 20, 20)))
 
 
-def test_the_allocators_error_is_out_of_memory(
+def test_allocator_errors_are_mapped(
     offline_tracker: CoTracker3OfflineTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offline_tracker, "_predict", lambda *args: torch.empty(10**15))
@@ -165,7 +165,7 @@ def test_the_allocators_error_is_out_of_memory(
         offline_tracker.track(clip(), query((0, 20, 20)))
 
 
-def test_a_clip_that_cannot_fit_is_refused(
+def test_clip_that_does_not_fit_is_refused(
     offline_tracker: CoTracker3OfflineTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aot.tracking.cotracker3.plan.available_device_bytes", lambda device: 10**6)
@@ -176,8 +176,8 @@ def test_a_clip_that_cannot_fit_is_refused(
 
 
 def needed(tracker: CoTracker3Adapter, **changes: Any) -> int:
-    asked = {"num_frames": 300, "num_points": 30, "width": 854, "height": 480, "lean": False}
-    return tracker.needed_bytes(**asked | changes)
+    options = {"num_frames": 300, "num_points": 30, "width": 854, "height": 480, "lean": False}
+    return tracker.needed_bytes(**options | changes)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def full_size(checkpoints: dict[str, Path]) -> dict[str, CoTracker3Adapter]:
     }
 
 
-def test_needed_bytes_grow_with_what_is_kept(full_size: dict[str, CoTracker3Adapter]) -> None:
+def test_needed_bytes_grow_with_stored_features(full_size: dict[str, CoTracker3Adapter]) -> None:
     offline, online = full_size["offline"], full_size["online"]
     features = MemoryPlan().feature_bytes(100, (384, 512), "fp32")
     assert features < needed(offline, num_frames=400) - needed(offline) < 1.1 * features
@@ -218,11 +218,11 @@ def test_memory_options_reach_the_plan(checkpoints: dict[str, Path], tmp_path: P
         "features": "file", "dtype": "bf16", "folder": tmp_path, "query_block": 3, "frame_block": 2, "max_tokens": 100,
     }  # fmt: skip
     plain = CoTracker3OfflineTracker(checkpoints["offline"], **SMALL)
-    apart = np.abs(tracker.track(clip(), query(*QUERIES)).xy - plain.track(clip(), query(*QUERIES)).xy)
-    assert 0 < apart.max() < 0.1
+    difference = np.abs(tracker.track(clip(), query(*QUERIES)).xy - plain.track(clip(), query(*QUERIES)).xy)
+    assert 0 < difference.max() < 0.1
 
 
-# In a process of its own, whose memory tells of it alone.
+# Runs in a separate process, so that only its memory is measured.
 MEASURE = """
 import json, sys
 from pathlib import Path
@@ -232,7 +232,7 @@ from aot.tracking.cotracker3_online import CoTracker3OnlineTracker
 from aot.types import QueryPoints
 from tests.fakes import ArraySource
 
-class Noise(ArraySource):  # as many frames as wanted, none of them held
+class Noise(ArraySource):  # any number of frames, generated when read
     def _read(self, index):
         return np.random.default_rng(0).integers(0, 255, (len(index), self.height, self.width, 3), dtype=np.uint8)
 
@@ -261,12 +261,12 @@ print(json.dumps([status("VmHWM") - before, needed]))
 @pytest.mark.slow
 @pytest.mark.parametrize("lean", ["plain", "lean"])
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_needed_bytes_are_above_what_is_taken(checkpoints: dict[str, Path], mode: str, lean: str) -> None:
+def test_needed_bytes_are_an_upper_bound(checkpoints: dict[str, Path], mode: str, lean: str) -> None:
     command = [sys.executable, "-c", MEASURE, mode, str(checkpoints[mode]), lean]
     process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    taken, needed = json.loads(process.stdout)
-    print(f"{mode}, {lean}: {taken / 1e6:.0f} MB taken, {needed / 1e6:.0f} MB estimated")
-    assert taken < needed < 3 * taken + 400e6
+    used, needed = json.loads(process.stdout)
+    print(f"{mode}, {lean}: {used / 1e6:.0f} MB used, {needed / 1e6:.0f} MB estimated")
+    assert used < needed < 3 * used + 400e6
 
 
 @pytest.fixture
@@ -281,18 +281,18 @@ VIDEO = ["dataset=video", "dataset.path=clip.mp4", "dataset.box=[8,20,28,40]"]
 REST = ["segmenter=grabcut", "query_points.num_points=9", "launcher=inline", "output.overlay=false"]
 
 
-def test_cotracker3_is_the_default_and_missing_weights_are_said_before_anything_starts(
+def test_missing_weights_of_the_default_tracker_are_reported_before_the_run(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*VIDEO, *REST]) == 2
-    said = capsys.readouterr().err
-    assert "python -m aot.checkpoints download cotracker3_offline" in said
-    assert "tracker=lucas_kanade" in said
+    message = capsys.readouterr().err
+    assert "python -m aot.checkpoints download cotracker3_offline" in message
+    assert "tracker=lucas_kanade" in message
     assert not (folder / "outputs").exists()
 
 
 @pytest.mark.parametrize("option", ["cotracker3", "cotracker3_online"])
-def test_a_run_keeps_both_probabilities_and_names_the_weights(
+def test_run_records_both_probabilities_and_the_weights(
     folder: Path, checkpoints: dict[str, Path], option: str
 ) -> None:
     path = checkpoints["online" if option.endswith("online") else "offline"]
@@ -310,7 +310,7 @@ def test_a_run_keeps_both_probabilities_and_names_the_weights(
     assert result.attributes["device"] == "cpu"
 
 
-def test_checking_a_command_needs_no_torch(tmp_path: Path) -> None:
+def test_checking_a_command_does_not_import_torch(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from aot.compose import compose_jobs, parse_command\n"

@@ -1,4 +1,4 @@
-"""The adapter over the upstream package: refused where it is absent, and its own predictor where it is not."""
+"""The adapter for the upstream package: an error where it is not installed, else the results of its predictor."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class TestContract(TrackerContract):
 @pytest.mark.slow
 @pytest.mark.usefixtures("upstream")
 @pytest.mark.parametrize("backward", [False, True])
-def test_it_is_their_predictor(checkpoints: dict[str, Path], backward: bool) -> None:
-    """Frames resized one by one beforehand, and points scaled, are what the predictor makes of them."""
+def test_tracks_equal_those_of_the_upstream_predictor(checkpoints: dict[str, Path], backward: bool) -> None:
+    """Resizing frames one by one and scaling points is equivalent to the predictor's own preprocessing."""
     from tests.tracking.cotracker3.upstream import offline_tracks
 
     frames, queries = moving_square(6), query((0, 20, 30), (4, 60.5, 12))
@@ -53,7 +53,7 @@ def test_it_is_their_predictor(checkpoints: dict[str, Path], backward: bool) -> 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("upstream")
-def test_grid_points_are_those_of_its_segm_mask(checkpoints: dict[str, Path]) -> None:
+def test_grid_points_equal_those_of_segm_mask(checkpoints: dict[str, Path]) -> None:
     import torch
 
     from tests.tracking.cotracker3.upstream import offline_tracks
@@ -63,10 +63,10 @@ def test_grid_points_are_those_of_its_segm_mask(checkpoints: dict[str, Path]) ->
     xy, _ = offline_tracks(frames, grid_size=8, segm_mask=torch.from_numpy(mask)[None, None].float())
     points = GridSampler(grid_size=8).sample(mask)
     assert len(points) == xy.shape[1]
-    assert np.abs(np.sort(points, axis=0) - np.sort(xy[0], axis=0)).max() < 0.6  # its grid is laid out at 512x384
+    assert np.abs(np.sort(points, axis=0) - np.sort(xy[0], axis=0)).max() < 0.6  # the upstream grid is at 512x384
 
 
-def test_where_it_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cotracker_upstream, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"`cotracker` is not installed; .*git\+https.*CC-BY-NC.*tracker=cotracker3"):
         CoTrackerUpstreamTracker()

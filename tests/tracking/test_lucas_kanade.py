@@ -1,4 +1,4 @@
-"""Lucas-Kanade on clips whose motion is known."""
+"""Lucas-Kanade on clips with known motion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def texture(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def panning_clip(num_frames: int, step: tuple[int, int]) -> np.ndarray:
-    """A textured plane whose content moves by `step` px (x, y) a frame."""
+    """A textured plane whose content moves by `step` px (x, y) per frame."""
     reach = num_frames * max(map(abs, step))
     plane = texture(HEIGHT + 2 * reach, WIDTH + 2 * reach, seed=0)
     corners = [(reach - step[1] * t, reach - step[0] * t) for t in range(num_frames)]
@@ -36,7 +36,7 @@ def panning_clip(num_frames: int, step: tuple[int, int]) -> np.ndarray:
 
 
 def object_clip(num_frames: int, step: int, pole: bool) -> np.ndarray:
-    """A red textured square of 40 px that moves right before a still background, behind a grey pole if there is one."""
+    """A red textured square of 40 px moving right in front of a static background, and behind a grey pole if `pole`."""
     background, square = texture(HEIGHT, WIDTH, seed=1), texture(40, 40, seed=2)
     square[..., 0] = 200 + square[..., 0] // 5
     background[..., 0] //= 4
@@ -54,7 +54,7 @@ def query(*points: tuple[float, float, float], object_id: list[int] | None = Non
 
 
 def track(source: ArraySource, queries: QueryPoints) -> Tracks:
-    """Track, and check what every tracker promises and this one besides: at its own frame a point is certain."""
+    """Track, and check the contract and that both probabilities are 1 on the query frame."""
     tracks = LucasKanadeTracker().track(source, queries)
     check(tracks, source, queries)
     rows, own = source.rows(queries.txy[:, 0].astype(np.int64)), np.arange(len(queries))
@@ -70,7 +70,7 @@ class TestContract(TrackerContract):
 
 
 @pytest.mark.parametrize("step", [(2, 0), (-3, 2), (0, -7)])
-def test_follows_a_pan_forwards_and_backwards(step: tuple[int, int]) -> None:
+def test_tracks_a_pan_forwards_and_backwards(step: tuple[int, int]) -> None:
     frames = panning_clip(9, step)
     queries = query((0, 80, 60), (4, 70.25, 55.5), (8, 80, 64), (4, 90, 70))
     tracks = track(ArraySource(frames), queries)
@@ -89,16 +89,16 @@ def test_points_of_a_decimated_clip_start_at_their_source_frame() -> None:
     np.testing.assert_allclose(tracks.xy[:, 0], [[73, 53], [77, 57], [80, 60], [81, 61]], atol=0.3)
 
 
-def test_a_point_stays_with_its_object_before_a_still_background() -> None:
+def test_point_stays_on_object_before_static_background() -> None:
     frames = object_clip(15, 4, pole=False)
-    edge = [(0, x, y) for x in (22, 40, 57) for y in (42, 60, 77)]  # corners and sides: half their patch stands still
+    edge = [(0, x, y) for x in (22, 40, 57) for y in (42, 60, 77)]  # half of these patches is background
     tracks = LucasKanadeTracker().track(ArraySource(frames), query(*edge))
     truth = np.array(edge)[:, 1:] + np.arange(15)[:, None, None] * [4, 0]
     assert np.linalg.norm(tracks.xy - truth, axis=2).max() < 3
     assert tracks.visible.mean() > 0.95
 
 
-def test_a_hidden_point_is_marked_carried_and_found_again() -> None:
+def test_occluded_point_is_carried_and_recovered() -> None:
     frames = object_clip(20, 3, pole=True)
     points = [(0, 50, 60), (0, 30, 50), (0, 30, 70), (0, 40, 45), (0, 40, 75)]
     tracks = LucasKanadeTracker().track(ArraySource(frames), query(*points))
@@ -110,8 +110,8 @@ def test_a_hidden_point_is_marked_carried_and_found_again() -> None:
     assert tracks.visible[-1, 0]
 
 
-def test_objects_are_carried_apart() -> None:
-    """The only point of a vanished object stays; it does not go along with another object."""
+def test_points_are_carried_only_by_their_own_object() -> None:
+    """The only point of an object that disappears stays in place; it does not follow another object."""
     frames = object_clip(8, 4, pole=False)
     frames[0, 5:15, 100:110] = (0, 255, 0)
     queries = query((0, 105, 10), (0, 40, 60), (0, 45, 65), object_id=[2, 1, 1])
@@ -121,13 +121,13 @@ def test_objects_are_carried_apart() -> None:
     np.testing.assert_allclose(tracks.xy[-1, 1], [68, 60], atol=1)
 
 
-def test_a_point_that_leaves_the_frame_is_not_visible() -> None:
+def test_point_outside_the_frame_is_not_visible() -> None:
     tracks = LucasKanadeTracker().track(ArraySource(panning_clip(12, (5, 0))), query((0, 140, 60), (0, 60, 60)))
     assert not tracks.visible[6:, 0].any()
     assert tracks.visible[:, 1].all()
 
 
-def test_a_cut_ends_visibility() -> None:
+def test_cut_ends_visibility() -> None:
     frames = panning_clip(6, (1, 0))
     frames[3:] = texture(HEIGHT, WIDTH, seed=9)
     tracks = LucasKanadeTracker().track(ArraySource(frames), query(*[(0, x, 60) for x in range(30, 130, 10)]))
@@ -136,20 +136,20 @@ def test_a_cut_ends_visibility() -> None:
     assert tracks.visibility[3].mean() < tracks.visibility[2].mean()
 
 
-def test_goes_on_while_the_light_fades() -> None:
-    """In the end no colour is what it was at the query and no point looks like itself; flow still holds."""
+def test_tracks_through_fading_light() -> None:
+    """At the end all colours differ from those at the queries, so no appearance matches; flow remains reliable."""
     frames = panning_clip(25, (1, 1))
     fading = (frames * np.linspace(1, 0.5, 25)[:, None, None, None]).astype(np.uint8)
     tracks = LucasKanadeTracker().track(ArraySource(fading), query((0, 60, 60), (0, 70, 60), (0, 60, 70)))
     np.testing.assert_allclose(tracks.xy[-1], [[84, 84], [94, 84], [84, 94]], atol=4)
 
 
-def test_a_quick_half_turn_keeps_its_points() -> None:
-    """A textured disc that turns by 6 degrees a frame: no shape or smoothness may hold it back."""
+def test_tracks_a_fast_half_turn() -> None:
+    """A textured disc turning by 6 degrees per frame: no shape or smoothness prior may suppress the motion."""
     rng = np.random.default_rng(5)
-    picture = cv2.GaussianBlur(rng.integers(0, 255, (161, 161, 3), dtype=np.uint8), (0, 0), 2)
+    image = cv2.GaussianBlur(rng.integers(0, 255, (161, 161, 3), dtype=np.uint8), (0, 0), 2)
     turns = [cv2.getRotationMatrix2D((80, 80), -6 * t, 1) for t in range(31)]
-    frames = np.stack([cv2.warpAffine(picture, turn, (161, 161), borderMode=cv2.BORDER_REFLECT) for turn in turns])
+    frames = np.stack([cv2.warpAffine(image, turn, (161, 161), borderMode=cv2.BORDER_REFLECT) for turn in turns])
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     start = 80 + 40 * np.column_stack([np.cos(angles), np.sin(angles)])
     tracks = LucasKanadeTracker().track(ArraySource(frames), query(*[(0, x, y) for x, y in start]))
@@ -158,8 +158,8 @@ def test_a_quick_half_turn_keeps_its_points() -> None:
 
 
 @pytest.mark.parametrize("num_points", [6, 12])
-def test_many_points_on_one_pixel_and_on_a_line(num_points: int) -> None:
-    """Shapes that leave rotation, scale or all of it open."""
+def test_degenerate_point_sets(num_points: int) -> None:
+    """Points on one pixel, and on a line, which do not determine rotation or scale."""
     frames = panning_clip(5, (2, 1))
     pixel = query(*[(0, 80, 60)] * num_points)
     line = query(*[(t % 2, 60 + 4 * t, 60) for t in range(num_points)])
@@ -179,7 +179,7 @@ def test_any_size_and_length(shape: tuple[int, int], num_frames: int) -> None:
     track(ArraySource(frames), queries)
 
 
-def test_blank_frames_hold_still() -> None:
+def test_points_on_blank_frames_do_not_move() -> None:
     tracks = LucasKanadeTracker().track(ArraySource(np.zeros((4, 40, 60, 3), np.uint8)), query((2, 30, 20)))
     np.testing.assert_allclose(tracks.xy, np.broadcast_to([30, 20], (4, 1, 2)), atol=FLOAT32_ROUNDING)
 
@@ -196,7 +196,7 @@ def test_large_frames_are_shrunk_for_measuring_only() -> None:
 
 
 @pytest.mark.parametrize("num_points", [1, 30, 300])
-def test_twice_the_same(num_points: int) -> None:
+def test_results_are_deterministic(num_points: int) -> None:
     source = ArraySource(object_clip(6, 4, pole=True))
     rng = np.random.default_rng(3)
     queries = query(*np.column_stack([rng.integers(0, 6, num_points), rng.uniform(0, 120, (num_points, 2))]))
@@ -205,12 +205,12 @@ def test_twice_the_same(num_points: int) -> None:
     np.testing.assert_array_equal(first.visibility, second.visibility)
 
 
-class CountingSource(ArraySource):
-    """Remembers what was read."""
+class RecordingSource(ArraySource):
+    """Records which frames are read."""
 
     def blocks(self, index: Int64Array | None = None) -> Iterator[FrameBlock]:
         wanted = self.index if index is None else index
-        self.asked = [*getattr(self, "asked", []), *wanted.tolist()]
+        self.requested = [*getattr(self, "requested", []), *wanted.tolist()]
         return super().blocks(index)
 
 
@@ -224,12 +224,12 @@ class CountingSource(ArraySource):
     ],
 )
 def test_reads_only_the_frames_it_needs(query_frames: list[int], expected: list[int]) -> None:
-    source = CountingSource(panning_clip(5, (1, 0)))
+    source = RecordingSource(panning_clip(5, (1, 0)))
     LucasKanadeTracker().track(source, query(*[(t, 80, 60) for t in query_frames]))
-    assert source.asked == expected
+    assert source.requested == expected
 
 
-def test_a_query_on_a_dropped_frame_is_refused() -> None:
+def test_query_on_a_dropped_frame_is_refused() -> None:
     source = ArraySource(panning_clip(6, (1, 0)))
     source.keep(np.array([0, 2, 4], dtype=np.int64))
     with pytest.raises(TrackingError, match=r"source frames \[3\] are not among the 3 kept frames"):
@@ -256,8 +256,8 @@ def test_opencv_errors_are_mapped(
         LucasKanadeTracker().track(ArraySource(panning_clip(3, (1, 0))), query((0, 80, 60)))
 
 
-def test_visibility_falls_with_the_return_error() -> None:
-    """The same clip judged by ever stricter limits: e / limit grows, the probability falls."""
+def test_visibility_decreases_with_the_return_error() -> None:
+    """The same clip with stricter limits: e / limit grows, the probability decreases."""
     frames, queries = object_clip(10, 6, pole=True), query((0, 56, 60), (0, 40, 60))
     means = [
         LucasKanadeTracker(max_return_error_px=limit).track(ArraySource(frames), queries).visibility[1].mean()
@@ -267,7 +267,7 @@ def test_visibility_falls_with_the_return_error() -> None:
 
 
 @pytest.mark.parametrize("num_points", [5, 80, 600])
-def test_needed_bytes_are_an_upper_bound_on_what_numpy_takes(num_points: int) -> None:
+def test_needed_bytes_are_an_upper_bound_of_numpy_allocations(num_points: int) -> None:
     frames = panning_clip(12, (2, 1))
     frames[6:] = texture(HEIGHT, WIDTH, seed=9)  # a cut: points are lost, the others carry them
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Propagation of masks from frame to frame by dense optical flow, and who gets a pixel that several objects claim.
+"""Propagation of masks from frame to frame by dense optical flow, and resolution of overlaps between objects.
 
 Source: DIS flow, arXiv:1603.03590.
 """

@@ -1,4 +1,4 @@
-"""GrabCut on a trimap: which pixels are certainly object, certainly background, or for GrabCut to decide.
+"""GrabCut on a trimap: the pixels that are certainly object, certainly background, or left to GrabCut.
 
 Source: GrabCut, Rother et al. 2004.
 """
@@ -134,7 +134,7 @@ def _trimap_of_box(frame: WorkingFrame, box: Box, exclude_ring_colours: bool) ->
 
 
 def _trimap_of_correction(propagated: BoolArray) -> UInt8Array:
-    """The expected mask, where every pixel of the object's window is for GrabCut to decide."""
+    """The expected mask, with every pixel of the object's window left to GrabCut."""
     trimap = np.full(propagated.shape, cv2.GC_BGD, np.uint8)
     trimap[window_of(propagated)] = cv2.GC_PR_BGD
     trimap[propagated] = cv2.GC_PR_FGD
@@ -170,7 +170,7 @@ def _mark_points(trimap: UInt8Array, prompt: WorkingPrompt) -> None:
 
 
 def _clicked_parts(mask: BoolArray, prompt: WorkingPrompt) -> BoolArray:
-    """The connected parts of a mask that hold a click: without a box nothing ties the others to the object."""
+    """The connected parts of a mask that contain a click: without a box nothing relates the others to the object."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
     clicked = [parts[y, x] for (x, y), is_object in prompt.points if is_object and mask[y, x]]
     return np.asarray(np.isin(parts, clicked), np.bool_)

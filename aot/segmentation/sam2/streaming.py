@@ -1,4 +1,4 @@
-"""SAM 2's video predictor on a stream of frames: the stock predictor's logits, memory flat in the number of frames.
+"""SAM 2's video predictor on a stream of frames: the stock predictor's logits at constant memory.
 
 The stock predictor keeps every frame and every frame's outputs, but reads only a few of them. While a forward pass is
 at row t:

@@ -99,7 +99,7 @@ class CoTracker3(nn.Module):
             video: (T, 3, H, W) tensor or array, values 0..255.
             queries: (N, 3): frame, x, y in px of the video.
             num_iters: refinement iterations.
-            plan: block sizes and the place of the features; None: chosen by the free memory.
+            plan: block sizes and feature storage; None: chosen by the free memory.
         Returns:
             coords (T, N, 2) px, visibility (T, N), confidence (T, N) in 0..1.
         Raises:
@@ -161,7 +161,7 @@ class CoTracker3(nn.Module):
             frames: returns an iterator over (1, 3, H, W) frames, values 0..255, on the device; called once per pass.
             queries: (N, 3): frame, x, y in model px.
             resolution: (H, W).
-            plan: block sizes and the place of the features.
+            plan: block sizes and feature storage.
         Raises:
             ValueError: a query's frame is outside the clip.
         """

@@ -47,7 +47,7 @@ def track_offline(
         num_iters: refinement iterations.
         visibility_threshold: a point is visible above this visibility, in 0..1.
         num_frames: T, where `frames` is not an array; where it is unknown, the features go into a file.
-        plan: block sizes and the place of the features; None: chosen by the free memory.
+        plan: block sizes and feature storage; None: chosen by the free memory.
     Returns:
         Tracks in source px; `visible` is True where the visibility is above the threshold, and at each query.
     Raises:

@@ -54,7 +54,7 @@ class OnlineSession:
         num_iters: refinement iterations per window.
         late_queries: see `LateQueries`.
         support_grid: add 36 support points on frame 0, whose tracks are dropped.
-        plan: block sizes; the place of the features has no effect, as only one window's exist. None: the default plan.
+        plan: block sizes; feature storage has no effect, as only one window is stored. None: the default plan.
 
     Raises:
         ValueError: the model was loaded with another mode.

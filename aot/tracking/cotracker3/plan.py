@@ -51,7 +51,7 @@ _LIBRARY_BYTES = 48 * 2**20
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Block sizes and the place of the features. Results do not depend on them, unless `dtype` is set."""
+    """Block sizes and feature storage. Results do not depend on them, unless `dtype` is set."""
 
     query_block: int = 48
     """Points whose correlations are computed at once."""
@@ -86,7 +86,7 @@ class MemoryPlan:
             mode: offline or online.
             is_length_known: whether the number of frames is known; otherwise the features go into a file, as their
                 size cannot be compared with the free memory.
-            device: PyTorch's name of it.
+            device: PyTorch's name of the device.
             lean: only plans with small blocks, and with features off the device.
         """
         if mode == "online":
@@ -117,7 +117,7 @@ class MemoryPlan:
             num_points: N, including support points.
             resolution: (H, W) in px at which the model runs.
             precision: of the model.
-            device: PyTorch's name of it.
+            device: PyTorch's name of the device.
             lean: small blocks, and features off the device.
             fixed: fields of the plan that are set by the user; they apply to every candidate.
             available_bytes: free memory of the device; None: read from the system.

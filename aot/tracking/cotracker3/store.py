@@ -56,7 +56,7 @@ class FeatureStore(ABC):
     Args:
         stream: computes the pyramids of all frames.
         sizes: (h, w) of every level.
-        plan: block sizes and the place of the features.
+        plan: block sizes and feature storage.
     """
 
     def __init__(self, stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> None:
@@ -146,7 +146,8 @@ class _InFile(FeatureStore):
                 count = self._file.readinto(rest)
                 if not count:
                     raise WriteError(
-                        f"{self._path} was truncated while in use: {len(rest)} bytes of a block are missing; run again"
+                        f"{self._path} was truncated while in use: {len(rest)} bytes of a block are missing; "
+                        f"run the same command again"
                     )
                 rest = rest[count:]
             yield flat.to(self._device)

@@ -1,18 +1,19 @@
 """Pyramidal Lucas-Kanade with OpenCV: no weights, no GPU, both directions from any query frame.
 
 A single point is easily pulled along by a textured background behind a thin limb. Therefore every point moves with a
-small cloud of helper pixels around it, placed anew on every frame: each helper is tracked forwards and back
+small cloud of helper pixels around it, placed again on every frame: each helper is tracked forwards and back
 (forward-backward error, Kalal et al. 2010), and the cloud votes. A helper's vote is weighted by its forward-backward
 error and by how similar its colour is to the point's colour on its query frame, so that the vote stays with the object.
 A point whose cloud no longer returns, or no longer resembles its appearance at the query, is lost: it is marked as not
 visible and carried by the motion of its neighbours on the same object until its appearance matches again.
 
 Measured with benchmarks/tracking_quality.py: PCK@0.2 on the joints of BADJA's bear, camel and horsejump-high is 0.77,
-0.78, 0.49, where plain Lucas-Kanade has 0.67, 0.71, 0.35; with points sampled all over the object besides 0.74, 0.83,
-0.59. The constants were chosen on these clips; moving the queries by 1.5 px at random changes a clip by about 0.03.
-Tried there without gain: larger windows, Lucas-Kanade on colours, carrying points by their full path since the query
-instead of the last step, additional points of the tracker's own between a few queries. Moving outliers back to an
-affine shape of their object gained 0.02 to 0.05 there, and lost 0.38 on a stone that turns by 200 degrees (the demo's
+0.78, 0.49, compared with 0.67, 0.71, 0.35 for plain Lucas-Kanade; with additional points sampled over the object it is
+0.74, 0.83, 0.59. The constants were chosen on these clips; moving the queries by 1.5 px at random changes a clip by
+about 0.03.
+Tried without gain: larger windows, Lucas-Kanade on colours, carrying points by their full path since the query
+instead of the last step, additional internal points between sparse queries. Moving outliers back to an
+affine shape of their object gained 0.02 to 0.05, and lost 0.38 on a stone that turns by 200 degrees (the demo's
 `spin`). Dense DIS flow, where it was better than plain Lucas-Kanade, took 50 ms per frame.
 """
 
@@ -108,7 +109,7 @@ class LucasKanadeTracker:
         return tracks
 
     def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
-        """Upper bound of the peak memory of `track`; most of it are frames decoded ahead."""
+        """Upper bound in bytes of the peak memory of `track`; most of it is for frames decoded ahead."""
         frame_bytes = 3 * width * height
         # Blocks of frames when read backwards: in use, being reordered, and decoded ahead.
         decoded = 3 * min(max(BACKWARD_BYTES, frame_bytes), num_frames * frame_bytes)

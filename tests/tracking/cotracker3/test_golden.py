@@ -1,6 +1,6 @@
-"""The engine against what the upstream package computed in fp32 on a CPU, with weights that anyone can rebuild.
+"""The engine compared with results of the upstream package in fp32 on a CPU, with reproducible weights.
 
-Some of the files are here; the others lie beside the repository, and their tests are slow ones.
+Some of the files are in the repository; the others are in ../shared, and their tests are marked slow.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def golden(name: str) -> dict[str, Any]:
     if not path.exists():
         path = SHARED / f"{name}.npz"
     if not path.exists():
-        pytest.skip(f"{name}.npz is in ../shared alone")
+        pytest.skip(f"{name}.npz is only in ../shared")
     with np.load(path) as file:
         return {key: file[key] if file[key].ndim else file[key].item() for key in file}
 
 
-def over(*names: str) -> pytest.MarkDecorator:
-    """Run a test for each of these files."""
+def parametrize_files(*names: str) -> pytest.MarkDecorator:
+    """Run a test for each of these golden files."""
     is_here = {name: (HERE / f"{name}.npz").exists() for name in names}
     return pytest.mark.parametrize(
         "name", [name if is_here[name] else pytest.param(name, marks=pytest.mark.slow) for name in names]
@@ -51,14 +51,14 @@ def model_of(expected: dict[str, Any], mode: Mode) -> CoTracker3:
 
 
 def check_tracks(tracks: Tracks, expected: dict[str, Any], score: np.ndarray, threshold: float, rows: Any) -> None:
-    """Positions within the bound; visible equal except where the score is all but on the threshold."""
+    """Positions within the tolerance; `visible` equal except where the score is close to the threshold."""
     assert tracks.xy.shape == expected["tracks"].shape
     assert np.abs(tracks.xy - expected["tracks"])[rows].max() < MAX_PX
-    open_to_doubt = np.abs(score - threshold) < MAX_PROBABILITY
-    assert ((tracks.visible == expected["visible"]) | open_to_doubt)[rows].all()
+    is_undecided = np.abs(score - threshold) < MAX_PROBABILITY
+    assert ((tracks.visible == expected["visible"]) | is_undecided)[rows].all()
 
 
-@over("model_offline_t24", "model_offline_t60", "model_offline_t75", "model_offline_full")
+@parametrize_files("model_offline_t24", "model_offline_t60", "model_offline_t75", "model_offline_full")
 def test_model(name: str) -> None:
     expected = golden(name)
     video = np.moveaxis(expected["video"], -1, 1)
@@ -70,7 +70,7 @@ def test_model(name: str) -> None:
     assert np.abs(confidence.numpy() - expected["confidence"]).max() < MAX_PROBABILITY
 
 
-@over(
+@parametrize_files(
     "predictor_grid_mask",
     "predictor_grid_mask_backward",
     "predictor_grid_mask_fine",
@@ -90,7 +90,7 @@ def test_offline_predictor(name: str) -> None:
     check_tracks(tracks, expected, tracks.visibility, OFFLINE_THRESHOLD, np.s_[:])
 
 
-@over(
+@parametrize_files(
     "predictor_online",
     "predictor_online_late",
     "predictor_online_late_support",
@@ -106,15 +106,15 @@ def test_online_predictor(name: str) -> None:
         expected["queries"],
         support_grid=expected["add_support_grid"],
     )
-    begins = first_window(expected["queries"][:, 0])
-    has_meaning = np.arange(len(expected["video"]))[:, None] >= begins
-    assert not tracks.visible[~has_meaning].any()
+    first = first_window(expected["queries"][:, 0])
+    is_estimated = np.arange(len(expected["video"]))[:, None] >= first
+    assert not tracks.visible[~is_estimated].any()
     score = tracks.visibility * tracks.confidence
-    check_tracks(tracks, expected, score, ONLINE_THRESHOLD, has_meaning)
+    check_tracks(tracks, expected, score, ONLINE_THRESHOLD, is_estimated)
 
 
 def first_window(query_frames: np.ndarray) -> np.ndarray:
-    """Start of the first window (16 frames, every 8) that holds each frame."""
+    """Start of the first window (16 frames, every 8) that contains each frame."""
     return np.maximum(0, np.ceil((query_frames - 15) / 8)) * 8
 
 

@@ -1,4 +1,4 @@
-"""Loading weights: what fits, what does not, and that no file is trusted."""
+"""Loading weights: accepted and refused files; code in files is not executed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def save(path: Path, content: Any) -> Path:
 
 
 @pytest.mark.parametrize("form", ["mapping", "file", "file under the key model"])
-def test_weights_come_as_a_mapping_or_a_file(tmp_path: Path, form: str) -> None:
+def test_weights_load_from_a_mapping_or_a_file(tmp_path: Path, form: str) -> None:
     weights = dict(golden_weights())
     held = {"model": weights, "steps": 7} if "key" in form else weights
     checkpoint = weights if form == "mapping" else save(tmp_path / "weights.pth", held)
@@ -37,8 +37,8 @@ def test_weights_come_as_a_mapping_or_a_file(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_what_was_loaded_is_what_is_held(mode: Any) -> None:
-    """Folding layers together changes no key and no value."""
+def test_loaded_weights_are_unchanged(mode: Any) -> None:
+    """Merging layers changes no key and no value."""
     weights = golden_weights(mode=mode)
     held = load_model(weights, mode=mode).state_dict()
     assert list(held) == list(weights)
@@ -46,7 +46,7 @@ def test_what_was_loaded_is_what_is_held(mode: Any) -> None:
         torch.testing.assert_close(held[key], value, atol=0, rtol=0)
 
 
-def test_lower_precision_leaves_norms_heads_and_times_exact() -> None:
+def test_lower_precision_keeps_norms_heads_and_time_embedding_in_fp32() -> None:
     held = load_model(golden_weights(), precision="bf16").state_dict()
     exact = {key for key, value in held.items() if value.dtype == torch.float32}
     assert "time_emb" in exact
@@ -69,7 +69,7 @@ def without(key: str) -> dict[str, Any]:
         ({}, r"Missing key"),
     ],
 )
-def test_weights_of_something_else(tmp_path: Path, weights: dict[str, Any], message: str) -> None:
+def test_weights_of_another_network_are_refused(tmp_path: Path, weights: dict[str, Any], message: str) -> None:
     for checkpoint in (weights, save(tmp_path / "other.pth", weights)):
         with pytest.raises(ConfigError, match=f"(?s){message}") as caught:
             load_model(checkpoint)
@@ -79,26 +79,26 @@ def test_weights_of_something_else(tmp_path: Path, weights: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"cannot be read as PyTorch weights .*; it is damaged or something else"),
+        (b"", r"cannot be read as PyTorch weights .*; it is damaged or not a weights file"),
         (b"<!DOCTYPE html>", r"cannot be read as PyTorch weights"),
-        (b"PK\x03\x04 and nothing more", r"cannot be read as PyTorch weights"),
+        (b"PK\x03\x04 truncated", r"cannot be read as PyTorch weights"),
     ],
 )
-def test_files_that_are_no_weights(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_without_weights_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "broken.pth"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"(?s)broken\.pth {message}"):
         load_model(path)
 
 
-def test_half_a_file(tmp_path: Path) -> None:
-    whole = save(tmp_path / "whole.pth", dict(golden_weights())).read_bytes()
-    (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
+def test_truncated_file_is_refused(tmp_path: Path) -> None:
+    content = save(tmp_path / "complete.pth", dict(golden_weights())).read_bytes()
+    (tmp_path / "half.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(ConfigError, match=r"half\.pth cannot be read as PyTorch weights"):
         load_model(tmp_path / "half.pth")
 
 
-def test_a_file_with_one_bit_changed(tmp_path: Path) -> None:
+def test_file_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
     content = bytearray(save(tmp_path / "bit.pth", dict(golden_weights())).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "bit.pth").write_bytes(content)
@@ -106,18 +106,18 @@ def test_a_file_with_one_bit_changed(tmp_path: Path) -> None:
         load_model(tmp_path / "bit.pth")
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.pth cannot be read as PyTorch weights .*No such file"):
         load_model(tmp_path / "missing.pth")
 
 
-def test_a_list_is_no_state_dict(tmp_path: Path) -> None:
+def test_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"list\.pth holds no state dict.*found: list"):
         load_model(save(tmp_path / "list.pth", [torch.zeros(1)]))
 
 
 class _Trap:
-    """Unpickled, it would make a file."""
+    """An object whose unpickling creates a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -129,7 +129,7 @@ class _Trap:
 @pytest.mark.parametrize(
     "write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))]
 )
-def test_code_in_a_file_is_not_run(tmp_path: Path, write: Any) -> None:
+def test_code_in_a_file_is_not_executed(tmp_path: Path, write: Any) -> None:
     trap = tmp_path / "sprung"
     write({"model": _Trap(trap)}, tmp_path / "evil.pth")
     with pytest.raises(ConfigError, match=r"evil\.pth cannot be read as PyTorch weights"):
@@ -145,12 +145,12 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, write: Any) -> None:
         ({"resolution": (384, 31)}, "resolution: got (384, 31) (H, W), expected at least 32 px per side"),
     ],
 )
-def test_wrong_options(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_model(golden_weights(), **options)
 
 
-def test_other_windows_have_other_tables() -> None:
+def test_window_length_can_be_set() -> None:
     model = load_model(golden_weights(window_len=24), window_len=24)
     assert model.window_len == 24
     assert model(VIDEO, QUERIES, num_iters=1)[0].shape == (2, 2, 2)
@@ -158,7 +158,7 @@ def test_other_windows_have_other_tables() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_gives_the_same_and_is_not_waited_for() -> None:
+def test_gpu_gives_same_tracks_without_synchronization() -> None:
     from aot.tracking.cotracker3 import MemoryPlan, track_offline
     from tests.synthetic import moving_square
 

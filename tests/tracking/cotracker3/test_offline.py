@@ -1,4 +1,4 @@
-"""The offline predictor at its edges."""
+"""Edge cases of the offline predictor."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.tracking.cotracker3.weights import golden_weights
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FRAMES = moving_square(7)
-# Refinements enough for what is tested here; the golden files go through six.
+# Refinement iterations, sufficient for these tests; the golden files use six.
 FEW = 2
-# First, middle and last frame; corners of the 96x64 frame, and outside.
+# First, middle and last frame; corners of the 96x64 frame, and outside it.
 QUERIES = np.array(
     [[0, 20, 30], [3, 40, 25], [6, 60, 40], [0, 0, 0], [6, 95, 63], [2, 95, 0], [1, -4, 70]], dtype=np.float32
 )
@@ -43,9 +43,7 @@ def test_queries_on_all_frames_and_borders(offline: CoTracker3, backward: bool) 
 @pytest.mark.parametrize("num_frames", [1, 2, 3])
 @pytest.mark.parametrize("num_points", [1, 2])
 @pytest.mark.parametrize("support_grid", [False, True])
-def test_the_fewest_frames_and_points(
-    offline: CoTracker3, num_frames: int, num_points: int, support_grid: bool
-) -> None:
+def test_few_frames_and_points(offline: CoTracker3, num_frames: int, num_points: int, support_grid: bool) -> None:
     queries = np.array([[num_frames - 1, 30, 30], [0, 10, 10]], np.float32)[:num_points]
     options = {"query_points": queries, "support_grid": support_grid, "backward": True, "num_iters": FEW}
     check(track_offline(offline, moving_square(num_frames), **options), queries, num_frames)
@@ -69,16 +67,17 @@ def blocks(*lengths: int) -> Iterator[np.ndarray]:
 
 @pytest.mark.parametrize("lengths", [(7,), (1, 1, 1, 1, 1, 1, 1), (3, 4), (5, 2)])
 @pytest.mark.parametrize("num_frames", [7, None])
-def test_a_stream_is_as_good_as_an_array(offline: CoTracker3, lengths: tuple[int, ...], num_frames: int | None) -> None:
+def test_stream_gives_same_tracks_as_array(
+    offline: CoTracker3, lengths: tuple[int, ...], num_frames: int | None
+) -> None:
     expected = track_offline(offline, FRAMES, query_points=QUERIES, num_iters=FEW)
     found = track_offline(offline, blocks(*lengths), query_points=QUERIES, num_iters=FEW, num_frames=num_frames)
     np.testing.assert_allclose(found.xy, expected.xy, atol=1e-3)
     np.testing.assert_allclose(found.visibility, expected.visibility, atol=1e-4)
 
 
-def test_backward_says_what_is_before_each_query(offline: CoTracker3) -> None:
-    """The clip reversed, queries and all, forwards."""
-    options = {"support_grid": False, "num_iters": FEW}  # the support would be on frame 0 of the mirror
+def test_backward_equals_tracking_the_reversed_clip(offline: CoTracker3) -> None:
+    options = {"support_grid": False, "num_iters": FEW}  # support points would be on frame 0 of the reversed clip
     forwards = track_offline(offline, FRAMES, query_points=QUERIES, **options)
     both = track_offline(offline, FRAMES, query_points=QUERIES, backward=True, **options)
     mirrored = (QUERIES * [-1, 1, 1] + [6, 0, 0]).astype(np.float32)
@@ -90,16 +89,16 @@ def test_backward_says_what_is_before_each_query(offline: CoTracker3) -> None:
     assert np.abs(both.xy[before] - forwards.xy[before]).max() > 0.01
 
 
-def test_support_points_help_and_are_not_returned(offline: CoTracker3) -> None:
-    with_support, alone = (
+def test_support_points_influence_tracks_and_are_not_returned(offline: CoTracker3) -> None:
+    with_support, without = (
         track_offline(offline, FRAMES, query_points=QUERIES, support_grid=support, num_iters=FEW)
         for support in (True, False)
     )
-    assert with_support.xy.shape == alone.xy.shape
-    assert np.abs(with_support.xy - alone.xy).max() > 1e-3
+    assert with_support.xy.shape == without.xy.shape
+    assert np.abs(with_support.xy - without.xy).max() > 1e-3
 
 
-def test_a_grid_alone_and_inside_a_mask(offline: CoTracker3) -> None:
+def test_grid_with_and_without_mask(offline: CoTracker3) -> None:
     assert track_offline(offline, FRAMES, grid_size=4, num_iters=FEW).xy.shape == (7, 16, 2)
     mask = np.zeros((64, 96), np.bool_)
     mask[:, :48] = True
@@ -108,14 +107,14 @@ def test_a_grid_alone_and_inside_a_mask(offline: CoTracker3) -> None:
     assert (masked.xy[2, :, 0] < 48).all()
 
 
-def test_a_mask_between_the_grids_points(offline: CoTracker3) -> None:
+def test_mask_between_grid_points_raises(offline: CoTracker3) -> None:
     mask = np.zeros((64, 96), np.bool_)
     mask[30:32, 20:22] = True
     with pytest.raises(TrackingError, match="no point of the 4x4 grid is inside the mask of 4 px; use a larger"):
         track_offline(offline, FRAMES, grid_size=4, mask=mask)
 
 
-def test_the_threshold_is_the_users(offline: CoTracker3) -> None:
+def test_visibility_threshold_applies(offline: CoTracker3) -> None:
     tracks = track_offline(offline, FRAMES, query_points=QUERIES[:1], visibility_threshold=0.3, num_iters=FEW)
     np.testing.assert_array_equal(tracks.visible[1:], tracks.visibility[1:] > 0.3)
 
@@ -131,7 +130,7 @@ def test_the_threshold_is_the_users(offline: CoTracker3) -> None:
         ),
     ],
 )
-def test_wrong_arguments(offline: CoTracker3, options: dict, message: str) -> None:
+def test_invalid_arguments_are_refused(offline: CoTracker3, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         track_offline(offline, FRAMES, **options)
 
@@ -145,28 +144,28 @@ def test_wrong_arguments(offline: CoTracker3, options: dict, message: str) -> No
         (np.zeros((2, 3, 64, 96), np.uint8), r"got \(2, 3, 64, 96\) uint8, expected"),
     ],
 )
-def test_wrong_frames(offline: CoTracker3, frames: np.ndarray, message: str) -> None:
+def test_invalid_frames_are_refused(offline: CoTracker3, frames: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         track_offline(offline, frames, query_points=QUERIES[:1])
 
 
-def test_an_iterator_cannot_be_computed_again(offline: CoTracker3) -> None:
+def test_recompute_refuses_an_iterator(offline: CoTracker3) -> None:
     with pytest.raises(ValueError, match='features="recompute" requires frames that can be read repeatedly'):
         track_offline(offline, blocks(7), query_points=QUERIES, plan=MemoryPlan(features="recompute"))
 
 
 @pytest.mark.parametrize(("precision", "max_px"), [("bf16", 1.0), ("fp16", 0.2)])
-def test_lower_precisions_come_near(offline: CoTracker3, precision: Precision, max_px: float) -> None:
+def test_lower_precisions_are_close(offline: CoTracker3, precision: Precision, max_px: float) -> None:
     exact = track_offline(offline, FRAMES[:3], query_points=QUERIES[:1], num_iters=FEW)
     model = load_model(golden_weights(), resolution=offline.resolution, precision=precision)
     rounded = track_offline(model, FRAMES[:3], query_points=QUERIES[:1], num_iters=FEW)
     check(rounded, QUERIES[:1], 3)
-    apart = np.linalg.norm(rounded.xy - exact.xy, axis=2)
-    assert 0 < apart.max() < max_px
+    distance = np.linalg.norm(rounded.xy - exact.xy, axis=2)
+    assert 0 < distance.max() < max_px
 
 
-def test_the_models_own_call_takes_arrays(offline: CoTracker3) -> None:
-    """Frames of the model's size: the call and the predictor agree but for the overwrite at the query."""
+def test_model_call_equals_predictor(offline: CoTracker3) -> None:
+    """With frames of the model's size, except on the query frames, where the predictor returns the query."""
     frames = moving_square(5, width=64, height=48)
     queries = np.array([[0, 20, 30], [4, 33, 21]], np.float32)
     coords, visibility, confidence = offline(np.moveaxis(frames, -1, 1), queries)
@@ -177,7 +176,7 @@ def test_the_models_own_call_takes_arrays(offline: CoTracker3) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_networks_give_the_same(offline: CoTracker3) -> None:
+def test_compiled_network_gives_same_tracks(offline: CoTracker3) -> None:
     model = load_model(golden_weights(), resolution=offline.resolution, compile=True)
     expected, found = (track_offline(each, FRAMES, query_points=QUERIES) for each in (offline, model))
     assert np.abs(expected.xy - found.xy).max() < 0.01

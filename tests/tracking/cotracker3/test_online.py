@@ -1,4 +1,4 @@
-"""The online predictor and its session at their edges."""
+"""Edge cases of the online predictor and its session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.tracking.cotracker3.weights import golden_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Refinements enough for what is tested here; the golden files go through six.
+# Refinement iterations, sufficient for these tests; the golden files use six.
 FEW = 1
 NUM_FRAMES = 29
 FRAMES = moving_square(NUM_FRAMES)
@@ -30,7 +30,7 @@ def first_window(frame: float) -> int:
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 7, 8, 9, 15, 16, 17, 23, 24, 25])
-def test_every_frame_is_told_of_once_the_queries_window_begins(online: CoTracker3, num_frames: int) -> None:
+def test_every_frame_from_the_query_window_on_is_estimated(online: CoTracker3, num_frames: int) -> None:
     queries = np.array([[0, 20, 30], [num_frames - 1, 40, 25]], np.float32)
     tracks = track_online(online, FRAMES[:num_frames], queries, num_iters=FEW)
     assert tracks.xy.shape == (num_frames, 2, 2)
@@ -44,7 +44,7 @@ def test_every_frame_is_told_of_once_the_queries_window_begins(online: CoTracker
 
 
 @pytest.mark.parametrize("num_frames", [1, 8, 9, 16, 17, 24, 25, 33])
-def test_windows_start_every_8_frames_and_the_last_reaches_the_end(online: CoTracker3, num_frames: int) -> None:
+def test_windows_start_every_8_frames_and_cover_the_clip(online: CoTracker3, num_frames: int) -> None:
     session = OnlineSession(online, size=(64, 96), num_iters=FEW)
     session.add_queries(EARLY[:1])
     frames = moving_square(num_frames)
@@ -55,7 +55,7 @@ def test_windows_start_every_8_frames_and_the_last_reaches_the_end(online: CoTra
     assert results[-1].start + len(results[-1].xy) == num_frames
 
 
-def test_frames_may_come_in_any_blocks(online: CoTracker3) -> None:
+def test_tracks_do_not_depend_on_block_sizes(online: CoTracker3) -> None:
     expected = track_online(online, FRAMES, BOTH, num_iters=FEW)
 
     def blocks(length: int) -> Iterator[np.ndarray]:
@@ -66,27 +66,27 @@ def test_frames_may_come_in_any_blocks(online: CoTracker3) -> None:
         np.testing.assert_array_equal(found.xy, expected.xy)
 
 
-@pytest.mark.parametrize(("late_queries", "acts"), [("always", True), ("join", False)])
-def test_late_queries_act_on_others_before_their_frame_or_not(
-    online: CoTracker3, late_queries: LateQueries, acts: bool
+@pytest.mark.parametrize(("late_queries", "has_influence"), [("always", True), ("join", False)])
+def test_influence_of_late_queries_before_their_window(
+    online: CoTracker3, late_queries: LateQueries, has_influence: bool
 ) -> None:
-    alone = track_online(online, FRAMES, EARLY, late_queries=late_queries, num_iters=FEW)
+    early = track_online(online, FRAMES, EARLY, late_queries=late_queries, num_iters=FEW)
     together = track_online(online, FRAMES, BOTH, late_queries=late_queries, num_iters=FEW)
-    # The latest frame that no window which holds a late query's frame has told of.
+    # Frames before this one are in no window that contains a late query's frame.
     before = first_window(LATE[:, 0].min())
-    change = np.abs(alone.xy - together.xy[:, :3]).max(axis=(1, 2))
-    assert (change[:before].max() > 1e-4) == acts
-    assert change[before:].max() > 1e-4, "from then on they act in either case"
+    change = np.abs(early.xy - together.xy[:, :3]).max(axis=(1, 2))
+    assert (change[:before].max() > 1e-4) == has_influence
+    assert change[before:].max() > 1e-4, "from there on they have influence in both cases"
 
 
-def test_queries_that_join_may_be_told_as_their_frame_comes(online: CoTracker3) -> None:
-    """A stream knows nothing of the future: adding a query just before its window is as good as adding it at once."""
+def test_joining_queries_can_be_added_while_streaming(online: CoTracker3) -> None:
+    """Adding a query just before its window gives the same tracks as adding it at the start."""
     expected = track_online(online, FRAMES, BOTH, late_queries="join", num_iters=FEW)
     session = OnlineSession(online, size=(64, 96), late_queries="join", num_iters=FEW)
     session.add_queries(EARLY)
     found = np.zeros((NUM_FRAMES, 6, 2), np.float32)
     for t, frame in enumerate(FRAMES):
-        if t == 15:  # the window that begins at 8 ends at 23 and holds the frames 16 and 20
+        if t == 15:  # the window that begins at 8 ends at 23 and contains the frames 16 and 20
             session.add_queries(LATE)
         for result in session.feed(frame[None]):
             found[result.start : result.start + 16, result.points] = result.xy
@@ -97,7 +97,7 @@ def test_queries_that_join_may_be_told_as_their_frame_comes(online: CoTracker3) 
         np.testing.assert_allclose(found[begin:, column], expected.xy[begin:, column], atol=1e-3)
 
 
-def test_a_query_of_the_past_is_refused(online: CoTracker3) -> None:
+def test_query_before_the_next_window_is_refused(online: CoTracker3) -> None:
     session = OnlineSession(online, size=(64, 96), num_iters=FEW)
     session.add_queries(EARLY)
     assert len(list(session.feed(FRAMES[:16]))) == 1
@@ -108,7 +108,7 @@ def test_a_query_of_the_past_is_refused(online: CoTracker3) -> None:
     assert result.points.tolist() == [0, 1, 2, 3]
 
 
-def test_backward_is_the_mirrored_clip(online: CoTracker3) -> None:
+def test_backward_equals_tracking_the_reversed_clip(online: CoTracker3) -> None:
     queries = np.array([[0, 20, 30], [12, 40, 25], [25, 60, 40]], np.float32)
     forwards = track_online(online, FRAMES, queries, num_iters=FEW)
     both = track_online(online, FRAMES, queries, backward_frames=FRAMES[25::-1], num_iters=FEW)
@@ -122,27 +122,29 @@ def test_backward_is_the_mirrored_clip(online: CoTracker3) -> None:
         assert (both.visibility[:frame, column] > 0).all()
 
 
-def test_backward_frames_must_reach_the_first(online: CoTracker3) -> None:
+def test_backward_frames_must_end_at_frame_0(online: CoTracker3) -> None:
     with pytest.raises(ValueError, match="backward_frames: got 4 frames, expected 6: from 5 back to 0"):
         track_online(online, FRAMES, EARLY, backward_frames=FRAMES[5:1:-1], num_iters=FEW)
 
 
-def test_the_threshold_is_of_both_probabilities(online: CoTracker3) -> None:
+def test_threshold_applies_to_the_product_of_probabilities(online: CoTracker3) -> None:
     tracks = track_online(online, FRAMES, EARLY, num_iters=FEW, visibility_threshold=0.3)
     np.testing.assert_array_equal(tracks.visible, tracks.visibility * tracks.confidence > 0.3)
 
 
-def test_support_points_help_and_are_not_returned(online: CoTracker3) -> None:
-    alone, helped = (track_online(online, FRAMES, BOTH, support_grid=given, num_iters=FEW) for given in (False, True))
-    assert alone.xy.shape == helped.xy.shape
-    assert np.abs(alone.xy - helped.xy).max() > 1e-3
+def test_support_points_influence_tracks_and_are_not_returned(online: CoTracker3) -> None:
+    without, with_support = (
+        track_online(online, FRAMES, BOTH, support_grid=given, num_iters=FEW) for given in (False, True)
+    )
+    assert without.xy.shape == with_support.xy.shape
+    assert np.abs(without.xy - with_support.xy).max() > 1e-3
 
 
-def test_no_points_at_all(online: CoTracker3) -> None:
+def test_no_points_give_empty_tracks(online: CoTracker3) -> None:
     assert track_online(online, FRAMES, np.zeros((0, 3), np.float32), num_iters=FEW).xy.shape == (NUM_FRAMES, 0, 2)
 
 
-def test_wrong_arguments(online: CoTracker3, offline: CoTracker3) -> None:
+def test_invalid_arguments_are_refused(online: CoTracker3, offline: CoTracker3) -> None:
     with pytest.raises(ValueError, match=r"query frames \[29\] are outside the clip, expected 0\.\.28"):
         track_online(online, FRAMES, np.array([[29, 5, 5]], np.float32), num_iters=FEW)
     with pytest.raises(ValueError, match="got a model of mode 'offline', expected one loaded with mode='online'"):
@@ -151,22 +153,22 @@ def test_wrong_arguments(online: CoTracker3, offline: CoTracker3) -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_frames_at_constant_memory() -> None:
-    """Prompts on several frames, joined as their frames come; what a window leaves behind would add up."""
-    # bf16 for the sake of time alone.
+    """Queries are added on several frames; memory kept after a window would accumulate."""
+    # bf16 only to reduce the time.
     model = load_model(golden_weights(mode="online"), mode="online", resolution=(32, 32), precision="bf16")
     frames = moving_square(60)
     session = OnlineSession(
         model, size=(64, 96), num_iters=1, late_queries="join", plan=MemoryPlan(query_block=4, frame_block=16)
     )
-    peaks, told = [], 0
+    peaks, num_estimated = [], 0
     for start in range(0, 10_000, 50):
         if start % 2500 == 0:
             session.add_queries(np.array([[start + 20, 10, 30]], np.float32))
         block = np.stack(list(itertools.islice(itertools.cycle(frames), 50)))
         for result in session.feed(block):
-            told = result.start + len(result.xy)
+            num_estimated = result.start + len(result.xy)
         peaks.append(resident_bytes())
-    assert told >= 10_000 - 8
+    assert num_estimated >= 10_000 - 8
     assert result.points.tolist() == [0, 1, 2, 3]
     assert max(peaks[-40:]) - max(peaks[40:80]) < 8e6
 

@@ -1,4 +1,4 @@
-"""The network's parts against plain formulas."""
+"""The network's parts compared with direct formulas."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def features(num_frames: int, seed: int = 0) -> Tensor:
 
 def patches(level: Tensor, xy: Tensor) -> Tensor:
     """(N, F, 7, 7, C) by grid_sample; the first index moves x."""
-    picture = level.view(-1, *SIZE, CHANNELS).permute(0, 3, 1, 2)
+    image = level.view(-1, *SIZE, CHANNELS).permute(0, 3, 1, 2)
     steps = torch.arange(-RADIUS, RADIUS + 1.0)
     offsets = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
     at = xy.transpose(0, 1)[:, :, None, None] + offsets  # (F, N, 7, 7, 2)
     scaled = 2 * at / torch.tensor([SIZE[1] - 1, SIZE[0] - 1]) - 1
-    found = functional.grid_sample(picture, scaled.flatten(2, 3), padding_mode="border", align_corners=True)
+    found = functional.grid_sample(image, scaled.flatten(2, 3), padding_mode="border", align_corners=True)
     return found.unflatten(3, (7, 7)).permute(2, 0, 3, 4, 1)
 
 
 @pytest.mark.parametrize("points", [INSIDE, ON_THE_BORDER, OUTSIDE], ids=["inside", "border", "outside"])
-def test_correlation_is_that_of_sampled_patches(points: list[tuple[float, float]]) -> None:
+def test_correlation_equals_that_of_sampled_patches(points: list[tuple[float, float]]) -> None:
     level = features(3)
     estimates = torch.tensor(points)[:, None] + torch.tensor([[0.0, 0.0], [0.25, -0.5], [1.75, 0.125]])
     own = torch.tensor(INSIDE[:1] * len(points))
@@ -62,15 +62,15 @@ def test_correlation_is_that_of_sampled_patches(points: list[tuple[float, float]
 
 
 @pytest.mark.parametrize("point", [*ON_THE_BORDER, *OUTSIDE])
-def test_support_at_and_beyond_the_border_repeats_it(point: tuple[float, float]) -> None:
+def test_support_beyond_the_border_repeats_the_border(point: tuple[float, float]) -> None:
     level = features(1)
     (support,) = sample_support((level,), [SIZE], 0, torch.tensor([point]))
-    inside = torch.tensor([[point]]).clamp(-20, 40)  # beyond a patch's reach nothing changes
+    inside = torch.tensor([[point]]).clamp(-20, 40)  # farther outside the patch does not change
     expected = patches(level, inside)[0, 0].flatten(0, 1)
     torch.testing.assert_close(support[0].T, expected, atol=ROUNDING, rtol=0)
 
 
-def test_supports_of_several_levels_are_scaled() -> None:
+def test_support_positions_are_scaled_per_level() -> None:
     levels = (features(1), torch.randn(1, 4 * 6, CHANNELS))
     support = sample_support(levels, [SIZE, (4, 6)], 0, torch.tensor([[6.0, 4.0]]))
     middle = PATCH // 2
@@ -79,15 +79,15 @@ def test_supports_of_several_levels_are_scaled() -> None:
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 7, 16, 23, 61])
-def test_time_embedding_below_at_and_above_the_window(num_frames: int) -> None:
-    """A sample at the middle of its share of the window, between the two nearest entries."""
+def test_time_embedding_of_any_length(num_frames: int) -> None:
+    """Linear interpolation of the table at the centre of each frame's interval."""
     table = time_table(16)
     found = time_embedding(table, num_frames)[0]
     at = np.clip((np.arange(num_frames) + 0.5) * 16 / num_frames - 0.5, 0, 15)
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, 15)
-    share = torch.tensor(at - low, dtype=torch.float32)[:, None]
-    expected = (1 - share) * table[0, low] + share * table[0, high]
+    fraction = torch.tensor(at - low, dtype=torch.float32)[:, None]
+    expected = (1 - fraction) * table[0, low] + fraction * table[0, high]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -110,14 +110,14 @@ def test_motion_embedding() -> None:
         np.testing.assert_allclose(found[t], expected, atol=1e-4)
 
 
-def test_motion_of_one_frame_is_none() -> None:
+def test_motion_of_one_frame_is_zero() -> None:
     found = motion_embedding(torch.tensor([[[2.0, 1.0]]]), (16.0, 8.0))
     np.testing.assert_allclose(found[0, 0, :44], 0)
     np.testing.assert_allclose(found[0, 0, 44:], 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("resolution", [(32, 32), (37, 53), (64, 41)])
-def test_features_are_those_of_plain_layers(offline: CoTracker3, resolution: tuple[int, int]) -> None:
+def test_features_equal_those_of_plain_layers(offline: CoTracker3, resolution: tuple[int, int]) -> None:
     frame = torch.rand(1, 3, *resolution, generator=torch.Generator().manual_seed(1)) * 255
     with torch.inference_mode():
         pyramid = offline.fnet.pyramid(frame, torch.float32)
@@ -130,7 +130,7 @@ def test_features_are_those_of_plain_layers(offline: CoTracker3, resolution: tup
 
 
 def plain_features(frame: Tensor) -> Tensor:
-    """(1, C, H/4, W/4) by layers as a textbook writes them."""
+    """(1, C, H/4, W/4) computed with PyTorch's plain layers."""
     weights = golden_weights()
 
     def conv(x: Tensor, name: str, stride: int = 1, padding: int = 1) -> Tensor:
@@ -155,7 +155,7 @@ def plain_features(frame: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
-def test_fused_layers_are_the_plain_ones(approximate: str) -> None:
+def test_fused_layers_equal_plain_layers(approximate: str) -> None:
     x, layer = torch.randn(2, 5, 24), torch.nn.Linear(24, 7)
     with torch.inference_mode():
         plain = functional.linear(x, layer.weight, layer.bias)
@@ -165,14 +165,14 @@ def test_fused_layers_are_the_plain_ones(approximate: str) -> None:
         assert linear(x[:0], layer.weight, layer.bias).shape == (0, 5, 7)
 
 
-def test_the_networks_of_both_released_models_are_one() -> None:
+def test_both_released_models_have_the_same_network() -> None:
     offline, online = golden_weights(), golden_weights(mode="online")
     differing = {key for key in offline if offline[key].shape != online[key].shape}
     assert set(offline) == set(online)
     assert differing == {"time_emb"}
 
 
-def test_a_grid_keeps_a_share_of_the_width_from_all_borders() -> None:
+def test_grid_margin_is_a_fraction_of_the_width() -> None:
     points = grid_points(3, (384, 512), frame=4)
     assert points[:, 0].tolist() == [4] * 9
     assert points[:3, 1:].tolist() == [[8, 8], [256, 8], [504, 8]]
@@ -180,20 +180,20 @@ def test_a_grid_keeps_a_share_of_the_width_from_all_borders() -> None:
     assert grid_points(1, (384, 512)).tolist() == [[0, 256, 192]]
 
 
-def test_points_in_a_mask_are_rounded_half_to_even() -> None:
+def test_points_in_mask_are_rounded_half_to_even() -> None:
     mask = np.zeros((6, 8), np.bool_)
     mask[2, 4] = True
     points = torch.tensor([[0, 4.5, 2.5], [0, 3.5, 1.5], [0, 4.51, 2], [0, 5.5, 2], [0, 4, 2.4]])
     assert points_in_mask(points, mask, (6, 8)).tolist() == [[0, 4.5, 2.5], [0, 3.5, 1.5], [0, 4, pytest.approx(2.4)]]
 
 
-def test_a_larger_mask_is_read_at_the_nearest_pixel() -> None:
+def test_larger_mask_is_sampled_at_the_nearest_pixel() -> None:
     mask = np.zeros((12, 16), np.uint8)
     mask[4:6, 8:10] = 255
     assert points_in_mask(torch.tensor([[0, 4.0, 2.0], [0, 5.0, 2.0]]), mask, (6, 8)).tolist() == [[0, 4, 2]]
 
 
-def test_corners_fall_on_corners() -> None:
+def test_resizing_maps_corners_to_corners() -> None:
     frame = torch.arange(5 * 7 * 3, dtype=torch.uint8).view(5, 7, 3)
     small = resized(frame, (3, 4))
     assert small[0, :, -1, -1].tolist() == frame[-1, -1].tolist()
@@ -201,12 +201,12 @@ def test_corners_fall_on_corners() -> None:
     assert scale_between((1, 1), (48, 64)).tolist() == [63, 47]
 
 
-def test_attention_over_many_tokens_holds_no_matrix_of_scores() -> None:
-    """A track of 6000 frames: all scores of one head alone would take 144 MB."""
+def test_attention_does_not_allocate_a_matrix_of_scores() -> None:
+    """A track of 6000 frames: the scores of one head would take 144 MB."""
     from torch.profiler import ProfilerActivity, profile
 
     model = load_model(golden_weights(), resolution=(32, 32))
     tokens = torch.randn(1, 6000, 384)
-    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         model.updateformer.time_blocks[0](tokens)
-    assert max(event.cpu_memory_usage for event in seen.events()) < 100e6
+    assert max(event.cpu_memory_usage for event in recorded.events()) < 100e6

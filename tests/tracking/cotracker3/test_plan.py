@@ -1,4 +1,4 @@
-"""Memory plans: none changes the results, and the chosen one fits or is refused before any work."""
+"""Memory plans: results do not depend on them, and a clip that does not fit is refused before any work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.tracking.cotracker3.weights import golden_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Results of different plans differ by rounding alone.
+# Results of different plans differ only by rounding.
 MAX_PX = 1e-3
 REPOSITORY = Path(__file__).parents[3]
 
@@ -46,7 +46,7 @@ def queries(draw: st.DrawFn, num_frames: int) -> np.ndarray:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_models() -> None:
-    """Hypothesis wants no fixtures."""
+    """Set module-level models, as Hypothesis does not allow function-scoped fixtures."""
     _MODELS["offline"] = load_model(golden_weights(), resolution=(32, 40))
     _MODELS["online"] = load_model(golden_weights(mode="online"), mode="online", resolution=(32, 40))
 
@@ -82,7 +82,7 @@ def choose(num_frames: int | None = 100, available_bytes: float = 1e12, **option
     return MemoryPlan.choose(num_frames=num_frames, available_bytes=int(available_bytes), **arguments)
 
 
-def test_features_go_where_there_is_room() -> None:
+def test_features_are_stored_where_they_fit() -> None:
     in_memory, in_file = (MemoryPlan(features=place).peak_bytes(100, 66, RESOLUTION) for place in ("memory", "file"))
     assert choose(available_bytes=1.2 * in_memory) == MemoryPlan()
     assert choose(available_bytes=1.1 * in_memory) == MemoryPlan(features="file")
@@ -90,7 +90,7 @@ def test_features_go_where_there_is_room() -> None:
     assert choose(available_bytes=1.1 * in_file) == MemoryPlan.lean("file")
 
 
-def test_a_clip_of_unknown_length_goes_into_a_file() -> None:
+def test_features_of_unknown_length_are_stored_in_a_file() -> None:
     assert choose(None) == MemoryPlan(features="file")
 
 
@@ -100,7 +100,7 @@ def test_lean_keeps_features_off_the_device() -> None:
     assert choose(lean=True, mode="online") == MemoryPlan.lean("memory")
 
 
-def test_what_the_user_fixes_stays() -> None:
+def test_fields_set_by_the_user_are_kept() -> None:
     fixed = {"features": "recompute", "query_block": 5, "dtype": "bf16"}
     assert choose(fixed=fixed) == MemoryPlan(features="recompute", query_block=5, dtype="bf16")
     assert choose(fixed={"frame_block": 2}, lean=True).frame_block == 2
@@ -111,7 +111,7 @@ def test_online_memory_does_not_depend_on_the_clip() -> None:
     assert choose(100_000, 1.2 * needed, mode="online") == MemoryPlan()
 
 
-def test_the_features_precision_counts() -> None:
+def test_feature_bytes_depend_on_precision() -> None:
     full, half = (MemoryPlan(dtype=dtype).feature_bytes(100, RESOLUTION, "fp32") for dtype in (None, "bf16"))
     assert full == 2 * half == 100 * 128 * 4 * (96 * 128 + 48 * 64 + 24 * 32 + 12 * 16)
 
@@ -124,12 +124,12 @@ def test_the_features_precision_counts() -> None:
         ({"num_points": 10_000, "mode": "online"}, "are free; use fewer points"),
     ],
 )
-def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
+def test_clip_that_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OutOfMemory, match=message):
         choose(available_bytes=0.4e9, **options)
 
 
-def test_a_full_disk_is_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module.MemoryPlan, "_free_on_disk", lambda self: 10**6)
     with pytest.raises(OutOfMemory, match=r"the features need 0\.84 GB in .*, where 0\.00 GB are free"):
         choose(lean=True)
@@ -140,23 +140,23 @@ def test_refused_before_the_frames_are_read(offline: CoTracker3, monkeypatch: py
     frames = iter([moving_square(3)] * 5)
     with pytest.raises(OutOfMemory, match="needs"):
         track_offline(offline, frames, query_points=np.array([[0, 20, 30]], np.float32), num_frames=15)
-    assert len(list(frames)) == 4, "the first block alone was looked at, for the size of the pictures"
+    assert len(list(frames)) == 4, "only the first block was read, for the frame size"
 
 
-def test_a_file_that_cannot_be_made(offline: CoTracker3, tmp_path: Path) -> None:
+def test_file_that_cannot_be_created_raises(offline: CoTracker3, tmp_path: Path) -> None:
     plan = MemoryPlan(features="file", folder=tmp_path / "missing")
     with pytest.raises(WriteError, match=r"missing.*could not be written.*No such file"):
         track_offline(offline, moving_square(2), query_points=np.array([[0, 20, 30]], np.float32), plan=plan)
 
 
 @pytest.mark.parametrize("field", ["query_block", "frame_block", "max_tokens"])
-def test_blocks_hold_something(field: str) -> None:
+def test_empty_blocks_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field}: got 0, expected an integer ≥ 1"):
         MemoryPlan(**{field: 0})
 
 
-def test_nothing_is_left_of_a_failed_clip(offline: CoTracker3, tmp_path: Path) -> None:
-    """Neither a file nor an open handle: the latter would be a warning, and warnings are errors."""
+def test_failed_clip_leaves_no_file(offline: CoTracker3, tmp_path: Path) -> None:
+    """Nor an open handle, which would cause a warning, and warnings are errors."""
 
     def broken() -> Any:
         yield moving_square(3)
@@ -168,7 +168,7 @@ def test_nothing_is_left_of_a_failed_clip(offline: CoTracker3, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_kept_features_may_be_less_precise(offline: CoTracker3) -> None:
+def test_stored_features_can_have_lower_precision(offline: CoTracker3) -> None:
     points = np.array([[0, 20, 30], [2, 60, 20]], np.float32)
     exact, halved = (
         track_offline(offline, moving_square(5), query_points=points, plan=MemoryPlan(dtype=dtype))
@@ -177,7 +177,7 @@ def test_kept_features_may_be_less_precise(offline: CoTracker3) -> None:
     assert 0 < np.abs(exact.xy - halved.xy).max() < 0.2
 
 
-# Each in a process of its own, whose memory tells of it alone.
+# Runs in a separate process, so that only its memory is measured.
 MEASURE = """
 import json, sys
 from pathlib import Path
@@ -197,7 +197,7 @@ plan = MemoryPlan(**task["plan"])
 def status(name):
     return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
 
-# The libraries' own memory comes with first use; it is the model's.
+# The libraries allocate memory on first use, which is counted as the model's.
 track_offline(model, frames[:2], query_points=points[:1], num_iters=1)
 Path("/proc/self/clear_refs").write_text("5")
 before = status("VmRSS")
@@ -208,14 +208,14 @@ print(json.dumps([status("VmHWM") - before, estimate]))
 
 
 def measure(task: dict[str, Any]) -> tuple[int, int]:
-    """Bytes taken, bytes estimated."""
+    """Bytes used and bytes estimated."""
     command = [sys.executable, "-c", MEASURE, json.dumps(task)]
-    # Every array in pages of its own: where malloc raises this limit by itself, a freed array may stay in the heap or
-    # not, by chance, which is 40 MB here.
+    # Allocates every array in separate pages: where malloc raises this threshold itself, a freed array may or may not
+    # stay in the heap, a random difference of 40 MB.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
     process = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
-    taken, estimate = json.loads(process.stdout)
-    return taken, estimate
+    used, estimate = json.loads(process.stdout)
+    return used, estimate
 
 
 @pytest.mark.slow
@@ -230,13 +230,13 @@ def measure(task: dict[str, Any]) -> tuple[int, int]:
         (6, 30, (384, 512), "fp32", {}),
     ],
 )
-def test_the_estimate_is_above_what_is_taken_and_not_far(
+def test_estimate_is_a_close_upper_bound(
     frames: int, points: int, resolution: tuple[int, int], precision: str, plan: dict[str, Any]
 ) -> None:
     task = {"frames": frames, "points": points, "resolution": resolution, "precision": precision, "plan": plan}
-    taken, estimate = measure(task)
-    print(f"{task}: {taken / 1e6:.0f} MB taken, {estimate / 1e6:.0f} MB estimated")
-    assert taken < estimate < 2.5 * taken + 200e6
+    used, estimate = measure(task)
+    print(f"{task}: {used / 1e6:.0f} MB used, {estimate / 1e6:.0f} MB estimated")
+    assert used < estimate < 2.5 * used + 200e6
 
 
 LEAN = {"features": "file", "query_block": 16, "frame_block": 4, "max_tokens": 1024}
@@ -248,7 +248,7 @@ LEAN = {"features": "file", "query_block": 16, "frame_block": 4, "max_tokens": 1
     [("fp32", {}, (40, 64), 9e6), ("bf16", {}, (48, 144), 4.5e6), ("fp32", LEAN, (16, 32), 1e6)],
     ids=["fp32", "bf16", "lean"],
 )
-def test_memory_of_66_points_grows_by_the_features_alone(
+def test_memory_of_66_points_grows_only_with_features(
     precision: str, plan: dict[str, Any], lengths: tuple[int, int], limit: float
 ) -> None:
     tasks = [
@@ -259,7 +259,7 @@ def test_memory_of_66_points_grows_by_the_features_alone(
     assert (long - short) / (lengths[1] - lengths[0]) <= limit
 
 
-def test_planning_needs_no_torch() -> None:
+def test_planning_does_not_import_torch() -> None:
     code = (
         "import sys; from aot.tracking.cotracker3 import MemoryPlan\n"
         "MemoryPlan.choose(mode='offline', num_frames=9, num_points=9, resolution=(384, 512))\n"

@@ -1,4 +1,4 @@
-"""The engine against the upstream package itself, both at work on the same real frames with the same weights."""
+"""The engine compared with the upstream package on the same real frames with the same weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def frames() -> UInt8Array:
-    """Real frames at their own size, which is not the model's."""
+    """Real frames at source size, which differs from the model's."""
     with open_source(Clip(clip_id="teapot", source=CLIPS / "teapot" / "clip.mp4")) as source:
         return source.read(source.index[: 3 * NUM_FRAMES : 3]).rgb
 
@@ -43,8 +43,8 @@ def queries(frames: UInt8Array) -> np.ndarray:
 
 def check(tracks: Tracks, xy: np.ndarray, visible: np.ndarray, score: np.ndarray, threshold: float) -> None:
     assert np.abs(tracks.xy - xy).max() < MAX_PX
-    open_to_doubt = np.abs(score - threshold) < MAX_PROBABILITY
-    assert ((tracks.visible == visible) | open_to_doubt).all()
+    is_undecided = np.abs(score - threshold) < MAX_PROBABILITY
+    assert ((tracks.visible == visible) | is_undecided).all()
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -67,7 +67,7 @@ def test_offline_masked_grid(frames: UInt8Array) -> None:
 
 @pytest.mark.parametrize("support_grid", [False, True])
 def test_online_points(frames: UInt8Array, queries: np.ndarray, support_grid: bool) -> None:
-    early = queries[queries[:, 0] < 16]  # those that the first window holds
+    early = queries[queries[:, 0] < 16]  # those in the first window
     xy, visible = online_tracks(frames, early, add_support_grid=support_grid)
     model = load_model(golden_weights(mode="online"), mode="online")
     tracks = track_online(model, frames, early, support_grid=support_grid)

@@ -1,6 +1,6 @@
-"""The upstream package beside our engine, where it can be had: installed, or from a wheel that carries a copy.
+"""The upstream package for comparison with our engine: the installed one, or a copy from a wheel.
 
-It is imported to be compared with, from a folder that goes away; none of it is kept.
+The copy is imported from a temporary folder and not kept.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from tests.tracking.cotracker3.weights import golden_weights
 
 @contextmanager
 def upstream_importable(folder: Path) -> Iterator[None]:
-    """Let `cotracker` be imported inside."""
+    """Make `cotracker` importable within the context."""
     try:
         found = fetch_upstream(folder)
     except subprocess.CalledProcessError as exc:
-        pytest.skip(f"the package cotracker cannot be had: {exc}; install it or reach a package registry")
+        pytest.skip(
+            f"the package cotracker is not available: {exc}; install it, or provide access to a package registry"
+        )
     if found:
         sys.path.insert(0, str(found))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # theirs
+            warnings.simplefilter("ignore")  # warnings of the package
             yield
     finally:
         if found:
@@ -42,7 +44,7 @@ def upstream_importable(folder: Path) -> Iterator[None]:
 
 
 def offline_tracks(frames: np.ndarray, queries: np.ndarray | None = None, **options: Any) -> tuple[Any, Any]:
-    """(T, N, 2) and (T, N) of upstream's offline predictor with the golden weights."""
+    """(T, N, 2) and (T, N) positions and visibility from upstream's offline predictor with the golden weights."""
     from cotracker.predictor import CoTrackerPredictor
 
     predictor = CoTrackerPredictor(checkpoint=None).eval()
@@ -54,7 +56,7 @@ def offline_tracks(frames: np.ndarray, queries: np.ndarray | None = None, **opti
 
 
 def online_tracks(frames: np.ndarray, queries: np.ndarray, **options: Any) -> tuple[Any, Any]:
-    """The same of upstream's online predictor, fed as its readme feeds it."""
+    """The same from upstream's online predictor, called as in its README."""
     from cotracker.predictor import CoTrackerOnlinePredictor
 
     predictor = CoTrackerOnlinePredictor(checkpoint=None).eval()

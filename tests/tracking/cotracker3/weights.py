@@ -1,4 +1,4 @@
-"""Weights that anyone can rebuild, and what the upstream package computes with them."""
+"""Reproducible weights, with which the golden files were computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aot.tracking.cotracker3.sizes import WINDOW_LEN, Mode
 def golden_weights(
     seed: int = 0, *, mode: Mode = "offline", window_len: int | None = None
 ) -> Mapping[str, torch.Tensor]:
-    """A whole state dict of CoTracker3 with made-up weights."""
+    """A complete state dict of CoTracker3 with random weights."""
     window_len = window_len or WINDOW_LEN[mode]
     empty = CoTracker3(mode=mode, window_len=window_len, resolution=(384, 512), precision="fp32").state_dict()
     weights = {
