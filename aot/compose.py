@@ -274,7 +274,8 @@ def _chosen_options(
         mistakes += [f"{group}={value}: no such option; {_nearest(str(value), options[group])}" for value in unknown]
         if not unknown:
             chosen[group] = _values(override)[0]
-    if not any(override.key_or_group == "dataset" for override in overrides):
+    # A misspelt key, such as datset=davis, is reported with its correction elsewhere.
+    if not any(get_close_matches(override.key_or_group, ["dataset"], cutoff=0.8) for override in overrides):
         mistakes.append(f"dataset: none chosen; add dataset=NAME, one of {', '.join(options['dataset'])}")
     return chosen, mistakes
 

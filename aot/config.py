@@ -289,6 +289,8 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
         return f"{key}: no such key; {hint}"
     expected = {"is_instance_of": "a list", "sequence_str": "a list", "path_type": "a path", "string_type": "text"}
     reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    for comparison in ("greater", "less"):
+        reason = reason.replace(f"expected {comparison} than", f"expected a value {comparison} than")
     if error["type"] in expected:
         reason = f"expected {expected[error['type']]}"
     hint = ""

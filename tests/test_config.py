@@ -91,7 +91,7 @@ def test_unknown_names_are_reported_with_the_nearest_names(arguments: list[str],
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        (["frame_interval=0"], ["frame_interval", "greater than or equal to 1", "got 0"]),
+        (["frame_interval=0"], ["frame_interval: expected a value greater than or equal to 1, got 0"]),
         (["frame_interval=two"], ["frame_interval", "got 'two'"]),
         (["output.overlay=maybe"], ["output.overlay", "got 'maybe'"]),
         (["dataset.limit=0"], ["dataset.limit"]),

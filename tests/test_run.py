@@ -307,7 +307,7 @@ def test_skipped_clips_without_a_prompt_are_reported(folder: Path, capsys: pytes
         (["dataset.prompts=none.yaml"], "none.yaml does not exist"),
         (["frame_interval=0"], "greater than or equal to 1"),
         (["retry=[a, nonsense]"], "nonsense is neither a clip id nor an error class"),
-        (["dataset.exclude=['*']"], "none of the 0 chosen clips"),
+        (["dataset.exclude=['*']"], "no prompt for any of 0 chosen clips"),
     ],
 )
 def test_wrong_commands_start_nothing(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import PurePosixPath
@@ -41,6 +42,45 @@ class Dataset(Protocol):
             DatasetError: an annotation file is missing or has another layout.
         """
         ...
+
+
+def read_clips(dataset: Dataset) -> list[Clip]:
+    """All clips of a dataset, with checked ids.
+
+    Args:
+        dataset: of any kind.
+    Raises:
+        DatasetError, ConfigError: as `Dataset.clips`; also if a file or folder cannot be read, or if ids clash.
+    """
+    with _os_errors_as_dataset_errors():
+        clips = dataset.clips()
+    check_clip_ids(clips)
+    return clips
+
+
+def read_ground_truth(dataset: Dataset, clip_id: str) -> GroundTruth | None:
+    """The ground truth of a clip; None: there is none.
+
+    Args:
+        dataset: of any kind.
+        clip_id: of one of its clips.
+    Raises:
+        DatasetError: as `Dataset.ground_truth`; also if a file cannot be read.
+    """
+    with _os_errors_as_dataset_errors():
+        return dataset.ground_truth(clip_id)
+
+
+@contextmanager
+def _os_errors_as_dataset_errors() -> Iterator[None]:
+    """Report a file or folder that the operating system refuses to read as a `DatasetError`."""
+    try:
+        yield
+    except OSError as exc:
+        raise DatasetError(
+            f"{exc.filename or 'the dataset'} cannot be read: {exc.strerror or exc}; check the permissions of the "
+            f"dataset's files and folders"
+        ) from exc
 
 
 def check_clip_ids(clips: Sequence[Clip]) -> None:

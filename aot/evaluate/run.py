@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aot.config import load_run_config
-from aot.datasets.base import Dataset
+from aot.datasets.base import Dataset, read_ground_truth
 from aot.datasets.ground_truth import QueryMode
 from aot.errors import AotError
 from aot.evaluate.clip import ClipScore, evaluate_clip
@@ -79,7 +79,7 @@ def evaluate_clips(
 
 def _evaluate(task: ScoreTask) -> tuple[str, ClipScore | AotError | None]:
     try:
-        truth = task.build_dataset().ground_truth(task.clip_id)
+        truth = read_ground_truth(task.build_dataset(), task.clip_id)
         return task.clip_id, None if truth is None else evaluate_clip(task.result, truth, task.query_mode)
     except AotError as error:
         return task.clip_id, error

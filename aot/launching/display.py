@@ -64,7 +64,7 @@ class Display:
         rate = f"{self._num_frames / (time.perf_counter() - self._started):.1f} frames/s"
         self._progress.update(self._task, completed=self._num_done, rate=rate)
         if message or not self._is_live:
-            self.print_line(f"{clip_id}: {state} · {message.splitlines()[0] if message else rate}")
+            self.print_line(f"{clip_id}: {state} · {_problem(message) if message else rate}")
 
     def _show(self) -> None:
         clip_id, progress = next(iter(self._running.items()), ("", ""))
@@ -79,6 +79,11 @@ class Display:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+
+def _problem(message: str) -> str:
+    """What failed, without what to do next: the summary at the end prints the complete message."""
+    return message.splitlines()[0].split("; ", 1)[0]
 
 
 def _shorten(clip_id: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.config import RunConfig
-from aot.datasets.base import Dataset, check_clip_ids, select_clips
+from aot.datasets.base import Dataset, read_clips, select_clips
 from aot.decoding.size import ClipSize
 from aot.errors import ConfigError, ResultError
 from aot.launching.costs import estimate_costs, find_sizes, recorded_sizes, size_as_json
@@ -25,6 +25,7 @@ from aot.runs.ledger import last_done
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
 from aot.runs.task import ClipTask, Work
 from aot.system.hashing import sha256_of
+from aot.system.text import counted
 from aot.types import Clip
 from aot.writing.reader import load
 
@@ -181,13 +182,12 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
         ConfigError, DatasetError: the dataset, the manifest or an earlier run in the folder does not allow the run.
     """
     dataset: Dataset = config.dataset.build()
-    clips = dataset.clips()
-    check_clip_ids(clips)
+    clips = read_clips(dataset)
     chosen = select_clips(clips, **config.selection.model_dump())
     prompted = tuple(clip for clip in chosen if clip.prompts)
     if not prompted:
         raise ConfigError(
-            f"none of the {len(chosen)} chosen clips (of {len(clips)} in the dataset) has a prompt; "
+            f"no prompt for any of {counted(len(chosen), 'chosen clip')} (of {len(clips)} in the dataset); "
             f"check dataset.include, dataset.exclude and the manifest"
         )
     without = tuple(clip.clip_id for clip in chosen if not clip.prompts)

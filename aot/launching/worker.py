@@ -20,7 +20,7 @@ import yaml
 
 from aot.checkpoints import available_bytes
 from aot.config import RunConfig
-from aot.datasets.base import Dataset
+from aot.datasets.base import Dataset, read_ground_truth
 from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.errors import AotError, DecodeError
 from aot.evaluate.clip import evaluate_clip
@@ -234,7 +234,7 @@ class Worker:
         try:
             if self._dataset is None:
                 self._dataset = self._run.config.dataset.build()
-            truth = self._dataset.ground_truth(clip_id)
+            truth = read_ground_truth(self._dataset, clip_id)
             if truth is None:
                 return {}
             score = evaluate_clip(paths.result, truth)

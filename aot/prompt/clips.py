@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.config import RunConfig
-from aot.datasets.base import Dataset, check_clip_ids, select_clips
+from aot.datasets.base import Dataset, read_clips, select_clips
 from aot.errors import ConfigError, PromptError
 from aot.manifest.assign import best_pattern, entry_prompts
 from aot.manifest.edit_file import ManifestFile
@@ -129,6 +129,5 @@ def list_clips(config: RunConfig) -> tuple[list[Clip], Path]:
         empty = Path(folder) / "empty.yaml"
         empty.write_text("clips: {}\n", encoding="utf-8")
         dataset: Dataset = config.dataset.model_copy(update={"arguments": {**arguments, "prompts": empty}}).build()
-        clips = dataset.clips()
-    check_clip_ids(clips)
+        clips = read_clips(dataset)
     return select_clips(clips, **config.selection.model_dump()), Path(arguments["prompts"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aot.datasets.base import read_ground_truth
 from aot.datasets.ground_truth import GroundTruth
 from aot.evaluate.agreement import ResultTruth
 from aot.evaluate.clip import ClipScore, evaluate_clip
@@ -127,7 +128,7 @@ class _Task:
 
 
 def _score(task: _Task) -> SweptClip:
-    truth = task.run.build_dataset().ground_truth(task.clip_id)
+    truth = read_ground_truth(task.run.build_dataset(), task.clip_id)
     scores = _qualities(task.path, truth)
     by_truth = {measure: not math.isnan(score) for measure, score in scores.items()}
     if task.finest is not None and not all(by_truth.values()):
