@@ -21,10 +21,8 @@ from rich.table import Table
 from aot.checkpoints.download import BASE_URL_VARIABLE, check, download, size_of
 from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
 from aot.errors import AotError, ConfigError
-from aot.system.cli import EXIT_INTERRUPTED, output_console, run_command
+from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, output_console, run_command
 from aot.system.files import PART_SUFFIX
-
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +76,7 @@ def _download_all(chosen: Iterable[Checkpoint], folder: Path, base_url: str | No
         except AotError as error:
             hint = "; delete it and download it again" if path.exists() else ""
             print(f"{checkpoint.name}: {error}{hint}", file=sys.stderr)
-            exit_code = EXIT_FAILED
+            exit_code = EXIT_SOME_FAILED
     return exit_code
 
 
@@ -95,7 +93,7 @@ def _verify(chosen: Sequence[Checkpoint], folder: Path) -> int:
         except AotError as error:
             hint = "delete it and download it again" if path.exists() else "download it"
             print(f"{checkpoint.name}: {error}; {hint}", file=sys.stderr)
-            exit_code = EXIT_FAILED
+            exit_code = EXIT_SOME_FAILED
     return exit_code
 
 
