@@ -29,7 +29,7 @@ $(DEV): $(RUN)
 
 demo: $(RUN)
 	$(BIN)/python -m aot.run dataset=demo segmenter=grabcut tracker=lucas_kanade
-	@echo 'Next: . $(VENV)/bin/activate, so that `python` is the one in which aot is installed; then python -m aot lists the commands.'
+	@echo 'Next: run `. $(VENV)/bin/activate`, then `python -m aot` to list the commands.'
 
 check: $(DEV)
 	$(BIN)/ruff format --check $(SOURCES)

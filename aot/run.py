@@ -75,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\ninterrupted; finished clips are in {folders}. Run the same command again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
     _point_to_sweep(plans)
+    if max(exit_codes) == EXIT_WRONG and any(run.is_started for run in runs):
+        return EXIT_SOME_FAILED
     return max(exit_codes)
 
 
@@ -82,7 +84,7 @@ class Run:
     """One run: started, then waited for; its errors never reach another run.
 
     Args:
-        plan: of its clips.
+        plan: the clips to process and their run folder.
         command: the command line, recorded in run.json.
     """
 
@@ -95,6 +97,11 @@ class Run:
         self._pending: list[ClipTask] = []
         self._wait: Wait | None = None
         self._exit_code = EXIT_DONE
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the launcher has received the clips of this run."""
+        return self._wait is not None
 
     def start(self) -> None:
         """Print what will be done, and hand the clips that are not finished to the launcher."""
@@ -137,7 +144,7 @@ class Run:
         """Report clips that the launcher has not processed, and whose results of an earlier run must not count as done.
 
         Args:
-            rows: of the summary.
+            rows: the rows of the summary.
         """
         done = {row["clip_id"] for row in rows if row["state"] == "done"}
         pending = [(task.clip, task.fingerprint) for task in self._pending if task.clip.clip_id in done]

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 if __name__ == "types":
     # `python aot/run.py` puts aot/ first on the path, and Python finds this file in place of its own module `types`.
-    raise SystemExit("started by its path; use: python -m aot.run, python -m aot.status and so on, or aot VERB")
+    import sys
+
+    print("started by its path; use: python -m aot.run, python -m aot.status and so on, or aot VERB", file=sys.stderr)
+    raise SystemExit(2)
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace

@@ -364,6 +364,17 @@ def test_a_sweep_has_one_run_folder_per_value(folder: Path) -> None:
     assert all(rows(path)["a"]["state"] == "failed" for path in sweep.iterdir())
 
 
+def test_sweep_with_one_unusable_run_folder_exits_1_because_others_ran(folder: Path) -> None:
+    sweep_command = ("-m", "frame_interval=2,4", "launcher=inline")
+    run(*sweep_command, "dataset.include=[a]")
+    (sweep,) = (folder / "outputs" / "videos").iterdir()
+    blocked = next(path for path in sweep.iterdir() if "-k4-" in path.name)
+    shutil.rmtree(blocked)
+    blocked.write_text("not a folder")
+    assert run(*sweep_command) == 1
+    assert any(sweep.glob("*-k2-*/clips/day 1/c.h5"))
+
+
 def test_a_wrong_value_in_a_sweep_starts_nothing(folder: Path) -> None:
     assert run("-m", "frame_interval=1,0") == 2
     assert not (folder / "outputs").exists()

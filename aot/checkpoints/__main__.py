@@ -21,10 +21,11 @@ from rich.table import Table
 from aot.checkpoints.download import BASE_URL_VARIABLE, check, download, size_of
 from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
 from aot.errors import AotError, ConfigError
-from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, output_console, run_command
+from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, output_console, prints_errors, run_command
 from aot.system.files import PART_SUFFIX
 
 
+@prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m aot.checkpoints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -41,20 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="download from this web folder instead",
     )
     options = parser.parse_args(arguments)
+    chosen = _chosen(options.names)
+    if options.command == "list":
+        _print_table(chosen or CHECKPOINTS.values(), options.folder)
+        return EXIT_DONE
+    if options.command == "verify":
+        return _verify(chosen, options.folder)
+    if not chosen:
+        raise ConfigError(f"download: no name given; expected some of {', '.join(CHECKPOINTS)}")
+    _ask_consent(chosen, options.accept_license)
     try:
-        chosen = _chosen(options.names)
-        if options.command == "list":
-            _print_table(chosen or CHECKPOINTS.values(), options.folder)
-            return EXIT_DONE
-        if options.command == "verify":
-            return _verify(chosen, options.folder)
-        if not chosen:
-            raise ConfigError(f"download: no name given; expected some of {', '.join(CHECKPOINTS)}")
-        _ask_consent(chosen, options.accept_license)
         return _download_all(chosen, options.folder, options.base_url)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return EXIT_WRONG
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated
 
 from annotated_types import Ge, Gt
@@ -12,7 +12,7 @@ from aot.launching.base import Preview, Wait
 from aot.launching.display import Display
 from aot.launching.plan import Plan
 from aot.launching.shards import longest_first, pack
-from aot.launching.slots import make_slots
+from aot.launching.slots import Slot, make_slots
 from aot.launching.supervisor import Supervisor, WorkerLimits
 from aot.runs.task import ClipTask
 
@@ -32,8 +32,12 @@ class LocalLauncher:
         memory_gb: Annotated[float, Gt(0)] | None = None,
         stall_seconds: Annotated[float, Gt(0)] = 600.0,
     ) -> None:
-        self._slots = make_slots(workers)
+        self._workers = workers
         self._limits = WorkerLimits(stall_seconds, memory_gb)
+
+    @cached_property
+    def _slots(self) -> list[Slot]:
+        return make_slots(self._workers)
 
     @property
     def divides_work(self) -> bool:

@@ -64,7 +64,7 @@ class Supervisor:
     """Processes clips in child processes.
 
     Args:
-        run: what is the same for all clips.
+        run: the context that all clips share.
         slots: the resources of the children; one child runs in each slot at a time.
         limits: of every child.
         display: shows the progress.
@@ -127,7 +127,9 @@ class Supervisor:
     def _fill_slots(self) -> None:
         while self._free and len(self._queue) > sum(child.task is None for child in self._children):
             slot = self._free.popleft()
-            self._children.append(_Child(self._run, slot, self._limits))
+            child = _Child(self._run, slot, self._limits)
+            child.start()
+            self._children.append(child)
 
     def _receive(self, child: _Child) -> None:
         """Handle the next message of a child; a closed connection means that the child is dead."""
@@ -222,7 +224,7 @@ class _Child:
     """One child process and its state.
 
     Args:
-        run: what is the same for all clips.
+        run: the context that all clips share.
         slot: the resources of the process.
         limits: of the process.
     """
@@ -238,11 +240,15 @@ class _Child:
         self.has_started = self.has_open_attempt = False
         self._start_event: dict[str, Any] = {}
         self._limits = limits
+        self._run = run
         self._log = run.paths.log(self.name)
-        self._log.parent.mkdir(parents=True, exist_ok=True)
         self._num_oom_kills = num_oom_kills()
         self._cpu_seconds = 0.0
         self._last_activity = self._last_touch = time.monotonic()
+
+    def start(self) -> None:
+        """Start the process and send it the run."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with self._log.open("ab") as log:
             self._log_start = log.tell()
@@ -252,13 +258,13 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=slot.environment(),
+                env=self.slot.environment(),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
         theirs.close()
         self.connection = Connection(ours.detach())
-        self._send(Start(run, self.name, limits.scheduler_task, limits.memory_gb))
+        self._send(Start(self._run, self.name, self._limits.scheduler_task, self._limits.memory_gb))
 
     def send_task(self, task: ClipTask | None) -> None:
         """Send the next clip; None: there are no more, and the process ends."""

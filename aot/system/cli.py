@@ -23,7 +23,7 @@ EXIT_SOME_FAILED = 1
 EXIT_WRONG = 2
 """The command, the configuration or the manifest is wrong; nothing was started."""
 EXIT_INTERRUPTED = 130
-EXIT_UNREAD = 141
+EXIT_BROKEN_PIPE = 141
 """128 plus the number of SIGPIPE: the exit code that shells report for programs ended by a closed pipe."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ class Main(Protocol):
 
 
 def run_command(main: Callable[[], int] | Main) -> int:
-    """Run the `main` of a command; returns the exit code, also after Ctrl-C or with `| head` behind it."""
+    """Run the `main` of a command; returns the exit code, also after Ctrl-C or when piped into `head`."""
     try:
         _refuse_start_by_path()
         code = main()
@@ -45,11 +45,11 @@ def run_command(main: Callable[[], int] | Main) -> int:
         print("\ninterrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        if not _is_unread(sys.stdout.fileno()):
+        if not _reader_has_closed(sys.stdout.fileno()):
             raise
         # Otherwise Python reports the error again when it closes the standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_UNREAD
+        return EXIT_BROKEN_PIPE
     return code
 
 
@@ -102,15 +102,16 @@ def _at_least_one(text: str) -> int:
 
 
 def _refuse_start_by_path() -> None:
-    """Refuse `python aot/run.py`: Python would then look for its own modules in aot/, where types.py shadows one."""
+    """Refuse `python aot/run.py`: Python would then import aot/types.py instead of the standard library's `types`."""
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
     if getattr(main, "__spec__", None) is None and file and _PACKAGE in Path(file).resolve().parents:
         name = ".".join(Path(file).resolve().relative_to(_PACKAGE.parent).with_suffix("").parts)
-        raise SystemExit(f"started by its path; use: python -m {name.removesuffix('.__main__')}")
+        print(f"started by its path; use: python -m {name.removesuffix('.__main__')}", file=sys.stderr)
+        raise SystemExit(EXIT_WRONG)
 
 
-def _is_unread(descriptor: int) -> bool:
+def _reader_has_closed(descriptor: int) -> bool:
     """Whether nothing reads from a pipe any more; any other broken pipe is an error that must be reported."""
     poll = select.poll()
     poll.register(descriptor, 0)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aot.system.cli import EXIT_INTERRUPTED, EXIT_UNREAD
+from aot.system.cli import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -46,13 +46,13 @@ def test_short_output_that_is_not_read_exits_141(words: list[str]) -> None:
     with broken_pipe() as unread:
         command = [sys.executable, "-m", *words]
         process = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
-    assert (process.returncode, process.stderr) == (EXIT_UNREAD, "")
+    assert (process.returncode, process.stderr) == (EXIT_BROKEN_PIPE, "")
 
 
 def test_long_output_that_is_not_read_exits_141() -> None:
     with broken_pipe() as unread:
         process = run("sys.exit(run_command(lambda: print('x' * 10**6) or 0))", stdout=unread)
-    assert (process.returncode, process.stderr) == (EXIT_UNREAD, "")
+    assert (process.returncode, process.stderr) == (EXIT_BROKEN_PIPE, "")
 
 
 def test_other_broken_pipes_are_reported() -> None:
