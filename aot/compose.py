@@ -34,6 +34,7 @@ from aot.system.cli import version
 CONFIG_NAME = "config"
 
 _UNSUPPORTED_FLAGS = {
+    "hydra_help": "--hydra-help: use --help, which lists the options of aot",
     "shell_completion": "--shell-completion: tab completion is not supported",
     "config_path": "--config-path: the options of aot are always used; add your own with --config-dir DIR",
     "config_name": "--config-name: there is one main configuration; add options of your own with --config-dir DIR",
@@ -84,7 +85,23 @@ def parse_command(arguments: Sequence[str]) -> argparse.Namespace:
     unsupported = [advice for flag, advice in _UNSUPPORTED_FLAGS.items() if getattr(command, flag)]
     if unsupported:
         raise ConfigError("\n".join(unsupported))
+    _set_mode(command)
     return command
+
+
+def _set_mode(command: argparse.Namespace) -> None:
+    """Replace the override hydra.mode by the flag that it stands for.
+
+    Raises:
+        ConfigError: the mode does not exist.
+    """
+    prefix = "hydra.mode="
+    modes = [override.removeprefix(prefix) for override in command.overrides if override.startswith(prefix)]
+    for mode in modes:
+        if mode not in ("RUN", "MULTIRUN"):
+            raise ConfigError(f"{prefix}{mode}: no such mode; expected RUN or MULTIRUN, which is the same as -m")
+    command.multirun = command.multirun or "MULTIRUN" in modes
+    command.overrides = [override for override in command.overrides if not override.startswith(prefix)]
 
 
 def split_by_the_shell(arguments: Sequence[str]) -> list[str]:
@@ -123,7 +140,7 @@ def compose_jobs(command: argparse.Namespace) -> tuple[list[Composed], list[str]
         ConfigError: nothing can be composed at all.
     """
     overrides, mistakes = _parse(command.overrides)
-    overrides, refused = _refuse_hydra_settings(overrides, command)
+    overrides, refused = _refuse_hydra_settings(overrides)
     mistakes += refused
     with _hydra() as loader:
         usable, unknown = _drop_unknown_names(overrides, loader, command)
@@ -134,16 +151,12 @@ def compose_jobs(command: argparse.Namespace) -> tuple[list[Composed], list[str]
         return [_compose(job, command) for job in _expand(usable)], mistakes
 
 
-def _refuse_hydra_settings(
-    overrides: Sequence[Override], command: argparse.Namespace
-) -> tuple[list[Override], list[str]]:
+def _refuse_hydra_settings(overrides: Sequence[Override]) -> tuple[list[Override], list[str]]:
     """Split off the settings of Hydra that have no effect here, each with what to write instead."""
     usable, mistakes = [], []
     for override in overrides:
-        key, value = override.key_or_group, override.value()
-        if key == "hydra.mode":
-            command.multirun = command.multirun or str(value) == "MULTIRUN"
-        elif key.startswith(("hydra.", "hydra/")) and key != "hydra.searchpath" and value != "basic":
+        key = override.key_or_group
+        if key.startswith(("hydra.", "hydra/")) and key != "hydra.searchpath" and override.value() != "basic":
             mistakes.append(f"{override.input_line}: {_instead_of(key, override)}")
         else:
             usable.append(override)

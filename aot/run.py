@@ -7,6 +7,7 @@ one run never ends another.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import io
 import shlex
@@ -49,17 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         command = parse_command(given)
-        if command.hydra_help or command.info:
+        if command.info:
             _show_by_hydra(command)
             return EXIT_DONE
         if command.help:
             print(_help(command))
             return EXIT_DONE
-        jobs = _compose_all(command)
+        jobs, messages = compose_jobs(command)
         if command.cfg:
+            _Mistakes(messages).raise_if_any()
             _print_configurations(command, jobs)
             return EXIT_DONE
-        plans = _plan_all(_check_all(jobs), is_sweep=command.multirun)
+        plans = _plan_all(_check_all(jobs, messages), is_sweep=command.multirun)
     except AotError as error:
         print(f"{error}\nNothing was started. `python -m aot.run --help` lists all options.", file=sys.stderr)
         return EXIT_WRONG
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folders = ", ".join(sorted({str(plan.paths.root) for plan in plans}))
         print(f"\ninterrupted; finished clips are in {folders}. Run the same command again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
-    _point_to_sweep(plans)
+    _point_to_sweep([plan for plan, run in zip(plans, runs, strict=True) if run.is_started])
     if max(exit_codes) == EXIT_WRONG and any(run.is_started for run in runs):
         return EXIT_SOME_FAILED
     return max(exit_codes)
@@ -216,22 +218,14 @@ def _sigterm_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _compose_all(command: argparse.Namespace) -> list[Composed]:
-    """Compose every job; mistakes in names and in values are reported together."""
-    jobs, messages = compose_jobs(command)
-    mistakes = _Mistakes(messages)
-    for job in jobs if mistakes.messages and not command.cfg else []:
-        try:
-            check_config(job.values, job.choices)
-        except ConfigError as error:
-            mistakes.add(error)
-    mistakes.raise_if_any()
-    return jobs
+def _check_all(jobs: Sequence[Composed], messages: list[str]) -> list[RunConfig]:
+    """Check every job; mistakes in values and those found while composing are reported together.
 
-
-def _check_all(jobs: Sequence[Composed]) -> list[RunConfig]:
-    """Check every job; all mistakes are reported together."""
-    mistakes, configs = _Mistakes([]), []
+    Args:
+        jobs: the composed jobs.
+        messages: mistakes in names, found while composing.
+    """
+    mistakes, configs = _Mistakes(messages), []
     for job in jobs:
         try:
             configs.append(check_config(job.values, job.choices))
@@ -264,7 +258,7 @@ def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> list[Plan]:
 def _help(command: argparse.Namespace) -> str:
     """The help on the options that the command chooses; of the demo where it chooses no dataset."""
     is_default = not any(override.startswith("dataset=") for override in command.overrides)
-    chosen = argparse.Namespace(**vars(command))
+    chosen = copy.copy(command)
     chosen.overrides = [*command.overrides, *(["dataset=demo"] if is_default else [])]
     jobs, mistakes = compose_jobs(chosen)
     _Mistakes(mistakes).raise_if_any()
@@ -321,7 +315,7 @@ def _announce(plan: Plan, tasks: Sequence[ClipTask], console: Console) -> None:
 
 def _point_to_sweep(plans: Sequence[Plan]) -> None:
     """Name the command that compares the runs of a sweep over frame_interval."""
-    if len({plan.config.frame_interval for plan in plans}) > 1 and not any(plan.config.dry_run for plan in plans):
+    if len({plan.config.frame_interval for plan in plans}) > 1:
         folder = shlex.quote(str(plans[0].paths.root.parent))
         print(f"quality against frame_interval: python -m aot.sweep {folder}")
 

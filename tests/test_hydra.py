@@ -58,6 +58,24 @@ def test_an_installed_launcher_plugin_is_refused(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("hydra.mode=FOO", "hydra.mode=FOO: no such mode; expected RUN or MULTIRUN"),
+        ("--hydra-help", "--hydra-help: use --help"),
+    ],
+)
+def test_unusable_hydra_arguments_are_refused(argument: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DEMO, argument]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_sweep_in_which_nothing_started_does_not_name_the_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("not a folder")
+    assert main([*DEMO, "-m", "frame_interval=16,24", "output.root=file/below"]) == 2
+    assert "aot.sweep" not in capsys.readouterr().out
+
+
 def test_hydra_mode_multirun_starts_a_sweep() -> None:
     assert main([*DEMO, "hydra.mode=MULTIRUN", "frame_interval=16,24", "output.report=false"]) == 0
     (sweep,) = Path("outputs/demo").iterdir()
