@@ -17,30 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
+from aot.arguments import config_folder, has_open_bracket
 from aot.config import GROUPS, MISSING
 from aot.errors import ConfigError
-from aot.system.cli import version
+from aot.system.text import override_text
 
 CONFIG_NAME = "config"
-
-_UNSUPPORTED_FLAGS = {
-    "hydra_help": "--hydra-help: use --help, which lists the options of aot",
-    "shell_completion": "--shell-completion: tab completion is not supported",
-    "config_path": "--config-path: the options of aot are always used; add your own with --config-dir DIR",
-    "config_name": "--config-name: there is one main configuration; add options of your own with --config-dir DIR",
-    "package": "--package: aot does not use it; override single keys with key=value",
-    "experimental_rerun": "--experimental-rerun: run the same command again instead; run.json records it",
-}
 
 
 @dataclass(frozen=True)
@@ -52,115 +43,63 @@ class Composed:
     """The option chosen in every group."""
 
 
-def config_folder() -> Path:
-    """The folder of the options: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed, checkout = package / "conf", package.parent / "conf"
-    return installed if installed.is_dir() else checkout
-
-
-def command_parser() -> argparse.ArgumentParser:
-    """Hydra's own command line: overrides, multirun, cfg, config_dir, …; without what aot does not support."""
-    parser = get_args_parser()
-    parser.prog = "python -m aot.run"
-    for action in parser._actions:
-        if action.dest == "version":
-            action.version = f"aot {version()}"  # type: ignore[attr-defined]
-        elif action.dest in _UNSUPPORTED_FLAGS:
-            action.help = argparse.SUPPRESS
-    return parser
-
-
-def parse_command(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line of `aot.run`; flags may stand anywhere.
-
-    Raises:
-        SystemExit: with 2, as argparse does, on an unknown flag.
-        ConfigError: the shell has split an argument, or a flag of Hydra is not supported.
-    """
-    mistakes = split_by_the_shell(arguments)
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    command = command_parser().parse_intermixed_args(list(arguments))
-    unsupported = [advice for flag, advice in _UNSUPPORTED_FLAGS.items() if getattr(command, flag)]
-    if unsupported:
-        raise ConfigError("\n".join(unsupported))
-    _set_mode(command)
-    return command
-
-
-def _set_mode(command: argparse.Namespace) -> None:
-    """Replace the override hydra.mode by the flag that it stands for.
-
-    Raises:
-        ConfigError: the mode does not exist.
-    """
-    prefix = "hydra.mode="
-    modes = [override.removeprefix(prefix) for override in command.overrides if override.startswith(prefix)]
-    for mode in modes:
-        if mode not in ("RUN", "MULTIRUN"):
-            raise ConfigError(f"{prefix}{mode}: no such mode; expected RUN or MULTIRUN, which is the same as -m")
-    command.multirun = command.multirun or "MULTIRUN" in modes
-    command.overrides = [override for override in command.overrides if not override.startswith(prefix)]
-
-
-def split_by_the_shell(arguments: Sequence[str]) -> list[str]:
-    """One message per argument whose brackets or quotes are closed only by the arguments that follow it."""
-    mistakes, words = [], list(arguments)
-    while words:
-        first = words.pop(0)
-        if "=" not in first or not _is_open(first):
-            continue
-        for number in range(1, len(words) + 1):
-            joined = " ".join([first, *words[:number]])
-            if not _is_open(joined):
-                quoted = "'" + joined.replace("'", '"') + "'"
-                mistakes.append(
-                    f"{joined}: the shell split this argument at its spaces; put the whole argument in single quotes: "
-                    f"{quoted}"
-                )
-                words = words[number:]
-                break
-    return mistakes
-
-
-def _is_open(text: str) -> bool:
-    """Whether a bracket or a double quote is not closed."""
-    outside = re.sub(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", "", text)
-    return '"' in outside or any(outside.count(left) > outside.count(right) for left, right in ("[]", "{}", "()"))
-
-
 def compose_jobs(command: argparse.Namespace) -> tuple[list[Composed], list[str]]:
     """Compose every job of a command: one, or one per combination of the values of a sweep.
 
     Returns:
-        The jobs; and every mistake, each with the nearest valid names. Where there are mistakes, the jobs are composed
+        The jobs; and every error, each with the nearest valid names. Where there are errors, the jobs are composed
         without the wrong overrides, so that their other values can be checked too; such jobs must not be run.
     Raises:
         ConfigError: nothing can be composed at all.
     """
-    overrides, mistakes = _parse(command.overrides)
+    overrides, errors = _parse(command.overrides)
     overrides, refused = _refuse_hydra_settings(overrides)
-    mistakes += refused
+    errors += refused
     with _hydra() as loader:
         usable, unknown = _drop_unknown_names(overrides, loader, command)
-        mistakes += unknown
-        swept = [override.get_key_element() for override in usable if override.is_sweep_override()]
-        if swept and not command.multirun:
-            mistakes.append(f"{', '.join(swept)}: several values are a sweep; add -m, or quote a value that has commas")
-        return [_compose(job, command) for job in _expand(usable)], mistakes
+        errors += not_yet_reported(unknown, errors)
+        if not command.multirun:
+            errors += [_describe_sweep(override) for override in usable if override.is_sweep_override()]
+        return [_compose(job, command) for job in _expand(usable)], errors
+
+
+def not_yet_reported(messages: Sequence[str], reported: Sequence[str]) -> list[str]:
+    """The messages about other settings than those of `reported`; every message begins with the key of the setting.
+
+    A setting that was dropped because it is wrong would otherwise be reported a second time as not given.
+    """
+    keys = {_key_of(message) for message in reported}
+    return [message for message in messages if _key_of(message) not in keys]
+
+
+def _key_of(message: str) -> str:
+    return re.split("[:=]", message, maxsplit=1)[0]
+
+
+def _describe_sweep(override: Override) -> str:
+    """What to write instead of several values without -m."""
+    values, key = override.value(), override.get_key_element()
+    advice = f"{override.input_line}: several values are a sweep; add -m"
+    if override.key_or_group in GROUPS or not (isinstance(values, ChoiceSweep) and values.simple_form):
+        return advice
+    text = ",".join(override.sweep_string_iterator())
+    if all(isinstance(value, int | float) for value in values.list):
+        return f"{advice}, or, where a list is expected, write it in brackets: '{key}=[{text}]'"
+    return f"{advice}, or put one value that has commas in quotes: {override_text(key, text)}"
 
 
 def _refuse_hydra_settings(overrides: Sequence[Override]) -> tuple[list[Override], list[str]]:
-    """Split off the settings of Hydra that have no effect here, each with what to write instead."""
-    usable, mistakes = [], []
+    """Split off deletions and settings of Hydra without effect here, each with what to write instead."""
+    usable, errors = [], []
     for override in overrides:
         key = override.key_or_group
-        if key.startswith(("hydra.", "hydra/")) and key != "hydra.searchpath" and override.value() != "basic":
-            mistakes.append(f"{override.input_line}: {_instead_of(key, override)}")
+        if override.is_delete():
+            errors.append(f"{override.input_line}: a setting cannot be deleted; give it a value: {key}=VALUE")
+        elif key.startswith(("hydra.", "hydra/")) and key != "hydra.searchpath" and override.value() != "basic":
+            errors.append(f"{override.input_line}: {_instead_of(key, override)}")
         else:
             usable.append(override)
-    return usable, mistakes
+    return usable, errors
 
 
 def _instead_of(key: str, override: Override) -> str:
@@ -178,17 +117,25 @@ def _instead_of(key: str, override: Override) -> str:
 
 
 def _parse(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
-    parser, parsed, mistakes = OverridesParser.create(), [], []
+    parser, parsed, errors = OverridesParser.create(), [], []
     for text in texts:
         try:
             parsed.append(parser.parse_override(text))
-        except HydraException as exc:
-            reason = str(exc).splitlines()[0]
-            mistakes.append(
-                f"{text}: not a key=value that Hydra can read ({reason}); put a value with spaces, commas, '=', '~' "
-                f"or brackets in double quotes inside single quotes: 'key=\"my value\"'"
-            )
-    return parsed, mistakes
+        except HydraException:
+            errors.append(f"{text}: {_instead_of_unreadable(text, parser)}")
+    return parsed, errors
+
+
+def _instead_of_unreadable(text: str, parser: OverridesParser) -> str:
+    """What to write instead of a setting that Hydra's grammar does not allow."""
+    key, _, value = text.partition("=")
+    try:
+        parser.parse_override(f"{key}=0")
+    except HydraException:
+        return f"{key!r} is not a key; expected key=value, such as frame_interval=2"
+    if has_open_bracket(text):
+        return "a bracket or a quote is not closed"
+    return f"this value needs double quotes inside single quotes: {override_text(key, value)}"
 
 
 def _expand(overrides: Sequence[Override]) -> Iterator[list[str]]:
@@ -253,7 +200,7 @@ def _drop_unknown_names(
 ) -> tuple[list[Override], list[str]]:
     """Split off all overrides with unknown names; Hydra stops at the first one and suggests none."""
     options = {group: _options(group, loader, command) for group in GROUPS}
-    chosen, mistakes = _chosen_options(overrides, options)
+    chosen, errors = _chosen_options(overrides, options)
     has_dataset = "dataset" in chosen
     # Without a valid dataset, any dataset serves to list the keys that all of them have.
     base = {"dataset": "demo"} | chosen
@@ -268,36 +215,51 @@ def _drop_unknown_names(
         elif override.is_add() or key.startswith("hydra") or key in valid:
             usable.append(override)
         else:
-            mistakes.append(f"{key}: no such key; {_nearest(key, valid)}")
+            errors.append(f"{key}: no such key; {_option_with(key, options, base, command) or _nearest(key, valid)}")
     if not has_dataset:
         usable += _parse([f"dataset={base['dataset']}"])[0]
-    return usable, mistakes
+    return usable, errors
+
+
+def _option_with(
+    key: str, options: Mapping[str, Sequence[str]], chosen: Mapping[str, str], command: argparse.Namespace
+) -> str:
+    """A hint at the options that have a key which the chosen option has not; empty if there are none."""
+    group = key.partition(".")[0]
+    others = [
+        f"{group}={option}"
+        for option in options.get(group, ())
+        if key in _valid_keys([f"{name}={value}" for name, value in {**chosen, group: option}.items()], command)
+    ]
+    return f"it belongs to {' or '.join(others)}" if others else ""
 
 
 def _chosen_options(
     overrides: Sequence[Override], options: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, Any], list[str]]:
-    """The option that is chosen in each group, where it exists; and a mistake for each that does not."""
-    chosen, mistakes = {}, []
+) -> tuple[dict[str, str], list[str]]:
+    """The option that is chosen in each group, where it exists; and a error for each that does not."""
+    chosen: dict[str, str] = {}
+    errors = []
     for override in overrides:
         group = override.key_or_group
         if group not in options:
             continue
         unknown = [value for value in _values(override) if value not in options[group]]
-        mistakes += [f"{group}={value}: no such option; {_nearest(str(value), options[group])}" for value in unknown]
+        errors += [f"{group}={value}: no such option; {_nearest(value, options[group])}" for value in unknown]
         if not unknown:
             chosen[group] = _values(override)[0]
     # A misspelt key, such as datset=davis, is reported with its correction elsewhere.
     if not any(get_close_matches(override.key_or_group, ["dataset"], cutoff=0.8) for override in overrides):
-        mistakes.append(f"dataset: none chosen; add dataset=NAME, one of {', '.join(options['dataset'])}")
-    return chosen, mistakes
+        errors.append(f"dataset: none chosen; add dataset=NAME, one of {', '.join(options['dataset'])}")
+    return chosen, errors
 
 
-def _values(override: Override) -> list[Any]:
+def _values(override: Override) -> list[str]:
     """The values of an override: one, or those of a sweep."""
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
-    return [override.value()]
+    value = override.value()
+    return [value if isinstance(value, str) else override.get_value_element_as_str()]
 
 
 def _options(group: str, loader: ConfigLoader, command: argparse.Namespace) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import yaml
 from pydantic import BaseModel
 
-from aot.compose import config_folder
+from aot.arguments import config_folder
 from aot.config import GROUPS, Ladder, Output, RunConfig, Selection, Shard
 from aot.config_hash import import_target
 from aot.drawing.style import OverlayStyle

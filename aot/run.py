@@ -25,7 +25,8 @@ from hydra import version as hydra_version
 from hydra._internal.utils import _run_hydra
 from rich.console import Console
 
-from aot.compose import CONFIG_NAME, Composed, command_parser, compose_jobs, config_folder, parse_command
+from aot.arguments import command_parser, config_folder, parse_command
+from aot.compose import CONFIG_NAME, Composed, compose_jobs, not_yet_reported
 from aot.config import RunConfig, check_config
 from aot.errors import AotError, ConfigError, WriteError
 from aot.launching.base import Launcher, Wait
@@ -225,12 +226,12 @@ def _check_all(jobs: Sequence[Composed], messages: list[str]) -> list[RunConfig]
         jobs: the composed jobs.
         messages: mistakes in names, found while composing.
     """
-    mistakes, configs = _Mistakes(messages), []
+    mistakes, configs = _Mistakes(list(messages)), []
     for job in jobs:
         try:
             configs.append(check_config(job.values, job.choices))
         except ConfigError as error:
-            mistakes.add(error)
+            mistakes.messages.extend(not_yet_reported(str(error).splitlines(), messages))
     mistakes.raise_if_any()
     return configs
 

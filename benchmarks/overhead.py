@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from aot.compose import compose_jobs, parse_command
+from aot.arguments import parse_command
+from aot.compose import compose_jobs
 from aot.config import RunConfig, check_config
 from aot.decoding import open_source
 from aot.launching.plan import Plan, make_plan

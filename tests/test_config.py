@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from aot.arguments import config_folder, parse_command
 from aot.checkpoints import CHECKPOINTS
-from aot.compose import Composed, compose_jobs, config_folder, parse_command
+from aot.compose import Composed, compose_jobs
 from aot.config import GROUPS, RunConfig, check_config, load_run_config
 from aot.errors import ConfigError
 

@@ -11,7 +11,8 @@ from typing import Annotated
 import pytest
 from annotated_types import Ge
 
-from aot.compose import compose_jobs, parse_command
+from aot.arguments import parse_command
+from aot.compose import compose_jobs
 from aot.config import RunConfig, check_config
 from aot.config_hash import hashed_part
 from aot.segmentation.grabcut import GrabCutSegmenter

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import aot
-from aot.compose import config_folder
+from aot.arguments import config_folder
 from tests.command_line import EMBEDDED
 
 PACKAGE = Path(aot.__file__).parent
@@ -42,6 +42,7 @@ ORDER = [
     ["aot.config_hash"],
     ["aot.config"],
     ["aot.runs"],
+    ["aot.arguments"],
     ["aot.compose"],
     ["aot.reference"],
     ["aot.evaluate", "aot.report.clip", "aot.export"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import aot
-from aot.compose import parse_command
+from aot.arguments import parse_command
 from aot.errors import ConfigError
 from aot.run import main
 
@@ -118,6 +119,55 @@ def test_box_split_by_the_shell_gives_one_message(capsys: pytest.CaptureFixture[
     message, *rest = capsys.readouterr().err.splitlines()
     assert message.endswith("put the whole argument in single quotes: 'dataset.box=[410, 348, 522, 420]'")
     assert rest == ["Nothing was started. `python -m aot.run --help` lists all options."]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--verison", "--verison: no such flag; did you mean --version?"),
+        ("-v", "-v: no such flag; did you mean --version?"),
+        ("--multi-run dataset=demo", "--multi-run: no such flag; did you mean --multirun?"),
+        ("--dataset demo", "--dataset: no such flag; settings have no dashes: dataset=demo"),
+        ("--frame_interval=2", "--frame_interval=2: no such flag; settings have no dashes: frame_interval=2"),
+        ("--dataset.root 'my clips'", "--dataset.root: no such flag; settings have no dashes: "
+         "'dataset.root=\"my clips\"'"),
+        ("--dry-run", "--dry-run: no such flag; settings have no dashes: dry_run=VALUE"),
+        ("--foo dataset=demo", "--foo: no such flag; expected one of --help, --version, --cfg, --resolve, --run, "
+         "--multirun, --config-dir, --info, and settings as key=value"),
+        ("--cfg dataset=demo", "argument --cfg/-c: invalid choice: 'dataset=demo' (choose from "),
+        ("dataset = demo", "dataset = demo: remove the spaces around '=': dataset=demo"),
+        ("dataset =demo", "dataset =demo: remove the spaces around '=': dataset=demo"),
+        ("dataset= demo", "dataset= demo: remove the space after '=': dataset=demo"),
+        ("demo", "demo: expected key=value; did you mean dataset=demo?"),
+        ("dataset=demo grabcut", "grabcut: expected key=value; did you mean segmenter=grabcut?"),
+        ("dataset=demo =3", "=3: expected key=value"),
+        ("dataset=demo ''", "'': expected key=value"),
+        ("dataset=demo 'a b=3'", "a b=3: 'a b' is not a key; expected key=value, such as frame_interval=2"),
+        ("dataset=video dataset.path=my tea pot.mp4 frame_interval=2", "dataset.path=my tea pot.mp4: the shell split "
+         "this argument at its spaces; write 'dataset.path=\"my tea pot.mp4\"'"),
+        ("dataset=video 'dataset.path=tea (1).mp4'", "dataset.path=tea (1).mp4: this value needs double quotes inside "
+         "single quotes: 'dataset.path=\"tea (1).mp4\"'"),
+        ("dataset=video dataset.path=a.mp4 dataset.box=[1,2,3,4", "dataset.box=[1,2,3,4: a bracket or a quote is not "
+         "closed"),
+        ("dataset=video dataset.path=a.mp4 dataset.box=4,3,5,4", "dataset.box=4,3,5,4: several values are a sweep; add "
+         "-m, or, where a list is expected, write it in brackets: 'dataset.box=[4,3,5,4]'"),
+        ("dataset=video dataset.path=a,b.mp4", "dataset.path=a,b.mp4: several values are a sweep; add -m, or put one "
+         "value that has commas in quotes: 'dataset.path=\"a,b.mp4\"'"),
+        ("dataset=davis,demo", "dataset=davis,demo: several values are a sweep; add -m"),
+        ("dataset=null", "dataset=null: no such option; expected davis, "),
+        ("dataset=demo ~overlay", "~overlay: a setting cannot be deleted; give it a value: overlay=VALUE"),
+        ("dataset=demo launcher.partition=gpu", "launcher.partition: no such key; it belongs to launcher=slurm"),
+        ("dataset=demo tracker.window_px=9", "tracker.window_px: no such key; it belongs to tracker=lucas_kanade"),
+    ],
+)  # fmt: skip
+def test_a_mistake_on_the_command_line_gives_one_message(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(shlex.split(arguments)) == 2
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith(message)
+    assert rest == ["Nothing was started. `python -m aot.run --help` lists all options."]
+    assert list(Path().iterdir()) == []
 
 
 def test_help_names_the_dataset_that_it_shows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -12,7 +11,7 @@ from pathlib import Path
 from aot.errors import ConfigError
 from aot.manifest.read import MissingManifest, read_entries, refuse
 from aot.manifest.schema import ClipEntry, RleEntry
-from aot.system.text import counted
+from aot.system.text import counted, override_text
 from aot.types import Clip, MaskFile, Prompt, RleMask
 
 # In a large dataset, the search for similar ids takes noticeable time per unknown clip.
@@ -40,8 +39,8 @@ def assign_prompts(
     except MissingManifest as exc:
         if root is None:
             raise
-        options = [f"dataset={dataset}", f"dataset.root={root}", f"dataset.prompts={manifest_path}"]
-        command = shlex.join(["python", "-m", "aot.prompt", *options])
+        settings = [override_text("dataset.root", root), override_text("dataset.prompts", manifest_path)]
+        command = " ".join(["python -m aot.prompt", f"dataset={dataset}", *settings])
         raise MissingManifest(
             f"prompt manifest {manifest_path} does not exist; click prompts with `{command}`, "
             f"or name an existing manifest with dataset.prompts=FILE"

@@ -14,7 +14,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from aot.compose import compose_jobs, parse_command
+from aot.arguments import parse_command
+from aot.compose import compose_jobs
 from aot.config import RunConfig, check_config
 from aot.errors import ConfigError
 from aot.paths import RunPaths

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aot.compose import compose_jobs, parse_command
+from aot.arguments import parse_command
+from aot.compose import compose_jobs
 from aot.config import check_config
 from aot.datasets.published import DOWNLOAD_PAGES
 from aot.run import main

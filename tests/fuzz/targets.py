@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aot.compose import compose_jobs, parse_command
+from aot.arguments import parse_command
+from aot.compose import compose_jobs
 from aot.config import check_config
 from aot.datasets.base import Dataset, check_clip_ids
 from aot.datasets.lerobot import LeRobot

@@ -88,7 +88,7 @@ def test_missing_mask_files_and_ambiguous_patterns_are_reported(tmp_path: Path) 
 
 def test_a_missing_manifest_is_reported_with_the_command_that_creates_it(tmp_path: Path) -> None:
     path = tmp_path / "my clips" / "prompts.yaml"
-    command = f"python -m aot.prompt dataset=videos 'dataset.root={path.parent}' 'dataset.prompts={path}'"
+    command = f"python -m aot.prompt dataset=videos 'dataset.root=\"{path.parent}\"' 'dataset.prompts=\"{path}\"'"
     with pytest.raises(ConfigError, match="does not exist; click prompts with") as caught:
         assign_prompts(clips("a"), path, dataset="videos", root=path.parent)
     assert f"`{command}`, or name an existing manifest with dataset.prompts=FILE" in str(caught.value)

@@ -133,7 +133,8 @@ import aot.run, aot.segmentation.sam2
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 assert not {"torch", "sam2"} & set(sys.modules)
-from aot.compose import compose_jobs, parse_command
+from aot.arguments import parse_command
+from aot.compose import compose_jobs
 from aot.segmentation.sam2.model import import_sam2
 def state():
     GlobalHydra.instance()  # created on first use
