@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
+
+from aot.system.interrupts import exit_on_interrupt
 
 if TYPE_CHECKING:
     from aot.runs.index import RunResults, open_run
@@ -16,6 +17,8 @@ __all__ = ["ClipResult", "RunResults", "load", "open_run"]
 
 def _check_environment() -> None:
     """Exit if a dependency is missing, with the command that activates the right environment."""
+    import importlib.util
+
     needed = "av cv2 h5py hydra numpy pydantic rich submitit torch yaml".split()
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
@@ -27,8 +30,16 @@ def _check_environment() -> None:
         raise SystemExit(2)
 
 
-# While Python locates the module of `python -m aot.run`, sys.argv[0] is "-m". `import aot` is not checked.
-if sys.argv[:1] == ["-m"]:
+def _is_command() -> bool:
+    """Whether this process is `aot VERB` or `python -m aot.VERB`, not another program that imports aot."""
+    if sys.argv[:1] != ["-m"]:
+        return "".join(sys.argv[:1]).rpartition("/")[2] == "aot"
+    # Python is locating the module of -m. Its name, or "-mNAME", precedes the command's arguments.
+    return sys.orig_argv[-len(sys.argv)].removeprefix("-m").split(".")[0] == "aot"
+
+
+if _is_command():
+    exit_on_interrupt()
     _check_environment()
 
 

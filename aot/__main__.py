@@ -7,10 +7,10 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from functools import partial
 from typing import Any
 
 from aot.system.cli import EXIT_DONE, EXIT_WRONG, run_command, version
+from aot.system.interrupts import interrupts_exit
 
 VERBS = {
     "run": "segment and track the clips of a dataset",
@@ -42,12 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(VERBS)}"
         print(f"aot {verb}: no such command; {hint}", file=sys.stderr)
         return EXIT_WRONG
-    return int(_module(verb).main(rest))
+    with interrupts_exit():
+        module = _module(verb)
+    return int(module.main(rest))
 
 
 def console_script() -> int:
     """The entry point of the console script `aot`."""
-    return run_command(partial(main, None))
+    return run_command(main)
 
 
 def _module(verb: str) -> Any:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from aot.errors import OutOfMemory
+from aot.system.interrupts import interrupts_blocked
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -21,17 +26,42 @@ def map_in_processes(
         function: defined at module level, so that it can be pickled.
         items: picklable.
         workers: number of processes; None: one per core. 1: this process.
+    Raises:
+        OutOfMemory: a process was killed.
+        KeyboardInterrupt: or an error of the function; no process is left.
     """
     workers = min(workers or os.cpu_count() or 1, len(items))
     if workers <= 1:
         yield from map(function, items)
         return
+    others = set(multiprocessing.active_children())
     # Spawned, not forked: HDF5 and OpenCV run threads, which a fork would leave in an undefined state.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_use_one_thread) as pool:
-        yield from pool.map(function, items)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker) as pool:
+        with interrupts_blocked():  # `map` starts the processes
+            results = pool.map(function, items)
+        try:
+            yield from results
+        except BaseException as error:
+            # Without this, the executor would wait for the items that its processes have begun.
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            if isinstance(error, BrokenProcessPool):
+                raise OutOfMemory(
+                    f"one of {workers} processes was killed, probably because memory ran out; use fewer --workers"
+                ) from error
+            raise
 
 
-def _use_one_thread() -> None:
+def _prepare_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """End this process when its parent has been killed: it would wait for further items forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -23,6 +23,7 @@ from aot.runs.ledger import last_done, last_events
 from aot.runs.run_json import read_run_json
 from aot.runs.task import Work
 from aot.system.hashing import sha256_of
+from aot.system.interrupts import interrupts_blocked
 from aot.types import ClipResult
 from aot.writing.reader import check_contents, check_file, load
 from aot.writing.schema import OtherSchema
@@ -128,7 +129,8 @@ class FileChecker:
         context = multiprocessing.get_context("spawn")  # a fork would inherit h5py's locks
         self._pipe, theirs = context.Pipe()
         self._child = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._child.start()
+        with interrupts_blocked():
+            self._child.start()
         theirs.close()
         return self._child
 
@@ -257,7 +259,7 @@ def _serve(pipe: Connection) -> None:
                 reason = f"{path}: {INTERNAL_ERROR} ({type(error).__name__}: {error}); please report it"
                 verdict = Verdict(State.UNCHECKED, reason)
             pipe.send(verdict)
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         return
 
 

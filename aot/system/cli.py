@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from aot.errors import AotError
+from aot.system.interrupts import interrupts_raise
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,9 +39,10 @@ class Main(Protocol):
 def run_command(main: Callable[[], int] | Main) -> int:
     """Run the `main` of a command; returns the exit code, also after Ctrl-C or when piped into `head`."""
     try:
-        _refuse_start_by_path()
-        code = main()
-        sys.stdout.flush()
+        with interrupts_raise():
+            _refuse_start_by_path()
+            code = main()
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
