@@ -26,10 +26,11 @@ from aot.launching.slurm.squeue import ENDED, task_states
 from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths
 from aot.runs.failure import CANCELLED, read_failure
+from aot.runs.folders import is_run, runs_below
 from aot.runs.history import is_running
 from aot.runs.ledger import LedgerTail, silent_seconds
 from aot.runs.run_json import read_run_json
-from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, output_console, prints_errors, run_command
+from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, add_run_argument, output_console, prints_errors, run_command
 from aot.system.text import counted
 
 STATES = ("done", "partial", "failed", "running", "pending")
@@ -290,9 +291,9 @@ class _Watched:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._is_sweep = not (root / "run.json").exists() and any(root.glob("*/run.json"))
-        folders = sorted(path.parent for path in root.glob("*/run.json")) if self._is_sweep else [root]
-        self._readers = [StatusReader(RunPaths(folder)) for folder in folders]
+        runs = [] if is_run(root) else runs_below(root)
+        self._is_sweep = bool(runs)
+        self._readers = [StatusReader(RunPaths(folder)) for folder in runs or [root]]
 
     def read(self) -> tuple[RenderableType, int]:
         """The status to print, and the number of clips that are left."""
@@ -321,7 +322,7 @@ def _print_status(watched: _Watched, console: Console, *, watch: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m aot.status", description="Show the progress of a run or a sweep.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or the folder of a sweep")
+    add_run_argument(parser, help="a run folder, or a sweep folder")
     parser.add_argument(
         "--watch", action="store_true", help=f"refresh every {_REFRESH_SECONDS:g} s until no clip is left"
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from aot.errors import ConfigError, ResultError, WriteError
 from aot.paths import RunPaths
+from aot.runs.folders import is_run, not_a_run
 from aot.self_checks import CHECKS, worst
 from aot.system.files import replacing
 from aot.types import BoolArray, ClipResult
@@ -140,8 +141,8 @@ def open_run(root: str | Path) -> RunResults:
         ConfigError: not a run folder.
     """
     paths = RunPaths(Path(root))
-    if not paths.run_json.is_file():
-        raise ConfigError(f"{root} is not a run folder; expected one with a run.json, such as outputs/davis/grabcut-…")
+    if not is_run(paths.root):
+        raise not_a_run(paths.root)
     present = _files_below(paths.results)
     known = _read_index(paths.index)
     rows: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from typing import Any, cast
 from aot.datasets.base import check_clip_id
 from aot.errors import AotError, ConfigError
 from aot.paths import RunPaths
+from aot.runs.folders import not_a_run
 from aot.system.files import write_text
 
 SCHEMA = "aot-run/1"
@@ -33,10 +34,10 @@ def read_run_json(paths: RunPaths) -> dict[str, Any]:
     """
     try:
         text = paths.run_json.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise not_a_run(paths.root) from exc
     except OSError as exc:
-        raise ConfigError(
-            f"{paths.root} is not a run folder ({exc}); expected one with a run.json, such as outputs/davis/grabcut-…"
-        ) from exc
+        raise ConfigError(f"{paths.run_json} cannot be read: {exc.strerror}; check its permissions") from exc
     try:
         run = json.loads(text)
         _check(run)

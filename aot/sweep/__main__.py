@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "report/sweep.csv into the sweep's folder.",
     )
     parser.add_argument(
-        "sweep", type=Path, metavar="SWEEP", help="the folder of a sweep, such as outputs/videos/sweep-0123abcd"
+        "sweep", type=Path, metavar="SWEEP", help="a sweep folder, such as outputs/videos/sweep-0123abcd"
     )
     parser.add_argument(
         "--tolerance",

@@ -12,8 +12,8 @@ from aot.config import RunConfig, load_run_config
 from aot.datasets.base import Dataset
 from aot.errors import ConfigError
 from aot.paths import RunPaths
+from aot.runs.folders import not_a_sweep, runs_below
 from aot.runs.run_json import read_run_json
-from aot.system.text import counted
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,9 @@ def read_runs(root: Path) -> list[SweptRun]:
     Raises:
         ConfigError: the folder is not a sweep over frame_interval, or two of its runs have the same options.
     """
-    folders = sorted(path.parent for path in root.glob("*/run.json"))
+    folders = runs_below(root)
     if len(folders) < 2:
-        raise ConfigError(
-            f"{root}: contains {counted(len(folders), 'run')}; expected the folder of a sweep with at least 2, such "
-            f"as outputs/videos/sweep-0123abcd (python -m aot.run -m dataset=… frame_interval=1,2,4)"
-        )
+        raise not_a_sweep(root)
     jsons = {folder: read_run_json(RunPaths(folder)) for folder in folders}
     configs = {folder: load_run_config(run) for folder, run in jsons.items()}
     options = {folder: _options(config) for folder, config in configs.items()}

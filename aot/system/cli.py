@@ -69,11 +69,13 @@ def prints_errors(main: Main) -> Main:
     return printing
 
 
-def add_run_argument(parser: argparse.ArgumentParser) -> None:
+def add_run_argument(
+    parser: argparse.ArgumentParser,
+    *,
+    help: str = "a run folder, such as outputs/davis/grabcut-lucas_kanade-k1-0123abcd",
+) -> None:
     """Add the RUN argument: the run folder that a command starts from."""
-    parser.add_argument(
-        "run", type=Path, metavar="RUN", help="a run folder, such as outputs/davis/grabcut-lucas_kanade-k1-0123abcd"
-    )
+    parser.add_argument("run", type=Path, metavar="RUN", help=help)
 
 
 def add_workers_argument(parser: argparse.ArgumentParser) -> None:

@@ -191,7 +191,7 @@ class TestOpenRun:
     def test_empty_run_opens_and_other_folder_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text("{}")
         assert len(aot.open_run(tmp_path)) == 0
-        with pytest.raises(ConfigError, match="is not a run folder"):
+        with pytest.raises(ConfigError, match="nothing does not exist; expected a run folder"):
             aot.open_run(tmp_path / "nothing")
 
 

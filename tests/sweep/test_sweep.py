@@ -173,7 +173,7 @@ def test_folders_that_are_not_sweeps_are_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep.main([str(tmp_path)]) == 2
-    assert "contains 0 runs; expected the folder of a sweep" in capsys.readouterr().err
+    assert "is not a sweep folder, it contains 0 runs; expected a sweep folder" in capsys.readouterr().err
     for number, source in enumerate(sorted(path for path in folder.iterdir() if (path / "run.json").exists())):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "run.json").write_bytes((source / "run.json").read_bytes())
