@@ -313,7 +313,8 @@ def test_run_records_both_probabilities_and_the_weights(
 def test_checking_a_command_does_not_import_torch(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from aot.compose import compose_jobs, parse_command\n"
+        "from aot.arguments import parse_command\n"
+        "from aot.compose import compose_jobs\n"
         "from aot.config import check_config\n"
         "jobs, mistakes = compose_jobs(parse_command(['dataset=demo', 'segmenter=grabcut']))\n"
         "config = check_config(jobs[0].values, jobs[0].choices)\n"
