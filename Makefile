@@ -44,7 +44,7 @@ format: $(DEV)
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
 test: $(DEV)
-	$(PARALLEL)
+	$(BIN)/pytest
 
 test-fast: $(DEV)
 	$(PARALLEL) -m 'not slow and not long'
