@@ -44,8 +44,11 @@ def _answers_of_group(group: str, intervals: Sequence[Interval], tolerance: floa
 
 
 def _comparison(measure: str, finest: Interval, other: Interval) -> str:
-    return (
-        f"frame_interval={other.frame_interval} has {MEASURES[measure]} {other.quality[measure]:.3f} instead of "
-        f"{finest.quality[measure]:.3f} and takes {other.seconds:.0f} s instead of {finest.seconds:.0f} s and "
-        f"{other.peak_memory_bytes / 1e6:.0f} MB instead of {finest.peak_memory_bytes / 1e6:.0f} MB"
-    )
+    quality = _instead_of(f"{other.quality[measure]:.3f}", f"{finest.quality[measure]:.3f}")
+    seconds = _instead_of(f"{other.seconds:.1f} s", f"{finest.seconds:.1f} s")
+    memory = _instead_of(f"{other.peak_memory_bytes / 1e6:.0f} MB", f"{finest.peak_memory_bytes / 1e6:.0f} MB")
+    return f"frame_interval={other.frame_interval} has {MEASURES[measure]} {quality} and takes {seconds} and {memory}"
+
+
+def _instead_of(new: str, old: str) -> str:
+    return new if new == old else f"{new} instead of {old}"

@@ -15,6 +15,7 @@ from aot import run
 from aot.evaluate.agreement import ResultTruth
 from aot.evaluate.clip import evaluate_clip
 from aot.sweep import __main__ as sweep
+from aot.sweep.answers import write_answers
 from aot.sweep.report import write_sweep_report
 from aot.sweep.scores import SweptClip, largest_within, summarize_intervals
 from tests.command_line import EMBEDDED
@@ -55,6 +56,12 @@ def test_intervals_are_compared_over_their_common_clips() -> None:
     assert (finest.num_clips, finest.quality["masks"], finest.seconds) == (1, 0.8, 2.0)
     assert (coarser.num_clips, coarser.quality["masks"]) == (1, 0.6)
     assert math.isnan(finest.quality["tracks"])
+
+
+def test_equal_values_are_not_compared() -> None:
+    intervals = summarize_intervals([swept(1, "a", 0.8), swept(2, "a", 0.6)])
+    (answer,) = write_answers(intervals, 0.02)
+    assert answer.endswith("frame_interval=2 has J&F 0.600 instead of 0.800 and takes 2.0 s and 100 MB")
 
 
 def test_a_run_agrees_with_itself_and_less_with_another(tmp_path: Path) -> None:
