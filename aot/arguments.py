@@ -10,6 +10,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
 from typing import NoReturn
 
@@ -109,15 +110,19 @@ def _instead_of_flag(flag: str, value: str, parser: argparse.ArgumentParser) -> 
     actions = [action for action in parser._actions if action.help != argparse.SUPPRESS]
     flags = [text for action in actions for text in action.option_strings if text.startswith("--")]
     name = flag.lstrip("-").partition("=")[0]
-    # The first letter of a flag is enough for the few there are: -v for --version.
-    near = [text for text in flags if text[2:] == name or (len(name) == 1 and text[2] == name)]
-    near = near or get_close_matches(f"--{name}", flags, n=1, cutoff=0.75)
-    if near:
-        return f"did you mean {near[0]}?"
+    if near := _nearest_flag(name, flags):
+        return f"did you mean {near}?"
     key = name.replace("-", "_")
     if value or key in RunConfig.model_fields or "." in key:
         return f"settings have no dashes: {override_text(key, value) if value else f'{key}=VALUE'}"
     return f"expected one of {', '.join(flags)}, and settings as key=value"
+
+
+def _nearest_flag(name: str, flags: Sequence[str]) -> str:
+    """The flag that was meant by a name without dashes; empty if none is similar."""
+    if len(name) == 1:  # -v for --version
+        return next((flag for flag in flags if flag[2] == name), "")
+    return next(iter(get_close_matches(f"--{name}", flags, n=1, cutoff=0.75)), "")
 
 
 def _split_brackets(arguments: Sequence[str]) -> list[str]:
@@ -144,30 +149,42 @@ def has_open_bracket(text: str) -> bool:
 
 
 def _words_without_key(words: Sequence[str]) -> list[str]:
-    """One message per group of arguments that are not key=value: split at spaces, or only a name."""
-    errors, rest = [], list(words)
-    while rest:
-        first = rest.pop(0)
-        if first.startswith("=") or not first:
-            errors.append(f"{first or repr(first)}: expected key=value")
-        elif "=" not in first and rest and rest[0].startswith("="):  # key = value, or key =value
-            sign = rest.pop(0)
-            value = rest.pop(0) if sign == "=" and rest and "=" not in rest[0] else ""
-            typed = " ".join([first, sign, value]).rstrip()
-            errors.append(f"{typed}: remove the spaces around '=': {first}={sign[1:] or value or 'VALUE'}")
-        elif first.endswith("=") and rest and "=" not in rest[0]:  # key= value
-            value = rest.pop(0)
-            errors.append(f"{first} {value}: remove the space after '=': {first}{value}")
-        elif "=" not in first and not first.startswith("~"):
-            errors.append(f"{first}: expected key=value{_option_named(first)}")
-        elif "." in first.partition("=")[0]:  # the value may be a path with spaces
-            more: list[str] = []
-            while rest and "=" not in rest[0] and not rest[0].startswith("~") and not (rest[1:] and rest[1][0] == "="):
-                more.append(rest.pop(0))
-            if more:
-                key, _, value = " ".join([first, *more]).partition("=")
-                errors.append(f"{key}={value}: {_SPLIT}; write {override_text(key, value)}")
-    return errors
+    """One message per argument that is not key=value, or that the shell split at its spaces."""
+    groups: list[list[str]] = []
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        if groups and not following.startswith("=") and _continues(" ".join(groups[-1]), word):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    return [message for group in groups if (message := _describe_words(group))]
+
+
+def _continues(text: str, word: str) -> bool:
+    """Whether a word belongs to the argument that `text` begins."""
+    if word.startswith("="):
+        return "=" not in text
+    if not word or "=" in word or word.startswith("~"):
+        return False
+    key, sign, value = text.partition("=")
+    return bool(sign) and (not value or "." in key)  # the value of a dotted key may be a path with spaces
+
+
+def _describe_words(group: Sequence[str]) -> str:
+    """What is wrong with an argument, given as the words that belong to it; empty if nothing is."""
+    text = " ".join(group)
+    key, sign, value = text.partition("=")
+    if not sign and not text.startswith("~"):
+        return f"{text or repr(text)}: expected key=value{_option_named(text)}"
+    if not key and sign:
+        return f"{text}: expected key=value"
+    if len(group) == 1:
+        return ""
+    setting = override_text(key.rstrip(), value.lstrip() or "VALUE")
+    if key.endswith(" "):
+        return f"{text}: remove the spaces around '=': {setting}"
+    if value.startswith(" "):
+        return f"{text}: remove the space after '=': {setting}"
+    return f"{text}: {_SPLIT}; write {setting}"
 
 
 def _option_named(word: str) -> str:

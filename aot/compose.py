@@ -237,7 +237,7 @@ def _option_with(
 def _chosen_options(
     overrides: Sequence[Override], options: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, str], list[str]]:
-    """The option that is chosen in each group, where it exists; and a error for each that does not."""
+    """The option that is chosen in each group, where it exists; and an error for each that does not."""
     chosen: dict[str, str] = {}
     errors = []
     for override in overrides:
