@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 from aot.errors import OutOfMemory
 from aot.system.interrupts import interrupts_blocked
+from aot.system.processes import die_with
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -36,7 +36,8 @@ def map_in_processes(
         return
     others = set(multiprocessing.active_children())
     # Spawned, not forked: HDF5 and OpenCV run threads, which a fork would leave in an undefined state.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_prepare_worker, initargs=(os.getpid(),)) as pool:
         with interrupts_blocked():  # `map` starts the processes
             results = pool.map(function, items)
         try:
@@ -52,16 +53,8 @@ def map_in_processes(
             raise
 
 
-def _prepare_worker() -> None:
+def _prepare_worker(parent: int) -> None:
     import cv2
 
+    die_with(parent)  # otherwise it would wait for further items forever
     cv2.setNumThreads(1)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    """End this process when its parent has been killed: it would wait for further items forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

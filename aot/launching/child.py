@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import signal
@@ -19,12 +18,12 @@ from aot.launching.messages import Heartbeat, LedgerEvent, Progress, Ready, Star
 from aot.launching.worker import BrokenProcess, Worker
 from aot.system.cli import EXIT_INTERRUPTED
 from aot.system.memory import cap_memory
+from aot.system.processes import die_with
 
 EXIT_BROKEN = 70
 _HEARTBEAT_SECONDS = 1.0
 # More frequent updates are unreadable, and would slow down clips of ten frames.
 _PROGRESS_SECONDS = 0.2
-_PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int, parent: int) -> int:
@@ -39,7 +38,7 @@ def main(descriptor: int, parent: int) -> int:
     # stops its children with SIGINT, which a command started in the background ignores by default.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _die_with(parent)
+    die_with(parent)
     os.set_inheritable(descriptor, False)
     channel = _Channel(Connection(descriptor))
     worker = None
@@ -102,13 +101,6 @@ class _Channel:
                 self.send(Heartbeat(time.process_time()))
             except OSError:  # the supervisor is gone, and with it the reader of all results of this process
                 os._exit(EXIT_INTERRUPTED)
-
-
-def _die_with(parent: int) -> None:
-    """Make the kernel kill this process when its supervisor exits, for whatever reason."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it exited before the call
-        os._exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

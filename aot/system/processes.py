@@ -1,15 +1,30 @@
-"""Identity and state of processes: the name of this machine, and whether a process of it is running."""
+"""Processes of this machine: its name, whether one is running, and ending one with its parent."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
 
 
 def host() -> str:
     """The name of this machine; on a SLURM node, the name that the scheduler uses for it."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def die_with(parent: int) -> None:
+    """Make the kernel kill this process when the thread that started it exits, for whatever reason.
+
+    Args:
+        parent: process id of the parent.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it exited before the call
+        os._exit(128 + signal.SIGKILL)
 
 
 def is_alive(pid: int) -> bool:
