@@ -15,7 +15,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,18 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         command = parse_command(given)
-        if command.info:
-            _show_by_hydra(command)
+        if _is_shown(command):
             return EXIT_DONE
-        if command.help:
-            print(_help(command))
-            return EXIT_DONE
-        jobs, messages = compose_jobs(command)
-        if command.cfg:
-            _Mistakes(messages).raise_if_any()
-            _print_configurations(command, jobs)
-            return EXIT_DONE
-        plans = _plan_all(_check_all(jobs, messages), is_sweep=command.multirun)
+        jobs, errors = compose_jobs(command)
+        plans = _plan_all(_check_all(jobs, errors), is_sweep=command.multirun)
     except AotError as error:
         print(f"{error}\nNothing was started. `python -m aot.run --help` lists all options.", file=sys.stderr)
         return EXIT_WRONG
@@ -191,18 +182,10 @@ def _nothing_to_wait_for() -> None:
     """The wait of a run in which no clip needs work."""
 
 
-@dataclass(frozen=True)
-class _Mistakes:
-    """Messages that are reported together, each once."""
-
-    messages: list[str]
-
-    def add(self, error: AotError) -> None:
-        self.messages.extend(str(error).splitlines())
-
-    def raise_if_any(self) -> None:
-        if self.messages:
-            raise ConfigError("\n".join(dict.fromkeys(self.messages)))
+def _raise_if_any(errors: Sequence[str]) -> None:
+    """Report errors together, each once."""
+    if errors:
+        raise ConfigError("\n".join(dict.fromkeys(errors)))
 
 
 @contextmanager
@@ -219,27 +202,28 @@ def _sigterm_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _check_all(jobs: Sequence[Composed], messages: list[str]) -> list[RunConfig]:
-    """Check every job; mistakes in values and those found while composing are reported together.
+def _check_all(jobs: Sequence[Composed], composing_errors: Sequence[str]) -> list[RunConfig]:
+    """Check every job; errors in values and those found while composing are reported together.
 
     Args:
         jobs: the composed jobs.
-        messages: mistakes in names, found while composing.
+        composing_errors: errors in names, found while composing.
     """
-    mistakes, configs = _Mistakes(list(messages)), []
+    errors, configs = list(composing_errors), []
     for job in jobs:
         try:
             configs.append(check_config(job.values, job.choices))
         except ConfigError as error:
-            mistakes.messages.extend(not_yet_reported(str(error).splitlines(), messages))
-    mistakes.raise_if_any()
+            errors += not_yet_reported(str(error).splitlines(), composing_errors)
+    _raise_if_any(errors)
     return configs
 
 
 def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> list[Plan]:
-    """Plan every job; all mistakes, missing weights included, are reported together before any job starts."""
+    """Plan every job; all errors, missing weights included, are reported together before any job starts."""
     sweep = hashlib.sha256("".join(sorted(config.hash for config in configs)).encode()).hexdigest()[:8]
-    mistakes, plans = _Mistakes([]), []
+    errors: list[str] = []
+    plans = []
     for config in configs:
         folder = config.run_folder
         root = folder.parent / f"sweep-{sweep}" / folder.name if is_sweep else folder
@@ -247,13 +231,26 @@ def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> list[Plan]:
             try:
                 part.build()  # cheap: models load on first use
             except ConfigError as error:
-                mistakes.add(error)
+                errors += str(error).splitlines()
         try:
             plans.append(make_plan(config, root))
         except AotError as error:
-            mistakes.add(error)
-    mistakes.raise_if_any()
+            errors += str(error).splitlines()
+    _raise_if_any(errors)
     return plans
+
+
+def _is_shown(command: argparse.Namespace) -> bool:
+    """Print what --info, --help or --cfg asks for; whether one of them was given, so that nothing is to be run."""
+    if command.info:
+        _show_by_hydra(command)
+    elif command.help:
+        print(_help(command))
+    elif command.cfg:
+        jobs, errors = compose_jobs(command)
+        _raise_if_any(errors)
+        _print_configurations(command, jobs)
+    return bool(command.info or command.help or command.cfg)
 
 
 def _help(command: argparse.Namespace) -> str:
@@ -261,8 +258,8 @@ def _help(command: argparse.Namespace) -> str:
     is_default = not any(override.startswith("dataset=") for override in command.overrides)
     chosen = copy.copy(command)
     chosen.overrides = [*command.overrides, *(["dataset=demo"] if is_default else [])]
-    jobs, mistakes = compose_jobs(chosen)
-    _Mistakes(mistakes).raise_if_any()
+    jobs, errors = compose_jobs(chosen)
+    _raise_if_any(errors)
     folder = Path(command.config_dir) if command.config_dir else None
     return help_text(jobs[0].choices, is_default=is_default, folder=folder)
 
