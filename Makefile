@@ -6,7 +6,7 @@ RUN := $(VENV)/.ready-to-run
 DEV := $(VENV)/.ready-to-develop
 SOURCES := aot tests benchmarks
 
-.PHONY: setup demo check format test test-fast test-long docs system system-slurm system-browser screenshots clean
+.PHONY: setup demo check format test test-fast docs system system-slurm system-browser screenshots clean
 
 # The complete environment: the dependencies of aot and the development tools.
 setup: $(DEV)
@@ -40,18 +40,12 @@ format: $(DEV)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-# Two processes with one thread each; tests that share a resource, such as the SLURM cluster, form a group.
-PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
-
 test: $(DEV)
 	$(BIN)/pytest
 
+# Two processes with one thread each.
 test-fast: $(DEV)
-	$(PARALLEL) -m 'not slow and not long'
-
-# What takes too long for every commit: run it before a release.
-test-long: $(DEV)
-	$(BIN)/pytest -m long
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not slow'
 
 # The documentation as a site, in site/.
 docs: $(DEV)
