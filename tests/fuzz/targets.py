@@ -82,9 +82,7 @@ def overrides(data: bytes) -> bool:
     if any("_target_" in line or (line.startswith("-") and line not in ("-m", "--multirun")) for line in given):
         return False
     try:
-        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
-            command = parse_command(given)
-        jobs, mistakes = compose_jobs(command)
+        jobs, mistakes = compose_jobs(parse_command(given))
         for job in jobs:
             config = check_config(job.values, job.choices)
             if not mistakes:
@@ -93,10 +91,6 @@ def overrides(data: bytes) -> bool:
                 if again.hash != config.hash:
                     raise AssertionError("the configuration changed when it was written and read again")
     except ConfigError:
-        return False
-    except SystemExit as exc:
-        if exc.code not in (0, 2):
-            raise AssertionError(f"exit code {exc.code}") from exc
         return False
     return not mistakes
 

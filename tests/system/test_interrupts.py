@@ -75,13 +75,13 @@ def test_programs_that_import_aot_keep_their_ctrl_c(tmp_path: Path) -> None:
 
 # A command whose processes write their ids into a file, when they start or when they have an item, and then wait.
 PROGRAM = """
-import os, sys, time
+import os, signal, sys
 from pathlib import Path
 
 def wait(moment):
     if os.environ["MOMENT"] == moment:
         Path(f"{os.getpid()}.pid").touch()
-        time.sleep(600)
+        signal.pause()
 
 def work(item):
     wait("working")
