@@ -34,6 +34,7 @@ from aot.launching.plan import Plan, make_plan
 from aot.reference import help_text
 from aot.report.index import write_report
 from aot.runs.index import open_run
+from aot.runs.ledger import last_events
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
@@ -137,10 +138,15 @@ class Run:
     def _report_outdated(self, rows: Sequence[dict[str, Any]]) -> None:
         """Report clips that the launcher has not processed, and whose results of an earlier run must not count as done.
 
+        A clip that has ended since the run was planned was processed, even if its files are incomplete again: a second
+        command with the same settings may be drawing it at this moment.
+
         Args:
             rows: the rows of the summary.
         """
         done = {row["clip_id"] for row in rows if row["state"] == "done"}
+        ended = last_events(self._plan.paths, "ended")
+        done -= {clip_id for clip_id, event in ended.items() if event["at"] >= self._plan.planned_at}
         pending = [(task.clip, task.fingerprint) for task in self._pending if task.clip.clip_id in done]
         num_outdated = sum(task.is_pending for task in self._plan.context.tasks_for(pending))
         if num_outdated:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import pytest
 from PIL import Image
 
 import aot
+from aot.launching.base import Wait
 from aot.launching.local import LocalLauncher
+from aot.launching.plan import Plan
 from aot.run import main
+from aot.runs.task import ClipTask
 from tests.synthetic import moving_square, write_video
 
 ENTRY = "{objects: [{id: 1, name: square, box: [8, 20, 28, 40]}]}"
@@ -257,6 +261,25 @@ def test_outdated_result_that_was_not_processed_is_not_success(
     capsys.readouterr()
     assert run() == 1
     assert "1 clip not processed, only earlier results exist" in capsys.readouterr().err
+
+
+def test_clip_that_a_second_command_draws_again_at_the_end_was_processed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch = LocalLauncher.launch
+
+    def remove_a_drawing_after_processing(self: LocalLauncher, plan: Plan, tasks: Sequence[ClipTask]) -> Wait:
+        wait = launch(self, plan, tasks)
+
+        def wait_and_remove() -> None:
+            wait()
+            plan.paths.clip("a").report.data.unlink()
+
+        return wait_and_remove
+
+    monkeypatch.setattr(LocalLauncher, "launch", remove_a_drawing_after_processing)
+    assert run() == 0
+    assert "not processed" not in capsys.readouterr().err
 
 
 def test_run_that_starts_no_clip_is_success_only_if_all_are_finished(
