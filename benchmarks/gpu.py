@@ -34,6 +34,7 @@ import torch
 
 from aot import load
 from aot.segmentation.sam2 import Sam2Segmenter, segmenter
+from aot.system.devices import tf32
 from aot.tracking.cotracker3 import load_model, track_offline, track_online
 from aot.types import Prompt, UInt8Array
 from benchmarks.tracker import fetch_upstream
@@ -267,11 +268,9 @@ def whole_run(options: argparse.Namespace) -> None:
         f"output.root={options.folder / 'outputs'}",
     ]  # fmt: skip
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, stderr=subprocess.STDOUT, check=False)
     seconds = time.perf_counter() - started
-    print(done.stdout[-3000:])
     if done.returncode:
-        print(done.stderr[-3000:])
         raise RuntimeError(f"aot.run ended with exit code {done.returncode}")
     stages: Counter[str] = Counter()
     for path in (options.folder / "outputs").rglob("*.h5"):
@@ -353,7 +352,7 @@ def run_official(
         stack.enter_context(torch.inference_mode())
         if precision == "bf16":
             stack.enter_context(torch.autocast(options.device, dtype=torch.bfloat16))
-            stack.enter_context(segmenter._tf32(torch.device(options.device)))
+            stack.enter_context(tf32(True))
         state = predictor.init_state(folder)
         for prompt in prompts:
             predictor.add_new_points_or_box(state, prompt.frame, prompt.object_id, box=prompt.box)

@@ -80,3 +80,21 @@ def torch_memory_errors(model: str, advice: str) -> Iterator[None]:
         if not any(text in str(exc) for text in _OUT_OF_MEMORY):
             raise
         raise OutOfMemory(f"out of memory in {model}: {exc}; {advice}") from exc
+
+
+@contextmanager
+def tf32(is_allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32, which rounds every factor to 10 bits, for CUDA's products and convolutions in the block.
+
+    PyTorch allows it for convolutions by default. `torch.backends.cudnn.flags` is not used: it disables cuDNN, unless
+    told otherwise, and thereby multiplies the time of convolutions.
+    """
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = is_allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -16,7 +16,7 @@ import torch
 from aot.errors import AotError, OutOfMemory
 from aot.segmentation.sam2 import Sam2Segmenter, segmenter
 from aot.segmentation.sam2.model import import_sam2
-from aot.system.devices import describe_device
+from aot.system.devices import describe_device, tf32
 from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
 from tests.fakes import ArraySource
 from tests.segmentation.sam2_models import (
@@ -399,7 +399,7 @@ def test_masks_equal_those_of_the_official_video_predictor_on_a_gpu(
     with ExitStack() as stack:
         if precision == "bf16":
             stack.enter_context(torch.autocast("cuda", dtype=torch.bfloat16))
-            stack.enter_context(segmenter._tf32(torch.device("cuda")))
+            stack.enter_context(tf32(True))
         logits, scores = stock_propagation(stock, tmp_path / "frames", rgb, prompts)
     found = Recorded(ours, rgb, prompts, monkeypatch)
     for key, expected in logits.items():

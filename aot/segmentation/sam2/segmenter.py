@@ -20,7 +20,7 @@ from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
 from aot.segmentation.base import FrameSession, OnObjectError
 from aot.segmentation.sam2.model import build_model, import_sam2
-from aot.system.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
+from aot.system.devices import DeviceOption, choose_device, describe_device, tf32, torch_memory_errors
 from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
 
 if TYPE_CHECKING:
@@ -190,7 +190,8 @@ class Sam2Segmenter:
             stack.enter_context(torch.inference_mode())
             if self._autocasts(model.device):
                 stack.enter_context(torch.autocast(model.device.type, dtype=torch.bfloat16))
-                stack.enter_context(_tf32(model.device))
+                if _runs_tf32(model.device):
+                    stack.enter_context(tf32(True))
             yield
 
 
@@ -287,17 +288,7 @@ def _compile_encoder(model: StreamingPredictor) -> None:
     encoder.forward = torch.compile(encoder.forward, mode=mode, fullgraph=True, dynamic=False)
 
 
-@contextmanager
-def _tf32(device: torch.device) -> Iterator[None]:
+def _runs_tf32(device: torch.device) -> bool:
     import torch
 
-    if device.type != "cuda" or torch.cuda.get_device_properties(device).major < _TF32_CAPABILITY:
-        yield
-        return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = True
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+    return device.type == "cuda" and torch.cuda.get_device_properties(device).major >= _TF32_CAPABILITY

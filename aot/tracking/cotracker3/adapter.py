@@ -132,7 +132,10 @@ class CoTracker3Adapter(ABC):
         return tracks
 
     def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
-        """Upper bound in bytes of the peak memory of `track`, excluding the model."""
+        """Upper bound in bytes of the memory that `track` needs, excluding the model.
+
+        On a GPU with more free memory `track` uses it for larger blocks.
+        """
         plan = replace(MemoryPlan.candidates(mode=self.mode, lean=lean)[0], **self.fixed_plan)
         length = WINDOW_LEN["online"] if self.mode == "online" else num_frames
         tracked = self._num_tracked(num_points)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aot.errors import ConfigError
+from aot.system.devices import tf32
 from aot.tracking.cotracker3.correlation import Support, correlate, sample_support
 from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
 from aot.tracking.cotracker3.features import FeatureNet, Pyramid
@@ -186,8 +187,7 @@ class CoTracker3(nn.Module):
 
     def pyramid(self, frame: Tensor, plan: MemoryPlan) -> Pyramid:
         """Features of one frame (1, 3, H, W), values 0..255."""
-        # TF32 rounds every factor to 10 bits; PyTorch enables it for convolutions by default.
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with tf32(False):
             return self.fnet.pyramid(frame, DTYPES[plan.dtype or self.precision])
 
     def refine(

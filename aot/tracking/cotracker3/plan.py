@@ -72,6 +72,11 @@ class MemoryPlan:
                 raise ValueError(f"MemoryPlan.{name}: got {getattr(self, name)}, expected an integer ≥ 1")
 
     @classmethod
+    def wide(cls) -> MemoryPlan:
+        """A plan with large blocks for a GPU, where small ones take longer to launch than to compute."""
+        return cls(query_block=256, frame_block=32, max_tokens=65536)
+
+    @classmethod
     def lean(cls, features: FeaturePlace = "file") -> MemoryPlan:
         """A plan with small blocks, and features off the device."""
         return cls(query_block=16, frame_block=4, max_tokens=1024, features=features)
@@ -89,11 +94,13 @@ class MemoryPlan:
             device: PyTorch's name of the device.
             lean: only plans with small blocks, and with features off the device.
         """
+        wide = [cls.wide()] if device.startswith("cuda") else []
         if mode == "online":
-            return [cls.lean("memory")] if lean else [cls(), cls.lean("memory")]
+            return ([] if lean else [*wide, cls()]) + [cls.lean("memory")]
         off_device: list[FeaturePlace] = ["file"] if device == "cpu" or not is_length_known else ["host", "file"]
         places: list[FeaturePlace] = ["memory", *off_device] if is_length_known else off_device
-        return ([] if lean else [cls(features=place) for place in places]) + [cls.lean(place) for place in off_device]
+        usual = [replace(plan, features=places[0]) for plan in wide] + [cls(features=place) for place in places]
+        return ([] if lean else usual) + [cls.lean(place) for place in off_device]
 
     @classmethod
     def choose(

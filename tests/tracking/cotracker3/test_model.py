@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from aot.errors import ConfigError
-from aot.tracking.cotracker3 import load_model
+from aot.tracking.cotracker3 import MemoryPlan, load_model
 from tests.tracking.cotracker3.weights import golden_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -156,10 +157,24 @@ def test_window_length_can_be_set() -> None:
     assert model(VIDEO, QUERIES, num_iters=1)[0].shape == (2, 2, 2)
 
 
+@pytest.mark.parametrize("used_by_caller", [True, False])
+def test_features_are_computed_by_cudnn_without_tf32(used_by_caller: bool) -> None:
+    model = load_model(golden_weights(), resolution=(32, 40))
+    seen = []
+    model.fnet.register_forward_pre_hook(
+        lambda *_: seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+    )
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=used_by_caller, deterministic=True):
+        model.pyramid(torch.zeros(1, 3, 32, 40), MemoryPlan())
+        assert torch.backends.cudnn.allow_tf32 == used_by_caller
+        assert torch.backends.cudnn.deterministic
+    assert seen == [(True, False)]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu_gives_same_tracks_without_synchronization() -> None:
-    from aot.tracking.cotracker3 import MemoryPlan, track_offline
+    from aot.tracking.cotracker3 import track_offline
     from tests.synthetic import moving_square
 
     frames, points = moving_square(7), np.array([[0, 20, 30], [6, 60, 40]], np.float32)
@@ -176,7 +191,9 @@ def test_gpu_gives_same_tracks_without_synchronization() -> None:
         model.read_clip(lambda: iter(video[:, None]), queries, resolution=(96, 128), plan=MemoryPlan()) as clip,
     ):
         clip.track(1)
-        torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+            torch.cuda.set_sync_debug_mode("error")
         try:
             clip.track(6)
         finally:

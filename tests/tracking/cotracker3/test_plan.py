@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,15 @@ def test_lean_keeps_features_off_the_device() -> None:
     assert choose(lean=True) == MemoryPlan.lean("file")
     assert MemoryPlan.candidates(mode="offline", device="cuda:0", lean=True)[0] == MemoryPlan.lean("host")
     assert choose(lean=True, mode="online") == MemoryPlan.lean("memory")
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_a_gpu_computes_large_blocks_where_they_fit(mode: str) -> None:
+    needed = MemoryPlan.wide().peak_bytes(100 if mode == "offline" else 16, 66, RESOLUTION)
+    assert choose(available_bytes=1.2 * needed, mode=mode, device="cuda:0") == MemoryPlan.wide()
+    assert choose(available_bytes=1.1 * needed, mode=mode, device="cuda:0") == MemoryPlan()
+    assert choose(available_bytes=1.2 * needed, mode=mode, device="cpu") == MemoryPlan()
+    assert choose(None, device="cuda:0", mode="offline") == replace(MemoryPlan.wide(), features="file")
 
 
 def test_fields_set_by_the_user_are_kept() -> None:
