@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
         print(_help())
-        return EXIT_DONE if given else EXIT_WRONG
+        return EXIT_DONE
     if given[0] == "--version":
         print(f"aot {version()}")
         return EXIT_DONE

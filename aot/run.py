@@ -33,7 +33,7 @@ from aot.launching.dry_run import print_plan
 from aot.launching.plan import Plan, make_plan
 from aot.reference import help_text
 from aot.report.index import write_report
-from aot.runs.index import open_run
+from aot.runs.index import update_index
 from aot.runs.ledger import last_events
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
@@ -128,7 +128,7 @@ class Run:
             print_summary(plan.paths, plan.config.output, rows, self._console)
             self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
             self._report_outdated(rows)
-            open_run(plan.paths.root)  # writes the index that makes later calls fast
+            update_index(plan.paths)
             # Last, so that the table is printed also where the report cannot be written.
             if plan.config.output.report:
                 with self._writing():

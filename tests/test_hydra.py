@@ -193,6 +193,8 @@ def aot_command(*arguments: str, **environment: str) -> subprocess.CompletedProc
 
 def test_the_commands_are_listed_and_run() -> None:
     listed = aot_command("-m", "aot", "--help")
+    without_verb = aot_command("-m", "aot")
+    assert (without_verb.returncode, without_verb.stdout) == (0, listed.stdout)
     assert listed.returncode == 0
     for verb in "run status cancel prompt prompts checkpoints evaluate sweep report export verify".split():
         assert f"  {verb} " in listed.stdout

@@ -143,6 +143,16 @@ def open_run(root: str | Path) -> RunResults:
     paths = RunPaths(Path(root))
     if not is_run(paths.root):
         raise not_a_run(paths.root)
+    columns = update_index(paths)
+    return RunResults(paths.root, _visible(columns) | _scores(paths.summary, columns["clip_id"]))
+
+
+def update_index(paths: RunPaths) -> dict[str, NDArray[Any]]:
+    """Read the results that are new or have changed since the index was written, and write it again.
+
+    Returns:
+        The columns of the table of all results, sorted by clip id.
+    """
     present = _files_below(paths.results)
     known = _read_index(paths.index)
     rows: list[dict[str, Any]] = []
@@ -157,7 +167,7 @@ def open_run(root: str | Path) -> RunResults:
     columns = _as_columns(rows)
     if num_read or len(known) != len(rows):
         _write_index(paths.index, columns)
-    return RunResults(paths.root, _visible(columns) | _scores(paths.summary, columns["clip_id"]))
+    return columns
 
 
 def _files_below(folder: Path) -> dict[str, tuple[int, int]]:
