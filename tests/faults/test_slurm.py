@@ -123,7 +123,10 @@ def test_timed_out_task_resumes_with_the_missing_clips(cluster: Devcluster, clip
         waiting_worker(clips, "c")
         assert command.wait() == 0
     clips.assert_none_lost()
-    assert clips.attempts("c") == [(1, "lost"), (1, None)]
+    # The repeated task has only 20 s as well, which a busy machine may exceed: then it times out again.
+    *lost, last = clips.attempts("c")
+    assert (set(lost), last) == ({(1, "lost")}, (1, None))
+    assert len(lost) == clips.started().count("c") - 1, "every start has one end"
     assert clips.done() == sorted(LENGTHS), "finished clips are kept"
 
 
