@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -121,7 +122,7 @@ class RunConfig(_Strict):
     output: Output
     overlay: OverlayStyle = OverlayStyle()
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of the settings that affect results: not of launcher, ladder, output, paths, or selected clips.
 
