@@ -16,7 +16,7 @@ from aot.errors import ConfigError, PromptError
 from aot.manifest.schema import ClipEntry, Manifest, ObjectEntry, contradictions
 from aot.system.text import counted
 from aot.system.text_files import MalformedFile, parse_json, read_text
-from aot.system.yaml_files import SAFE_LOADER, RepeatedKey, parse_yaml
+from aot.system.yaml_files import StrictLoader, parse_yaml
 
 _EXAMPLE = "clips: {CLIP_ID: {objects: [{id: 1, box: [x0, y0, x1, y1]}]}}"
 _EXAMPLE_JSON = '{"clips": {"CLIP_ID": {"objects": [{"id": 1, "box": [x0, y0, x1, y1]}]}}}'
@@ -73,6 +73,11 @@ def check_entry(clip_id: str, objects: Any) -> ClipEntry:
     return entries[clip_id]
 
 
+def mistakes_in(content: Any) -> list[str]:
+    """All mistakes in the parsed content of a manifest."""
+    return _checked(content)[1]
+
+
 def object_mistakes(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
     """The mistakes that pydantic found in one object, one `field: reason` per mistake."""
     return list(dict.fromkeys(_describe_field(detail, given) for detail in error.errors()))
@@ -96,7 +101,7 @@ def _parse(text: str, path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
     content = None
     if text.strip():
         try:
-            content = parse_json(text, refuse_repeats=True) if is_json else parse_yaml(text, _StrictLoader)
+            content = parse_json(text, refuse_repeats=True) if is_json else parse_yaml(text, _ManifestLoader)
         except MalformedFile as exc:
             raise ConfigError(exc.about(f"prompt manifest {path}")) from exc
     if content is None:
@@ -197,20 +202,11 @@ def _unknown_key(key: str, model: type[BaseModel]) -> str:
     return f"unknown key; expected {', '.join(model.model_fields)}"
 
 
-class _StrictLoader(SAFE_LOADER):  # type: ignore[misc, valid-type]
-    """YAML's safe loader with two differences.
-
-    Repeated keys are refused: YAML would silently use the last one. And keys are strings as written: the clip ids 001
-    and 2024-05-01 do not become a number and a date.
-    """
+class _ManifestLoader(StrictLoader):
+    """A loader whose keys are strings as written: the clip ids 001 and 2024-05-01 do not become a number and a date."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Resolve `<<`, keeping each key once, so that nested merges do not grow exponentially."""
-        scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        first: dict[str, yaml.ScalarNode] = {}
-        for key in scalars:
-            if key.tag != "tag:yaml.org,2002:merge" and first.setdefault(key.value, key) is not key:
-                raise RepeatedKey(key, first[key.value])
         super().flatten_mapping(node)
         last: dict[Hashable, Any] = {}
         for key, value in node.value:

@@ -30,18 +30,21 @@ _REASONS = {
 }
 
 
-def os_reason(error: OSError) -> str:
+def os_reason(error: Exception, *, otherwise: str = "") -> str:
     """The reason of an error in plain words: without its number, and without the path.
 
     Args:
-        error: of the operating system, or of a library that uses its error numbers.
+        error: an OSError, or an error of a library with the same attributes, such as those of FFmpeg.
+        otherwise: the reason if the error has no number, because a library raised it about the content of a file.
     Returns:
         A clause that completes "FILE cannot be read: …".
     """
-    number = error.errno or 0
+    number: int = getattr(error, "errno", None) or 0
     if number in _REASONS:
         return _REASONS[number]
+    if otherwise and not number:
+        return otherwise
     # Libraries put their own internals into `strerror`; the system's text for the same number is shorter.
-    text = os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
+    text = os.strerror(number) if number in errno.errorcode else getattr(error, "strerror", None) or str(error)
     first_line = (text.strip().splitlines() or ["the operating system gives no reason"])[0]
     return first_line[0].lower() + first_line[1:] if first_line[1:2].islower() else first_line

@@ -32,7 +32,7 @@ class MalformedFile(ValueError):
 
     Args:
         reason: what is wrong, as a clause that follows the name of the file and a colon.
-        line, column: where, from 1; None: the reason concerns the whole file.
+        line, column: where, from 1; None: the reason concerns no single position.
     """
 
     def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
@@ -50,6 +50,27 @@ class MalformedFile(ValueError):
         """The start of a message: the file's name, the position if there is one, and the reason."""
         where = "" if self.line is None else f", line {self.line}, column {self.column}"
         return f"{name}{where}: {self.reason}"
+
+
+def placed(error: Exception, line: int) -> MalformedFile:
+    """The error of one line of a file, as an error of the file."""
+    reason = error if isinstance(error, MalformedFile) else MalformedFile(_reason(error))
+    return MalformedFile(reason.reason, line, reason.column or 1)
+
+
+def about_file(name: str | Path, error: Exception) -> str:
+    """The start of a message about a file whose parsed content is not what was expected.
+
+    Args:
+        name: the file's name.
+        error: a MalformedFile, or what Python raises for a missing key or a value of another type.
+    """
+    return error.about(name) if isinstance(error, MalformedFile) else f"{name}: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    is_missing = isinstance(error, KeyError)
+    return f"the key {error.args[0]!r} is missing" if is_missing else "a value is not of the expected type"
 
 
 def read_text(path: Path) -> str:

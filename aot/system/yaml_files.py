@@ -60,7 +60,7 @@ _UNKNOWN_REASON = "check the brackets, quotes, colons and indentation of this li
 
 
 class RepeatedKey(yaml.MarkedYAMLError):
-    """A mapping has the same key twice, of which the last one would win; raised by loaders that refuse this.
+    """A mapping has the same key twice, of which the last one would win.
 
     Args:
         key: the second one.
@@ -72,12 +72,24 @@ class RepeatedKey(yaml.MarkedYAMLError):
         super().__init__(problem=reason, problem_mark=key.start_mark)
 
 
-def parse_yaml(text: str, loader: type[yaml.SafeLoader] = SAFE_LOADER) -> Any:
+class StrictLoader(SAFE_LOADER):  # type: ignore[misc, valid-type]
+    """YAML's safe loader, which also refuses repeated keys: YAML would silently use the last one."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        first: dict[str, yaml.ScalarNode] = {}
+        for key, _ in node.value:
+            is_own = isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge"
+            if is_own and first.setdefault(key.value, key) is not key:
+                raise RepeatedKey(key, first[key.value])
+        super().flatten_mapping(node)
+
+
+def parse_yaml(text: str, loader: type[yaml.SafeLoader] = StrictLoader) -> Any:
     """Parse a YAML document.
 
     Args:
         text: the content of a file.
-        loader: a safe loader; it may raise `RepeatedKey`.
+        loader: a safe loader.
     Returns:
         Its content; None if there is none, or only comments.
     Raises:

@@ -243,5 +243,5 @@ class TestAnnotatedTracks:
             self.load(tmp_path, **(arrays | {"annotated": np.ones(3, dtype=bool)}))
 
     def test_pickles_are_never_loaded(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match="allow_pickle=False"):
+        with pytest.raises(DatasetError, match="or not an npz of plain arrays; expected an npz with"):
             self.load(tmp_path, points_xy=np.array([object()]), visible=np.ones(1))

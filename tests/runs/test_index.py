@@ -180,7 +180,7 @@ class TestOpenRun:
         with caplog.at_level(logging.WARNING):
             assert len(aot.open_run(run)) == 11
         assert "skipped: " in caplog.text
-        assert "day0/00.h5 cannot be read" in caplog.text
+        assert "day0/00.h5 is not an HDF5 file" in caplog.text
 
     def test_run_whose_index_cannot_be_written_can_be_opened(self, run: Path, caplog: pytest.LogCaptureFixture) -> None:
         (run / "index.npz").mkdir()  # a folder cannot be replaced by a file; stands for a read-only run folder
