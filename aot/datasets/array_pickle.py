@@ -124,6 +124,8 @@ class _BoundedFile:
         self.readline = file.readline
 
     def read(self, size: int = -1) -> bytes:
+        if not self._num_bytes:
+            raise EOFError
         if size > self._num_bytes:
             raise _Refused(
                 f"it is damaged or cut off: a part of it claims {size} bytes, the file has {self._num_bytes}"

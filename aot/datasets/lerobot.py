@@ -187,6 +187,8 @@ def _episode_numbers(path: Path) -> list[int]:
             numbers += [int(parse_json(line)["episode_index"])] if line.strip() else []
         except (ValueError, KeyError, TypeError, OverflowError) as exc:
             raise DatasetError(f"{about_file(path, placed(exc, number))}; {expected}") from exc
+    if not numbers:
+        raise DatasetError(f"{path}: the file is empty; {expected}")
     return numbers
 
 

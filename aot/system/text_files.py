@@ -12,9 +12,8 @@ from aot.system.os_errors import os_reason
 
 # Reasons for what the parser of the standard library reports: the text of its error begins with one of the keys.
 _JSON_REASONS = {
-    "Expecting value": "a value is missing or not valid; expected text in double quotes, a number, true, false, null, "
-    "a list or an object",
-    "Expecting property name": 'a key is missing or not valid; expected text in double quotes, such as "clips"',
+    "Expecting value": "a value is missing or not valid here; text needs double quotes",
+    "Expecting property name": "a key is missing or not valid here; keys need double quotes",
     "Illegal trailing comma": "the last item is followed by a comma; remove the comma",
     "Expecting ':'": "a colon is missing after a key",
     "Expecting ','": "a comma or a closing bracket is missing",

@@ -130,12 +130,17 @@ class TestMaskFolders:
             tree(davis, split="ImageSets/2017/val2.txt").clips()
         with pytest.raises(DatasetError, match=r"no folder .*1080p"):
             tree(davis, images="JPEGImages/1080p").clips()
+        (davis / "ImageSets/2017/val.txt").write_text("\n")
+        with pytest.raises(DatasetError, match=r"dataset\.split=.*val\.txt: the file is empty; expected one clip name"):
+            tree(davis).clips()
         (davis / "ImageSets/2017/val.txt").write_text("gone\n")
         with pytest.raises(DatasetError, match=r"lists gone; no such folder"):
             tree(davis).clips()
         (davis / "ImageSets/2017/val.txt").write_text("two\n")
         (davis / "Annotations/480p/two/00000.png").write_text("not an image")
-        with pytest.raises(DatasetError, match="not a readable image"):
+        with pytest.raises(
+            DatasetError, match=r"00000\.png: not a readable image: it is not an image, or its beginning"
+        ):
             tree(davis).clips()
 
     def test_truth_is_made_from_the_annotations(self, davis: Path) -> None:

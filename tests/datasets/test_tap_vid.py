@@ -180,6 +180,12 @@ def test_other_content_is_refused(tmp_path: Path) -> None:
         tapvid(write(tmp_path / "a.pkl", {"goat": incomplete})).clips()
     with pytest.raises(DatasetError, match=r"contains int; expected a dictionary or a list"):
         tapvid(write(tmp_path / "b.pkl", 3)).clips()
+    for cut_off in (b"", b"\x80\x04"):
+        (tmp_path / "c.pkl").write_bytes(cut_off)
+        with pytest.raises(
+            DatasetError, match=r"c\.pkl cannot be read: it is empty or cut off; expected a TAP-Vid pickle"
+        ):
+            tapvid(tmp_path / "c.pkl").clips()
     (tmp_path / "c.pkl").write_bytes(b"not a pickle")
     with pytest.raises(
         DatasetError, match=r"c\.pkl cannot be read: it is damaged or not a pickle; expected a TAP-Vid pickle"
