@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 
@@ -20,6 +20,8 @@ from aot.config import GROUPS, RunConfig
 from aot.errors import ConfigError
 from aot.system.cli import version
 from aot.system.text import override_text
+from aot.system.text_files import MalformedFile, read_text
+from aot.system.yaml_files import parse_yaml
 
 _SPLIT = "the shell split this argument at its spaces"
 _UNSUPPORTED_FLAGS = {
@@ -37,6 +39,22 @@ def config_folder() -> Path:
     package = Path(__file__).resolve().parent
     installed, checkout = package / "conf", package.parent / "conf"
     return installed if installed.is_dir() else checkout
+
+
+def option_values(path: Path) -> dict[str, Any]:
+    """The keys and values in the file of an option.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not YAML with keys.
+    """
+    expected = "expected the keys of an option, such as _target_: package.module.Class"
+    try:
+        values = parse_yaml(read_text(path))
+    except MalformedFile as exc:
+        raise ConfigError(f"{exc.about(path)}; {expected}") from exc
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: {'the file is empty' if values is None else 'it contains no keys'}; {expected}")
+    return values
 
 
 def command_parser() -> argparse.ArgumentParser:

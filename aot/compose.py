@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -26,7 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from aot.arguments import config_folder, has_open_bracket
+from aot.arguments import config_folder, has_open_bracket, option_values
 from aot.config import GROUPS, MISSING
 from aot.errors import ConfigError
 from aot.system.text import override_text
@@ -152,12 +153,10 @@ def _expand(overrides: Sequence[Override]) -> Iterator[list[str]]:
 
 
 def _compose(overrides: list[str], command: argparse.Namespace) -> Composed:
-    try:
+    with _hydra_errors(overrides, command):
         config = compose(CONFIG_NAME, [*overrides, *_search_path(command)], return_hydra_config=True)
         choices = {group: str(config.hydra.runtime.choices.get(group)) for group in GROUPS}
         return Composed(plain(config), choices)
-    except (HydraException, OmegaConfBaseException) as exc:
-        raise ConfigError(f"{' '.join(overrides)}: {exc}") from exc
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -193,6 +192,42 @@ def _hydra() -> Iterator[ConfigLoader]:
     """Hydra, ready to compose; afterwards its global state is empty again."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
+
+
+@contextmanager
+def _hydra_errors(overrides: Sequence[str], command: argparse.Namespace) -> Iterator[None]:
+    """Map errors of Hydra, and those of the files that it reads, to a ConfigError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as exc:
+        refuse_broken_options(command, overrides)
+        raise ConfigError(f"{' '.join(overrides)}: {_reason(exc)}") from exc
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        refuse_broken_options(command)
+        raise
+
+
+def refuse_broken_options(command: argparse.Namespace, chosen: Sequence[str] | None = None) -> None:
+    """Check the files of the user's own options, which Hydra reads without describing what is wrong with them.
+
+    Args:
+        command: its --config-dir is the folder of the files.
+        chosen: the options to check, each as group=option; None: all.
+    Raises:
+        ConfigError: a file cannot be read, or is not YAML with keys.
+    """
+    for path in sorted(Path(command.config_dir).glob("*/*.yaml")) if command.config_dir else []:
+        is_empty = path.is_file() and not path.stat().st_size  # allowed, and reported where a key is missing
+        if not is_empty and (chosen is None or f"{path.parent.name}={path.stem}" in chosen):
+            option_values(path)
+
+
+def _reason(error: Exception) -> str:
+    """The message of an error of Hydra on one line, without the names of its own types."""
+    lines = [line for line in str(error).splitlines() if line[:1].strip()]
+    key = getattr(error, "full_key", None)
+    where = f" (in the key {key})" if key else ""
+    return " ".join(lines) + where if lines else "an interpolation in braces, such as ${output.root}, is not complete"
 
 
 def _drop_unknown_names(
@@ -264,16 +299,14 @@ def _values(override: Override) -> list[str]:
 
 def _options(group: str, loader: ConfigLoader, command: argparse.Namespace) -> list[str]:
     own = Path(command.config_dir or "", group)
-    added = [path.stem for path in own.glob("*.yaml")] if command.config_dir else []
+    added = [path.stem for path in own.glob("*.yaml") if path.is_file()] if command.config_dir else []
     return sorted({*loader.get_group_options(group, results_filter=ObjectType.CONFIG), *added})
 
 
 def _valid_keys(choices: list[str], command: argparse.Namespace) -> list[str]:
     """All keys of the configuration that these choices compose, dotted."""
-    try:
+    with _hydra_errors(choices, command):
         config = compose(CONFIG_NAME, [*choices, *_search_path(command)])
-    except (HydraException, OmegaConfBaseException) as exc:
-        raise ConfigError(f"{' '.join(choices)}: {exc}") from exc
     return [key for key in _dotted(OmegaConf.to_container(config)) if not key.endswith("_target_")]
 
 

@@ -7,6 +7,7 @@ mistakes are reported together.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
@@ -186,7 +187,7 @@ def check_config(composed: Mapping[str, Any], choices: Mapping[str, str]) -> Run
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as exc:
-        failed_parts = {line.split(".")[0].split(" ")[0] for line in mistakes}
+        failed_parts = {re.split("[.: ]", line, maxsplit=1)[0] for line in mistakes}
         mistakes += [
             _describe(error, RunConfig)
             for error in exc.errors()

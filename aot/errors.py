@@ -115,9 +115,14 @@ def error_context(
     except (MemoryError, OSError, RuntimeError) as exc:
         if not _is_out_of_memory(exc):
             raise
-        out = OutOfMemory(f"out of memory: {exc or 'the system refused an allocation'}; use a larger frame_interval")
+        out = OutOfMemory(f"out of memory: {_memory_reason(exc)}; use a larger frame_interval")
         out.clip_id, out.stage, out.frame_interval = clip_id, stage, frame_interval
         raise out from exc
+
+
+def _memory_reason(error: Exception) -> str:
+    text = "" if isinstance(error, OSError) else str(error)
+    return text or "the system refused an allocation"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -14,14 +14,15 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from pydantic import BaseModel
 
-from aot.arguments import config_folder
+from aot.arguments import config_folder, option_values
 from aot.config import GROUPS, Ladder, Output, RunConfig, Selection, Shard
 from aot.config_hash import import_target
 from aot.drawing.style import OverlayStyle
+from aot.errors import ConfigError
 from aot.system.cli import EXIT_DONE, run_command
+from aot.system.text_files import read_text
 
 _HEAD = """# Configuration
 
@@ -60,14 +61,17 @@ def option_keys(group: str, option: str, folder: Path | None = None) -> list[Key
         folder: folder with the user's own options, searched first; None: only the options of aot.
     """
     path = _option_path(group, option, folder)
-    hints = _hints(yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"])
+    values = option_values(path)
+    if "_target_" not in values:
+        raise ConfigError(f"{path}: the key _target_ is missing; expected the dotted name of a class")
+    hints = _hints(values["_target_"])
     return _keys(path, hints, f"{group}.")
 
 
 def summary_of(group: str, option: str, folder: Path | None = None) -> str:
     """A sentence that describes an option: the first line of its YAML file."""
-    text = _option_path(group, option, folder).read_text(encoding="utf-8")
-    return text.splitlines()[0].removeprefix("#").strip()
+    text = read_text(_option_path(group, option, folder))
+    return text.partition("\n")[0].removeprefix("#").strip()
 
 
 def options_of(group: str) -> list[str]:

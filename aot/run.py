@@ -25,7 +25,7 @@ from hydra._internal.utils import _run_hydra
 from rich.console import Console
 
 from aot.arguments import command_parser, config_folder, parse_command
-from aot.compose import CONFIG_NAME, Composed, compose_jobs, not_yet_reported
+from aot.compose import CONFIG_NAME, Composed, compose_jobs, not_yet_reported, refuse_broken_options
 from aot.config import RunConfig, check_config
 from aot.errors import AotError, ConfigError, WriteError
 from aot.launching.base import Launcher, Wait
@@ -249,6 +249,7 @@ def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> list[Plan]:
 def _is_shown(command: argparse.Namespace) -> bool:
     """Print what --info, --help or --cfg asks for; whether one of them was given, so that nothing is to be run."""
     if command.info:
+        refuse_broken_options(command)
         _show_by_hydra(command)
     elif command.help:
         print(_help(command))

@@ -16,6 +16,7 @@ from aot.checkpoints import CHECKPOINTS
 from aot.compose import Composed, compose_jobs
 from aot.config import GROUPS, RunConfig, check_config, load_run_config
 from aot.errors import ConfigError
+from aot.run import main
 
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((config_folder() / group).glob("*.yaml"))]
 REQUIRED = {
@@ -203,6 +204,57 @@ def test_options_in_a_folder_of_the_user(tmp_path: Path) -> None:
     assert (config.dataset.name, config.selection.limit) == ("mine", 1)
     with pytest.raises(ConfigError, match="no such folder"):
         compose_one("dataset=mine", "--config-dir", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"root: [x\nfps: 3\n",
+            "line 2, column 4: not valid YAML: expected a comma, or the ] that closes the [ of line 1",
+        ),
+        (b"root: a\nroot: b\n", "line 2, column 1: not valid YAML: the key 'root' is given twice, first in line 1"),
+        (b"root:\n\tb: c\n", "line 2, column 1: not valid YAML: a tab is used for indentation; use spaces"),
+        (b"root: \xff\n", "line 1, column 7: not text in UTF-8 (byte 0xff); save it as UTF-8; expected the keys of"),
+        (b"- a\n", "mine.yaml: it contains no keys; expected the keys of an option, such as _target_: package"),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["--help"], ["--cfg", "job"], ["--info"]], ids=lambda flags: " ".join(flags))
+def test_a_broken_option_of_the_user_is_described(
+    tmp_path: Path, content: bytes, message: str, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_bytes(content)
+    assert main(["dataset=mine", "--config-dir", str(tmp_path), *flags]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    first, *others = shown.err.splitlines()
+    assert first.startswith(f"{tmp_path}/dataset/mine.yaml")
+    assert message in first
+    assert len(others) == 1, "the reference to --help"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("${foo.bar}", "Interpolation key 'foo.bar' not found (in the key dataset.root)"),
+        ("${foo", "an interpolation in braces, such as ${output.root}, is not complete"),
+    ],
+)
+def test_a_broken_interpolation_is_described_on_one_line(tmp_path: Path, value: str, message: str) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text(f"_target_: aot.datasets.demo.Demo\nroot: {value}\n")
+    with pytest.raises(ConfigError) as caught:
+        compose_one("dataset=mine", "--config-dir", str(tmp_path))
+    assert str(caught.value) == f"dataset=mine: {message}"
+
+
+def test_an_empty_option_of_the_user_is_one_mistake(tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").touch()
+    with pytest.raises(ConfigError) as caught:
+        checked("dataset=mine", "--config-dir", str(tmp_path))
+    assert str(caught.value) == "dataset: no _target_ in option 'mine'; expected the dotted name of a class"
 
 
 @pytest.mark.parametrize(

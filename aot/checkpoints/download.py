@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +17,7 @@ from aot.checkpoints.table import Checkpoint
 from aot.errors import CheckpointError
 from aot.system.files import PART_SUFFIX, write_errors
 from aot.system.hashing import sha256_of
+from aot.system.os_errors import os_reason
 
 BASE_URL_VARIABLE = "AOT_CHECKPOINTS_URL"
 """The environment variable that gives the default of --base-url."""
@@ -35,7 +38,7 @@ def check(checkpoint: Checkpoint, path: Path) -> None:
     try:
         size, digest = path.stat().st_size, sha256_of(path)
     except OSError as exc:
-        raise CheckpointError(f"{path} cannot be read: {exc}") from exc
+        raise CheckpointError(f"{path} cannot be read: {os_reason(exc)}; expected a file of model weights") from exc
     if checkpoint.num_bytes is not None and size != checkpoint.num_bytes:
         raise CheckpointError(f"{path} has {size} bytes, expected {checkpoint.num_bytes}")
     if digest != checkpoint.sha256:
@@ -102,17 +105,17 @@ def _fetch_with_retries(
             is_unreachable = isinstance(exc, URLError)
             if attempt < _MAX_ATTEMPTS:
                 problem = "could not be reached" if is_unreachable else f"was interrupted at {size_of(part)} bytes"
-                report(f"{checkpoint.name}: {problem} ({exc}); trying again")
+                report(f"{checkpoint.name}: {problem} ({_network_reason(exc)}); trying again")
                 time.sleep(_pause_seconds(attempt))
                 continue
             if is_unreachable:
                 raise CheckpointError(
-                    f"{url} could not be reached in {_MAX_ATTEMPTS} attempts ({exc}); try it on a machine with "
-                    f"internet access, or give a mirror with --base-url or {BASE_URL_VARIABLE}"
+                    f"{url} could not be reached in {_MAX_ATTEMPTS} attempts ({_network_reason(exc)}); try it on a "
+                    f"machine with internet access, or give a mirror with --base-url or {BASE_URL_VARIABLE}"
                 ) from exc
             raise CheckpointError(
-                f"{url}: the transfer was interrupted {_MAX_ATTEMPTS} times ({exc}); run the same command again to "
-                f"resume after {size_of(part)} bytes"
+                f"{url}: the transfer was interrupted {_MAX_ATTEMPTS} times ({_network_reason(exc)}); run the same "
+                f"command again to resume after {size_of(part)} bytes"
             ) from exc
 
 
@@ -151,7 +154,16 @@ def _read(response: HTTPResponse) -> bytes:
     try:
         return response.read1(_CHUNK_BYTES)
     except OSError as exc:  # of the connection; errors of the disk are raised where the file is written
-        raise _InterruptedTransfer(str(exc)) from exc
+        raise _InterruptedTransfer(_network_reason(exc)) from exc
+
+
+def _network_reason(error: Exception) -> str:
+    """Why a connection failed, in plain words."""
+    cause = error.reason if isinstance(error, URLError) else error
+    # The numbers of these two errors are not those of the operating system.
+    if isinstance(cause, socket.gaierror | ssl.SSLError):
+        return str(cause.strerror or "the connection is not secure")
+    return os_reason(cause) if isinstance(cause, OSError) else str(cause)
 
 
 def _pause_seconds(attempt: int) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aot.errors import CheckpointError, WriteError
 from aot.system.files import replacing, write_errors
+from aot.system.os_errors import os_reason
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -56,8 +57,8 @@ def _download_to_cache(repository: str, name: str) -> Path:
         # Connection errors are OSErrors too, but have no file name.
         if isinstance(exc, OSError) and (exc.filename is not None or exc.errno in _DISK_FULL):
             raise WriteError(
-                f"{constants.HF_HUB_CACHE} could not be written: {exc}; free some space there, or set HF_HOME to "
-                f"another folder"
+                f"{constants.HF_HUB_CACHE} could not be written: {os_reason(exc)}; free some space there, or set "
+                f"HF_HOME to another folder"
             ) from exc
         raise CheckpointError(
             f"{repository}/{name} could not be downloaded from {constants.ENDPOINT} ({_first_line(exc)}); run the "

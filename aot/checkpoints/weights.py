@@ -13,6 +13,7 @@ from typing import Any
 from aot.checkpoints.table import CHECKPOINTS, FOLDER
 from aot.errors import CheckpointError
 from aot.system.hashing import sha256_of
+from aot.system.os_errors import os_reason
 
 # What torch.load raises on files that are truncated, damaged or of another format.
 _DAMAGED = (
@@ -64,7 +65,7 @@ def identify(path: Path) -> Weights:
         stat = path.stat()
         digest = _known_sha256(path.absolute(), stat.st_size, stat.st_mtime_ns)
     except OSError as exc:
-        raise CheckpointError(f"{path} cannot be read: {exc}; expected a file of model weights") from exc
+        raise CheckpointError(f"{path} cannot be read: {os_reason(exc)}; expected a file of model weights") from exc
     published = next((known for known in CHECKPOINTS.values() if known.sha256 == digest), None)
     return Weights(
         file=path.name,
@@ -78,6 +79,17 @@ def identify(path: Path) -> Weights:
 def _known_sha256(path: Path, num_bytes: int, mtime_ns: int) -> str:
     """The SHA-256 of a file; size and modification time are part of the cache key."""
     return sha256_of(path)
+
+
+class _WrongChecksum(zipfile.BadZipFile):
+    """A part of the file has changed since it was written."""
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read as weights, in plain words."""
+    if isinstance(error, _WrongChecksum):
+        return f"it is damaged, {error}"
+    return os_reason(error, otherwise="it is damaged, cut off, or contains something else than weights")
 
 
 def read_state_dict(path: Path) -> dict[str, Any]:
@@ -97,13 +109,12 @@ def read_state_dict(path: Path) -> dict[str, Any]:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
-                raise zipfile.BadZipFile(f"the checksum of its entry {damaged} is wrong")
+                raise _WrongChecksum(f"the checksum of its entry {damaged} is wrong")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED as exc:
-        first_line = (str(exc).splitlines() or [""])[0]
         raise CheckpointError(
-            f"{path} cannot be read as PyTorch weights ({type(exc).__name__}: {first_line}); it is damaged or "
-            f"not a weights file; check it with `python -m aot.checkpoints verify`, or delete it and download it again"
+            f"{path} cannot be read as PyTorch weights: {_reason(exc)}; check it with "
+            f"`python -m aot.checkpoints verify`, or delete it and download it again"
         ) from exc
     weights = loaded.get("model", loaded) if isinstance(loaded, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):

@@ -17,6 +17,7 @@ VOID = 255
 """Palette index of pixels that belong to no object and are not background (DAVIS). In binary masks: the object."""
 
 _MAX_MATCH_DISTANCE_PX = 0.01
+_NUMBERS = "biuf"  # kinds of NumPy dtypes
 """A query point is an annotated point if it is this close to it on the query's frame."""
 
 
@@ -133,6 +134,8 @@ class _AnnotatedPoints:
                 f"{path}: got points_xy {xy.shape} and visible {visible.shape}, "
                 f"expected (N, T, 2) and (N, T), or (O, N, T, 2) and (O, N, T) with an object axis"
             )
+        if xy.dtype.kind not in _NUMBERS or visible.dtype.kind not in _NUMBERS:
+            raise DatasetError(f"{path}: got points_xy of {xy.dtype} and visible of {visible.dtype}; expected numbers")
         num_frames = xy.shape[-2]
         annotated = arrays.get("annotated", np.ones(num_frames, dtype=np.bool_))
         if annotated.shape != (num_frames,):

@@ -17,6 +17,8 @@ from typing import IO, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from aot.system.os_errors import os_reason
+
 # Errors that the unpickler and numpy raise on malformed input.
 _MALFORMED = (
     OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, ImportError, AttributeError,
@@ -37,7 +39,19 @@ def read_pickle(path: Path) -> Any:
         with path.open("rb") as file:
             return _ArrayUnpickler(_BoundedFile(file)).load()
     except _MALFORMED as exc:
-        raise ValueError(f"{type(exc).__name__}: {exc}") from exc
+        raise ValueError(_reason(exc)) from exc
+
+
+class _Refused(pickle.UnpicklingError):
+    """The pickle contains something that arrays do not need; the message is in plain words."""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, _Refused):
+        return str(error)
+    if isinstance(error, OSError):
+        return os_reason(error)
+    return "it is empty or cut off" if isinstance(error, EOFError) else "it is damaged or not a pickle"
 
 
 def as_array(value: Any) -> Any:
@@ -66,7 +80,7 @@ class _DType:
 
     def __init__(self, name: str, align: bool = False, copy: bool = False) -> None:
         if not isinstance(name, str) or not _DTYPE_NAME.fullmatch(name):
-            raise pickle.UnpicklingError(f"arrays of type {name!r}, expected numbers, booleans or bytes")
+            raise _Refused(f"it contains arrays of type {name!r}, expected numbers, booleans or bytes")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: Any) -> None:
@@ -110,8 +124,12 @@ class _BoundedFile:
         self.readline = file.readline
 
     def read(self, size: int = -1) -> bytes:
+        if not self._num_bytes:
+            raise EOFError
         if size > self._num_bytes:
-            raise pickle.UnpicklingError(f"it claims {size} bytes, the file has {self._num_bytes}")
+            raise _Refused(
+                f"it is damaged or cut off: a part of it claims {size} bytes, the file has {self._num_bytes}"
+            )
         return self._file.read(size)
 
 
@@ -128,5 +146,5 @@ class _ArrayUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _REPLACEMENTS:
-            raise pickle.UnpicklingError(f"it uses {module}.{name}, which arrays do not need")
+            raise _Refused(f"it uses {module}.{name}, which arrays do not need")
         return _REPLACEMENTS[module, name]

@@ -14,6 +14,7 @@ from typing import Protocol
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import DatasetError
 from aot.paths import CLIP_FILE_SUFFIXES
+from aot.system.os_errors import os_reason
 from aot.system.text import counted
 from aot.types import Clip
 
@@ -78,7 +79,7 @@ def _os_errors_as_dataset_errors() -> Iterator[None]:
         yield
     except OSError as exc:
         raise DatasetError(
-            f"{exc.filename or 'the dataset'} cannot be read: {exc.strerror or exc}; check the permissions of the "
+            f"{exc.filename or 'the dataset'} cannot be read: {os_reason(exc)}; check the permissions of the "
             f"dataset's files and folders"
         ) from exc
 

@@ -6,6 +6,7 @@ Masks are annotated on some frames, tracks for some points. What is not annotate
 from __future__ import annotations
 
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from aot.errors import DatasetError
 from aot.system.array_fields import ArrayFields
+from aot.system.os_errors import os_reason
 from aot.types import BoolArray, Float32Array, Int64Array, QueryPoints
 
 FOREGROUND = 0
@@ -106,9 +108,10 @@ def read_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ())
         with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]
             arrays = {name: archive[name] for name in (*names, *optional) if name in archive}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as exc:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
+        reason = os_reason(exc, otherwise="it is damaged, cut off, or not an npz of plain arrays")
         raise DatasetError(
-            f"cannot read the ground truth {path}: {exc}; expected an npz with {', '.join(names)}"
+            f"cannot read the ground truth {path}: {reason}; expected an npz with {', '.join(names)}"
         ) from exc
     if missing:
         raise DatasetError(f"{path}: {', '.join(missing)} missing; expected an npz with {', '.join(names)}")

@@ -5,7 +5,6 @@ In v2.1 there is one video file per episode and camera; in v3 a video file conta
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,9 @@ from typing import Any
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
 from aot.manifest.assign import assign_prompts
+from aot.system.os_errors import os_reason
 from aot.system.text import counted
+from aot.system.text_files import MalformedFile, about_file, parse_json, placed, read_json, read_text
 from aot.types import Clip, Prompt
 
 
@@ -58,17 +59,16 @@ class LeRobot:
         """Read meta/info.json: version, frame rate, video files and the chosen cameras."""
         path = self.root / "meta" / "info.json"
         try:
-            info = json.loads(path.read_text(encoding="utf-8"))
+            info = read_json(path)
             version, fps, chunks_size = str(info["codebase_version"]), float(info["fps"]), info.get("chunks_size", 1000)
             types = {str(key): feature.get("dtype") for key, feature in info["features"].items()}
             video_path = info["video_path"]
             if not (0 < fps < math.inf and isinstance(chunks_size, int) and chunks_size > 0):
-                raise ValueError(f"fps {fps}, chunks_size {chunks_size}")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+                raise MalformedFile(f"fps is {fps} and chunks_size is {chunks_size}, expected numbers above 0")
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise DatasetError(
-                f"{path}: cannot be read as metadata of LeRobot ({type(exc).__name__}: {exc}); expected "
-                f"codebase_version, fps, features and video_path: set dataset.root to the folder that contains "
-                f"meta and videos"
+                f"{about_file(path, exc)}; expected metadata of LeRobot with codebase_version, fps, features and "
+                f"video_path: set dataset.root to the folder that contains meta and videos"
             ) from exc
         if not version.startswith(("v2.", "v3.")):
             raise DatasetError(f"{path}: codebase_version {version!r}; expected v2.1 or v3.0: convert it with lerobot")
@@ -103,12 +103,7 @@ class LeRobot:
     def _episodes_v2(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
         """Clips without prompts, each with its first frame in its video file: 0."""
         path = self.root / "meta" / "episodes.jsonl"
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            numbers = [int(json.loads(line)["episode_index"]) for line in lines if line.strip()]
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
-            raise DatasetError(f"{path}: cannot be read ({exc}); expected one line of JSON per episode") from exc
-        for number in sorted(numbers):
+        for number in sorted(_episode_numbers(path)):
             for camera in info["cameras"]:
                 chunk = number // info["chunks_size"]
                 source = self._video(info, episode_chunk=chunk, episode_index=number, video_key=camera)
@@ -169,10 +164,32 @@ class LeRobot:
                 absent = sorted(set(columns) - set(file.schema_arrow.names))
                 rows = [] if absent else file.read(columns=columns).to_pylist()
             except (OSError, pyarrow.ArrowException) as exc:
-                raise DatasetError(f"{path}: cannot be read ({exc}); copy it again") from exc
+                reason = os_reason(exc, otherwise="it is damaged, cut off, or not a parquet file")
+                raise DatasetError(f"{path} cannot be read: {reason}; copy it again") from exc
             if absent:
                 raise DatasetError(f"{path}: no column {', '.join(absent)}; expected an episode list of LeRobot v3")
+            for row, column in ((row, column) for row in rows for column in columns):
+                if not isinstance(row[column], int | float) or not math.isfinite(row[column]):
+                    raise DatasetError(f"{path}: {column} is {row[column]!r}; expected a number for every episode")
             yield from rows
+
+
+def _episode_numbers(path: Path) -> list[int]:
+    """The numbers in a list of episodes with one line of JSON per episode."""
+    numbers: list[int] = []
+    expected = 'expected one line of JSON per episode, such as {"episode_index": 0}'
+    try:
+        lines = read_text(path).splitlines()
+    except MalformedFile as exc:
+        raise DatasetError(f"{exc.about(path)}; {expected}") from exc
+    for number, line in enumerate(lines, start=1):
+        try:
+            numbers += [int(parse_json(line)["episode_index"])] if line.strip() else []
+        except (ValueError, KeyError, TypeError, OverflowError) as exc:
+            raise DatasetError(f"{about_file(path, placed(exc, number))}; {expected}") from exc
+    if not numbers:
+        raise DatasetError(f"{path}: the file is empty; {expected}")
+    return numbers
 
 
 _PLACEHOLDER = re.compile(r"\{(?P<name>[^{}:]*)(?::0?(?P<digits>\d{1,2})d)?\}")

@@ -5,7 +5,6 @@ Frames and masks are in two parallel trees; a mask belongs to the frame with the
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from aot.errors import DatasetError, DecodeError
 from aot.images.frames import IMAGE_SUFFIXES, image_files
 from aot.manifest.assign import assign_prompts
 from aot.manifest.from_masks import PromptKind, mask_prompt
+from aot.system.text_files import MalformedFile, about_file, read_json, read_text
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, MaskFile, Prompt
 
 
@@ -142,21 +142,21 @@ class MaskFolders:
             )
         if self._split is None:
             return sorted(entry.name for entry in self._images.iterdir() if entry.is_dir())
+        hint = f"expected one clip name per line; dataset.split=null takes every folder in {self._images}"
         try:
-            lines = self._split.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise DatasetError(
-                f"dataset.split={self._split} cannot be read ({exc}); expected one clip name per line; "
-                f"dataset.split=null takes every folder in {self._images}"
-            ) from exc
-        return list(dict.fromkeys(_clip_name(line) for line in lines if line.strip()))
+            lines = [line for line in read_text(self._split).splitlines() if line.strip()]
+        except MalformedFile as exc:
+            raise DatasetError(f"{exc.about(f'dataset.split={self._split}')}; {hint}") from exc
+        if not lines:
+            raise DatasetError(f"dataset.split={self._split}: the file is empty; {hint}")
+        return list(dict.fromkeys(map(_clip_name, lines)))
 
     def _frame_of(self, clip_id: str) -> dict[str, int]:
         """Frame name without suffix → source frame; names are multiples of 5 in YouTube-VOS and start at 1 in LVOS."""
         try:
             return {path.stem: frame for frame, path in enumerate(image_files(self._images / clip_id))}
-        except (DecodeError, OSError) as exc:
-            raise DatasetError(f"clip {clip_id!r}: {exc}") from exc
+        except DecodeError as error:
+            raise DatasetError(f"clip {clip_id!r}: {error}") from error
 
     def _prompts(self, clip_id: str, meta: _Meta) -> tuple[Prompt, ...]:
         """One prompt per object, on the first frame that shows it, ordered by object id."""
@@ -236,14 +236,14 @@ class MaskFolders:
         if self._meta_path is None:
             return {}
         try:
-            videos = json.loads(self._meta_path.read_text(encoding="utf-8"))["videos"]
+            videos = read_json(self._meta_path)["videos"]
             return {
                 name: {int(object_id): _MetaObject.from_json(entry) for object_id, entry in video["objects"].items()}
                 for name, video in videos.items()
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise DatasetError(
-                f"dataset.meta={self._meta_path} cannot be read ({type(exc).__name__}: {exc}); expected JSON with "
+                f"{about_file(f'dataset.meta={self._meta_path}', exc)}; expected JSON with "
                 f'{{"videos": {{clip: {{"objects": {{id: …}}}}}}}}, or dataset.meta=null to read all masks instead'
             ) from exc
 

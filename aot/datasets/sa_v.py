@@ -5,7 +5,6 @@ The validation and test sets are folders of frames: conf/dataset/sa_v_val.yaml.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +18,7 @@ from aot.errors import DatasetError
 from aot.images.masks import decode_rle, rle_area
 from aot.manifest.assign import assign_prompts
 from aot.manifest.from_masks import PromptKind, mask_prompt
+from aot.system.text_files import MalformedFile, about_file, read_json
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, Int64Array, Prompt, QueryPoints, RleMask
 
 
@@ -82,24 +82,26 @@ class SaVideos:
     def _masklets(self, path: Path) -> dict[int, dict[int, RleMask]]:
         """Object id → source frame → mask, starting with the first frame that shows the object."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             # Object ids start at 0 in SA-V and at 1 in this package.
             ids = [int(masklet_id) for masklet_id in content["masklet_id"]]
             if len(set(ids)) < len(ids) or min(ids, default=0) < 0:
-                raise ValueError(f"masklet_id {ids}; expected different integers ≥ 0")
+                raise MalformedFile(f"masklet_id is {ids}; expected different integers ≥ 0")
             masks_of: dict[int, dict[int, RleMask]] = {masklet_id + LOWEST_OBJECT_ID: {} for masklet_id in sorted(ids)}
             for number, masks in enumerate(content["masklet"]):
                 if len(masks) != len(ids):
-                    raise ValueError(f"masklet[{number}] has {len(masks)} masks, expected {len(ids)} as in masklet_id")
+                    raise MalformedFile(
+                        f"masklet[{number}] has {len(masks)} masks, expected {len(ids)} as in masklet_id"
+                    )
                 for masklet_id, entry in zip(ids, masks):
                     mask = _as_rle(entry)
                     of_object = masks_of[masklet_id + LOWEST_OBJECT_ID]
-                    if of_object or rle_area(mask):
+                    if of_object or _area(mask, f"masklet[{number}]"):
                         of_object[number * self._step] = mask
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
+        except (ValueError, KeyError, TypeError, OverflowError) as exc:
             raise DatasetError(
-                f"{path}: cannot be read as masklets of SA-V ({type(exc).__name__}: {exc}); expected masklet_id, and "
-                f"masklet with run lengths of every object on every annotated frame"
+                f"{about_file(path, exc)}; expected masklets of SA-V: masklet_id, and masklet with run lengths of "
+                f"every object on every annotated frame"
             ) from exc
         return masks_of
 
@@ -133,6 +135,14 @@ class MaskletTruth(GroundTruth):
 
     def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth | None:
         return None
+
+
+def _area(mask: RleMask, where: str) -> int:
+    """Number of pixels of a mask; its run lengths are checked."""
+    try:
+        return rle_area(mask)
+    except ValueError as exc:
+        raise MalformedFile(f"{where}: {exc}") from exc
 
 
 def _as_rle(entry: Mapping[str, Any]) -> RleMask:

@@ -109,7 +109,7 @@ def _read_examples(path: Path) -> Any:
         return read_pickle(path)
     except ValueError as exc:
         raise DatasetError(
-            f"{path}: cannot be read ({exc}); expected a TAP-Vid pickle that contains only video, points and occluded"
+            f"{path} cannot be read: {exc}; expected a TAP-Vid pickle that contains only video, points and occluded"
         ) from exc
 
 
@@ -172,7 +172,7 @@ def _array(value: Any, dtype: type[np.generic], where: str) -> NDArray[Any]:
     try:
         return np.asarray(as_array(value)).astype(dtype)
     except (TypeError, ValueError, OverflowError) as exc:
-        raise DatasetError(f"{where}: {exc}; expected an array of numbers") from exc
+        raise DatasetError(f"{where} cannot be converted to numbers; expected an array of numbers") from exc
 
 
 def _write_frames(video: Any, folder: Path, where: str) -> tuple[int, int]:
@@ -202,8 +202,8 @@ def _as_png(frame: Any, where: str) -> bytes:
 
     try:
         rgb = np.asarray(as_array(frame))
-    except ValueError as exc:
-        raise DatasetError(f"{where}: {exc}; expected (H, W, 3) uint8") from exc
+    except ValueError as exc:  # lists of different lengths
+        raise DatasetError(f"{where} is not an array; expected (H, W, 3) uint8") from exc
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise DatasetError(f"{where} is {rgb.shape} {rgb.dtype}; expected (H, W, 3) uint8")
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1]

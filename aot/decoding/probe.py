@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from aot.errors import DecodeError
+from aot.system.os_errors import os_reason
 from aot.types import BoolArray, Float64Array, Int64Array
 
 # Durations in headers are rounded, and often do not include the duration of the last frame.
@@ -64,8 +65,7 @@ def probe_video(path: Path) -> VideoProbe:
     try:
         stat = path.stat()
     except OSError as exc:
-        reason = "no such file" if isinstance(exc, FileNotFoundError) else exc.strerror
-        raise DecodeError(f"{path} ({reason}): cannot be read as a video; expected a file") from exc
+        raise DecodeError(f"{path} cannot be read as a video: {os_reason(exc)}; expected a video file") from exc
     return _probe(path.absolute(), stat.st_size, stat.st_mtime_ns)
 
 
@@ -82,8 +82,8 @@ def _probe(path: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
             width, height = _first_size(container, path)
     except av.FFmpegError as exc:
         raise DecodeError(
-            f"{path} ({num_bytes} bytes): cannot be read as a video: {exc.strerror}; expected a complete file that "
-            f"FFmpeg can read: copy it again, or see the output of `ffmpeg -i {shlex.quote(str(path))}`"
+            f"{path} ({num_bytes} bytes): cannot be read as a video: {ffmpeg_reason(exc)}; expected a complete file "
+            f"that FFmpeg can read: copy it again, or see the output of `ffmpeg -i {shlex.quote(str(path))}`"
         ) from exc
     pts = np.sort(packets.pts[packets.is_shown])
     time = np.asarray(pts * time_base, dtype=np.float64)
@@ -105,6 +105,16 @@ def open_container(path: Path) -> Any:
     encoding than UTF-8, such as a title, is not an error.
     """
     return av.open(str(path.absolute()), metadata_errors="replace")
+
+
+def ffmpeg_reason(error: Exception, *, invalid: str = "it is not a video, or it is damaged") -> str:
+    """Why FFmpeg cannot read a file, in plain words.
+
+    Args:
+        error: raised by PyAV.
+        invalid: the reason if FFmpeg reports the data as invalid.
+    """
+    return invalid if isinstance(error, av.error.InvalidDataError) else os_reason(error)
 
 
 def repair_hint(path: Path) -> str:

@@ -43,7 +43,7 @@ def num_kept_frames(size: ClipSize, clip: Clip, frame_interval: int) -> int:
 def _video_size(source: Path) -> ClipSize:
     import av
 
-    from aot.decoding.probe import open_container
+    from aot.decoding.probe import ffmpeg_reason, open_container
 
     try:
         with open_container(source) as container:
@@ -55,7 +55,7 @@ def _video_size(source: Path) -> ClipSize:
             num_frames = stream.frames or round(seconds * fps)
             return ClipSize(max(1, num_frames), stream.width, stream.height, fps)
     except (av.FFmpegError, OSError, ValueError) as exc:
-        raise DecodeError(f"{source}: its header cannot be read: {exc}; expected a video file") from exc
+        raise DecodeError(f"{source}: its header cannot be read: {ffmpeg_reason(exc)}; expected a video file") from exc
 
 
 def _folder_size(source: Path) -> ClipSize:
@@ -63,11 +63,12 @@ def _folder_size(source: Path) -> ClipSize:
 
     from aot.decoding.frame_folder import DEFAULT_FPS
     from aot.images.frames import image_files
+    from aot.images.masks import image_reason
 
     files = image_files(source)
     try:
         with Image.open(files[0]) as image:  # reads only the header
             width, height = image.size
-    except OSError as exc:
-        raise DecodeError(f"{files[0]}: its header cannot be read: {exc}; expected an image") from exc
+    except (OSError, Image.DecompressionBombError) as exc:
+        raise DecodeError(f"{files[0]}: its header cannot be read: {image_reason(exc)}; expected an image") from exc
     return ClipSize(len(files), width, height, DEFAULT_FPS)

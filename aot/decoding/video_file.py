@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from aot.decoding.base import FrameSource
-from aot.decoding.probe import displayed_size, open_container, probe_video, quarter_turns, repair_hint
+from aot.decoding.probe import displayed_size, ffmpeg_reason, open_container, probe_video, quarter_turns, repair_hint
 from aot.errors import DecodeError
 from aot.types import Int64Array, UInt8Array
 
@@ -25,6 +25,8 @@ NUM_THREADS = 2
 
 # A seek discards the few frames in the decoder's pipeline; over shorter distances, decoding without a seek is as fast.
 MIN_SEEK_FRAMES = 16
+
+_DAMAGED = "its data are damaged"
 
 
 class VideoFile(FrameSource):
@@ -97,7 +99,7 @@ class VideoFile(FrameSource):
             stream.thread_type, stream.thread_count = "AUTO", NUM_THREADS
             self._decoded = self._container.decode(stream)
         except av.FFmpegError as exc:
-            raise self._missing(0, exc.strerror or type(exc).__name__) from exc
+            raise self._missing(0, ffmpeg_reason(exc, invalid=_DAMAGED)) from exc
 
     def _seek(self, restart: int) -> None:
         """Seek to a key frame and set the position to where the seek arrived; to the end if that is unknown."""
@@ -108,7 +110,7 @@ class VideoFile(FrameSource):
         try:
             self._container.seek(int(self._probe.pts[restart]), stream=stream, backward=True)
         except av.FFmpegError as exc:
-            raise self._missing(restart, exc.strerror or type(exc).__name__) from exc
+            raise self._missing(restart, ffmpeg_reason(exc, invalid=_DAMAGED)) from exc
         self._decoded, self._next = self._container.decode(stream), restart
         self._ahead = self._next_decoded()
         pts = None if self._ahead is None else self._ahead.pts
@@ -146,7 +148,7 @@ class VideoFile(FrameSource):
         try:
             return next(self._decoded, None)
         except av.FFmpegError as exc:
-            raise self._missing(self._next, exc.strerror or type(exc).__name__) from exc
+            raise self._missing(self._next, ffmpeg_reason(exc, invalid=_DAMAGED)) from exc
 
     def _missing(self, frame: int, reason: str) -> DecodeError:
         return DecodeError(
@@ -166,7 +168,9 @@ def first_frame(path: Path) -> UInt8Array:
             stream = container.streams.best("video")
             frame = None if stream is None else next(container.decode(stream), None)
     except av.FFmpegError as exc:
-        raise DecodeError(f"{path}: its first frame cannot be decoded: {exc.strerror}; expected a video file") from exc
+        raise DecodeError(
+            f"{path}: its first frame cannot be decoded: {ffmpeg_reason(exc)}; expected a video file"
+        ) from exc
     if frame is None:
         raise DecodeError(f"{path}: no frame can be decoded; expected a video file")
     return _as_displayed(frame, path)

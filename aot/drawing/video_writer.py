@@ -18,6 +18,7 @@ from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from aot.errors import OutOfMemory, WriteError
+from aot.system.os_errors import os_reason
 from aot.types import Float64Array, Int64Array, UInt8Array
 
 _TIME_BASE = Fraction(1, 90_000)
@@ -121,10 +122,15 @@ class VideoWriter:
         try:
             yield
         except MemoryError as exc:
-            raise OutOfMemory(f"out of memory while encoding the overlay {self._path}: {exc}") from exc
+            raise OutOfMemory(
+                f"out of memory while encoding the overlay {self._path}; use a larger frame_interval, or set "
+                f"output.overlay=false to draw no overlays"
+            ) from exc
         except (av.FFmpegError, UnknownCodecError, OSError) as exc:
+            is_unknown = isinstance(exc, UnknownCodecError)
+            reason = "the installed PyAV lacks its encoder" if is_unknown else os_reason(exc)
             raise WriteError(
-                f"cannot write the overlay {self._path}: {exc}; check the free space and the folder, "
+                f"cannot write the overlay {self._path}: {reason}; check the free space and the folder, "
                 f"or set output.overlay=false to draw no overlays"
             ) from exc
 

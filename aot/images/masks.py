@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aot.system.os_errors import os_reason
 from aot.types import BoolArray, RleMask, UInt8Array
 
 
@@ -17,7 +18,7 @@ def read_indices(path: Path) -> UInt8Array:
     Raises:
         ValueError: the file is not an image, or a colour image; the message names the file.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
@@ -31,8 +32,19 @@ def read_indices(path: Path) -> UInt8Array:
                     f"with one pixel value per object"
                 )
             return np.asarray(image, dtype=np.uint8)
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as exc:
-        raise ValueError(f"{path}: not a readable image ({exc}); expected a PNG") from exc
+    except (OSError, SyntaxError, Image.DecompressionBombError) as exc:
+        raise ValueError(f"{path}: not a readable image: {image_reason(exc)}; expected a PNG") from exc
+
+
+def image_reason(error: Exception) -> str:
+    """Why Pillow cannot read an image, in plain words."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image, or its beginning is damaged"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has too many pixels"
+    return os_reason(error, otherwise="it is damaged or cut off")
 
 
 def decode_rle(mask: RleMask) -> BoolArray:

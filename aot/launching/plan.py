@@ -25,6 +25,7 @@ from aot.runs.ledger import last_done
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
 from aot.runs.task import ClipTask, Work
 from aot.system.hashing import sha256_of
+from aot.system.os_errors import os_reason
 from aot.system.text import counted
 from aot.types import Clip
 from aot.writing.reader import load
@@ -233,7 +234,8 @@ def _refuse_unreadable_folder(paths: RunPaths) -> None:
         paths.run_json.exists()
     except PermissionError as exc:
         raise ConfigError(
-            f"{paths.root} cannot be read: {exc}; expected a readable folder; choose another with output.root=FOLDER"
+            f"{paths.root} cannot be read: {os_reason(exc)}; expected a readable folder; choose another with "
+            f"output.root=FOLDER"
         ) from exc
 
 

@@ -33,7 +33,9 @@ from aot.runs.failure import record_failure
 from aot.runs.ledger import Ledger
 from aot.runs.run_json import versions
 from aot.runs.task import ClipTask, Work
+from aot.system.files import write_errors
 from aot.system.hashing import sha256_of
+from aot.system.os_errors import os_reason
 from aot.system.processes import host
 from aot.types import Clip
 
@@ -176,7 +178,9 @@ class Worker:
         try:
             source_sha256 = sha256_of(clip.source)
         except OSError as exc:
-            raise DecodeError(f"{clip.source} cannot be read: {exc}; check that it exists and is readable") from exc
+            raise DecodeError(
+                f"{exc.filename or clip.source} cannot be read: {os_reason(exc)}; check that it exists and is readable"
+            ) from exc
         if self._parts is None:
             self._parts = Parts(config.segmenter.build(), config.query_points.build(), config.tracker.build())
         settings = Settings.on(
@@ -191,9 +195,9 @@ class Worker:
         summary = process_clip(clip, self._parts, settings, paths, on_progress)
         self._is_written = True
         # Drawings of an earlier result must not remain beside the new one.
-        paths.overlay.unlink(missing_ok=True)
-        for image in paths.pictures.glob("*.png"):
-            image.unlink(missing_ok=True)
+        for drawing in (paths.overlay, *paths.pictures.glob("*.png")):
+            with write_errors(drawing):
+                drawing.unlink(missing_ok=True)
         scores = self._score(task, paths) if config.output.evaluate else {}
         self._ledger.append(
             "done",
@@ -287,7 +291,8 @@ def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None
 
 def _failed_attempt(error: Exception, rung: Rung) -> FailedAttempt:
     kind = error.kind if isinstance(error, AotError) else "unexpected"
-    attempt = Attempt(rung, kind, str(error) or type(error).__name__)
+    text = f"{error.filename or 'a file'}: {os_reason(error)}" if isinstance(error, OSError) else str(error)
+    attempt = Attempt(rung, kind, text or type(error).__name__)
     return FailedAttempt(attempt, getattr(error, "stage", None), "".join(traceback.format_exception(error)))
 
 

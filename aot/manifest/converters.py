@@ -7,9 +7,9 @@ cannot be associated: the objects are then the boxes of the clip's first frame t
 from __future__ import annotations
 
 import configparser
-import csv
 import json
 import re
+import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from aot.errors import ConfigError
 from aot.images.frames import image_files
-from aot.manifest.schema import Manifest
+from aot.manifest.read import mistakes_in
 from aot.system.files import write_text
+from aot.system.text_files import MalformedFile, about_file, read_json, read_text
 
 _TRACK_KEYS = ("track_id", "instance_id", "object_id")
 _FRAME_KEYS = ("frame_id", "frame_index")
+_EXPECTED_COCO = "expected COCO JSON: images with id and file_name, and annotations with image_id and bbox"
+_EXPECTED_MOT = "expected lines of MOTChallenge text: frame, id, left, top, width, height, score"
 MAX_SIDE_PX = 2**16
 """Maximum width and height of an image; larger than any video."""
 
@@ -56,6 +58,9 @@ def manifest_of(detections: Iterable[Detection], *, min_score: float = 0.0) -> d
     Raises:
         ConfigError: no box remains, or the manifest would not be valid.
     """
+    detections = list(detections)
+    if not detections:
+        raise ConfigError("the imported files contain no box; expected at least one")
     by_clip: dict[str, list[Detection]] = defaultdict(list)
     for item in detections:
         if item.score >= min_score and item.box[0] < item.box[2] and item.box[1] < item.box[3]:
@@ -63,10 +68,8 @@ def manifest_of(detections: Iterable[Detection], *, min_score: float = 0.0) -> d
     if not by_clip:
         raise ConfigError(f"no box has a score of at least {min_score:g}; lower --min-score")
     clips = {clip_id: {"objects": _objects(items)} for clip_id, items in sorted(by_clip.items())}
-    try:
-        Manifest.model_validate({"clips": clips})
-    except ValidationError as exc:
-        raise ConfigError(f"the imported boxes do not form a valid manifest: {exc}") from exc
+    if mistakes := mistakes_in({"clips": clips}):
+        raise ConfigError("\n  ".join(["the imported boxes do not form a valid manifest:", *mistakes]))
     return {"clips": clips}
 
 
@@ -104,13 +107,16 @@ def read_coco(
         videos = {video["id"]: str(video.get("name", video["id"])) for video in listing.get("videos", ())}
         names = {category["id"]: str(category["name"]) for category in listing.get("categories", ())}
         image_by_id = {image["id"]: image for image in listing["images"]}
-        locate = _FrameLocator(videos, frames)
-        return [_coco_detection(item, image_by_id[item["image_id"]], locate, names, masks) for item in annotations]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
-        raise ConfigError(
-            f"{path}: not COCO JSON ({type(exc).__name__}: {exc}); expected images with id and file_name, and "
-            f"annotations with image_id and bbox"
-        ) from exc
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise ConfigError(f"{about_file(images or path, exc)}; {_EXPECTED_COCO}") from exc
+    locate = _FrameLocator(videos, frames)
+    detections = []
+    for number, item in enumerate(annotations, start=1):
+        try:
+            detections.append(_coco_detection(item, image_by_id, locate, names, masks))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+            raise ConfigError(f"{about_file(f'{path}: annotation {number}', exc)}; {_EXPECTED_COCO}") from exc
+    return detections
 
 
 def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | None = None) -> list[Detection]:
@@ -128,19 +134,22 @@ def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | 
     size = size or (_sequence_size(sequence / "seqinfo.ini") if sequence else None)
     detections = []
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: cannot be read ({exc}); expected MOTChallenge text") from exc
-    for number, cells in enumerate(csv.reader(text.splitlines()), start=1):
-        if not cells:
+        text = read_text(path)
+    except MalformedFile as exc:
+        raise ConfigError(f"{exc.about(path)}; {_EXPECTED_MOT}") from exc
+    if not text.strip():
+        raise ConfigError(f"{path}: the file is empty; {_EXPECTED_MOT}")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
             continue
+        cells = line.split(",")
         try:
             frame, track = int(float(cells[0])), int(float(cells[1]))
             left, top, width, height = map(float, cells[2:6])
             score = float(cells[6]) if len(cells) > 6 else 1.0
         except (ValueError, IndexError, OverflowError) as exc:
             raise ConfigError(
-                f"{path}, line {number}: {','.join(cells)!r}; expected frame, id, left, top, width, height, score"
+                f"{path}, line {number}: {reprlib.repr(line)}; expected frame, id, left, top, width, height, score"
             ) from exc
         box = _inside((left - 1, top - 1, left - 1 + width, top - 1 + height), *(size or (None, None)))
         detections.append(Detection(name, frame - 1, track if track >= 0 else None, box, score))
@@ -170,8 +179,15 @@ def _entry(object_id: int, item: Detection) -> dict[str, Any]:
 
 
 def _coco_detection(
-    item: Mapping[str, Any], image: Mapping[str, Any], locate: _FrameLocator, names: Mapping[Any, str], masks: bool
+    item: Mapping[str, Any],
+    image_by_id: Mapping[Any, Mapping[str, Any]],
+    locate: _FrameLocator,
+    names: Mapping[Any, str],
+    masks: bool,
 ) -> Detection:
+    if item["image_id"] not in image_by_id:
+        raise MalformedFile(f"its image_id {item['image_id']!r} is not among the images")
+    image = image_by_id[item["image_id"]]
     clip_id, frame = locate(image)
     x, y, width, height = map(float, item["bbox"])
     return Detection(
@@ -209,7 +225,7 @@ class _FrameLocator:
         number = next((int(image[key]) for key in _FRAME_KEYS if image.get(key) is not None), None)
         number = int(split.group(2)) if number is None and split else number
         if not clip_id or number is None:
-            raise ValueError(
+            raise MalformedFile(
                 f"image {image.get('id')} ({file}) has no clip and frame number; expected CLIP/00012.jpg, "
                 f"CLIP_00012.jpg, or video_id and frame_id"
             )
@@ -221,7 +237,7 @@ class _FrameLocator:
             files = image_files(folder) if folder.is_dir() else []
             self._positions[str(folder)] = {path.stem: position for position, path in enumerate(files)}
         if file.stem not in self._positions[str(folder)]:
-            raise ValueError(f"no frame {file.name} in {folder}")
+            raise MalformedFile(f"no frame {file.name} in {folder}")
         return self._positions[str(folder)][file.stem]
 
 
@@ -231,19 +247,19 @@ def _run_lengths(segmentation: Any, image: Mapping[str, Any]) -> dict[str, Any]:
 
     height, width = int(image["height"]), int(image["width"])
     if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
-        raise ValueError(f"an image of {width}x{height} px; expected sides of 1 to {MAX_SIDE_PX} px")
+        raise MalformedFile(f"an image of {width}x{height} px; expected sides of 1 to {MAX_SIDE_PX} px")
     if isinstance(segmentation, dict):
         size, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
         if isinstance(counts, str):
             return {"size": size, "counts": counts}
         if size != [height, width] or sum(map(int, counts)) != height * width or min(map(int, counts)) < 0:
-            raise ValueError(f"run lengths that do not add up to the image's {width}x{height} px")
+            raise MalformedFile(f"run lengths that do not add up to the image's {width}x{height} px")
         parts = [coco.frPyObjects({"size": size, "counts": list(map(int, counts))}, height, width)]
     else:
         outlines = [list(map(float, outline)) for outline in segmentation]
         # pycocotools checks neither length nor range of a polygon, and also traces edges far outside the image.
         if any(len(outline) < 6 or not max(map(abs, outline)) <= 2 * MAX_SIDE_PX for outline in outlines):
-            raise ValueError("a polygon with fewer than three points, or far outside its image")
+            raise MalformedFile("a polygon with fewer than three points, or far outside its image")
         parts = coco.frPyObjects(outlines, height, width)
     return {"size": [height, width], "counts": coco.merge(parts)["counts"].decode("ascii")}
 
@@ -257,14 +273,24 @@ def _inside(
 
 
 def _sequence_size(path: Path) -> tuple[int, int] | None:
-    info = configparser.ConfigParser()
-    if not path.is_file() or not info.read(path, encoding="utf-8") or "Sequence" not in info:
+    """Width and height in px according to a seqinfo.ini; None if the file does not exist, or has no such section."""
+    if not path.is_file():
         return None
-    return info.getint("Sequence", "imWidth"), info.getint("Sequence", "imHeight")
+    info = configparser.ConfigParser(interpolation=None)
+    expected = "expected a section [Sequence] with the integers imWidth and imHeight; or give --size WIDTHxHEIGHT"
+    try:
+        info.read_string(read_text(path))
+        if "Sequence" not in info:
+            return None
+        return info.getint("Sequence", "imWidth"), info.getint("Sequence", "imHeight")
+    except MalformedFile as exc:
+        raise ConfigError(f"{exc.about(path)}; {expected}") from exc
+    except (configparser.Error, ValueError) as exc:
+        raise ConfigError(f"{path}: not valid; {expected}") from exc
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as exc:
-        raise ConfigError(f"{path}: cannot be read ({exc}); expected COCO JSON") from exc
+        return read_json(path)
+    except MalformedFile as exc:
+        raise ConfigError(f"{exc.about(path)}; {_EXPECTED_COCO}") from exc

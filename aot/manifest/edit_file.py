@@ -18,6 +18,8 @@ from aot.manifest.edit_text import ManifestText, plain_entry
 from aot.manifest.read import parse_manifest
 from aot.manifest.schema import ClipEntry
 from aot.system.files import replacing, write_errors
+from aot.system.os_errors import os_reason
+from aot.system.text_files import MalformedFile, decode_text
 
 
 class ManifestConflict(PromptError):
@@ -127,9 +129,9 @@ class ManifestFile:
 
     def _decoded(self, content: bytes) -> str:
         try:
-            return content.decode()
-        except UnicodeDecodeError as exc:
-            raise ConfigError(f"prompt manifest {self.path}: not UTF-8 text: {exc}; save it as UTF-8") from exc
+            return decode_text(content)
+        except MalformedFile as exc:
+            raise ConfigError(exc.about(f"prompt manifest {self.path}")) from exc
 
     def _read(self) -> bytes | None:
         """The file's content; None if the file is empty or does not exist."""
@@ -139,7 +141,7 @@ class ManifestFile:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise ConfigError(f"prompt manifest {self.path} cannot be read: {exc}; check its permissions") from exc
+            raise ConfigError(f"prompt manifest {self.path} cannot be read: {os_reason(exc)}; check its path") from exc
 
     def _stat(self) -> tuple[int, ...] | None:
         try:

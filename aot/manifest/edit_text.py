@@ -19,8 +19,9 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from aot.errors import ConfigError
-from aot.manifest.read import SAFE_LOADER, parse_manifest
+from aot.manifest.read import parse_manifest
 from aot.manifest.schema import ClipEntry, ObjectEntry
+from aot.system.yaml_files import SAFE_LOADER
 
 _HEAD = "# Which objects to track in which clip. Written by `python -m aot.prompt`; edit it as you like.\n"
 # Strings that need no quotes, unless YAML parses them as another type (`no`, `null`).

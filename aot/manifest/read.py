@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import reprlib
-from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -17,9 +15,11 @@ from pydantic import BaseModel, ValidationError
 from aot.errors import ConfigError, PromptError
 from aot.manifest.schema import ClipEntry, Manifest, ObjectEntry, contradictions
 from aot.system.text import counted
+from aot.system.text_files import MalformedFile, parse_json, read_text
+from aot.system.yaml_files import StrictLoader, parse_yaml
 
-# If PyYAML was built with libyaml, its loader is ten times as fast.
-SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_EXAMPLE = "clips: {CLIP_ID: {objects: [{id: 1, box: [x0, y0, x1, y1]}]}}"
+_EXAMPLE_JSON = '{"clips": {"CLIP_ID": {"objects": [{"id": 1, "box": [x0, y0, x1, y1]}]}}}'
 
 
 class MissingManifest(ConfigError):
@@ -73,6 +73,11 @@ def check_entry(clip_id: str, objects: Any) -> ClipEntry:
     return entries[clip_id]
 
 
+def mistakes_in(content: Any) -> list[str]:
+    """All mistakes in the parsed content of a manifest."""
+    return _checked(content)[1]
+
+
 def object_mistakes(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
     """The mistakes that pydantic found in one object, one `field: reason` per mistake."""
     return list(dict.fromkeys(_describe_field(detail, given) for detail in error.errors()))
@@ -80,23 +85,31 @@ def object_mistakes(error: ValidationError, given: Mapping[str, Any]) -> list[st
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as exc:
-        raise MissingManifest(f"prompt manifest {path} does not exist; expected a YAML or JSON file") from exc
-    except (OSError, UnicodeDecodeError) as exc:
+        return read_text(path)
+    except MalformedFile as exc:
+        if isinstance(exc.__cause__, FileNotFoundError):
+            raise MissingManifest(f"prompt manifest {path} does not exist; expected a YAML or JSON file") from exc
         raise ConfigError(
-            f"prompt manifest {path} cannot be read: {exc}; expected a YAML or JSON file in UTF-8; "
+            f"{exc.about(f'prompt manifest {path}')}; expected a YAML or JSON file in UTF-8; "
             f"dataset.prompts=FILE names another one"
         ) from exc
 
 
 def _parse(text: str, path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
     """As `read_entries`."""
-    try:
-        content = json.loads(text, object_pairs_hook=_no_repeats) if path.suffix == ".json" else _load_yaml(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as exc:
-        kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise ConfigError(f"prompt manifest {path}: not valid {kind}: {exc}") from exc
+    is_json = path.suffix == ".json"
+    content = None
+    if text.strip():
+        try:
+            content = parse_json(text, refuse_repeats=True) if is_json else parse_yaml(text, _ManifestLoader)
+        except MalformedFile as exc:
+            raise ConfigError(exc.about(f"prompt manifest {path}")) from exc
+    if content is None:
+        problem = "contains no entry" if text.strip() else "is empty"
+        raise ConfigError(
+            f"prompt manifest {path} {problem}; expected the objects of each clip, such as "
+            f"{_EXAMPLE_JSON if is_json else _EXAMPLE}; `python -m aot.prompt` writes it from clicks"
+        )
     return _checked(content)
 
 
@@ -189,28 +202,11 @@ def _unknown_key(key: str, model: type[BaseModel]) -> str:
     return f"unknown key; expected {', '.join(model.model_fields)}"
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if repeated:
-        raise ValueError(f"the key {repeated[0]!r} is given twice; remove or rename one")
-    return dict(pairs)
-
-
-class _StrictLoader(SAFE_LOADER):  # type: ignore[misc, valid-type]
-    """YAML's safe loader with two differences.
-
-    Repeated keys are refused: YAML would silently use the last one. And keys are strings as written: the clip ids 001
-    and 2024-05-01 do not become a number and a date.
-    """
+class _ManifestLoader(StrictLoader):
+    """A loader whose keys are strings as written: the clip ids 001 and 2024-05-01 do not become a number and a date."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Resolve `<<`, keeping each key once, so that nested merges do not grow exponentially."""
-        scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        own = Counter(key.value for key in scalars if key.tag != "tag:yaml.org,2002:merge")
-        repeated = [key for key, count in own.items() if count > 1]
-        if repeated:
-            line = node.start_mark.line + 1
-            raise ValueError(f"the key {repeated[0]!r} is given twice below line {line}; remove or rename one")
         super().flatten_mapping(node)
         last: dict[Hashable, Any] = {}
         for key, value in node.value:
@@ -218,7 +214,3 @@ class _StrictLoader(SAFE_LOADER):  # type: ignore[misc, valid-type]
                 key.tag = "tag:yaml.org,2002:str"
             last[key.value if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
         node.value = list(last.values())
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a safe loader's subclass)

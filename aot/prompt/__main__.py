@@ -20,6 +20,7 @@ from aot.config import RunConfig, check_config
 from aot.errors import ConfigError
 from aot.paths import RunPaths
 from aot.system.cli import EXIT_DONE, prints_errors, run_command
+from aot.system.os_errors import os_reason
 from aot.system.text import counted
 
 # In order of preference; the first one whose weights are available makes the masks, unless `segmenter=` is given.
@@ -165,7 +166,7 @@ def _listener(host: str, port: int | None) -> socket.socket:
                 raise
             return listener
         except OSError as exc:
-            reasons.append(str(exc))
+            reasons.append(os_reason(exc))
     options = f"--host {host}" + ("" if port is None else f" --port {port}")
     raise ConfigError(f"{options}: cannot listen on this address ({reasons[-1]}); use another host or port")
 

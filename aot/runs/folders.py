@@ -11,6 +11,7 @@ from pathlib import Path
 from aot.errors import ConfigError
 from aot.paths import RunPaths
 from aot.system.nearest import did_you_mean
+from aot.system.os_errors import os_reason
 from aot.system.text import counted
 
 _RUN = "expected a run folder, as printed by aot.run, such as outputs/davis/grabcut-lucas_kanade-k1-0123abcd"
@@ -49,7 +50,7 @@ def _not_a_folder(path: Path, expected: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return f"does not exist; {expected}{did_you_mean(path)}"
     except OSError as exc:
-        return f"cannot be read: {exc.strerror}; {expected}"
+        return f"cannot be read: {os_reason(exc)}; {expected}"
     if not path.is_dir():
         above = _run_above(path)
         return f"is a file; {expected}{f'; did you mean {above}?' if above else ''}"

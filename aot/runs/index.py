@@ -19,6 +19,7 @@ from aot.paths import RunPaths
 from aot.runs.folders import is_run, not_a_run
 from aot.self_checks import CHECKS, worst
 from aot.system.files import replacing
+from aot.system.text_files import about_file, read_text
 from aot.types import BoolArray, ClipResult
 from aot.writing.reader import load, read_overview
 
@@ -239,10 +240,15 @@ def _write_index(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
 def _scores(summary: Path, clip_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """The scores in the run's summary.csv; NaN if a clip has none, or the file does not exist."""
     by_clip: dict[str, dict[str, str]] = {}
-    if summary.is_file():
-        with summary.open(newline="", encoding="utf-8") as file:
-            by_clip = {row["clip_id"]: row for row in csv.DictReader(file)}
-    return {
-        name: np.array([float(by_clip.get(str(i), {}).get(name) or "nan") for i in clip_ids], dtype=np.float64)
-        for name in _SCORES
-    }
+    try:
+        if summary.is_file():
+            by_clip = {row["clip_id"]: row for row in csv.DictReader(read_text(summary).splitlines())}
+        return {
+            name: np.array([float(by_clip.get(str(i), {}).get(name) or "nan") for i in clip_ids], dtype=np.float64)
+            for name in _SCORES
+        }
+    except (KeyError, ValueError, csv.Error) as exc:
+        raise ConfigError(
+            f"{about_file(summary, exc)}; expected the table that aot.run writes: delete it, and the next run of the "
+            f"same command writes it again"
+        ) from exc

@@ -9,10 +9,12 @@ from importlib import metadata
 from typing import Any, cast
 
 from aot.datasets.base import check_clip_id
-from aot.errors import AotError, ConfigError
+from aot.errors import ConfigError, DatasetError
 from aot.paths import RunPaths
 from aot.runs.folders import not_a_run
 from aot.system.files import write_text
+from aot.system.os_errors import os_reason
+from aot.system.text_files import MalformedFile, parse_json
 
 SCHEMA = "aot-run/1"
 
@@ -37,14 +39,14 @@ def read_run_json(paths: RunPaths) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise not_a_run(paths.root) from exc
     except OSError as exc:
-        raise ConfigError(f"{paths.run_json} cannot be read: {exc.strerror}; check its permissions") from exc
+        raise ConfigError(f"{paths.run_json} cannot be read: {os_reason(exc)}; check its permissions") from exc
     try:
-        run = json.loads(text)
+        run = parse_json(text)
         _check(run)
-    except (ValueError, RecursionError, AotError) as exc:
+    except MalformedFile as exc:
         raise ConfigError(
-            f"{paths.run_json} is damaged ({exc}); delete it and run the command that created the folder again: it "
-            f"rewrites run.json and keeps all finished clips"
+            f"{exc.about(paths.run_json)}; the file is damaged: delete it and run the command that created the folder "
+            f"again, which rewrites run.json and keeps all finished clips"
         ) from exc
     return cast(dict[str, Any], run)
 
@@ -77,11 +79,14 @@ def _check(run: Any) -> None:
     """Raise unless it has the keys that all readers of run.json rely on, and clip ids that stay in the run folder."""
     clips = run.get("clips") if isinstance(run, dict) else None
     if not isinstance(clips, dict) or not isinstance(run.get("config_hash"), str):
-        raise ValueError("expected the keys config_hash and clips")
+        raise MalformedFile("expected the keys config_hash and clips")
     for clip_id, record in clips.items():
-        check_clip_id(clip_id)
+        try:
+            check_clip_id(clip_id)
+        except DatasetError as error:
+            raise MalformedFile(str(error)) from error
         if not isinstance(record, dict):
-            raise ValueError(f"clip {clip_id!r}: got {record!r}, expected an object")
+            raise MalformedFile(f"clip {clip_id!r}: got {record!r}, expected an object")
 
 
 def _one_clip_per_line(run: dict[str, Any]) -> str:

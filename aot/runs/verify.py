@@ -24,6 +24,7 @@ from aot.runs.run_json import read_run_json
 from aot.runs.task import Work
 from aot.system.hashing import sha256_of
 from aot.system.interrupts import interrupts_blocked
+from aot.system.os_errors import os_reason
 from aot.types import ClipResult
 from aot.writing.reader import check_contents, check_file, load
 from aot.writing.schema import OtherSchema
@@ -205,7 +206,7 @@ def quarantine(paths: RunPaths, clip_id: str) -> Path:
         paths.clip(clip_id).failure.unlink(missing_ok=True)
     except OSError as exc:
         raise WriteError(
-            f"{source} cannot be moved to {target}: {exc}; check that the run folder is writable and that "
+            f"{source} cannot be moved to {target}: {os_reason(exc)}; check that the run folder is writable and that "
             f"{target.parent} is a folder"
         ) from exc
     return target
@@ -284,7 +285,7 @@ def _examine(path: Path, expected: Expected, *, quick: bool) -> Verdict:
         if not quick:
             check_contents(path)
     except OSError as exc:
-        return Verdict(State.UNCHECKED, f"{path} cannot be read: {exc}; check its permissions and the disk")
+        return Verdict(State.UNCHECKED, f"{path} cannot be read: {os_reason(exc)}; check its permissions and the disk")
     except OtherSchema as error:
         return Verdict(State.UNCHECKED, str(error))
     except ResultError as error:

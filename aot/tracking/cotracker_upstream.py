@@ -18,6 +18,7 @@ from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
 from aot.errors import CheckpointError, ConfigError
 from aot.system.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
+from aot.system.os_errors import os_reason
 from aot.tracking.base import query_rows
 from aot.types import QueryPoints, Tracks
 
@@ -144,7 +145,11 @@ class CoTrackerUpstreamTracker:
                     v2=self.v2,
                     window_len=self.window_len or window_len,
                 )
-            except (RuntimeError, OSError) as exc:
+            except OSError as exc:
+                raise CheckpointError(
+                    f"{self.checkpoint} cannot be read: {os_reason(exc)}; expected a file of model weights"
+                ) from exc
+            except RuntimeError as exc:
                 raise CheckpointError(
                     f"{self.checkpoint} does not hold the weights of the cotracker package's {self.mode} model: "
                     f"{str(exc)[:600]}"

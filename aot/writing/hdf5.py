@@ -12,6 +12,7 @@ import numpy as np
 
 from aot.errors import ResultError, WriteError
 from aot.system.files import replacing, write_errors
+from aot.system.os_errors import os_reason
 from aot.types import BoolArray, Clip, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
 from aot.writing.disk import DiskFile
 from aot.writing.reader import check_file
@@ -114,11 +115,13 @@ def new_clip_file(
 @contextmanager
 def _hdf5_errors(path: Path, disk: DiskFile) -> Iterator[None]:
     """Map errors of HDF5, and failed writes of the file below it, to WriteError."""
-    with write_errors(path):
-        try:
-            yield
-        except RuntimeError as exc:  # h5py raises it for many different errors of HDF5
-            raise WriteError(f"{path} could not be written: {exc}") from exc
+    try:
+        yield
+    except (OSError, RuntimeError) as exc:  # h5py raises RuntimeError for many different errors of HDF5
+        reason = os_reason(exc, otherwise="the HDF5 library reports an error, which is in the log of the run")
+        raise WriteError(
+            f"{path} could not be written: {reason}; check that its folder is writable and has free space"
+        ) from exc
     _raise_failed_write(path, disk)
 
 

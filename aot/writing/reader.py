@@ -13,12 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import ResultError
+from aot.system.nearest import did_you_mean
+from aot.system.os_errors import os_reason
 from aot.types import BoolArray, ClipResult, Int64Array
 from aot.writing.schema import attributes_of, check_schema, check_structure, plain, read_names, read_result
 
 # NFS and Lustre often have no working locks. None are needed: a file gets its name only when it is complete. The
 # environment variable HDF5_USE_FILE_LOCKING takes precedence if it is set.
 _UNLOCKED: dict[str, Any] = {"locking": False}
+
+_EXPECTED = "expected clips/<clip_id>.h5 of a run folder"
+_REPAIR = "to compute it again, delete it and run the same aot.run command"
 
 # What h5py raises on damaged files and on files of other formats.
 _DAMAGED = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError)
@@ -54,13 +59,8 @@ def check_file(path: Path) -> None:
         OtherSchema: the file has the schema of another version.
         ResultError: the file is damaged or incomplete; the message describes the problem.
     """
-    try:
-        with h5py.File(path, "r", **_UNLOCKED) as file:
-            check_structure(path, file)
-    except _UNREADABLE as exc:
-        raise ResultError(
-            f"{path} is not a complete result file ({exc}); delete it and run the same command again"
-        ) from exc
+    with _opened(path) as file:
+        check_structure(path, file)
 
 
 def check_contents(path: Path) -> None:
@@ -69,14 +69,13 @@ def check_contents(path: Path) -> None:
     Raises:
         ResultError: a dataset cannot be read; the message names it.
     """
-    name = "its list of datasets"
-    try:
-        with h5py.File(path, "r", **_UNLOCKED) as file:
-            for name in _dataset_names(file):
+    with _opened(path) as file:
+        for name in _dataset_names(file):
+            try:
                 for row in range(file[name].shape[0]):
                     file[name][row]
-    except _UNREADABLE as exc:
-        raise ResultError(f"{path}: {name} cannot be read ({exc}); the file is damaged") from exc
+            except _UNREADABLE as exc:
+                raise ResultError(f"{path}: {name} cannot be read; the file is damaged; {_REPAIR}") from exc
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -202,7 +201,7 @@ class MaskReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         with _read_errors(path, _DAMAGED):
-            self._file = h5py.File(path, "r", **_UNLOCKED)
+            self._file = _open_file(path)
             rows = self._file["masks/row"][()].tolist()
             self._position = {row: position for position, row in enumerate(rows)}
             self.index: Int64Array = self._file["frames/index"][()][rows]
@@ -237,16 +236,47 @@ def _dataset_names(file: h5py.File) -> list[str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    with _read_errors(path, _UNREADABLE), h5py.File(path, "r", **_UNLOCKED) as file:
+    with _read_errors(path, _UNREADABLE), _open_file(path) as file:
         yield file
+
+
+def _open_file(path: Path) -> h5py.File:
+    """Open a file of HDF5.
+
+    Raises:
+        ResultError: the file does not exist, cannot be read, or is not a complete HDF5 file.
+    """
+    try:
+        return h5py.File(path, "r", **_UNLOCKED)
+    except _DAMAGED as exc:
+        raise ResultError(f"{path} {_unopened_reason(path)}") from exc
+
+
+def _unopened_reason(path: Path) -> str:
+    """Why a file cannot be opened, and what to do; the errors of the HDF5 library name its own calls and buffers."""
+    try:
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+    except OSError as exc:
+        hint = did_you_mean(path) if isinstance(exc, FileNotFoundError) else ""
+        return f"cannot be read: {os_reason(exc)}; {_EXPECTED}{hint}"
+    if is_empty:
+        return f"is an empty file; {_EXPECTED}; {_REPAIR}"
+    if not h5py.is_hdf5(path):
+        return f"is not an HDF5 file; {_EXPECTED}"
+    return f"cannot be read: it is damaged or cut off; {_EXPECTED}; {_REPAIR}"
 
 
 @contextmanager
 def _read_errors(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Map errors of h5py to a ResultError that names the file."""
+    """Map errors of h5py to a ResultError that names the file and what it lacks, not the calls of the library."""
     try:
         yield
     except errors as exc:
-        raise ResultError(
-            f"{path} cannot be read as a result ({exc}); expected clips/<clip_id>.h5 of a run folder"
-        ) from exc
+        if isinstance(exc, MemoryError):
+            reason = "it needs more memory than is free"
+        elif isinstance(exc, OSError):
+            reason = os_reason(exc, otherwise="its content is damaged")
+        else:
+            reason = "it lacks datasets or attributes of a result, or has others"
+        raise ResultError(f"{path} cannot be read as a result: {reason}; {_EXPECTED}; {_REPAIR}") from exc

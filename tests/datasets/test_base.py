@@ -30,5 +30,5 @@ class UnreadableDataset:
     ids=["clips", "ground_truth"],
 )
 def test_unreadable_files_are_dataset_errors(read: Callable[[Dataset], Any], path: str) -> None:
-    with pytest.raises(DatasetError, match=f"^{path} cannot be read: Permission denied; check the permissions"):
+    with pytest.raises(DatasetError, match=f"^{path} cannot be read: no permission; check the permissions"):
         read(UnreadableDataset())

@@ -124,16 +124,23 @@ class TestMaskFolders:
             tree(davis, split=None).clips()
 
     def test_missing_and_broken_files_are_reported(self, davis: Path) -> None:
-        with pytest.raises(DatasetError, match=r"val2\.txt cannot be read"):
+        with pytest.raises(
+            DatasetError, match=r"dataset\.split=.*val2\.txt: cannot be read: no such file or folder; expected one"
+        ):
             tree(davis, split="ImageSets/2017/val2.txt").clips()
         with pytest.raises(DatasetError, match=r"no folder .*1080p"):
             tree(davis, images="JPEGImages/1080p").clips()
+        (davis / "ImageSets/2017/val.txt").write_text("\n")
+        with pytest.raises(DatasetError, match=r"dataset\.split=.*val\.txt: the file is empty; expected one clip name"):
+            tree(davis).clips()
         (davis / "ImageSets/2017/val.txt").write_text("gone\n")
         with pytest.raises(DatasetError, match=r"lists gone; no such folder"):
             tree(davis).clips()
         (davis / "ImageSets/2017/val.txt").write_text("two\n")
         (davis / "Annotations/480p/two/00000.png").write_text("not an image")
-        with pytest.raises(DatasetError, match="not a readable image"):
+        with pytest.raises(
+            DatasetError, match=r"00000\.png: not a readable image: it is not an image, or its beginning"
+        ):
             tree(davis).clips()
 
     def test_truth_is_made_from_the_annotations(self, davis: Path) -> None:
@@ -198,7 +205,7 @@ class TestYoutubeVos:
         with pytest.raises(DatasetError, match=r"found 00006\.png, expected PNGs named like the clip's frames"):
             self.tree(root, subset="train").clips()
         (root / "valid/meta.json").write_text("[]")
-        with pytest.raises(DatasetError, match=r"dataset\.meta=.*meta\.json cannot be read"):
+        with pytest.raises(DatasetError, match=r"dataset\.meta=.*meta\.json.*; expected JSON with"):
             self.tree(root, subset="valid").clips()
 
     def test_meta_file_of_lvos_has_frame_ranges(self, tmp_path: Path) -> None:

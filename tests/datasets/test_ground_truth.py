@@ -242,6 +242,11 @@ class TestAnnotatedTracks:
         with pytest.raises(DatasetError, match=r"got annotated \(3,\), expected \(4,\)"):
             self.load(tmp_path, **(arrays | {"annotated": np.ones(3, dtype=bool)}))
 
+    def test_text_instead_of_numbers_is_refused(self, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+        text = np.full(arrays["points_xy"].shape, "a")
+        with pytest.raises(DatasetError, match=r"got points_xy of <U1 and visible of bool; expected numbers"):
+            self.load(tmp_path, **(arrays | {"points_xy": text}))
+
     def test_pickles_are_never_loaded(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match="allow_pickle=False"):
+        with pytest.raises(DatasetError, match="or not an npz of plain arrays; expected an npz with"):
             self.load(tmp_path, points_xy=np.array([object()]), visible=np.ones(1))

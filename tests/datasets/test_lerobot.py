@@ -121,7 +121,9 @@ def test_missing_and_broken_files_are_reported(v3: Path) -> None:
     with pytest.raises(DatasetError, match=r"file-000\.parquet: no column videos/observation\.images\.top/chunk_index"):
         dataset(v3, TOP).clips()
     path.write_text("not a parquet file")
-    with pytest.raises(DatasetError, match=r"file-000\.parquet: cannot be read"):
+    with pytest.raises(
+        DatasetError, match=r"file-000\.parquet cannot be read: it is damaged, cut off, or not a parquet file; copy"
+    ):
         dataset(v3, TOP).clips()
     path.unlink()
     with pytest.raises(DatasetError, match="no parquet file; expected chunk-000/file-000"):
@@ -141,11 +143,59 @@ def test_unsupported_datasets_are_refused(tmp_path: Path, version: str, features
     with pytest.raises(DatasetError, match=message):
         dataset(tmp_path).clips()
     (tmp_path / "meta" / "info.json").write_text("{}")
-    with pytest.raises(DatasetError, match=r"info\.json: cannot be read as metadata of LeRobot"):
+    with pytest.raises(DatasetError, match=r"info\.json: the key 'codebase_version' is missing; expected metadata of"):
         dataset(tmp_path).clips()
 
 
 def test_v2_needs_its_list_of_episodes(v2: Path) -> None:
     (v2 / "meta" / "episodes.jsonl").write_text("{}")
-    with pytest.raises(DatasetError, match=r"episodes\.jsonl: cannot be read"):
+    with pytest.raises(
+        DatasetError, match=r"episodes\.jsonl, line 1, column 1: the key 'episode_index' is missing; expected"
+    ):
         dataset(v2).clips()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", ": the file is empty; expected metadata of LeRobot"),
+        ('{\n "fps": 3,\n}', ", line 3, column 1: not valid JSON: a key is missing or not valid here"),
+        ("[]", ": a value is not of the expected type; expected metadata"),
+        ('{"codebase_version": "v2.1", "fps": 0, "features": {}, "video_path": ""}', ": fps is 0.0 and chunks_size is"),
+    ],
+)
+def test_broken_metadata_is_described_in_plain_words(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "meta" / "info.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(DatasetError) as caught:
+        dataset(tmp_path).clips()
+    assert str(caught.value).startswith(f"{path}{message}")
+    assert "Error" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"episode_index": 0}\n{"episode_index":\n', ", line 2, column 18: not valid JSON: a value is missing"),
+        ('\n{"episode_index": "x"}\n', ", line 2, column 1: a value is not of the expected type"),
+        ("\n", ": the file is empty; expected one line of JSON per episode"),
+    ],
+)
+def test_a_broken_list_of_episodes_is_described_by_line(v2: Path, content: str, message: str) -> None:
+    path = v2 / "meta" / "episodes.jsonl"
+    path.write_text(content)
+    with pytest.raises(DatasetError) as caught:
+        dataset(v2).clips()
+    assert str(caught.value).startswith(f"{path}{message}")
+
+
+def test_an_episode_without_numbers_is_refused(v3: Path) -> None:
+    path = next((v3 / "meta" / "episodes").rglob("*.parquet"))
+    table = pyarrow.parquet.read_table(path)
+    empty = pyarrow.nulls(len(table), table.schema.field("episode_index").type)
+    pyarrow.parquet.write_table(
+        table.set_column(table.schema.get_field_index("episode_index"), "episode_index", empty), path
+    )
+    with pytest.raises(DatasetError, match=r"parquet: episode_index is None; expected a number for every episode"):
+        dataset(v3).clips()

@@ -84,7 +84,7 @@ def test_missing_and_broken_files_are_reported(root: Path, tmp_path: Path) -> No
     with pytest.raises(DatasetError, match=r"masklet\[1\] has 1 masks, expected 2"):
         SaVideos(root).clips()
     path.write_text(json.dumps({"masklet": []}))
-    with pytest.raises(DatasetError, match=r"sav_000001_manual\.json: cannot be read as masklets of SA-V .*masklet_id"):
+    with pytest.raises(DatasetError, match=r"sav_000001_manual\.json.*; expected masklets of SA-V: masklet_id"):
         SaVideos(root).clips()
     path.unlink()
     with pytest.raises(DatasetError, match=r"sav_000001_manual\.json does not exist; expected the masklets"):

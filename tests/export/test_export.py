@@ -81,7 +81,7 @@ def test_damaged_and_unfinished_clips_are_reported(
     (copy / "clips" / "day1" / "a.h5").write_bytes(b"not HDF5")
     assert export.main([str(copy), "--format", "npz"]) == 1
     shown = capsys.readouterr()
-    assert "day1/a.h5 cannot be read" in shown.err
+    assert "day1/a.h5 is not an HDF5 file" in shown.err
     assert "1 of 2 clips" in shown.out
     assert export.main([str(copy), "--format", "coco"]) == 1
     assert (copy / "export" / "coco" / "b.json").exists(), "the other clips are written"

@@ -196,7 +196,7 @@ def full_disk(folder: Path, times: int, rng: random.Random) -> Outcome:
             trial.outcome = outcome
             with trial.command("launcher.workers=2") as command:
                 assert command.wait() != 0, "the disk was not full"
-            outcome.message = line_with(command.output, "No space left", "has free space")
+            outcome.message = line_with(command.output, "the disk is full", "has free space")
             trial.record_fault()
             remount(disk, "size=200m")
             trial.finish()
@@ -221,7 +221,7 @@ def read_only(folder: Path, times: int, rng: random.Random) -> Outcome:
             trial.record_fault()
             with trial.command("launcher.workers=1") as command:
                 command.wait()
-            outcome.message = line_with(command.output, "Read-only") or outcome.message
+            outcome.message = line_with(command.output, "read-only") or outcome.message
             remount(disk, "rw")
             trial.finish()
     return outcome

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
+from aot.errors import ConfigError
 from aot.images.masks import decode_rle, encode_rle
+from aot.manifest.converters import Detection, manifest_of, read_mot
 from aot.manifest.read import load_manifest
 from aot.prompts import main
 from aot.types import RleMask
@@ -141,7 +143,14 @@ def test_mot_file_of_a_tracker_is_imported(tmp_path: Path) -> None:
         ("[]", ["--format", "coco"], "a list of results without the images"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "bbox": [1, 1, 1, 1]}]}',
          ["--format", "coco"], "has no clip and frame number; expected CLIP/00012.jpg"),
-        ('{"images": [], "annotations": [{"image_id": 1}]}', ["--format", "coco"], "not COCO JSON .KeyError: 1"),
+        ('{"images": [], "annotations": [{"image_id": 1}]}', ["--format", "coco"],
+         r"a\.txt: annotation 1: its image_id 1 is not among the images; expected COCO JSON"),
+        ('{"images": [],\n "annotations": [}', ["--format", "coco"],
+         r"a\.txt, line 2, column 18: not valid JSON: a value"),
+        ("", ["--format", "coco"], r"a\.txt: the file is empty; expected COCO JSON"),
+        ('{"images": [{}], "annotations": []}', ["--format", "coco"], r"a\.txt: the key 'id' is missing; expected"),
+        ('{"images": [], "annotations": []}', ["--format", "coco"], "the imported files contain no box"),
+        (" \n", [], r"a\.txt: the file is empty; expected lines of MOTChallenge text: frame, id, left"),
     ],
 )  # fmt: skip
 def test_invalid_input_is_refused_with_a_reason(
@@ -153,3 +162,22 @@ def test_invalid_input_is_refused_with_a_reason(
     assert main(["import", *form, "--out", str(out), str(tmp_path / "a.txt"), *arguments]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["[Sequence]\nimWidth=wide\nimHeight=3\n", "[Sequence]\nimWidth=3\n", "imWidth=3\n"])
+def test_a_broken_seqinfo_is_described(tmp_path: Path, text: str) -> None:
+    (tmp_path / "seq" / "gt").mkdir(parents=True)
+    (tmp_path / "seq" / "seqinfo.ini").write_text(text)
+    (tmp_path / "seq" / "gt" / "gt.txt").write_text("1,2,1,1,1,1\n")
+    with pytest.raises(
+        ConfigError, match=r"seqinfo\.ini: not valid; expected a section \[Sequence\] with the integers"
+    ):
+        read_mot(tmp_path / "seq" / "gt" / "gt.txt")
+
+
+def test_imported_boxes_with_mistakes_are_described_like_a_manifest() -> None:
+    boxes = [Detection("a", -1, 1, (1.0, 1.0, 2.0, 2.0))]
+    with pytest.raises(
+        ConfigError, match=r"valid manifest:\n  clip 'a', object 1, frame: expected a source frame number"
+    ):
+        manifest_of(boxes)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from aot.errors import ConfigError
 from aot.manifest.edit_file import ManifestConflict, ManifestFile, version_of
 from aot.manifest.edit_text import ManifestText
-from aot.manifest.read import SAFE_LOADER, load_manifest
+from aot.manifest.read import load_manifest
 from aot.manifest.schema import ClipEntry
+from aot.system.yaml_files import SAFE_LOADER
 
 HAND_WRITTEN = """\
 # The kitchen, filmed in May.

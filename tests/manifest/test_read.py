@@ -93,14 +93,41 @@ def test_nested_merge_keys_do_not_grow_exponentially(tmp_path: Path) -> None:
             "clips: {a: {objects: [{id: 1, name: x, box: [1,2,3,4]}, {id: 1, name: y, frame: 3, points: [[1,1]]}]}}",
             "object 1: has the names x, y",
         ),
-        ("clips: {? [1, 2] : {objects: []}}", "not valid YAML"),
-        ("clips: [", "not valid YAML"),
+        (
+            "clips: {? [1, 2] : {objects: []}}",
+            "line 1, column 11: not valid YAML: a list or a mapping is used as a key",
+        ),
+        ("clips: [", r"line 1, column 8: not valid YAML: the \[ here is never closed; add the missing \]"),
         ("clips: [a, b]", r"clips: expected clip ids or patterns, each with its objects, got \['a', 'b'\]"),
-        ("", "file: expected a mapping with the key clips, got None"),
+        (
+            "",
+            r"is empty; expected the objects of each clip, such as clips: \{CLIP_ID.*`python -m aot.prompt` writes it",
+        ),
+        ("# nothing yet\n", "contains no entry; expected the objects of each clip"),
         ("a: {objects: [{id: 1, box: [1,2,3,4]}]}", "file: expected a mapping with the key clips"),
-        ("clips: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("clips: !!python/object/apply:os.system ['true']", "line 1, column 8: not valid YAML: the tag !!python"),
     ],
 )
 def test_invalid_manifests_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_manifest(write(tmp_path, text))
+
+
+def test_a_repeated_key_in_json_is_refused_with_its_position(tmp_path: Path) -> None:
+    text = '{"clips": {\n "b": {"objects": [{"id": 1, "name": "a\\"", "box": [1, 2, 3, 4]}]},\n "b": {}}}'
+    with pytest.raises(
+        ConfigError, match=r"prompts\.json, line 3, column 2: the key 'b' is given twice, first in line 2"
+    ):
+        load_manifest(write(tmp_path, text, "prompts.json"))
+
+
+def test_a_file_that_cannot_be_read_is_described(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"prompts\.yaml does not exist; expected a YAML or JSON file"):
+        load_manifest(tmp_path / "prompts.yaml")
+    with pytest.raises(ConfigError, match=f"^prompt manifest {tmp_path}: cannot be read: it is a folder, not a file; "):
+        load_manifest(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("clips:\n  café: {}\n".encode("latin-1"))
+    with pytest.raises(
+        ConfigError, match=r"latin\.yaml, line 2, column 6: not text in UTF-8 \(byte 0xe9\); save it as"
+    ):
+        load_manifest(tmp_path / "latin.yaml")

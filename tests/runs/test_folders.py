@@ -53,7 +53,7 @@ SWEEP = (
         ("outputs/videos", "it contains 2 runs (grabcut-k1-aaaa, sam2-k1-bbbb); use one of them"),
         ("outputs", "it contains no run.json; expected a run folder"),
         ("outputs", "below it (outputs/videos/grabcut-k1-aaaa, outputs/videos/sam2-k1-bbbb)"),
-        ("x" * 300, "cannot be read: File name too long; expected a run folder"),
+        ("x" * 300, "cannot be read: a name in its path is too long; expected a run folder"),
     ],
 )
 def test_path_that_is_not_a_run_is_described(path: str, message: str, outputs: Path) -> None:
@@ -81,7 +81,7 @@ def test_commands_print_the_description(
         return
     assert main([path, *RUN_COMMANDS[command]]) == 2
     message = capsys.readouterr().err
-    assert message == f"{not_a_run(Path(path))}\n" or "File name too long" in message
+    assert message == f"{not_a_run(Path(path))}\n" or "a name in its path is too long" in message
     assert "Errno" not in message
 
 

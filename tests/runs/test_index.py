@@ -174,13 +174,28 @@ class TestOpenRun:
         assert np.isnan(found["PCK"][0])
         assert np.isnan(found["J"][1])
 
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"clip_id;J\nday0/00;0.5\n", "the key 'clip_id' is missing"),
+            (b"clip_id,J\nday0/00,half\n", "a value is not of the expected type"),
+            (b"clip_id,J\n\xff,1\n", "line 2, column 1: not text in UTF-8"),
+        ],
+    )
+    def test_an_edited_summary_is_described(self, run: Path, content: bytes, message: str) -> None:
+        (run / "summary.csv").write_bytes(content)
+        with pytest.raises(
+            ConfigError, match=rf"summary\.csv.*{message}.*expected the table that aot\.run writes: delete"
+        ):
+            aot.open_run(run)
+
     def test_damaged_file_is_skipped_and_index_rebuilt(self, run: Path, caplog: pytest.LogCaptureFixture) -> None:
         (run / "clips" / "day0" / "00.h5").write_bytes(b"not HDF5")
         (run / "index.npz").write_bytes(b"no index")
         with caplog.at_level(logging.WARNING):
             assert len(aot.open_run(run)) == 11
         assert "skipped: " in caplog.text
-        assert "day0/00.h5 cannot be read" in caplog.text
+        assert "day0/00.h5 is not an HDF5 file" in caplog.text
 
     def test_run_whose_index_cannot_be_written_can_be_opened(self, run: Path, caplog: pytest.LogCaptureFixture) -> None:
         (run / "index.npz").mkdir()  # a folder cannot be replaced by a file; stands for a read-only run folder

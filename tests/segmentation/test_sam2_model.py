@@ -97,7 +97,7 @@ def write_damaged(path: Path, how: str, weights: Path) -> None:
         ("cut short", "cannot be read as PyTorch weights"),
         (
             "one bit",
-            r"cannot be read as PyTorch weights \(BadZipFile: the checksum of its entry .*/data/\d+ is wrong\)",
+            r"cannot be read as PyTorch weights: it is damaged, the checksum of its entry .*/data/\d+ is wrong",
         ),
         ("empty", "cannot be read as PyTorch weights"),
         ("a page", "cannot be read as PyTorch weights"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from aot.errors import ResultError
-from aot.writing.reader import MaskReader, check_contents, check_file, load, read_attributes
+from aot.writing.reader import MaskReader, check_contents, check_file, load
 from tests.writing.test_hdf5 import block, write
 
 
@@ -59,7 +61,35 @@ def test_a_damaged_mask_is_a_result_error(tmp_path: Path) -> None:
             list(masks)
 
 
-@pytest.mark.parametrize("read", [load, MaskReader, read_attributes])
-def test_a_missing_file_is_a_result_error(tmp_path: Path, read: type[MaskReader]) -> None:
-    with pytest.raises(ResultError, match=r"a\.h5 cannot be read as a result .*expected clips/<clip_id>\.h5"):
-        read(tmp_path / "a.h5")
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "cannot be read: no such file or folder; expected clips/<clip_id>.h5 of a run folder": Path.unlink,
+    "is an empty file; expected clips/<clip_id>.h5 of a run folder": lambda path: path.write_bytes(b""),
+    "is not an HDF5 file; expected clips/<clip_id>.h5 of a run folder": lambda path: path.write_text("a text"),
+    "cannot be read: it is damaged or cut off; expected": lambda path: path.write_bytes(path.read_bytes()[:3000]),
+    "cannot be read: it is a folder, not a file; expected": lambda path: (path.unlink(), path.mkdir()),
+    "cannot be read as a result: it lacks datasets or attributes of a result": lambda path: h5py.File(
+        path, "w"
+    ).close(),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+@pytest.mark.parametrize("read", [load, MaskReader, check_file])
+def test_unreadable_files_are_described_without_words_of_the_library(
+    tmp_path: Path, message: str, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "a.h5"
+    write(path, [block([0, 3, 6, 9], [2, 7])])
+    DAMAGES[message](path)
+    with pytest.raises(ResultError) as caught:
+        read(path)
+    shown = str(caught.value)
+    is_checked = read is check_file and "lacks datasets" in message
+    assert shown.startswith(f"{path}: the attributes attempts, clip_id" if is_checked else f"{path} {message}")
+    assert not re.search("Errno|errno|Unable|Can't|synchronously|signature", shown)
+
+
+def test_a_missing_result_suggests_the_nearest_name(tmp_path: Path) -> None:
+    write(tmp_path / "teapot.h5", [block([0, 3, 6, 9], [2, 7])])
+    with pytest.raises(ResultError, match=rf"did you mean {tmp_path / 'teapot.h5'}\?$"):
+        load(tmp_path / "teapod.h5")

@@ -24,6 +24,7 @@ from aot.datasets.demo.clip_files import ENCODER_OPTIONS, manifest_entry, write_
 from aot.datasets.demo.rendering import NOISE_LEVELS, SEED, SUPERSAMPLING
 from aot.datasets.demo.scenes import FPS, HEIGHT, SCENES, WIDTH
 from aot.errors import DatasetError
+from aot.system.os_errors import os_reason
 
 MARKER = "version.json"
 MANIFEST = "prompts.yaml"
@@ -70,7 +71,7 @@ def generate_demo(root: Path) -> None:
             _move_into_place(built, root)
     except (OSError, av.FFmpegError) as exc:
         raise DatasetError(
-            f"cannot write the demo clips to {root}: {exc}; set dataset.root to a writable folder"
+            f"cannot write the demo clips to {root}: {os_reason(exc)}; set dataset.root to a writable folder"
         ) from exc
 
 

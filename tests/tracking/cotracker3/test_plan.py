@@ -155,7 +155,7 @@ def test_refused_before_the_frames_are_read(offline: CoTracker3, monkeypatch: py
 
 def test_file_that_cannot_be_created_raises(offline: CoTracker3, tmp_path: Path) -> None:
     plan = MemoryPlan(features="file", folder=tmp_path / "missing")
-    with pytest.raises(WriteError, match=r"missing.*could not be written.*No such file"):
+    with pytest.raises(WriteError, match=r"missing.*could not be written: no such file or folder"):
         track_offline(offline, moving_square(2), query_points=np.array([[0, 20, 30]], np.float32), plan=plan)
 
 
