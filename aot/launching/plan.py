@@ -231,7 +231,7 @@ def _refuse_unreadable_folder(paths: RunPaths) -> None:
     """Raise if it cannot be determined what the run folder contains."""
     try:
         paths.run_json.exists()
-    except PermissionError as exc:
+    except OSError as exc:
         raise ConfigError(
             f"{paths.root} cannot be read: {exc}; expected a readable folder; choose another with output.root=FOLDER"
         ) from exc
