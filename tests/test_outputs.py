@@ -237,3 +237,9 @@ def test_the_command_reports_an_unusable_output_without_a_traceback(work: Path) 
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, env=child_environment(), check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("command", ["list", "verify"])
+def test_folder_of_weights_with_a_long_name_is_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert checkpoints([command, "--folder", f"{LONG}/below"]) == 2
+    assert capsys.readouterr().err.startswith(f"--folder={LONG}/below cannot be written, because {LONG} has a name of")

@@ -31,6 +31,7 @@ from aot.system.cli import (
     run_command,
 )
 from aot.system.files import PART_SUFFIX
+from aot.system.output_folder import check_path_length
 
 
 @prints_errors
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     chosen = _chosen(options.names)
+    if options.command != "download":  # which checks more
+        check_path_length("--folder", options.folder)
     if options.command == "list":
         _print_table(chosen or CHECKPOINTS.values(), options.folder)
         return EXIT_DONE

@@ -105,6 +105,21 @@ def check_output_file(option: str | None, file: Path) -> None:
         raise unusable_output(option, file, obstacle, expected="a file")
 
 
+def check_path_length(option: str, path: Path) -> None:
+    """Refuse a path that no file can have; reading it would fail with an error instead of "does not exist".
+
+    Args:
+        option: that sets it, such as `--folder`.
+        path: its value.
+    Raises:
+        ConfigError: a name in it, or the path in total, is too long.
+    """
+    for place in (path, *path.parents):
+        obstacle = _too_long(place)
+        if obstacle is not None:
+            raise unusable_output(option, path, obstacle)
+
+
 def _too_long(path: Path) -> Obstacle | None:
     """The obstacle of a path whose last name, or which in total, is longer than the system allows."""
     name, total = len(os.fsencode(path.name)), len(os.fsencode(path))
