@@ -56,7 +56,10 @@ class Selection(_Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Selection:
         if self.start_seconds is not None and self.end_seconds is not None and self.start_seconds >= self.end_seconds:
-            raise ValueError(f"start_seconds={self.start_seconds:g} must be below end_seconds={self.end_seconds:g}")
+            raise ValueError(
+                f"dataset.start_seconds={self.start_seconds:g} must be below dataset.end_seconds={self.end_seconds:g}; "
+                f"change one of them"
+            )
         return self
 
 
@@ -290,11 +293,13 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
         hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
         return f"{key}: no such key; {hint}"
     expected = {"is_instance_of": "a list", "sequence_str": "a list", "path_type": "a path", "string_type": "text"}
-    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    reason: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     for comparison in ("greater", "less"):
         reason = reason.replace(f"expected {comparison} than", f"expected a value {comparison} than")
     if error["type"] in expected:
         reason = f"expected {expected[error['type']]}"
+    if error["type"] == "value_error" and isinstance(error["input"], Mapping):
+        return reason  # about several keys, which it names
     hint = ""
     if error["type"] in ("path_type", "string_type") and isinstance(error["input"], int | float):
         hint = "; put a name that looks like a number in double quotes inside single quotes: 'key=\"2024\"'"

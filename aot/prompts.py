@@ -13,7 +13,7 @@ from aot.errors import ConfigError
 from aot.manifest.assign import check_manifest
 from aot.manifest.read import load_manifest
 from aot.manifest.schema import Manifest
-from aot.system.cli import EXIT_DONE, prints_errors, run_command
+from aot.system.cli import EXIT_DONE, check_output, prints_errors, run_command
 from aot.system.text import counted
 
 
@@ -73,6 +73,7 @@ def _import(options: argparse.Namespace) -> None:
     size = re.fullmatch(r"([0-9]+)x([0-9]+)", options.size or "")
     if options.size and not size:
         raise ConfigError(f"--size {options.size}: expected WIDTHxHEIGHT, such as 1920x1080")
+    check_output("--out", options.out, is_file=True)
     found = []
     for path in options.files:
         if options.format == "coco":

@@ -30,7 +30,8 @@ from aot.config import RunConfig, check_config
 from aot.errors import AotError, ConfigError, WriteError
 from aot.launching.base import Launcher, Wait
 from aot.launching.dry_run import print_plan
-from aot.launching.plan import Plan, make_plan
+from aot.launching.plan import Plan
+from aot.launching.preflight import plan_run
 from aot.reference import help_text
 from aot.report.index import write_report
 from aot.runs.index import update_index
@@ -39,6 +40,7 @@ from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
 from aot.system.files import remove_abandoned_parts
+from aot.system.output_folder import find_obstacle
 from aot.system.text import counted
 
 # Width of the closing table where the output is a file or a pipe, which have none.
@@ -70,8 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\ninterrupted; finished clips are in {folders}. Run the same command again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
     _point_to_sweep([plan for plan, run in zip(plans, runs, strict=True) if run.is_started])
-    if max(exit_codes) == EXIT_WRONG and any(run.is_started for run in runs):
-        return EXIT_SOME_FAILED
+    if max(exit_codes) == EXIT_WRONG:
+        if any(run.is_started for run in runs):
+            return EXIT_SOME_FAILED
+        print("Nothing was started.", file=sys.stderr)
     return max(exit_codes)
 
 
@@ -167,7 +171,9 @@ class Run:
             yield
         except WriteError as error:
             if self._wait is None and self._pending:
-                raise ConfigError(f"{error}, or choose another folder with output.root=FOLDER") from error
+                obstacle = find_obstacle(self._plan.paths.root)
+                reason = f"{obstacle.place} {obstacle.problem}" if obstacle else str(error)
+                raise ConfigError(f"{reason}; choose another folder with output.root=FOLDER") from error
             if self._pending:
                 raise
             print(f"{self._plan.paths.root}: not updated: {error}", file=sys.stderr)
@@ -177,7 +183,7 @@ class Run:
         try:
             yield
         except ConfigError as error:
-            print(f"{self._plan.paths.root}: {error}", file=sys.stderr)
+            print(f"{self._plan.paths.root} was not started: {error}", file=sys.stderr)
             self._exit_code = EXIT_WRONG
         except AotError as error:
             print(f"{self._plan.paths.root}: stopped: {error}", file=sys.stderr)
@@ -239,7 +245,7 @@ def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> list[Plan]:
             except ConfigError as error:
                 errors += str(error).splitlines()
         try:
-            plans.append(make_plan(config, root))
+            plans.append(plan_run(config, root))
         except AotError as error:
             errors += str(error).splitlines()
     _raise_if_any(errors)
@@ -303,8 +309,9 @@ def _announce(plan: Plan, tasks: Sequence[ClipTask], console: Console) -> None:
     parts += [f"{counts[Work.OVERLAY]} to draw"] if counts[Work.OVERLAY] else []
     parts += [f"{counts[Work.NOTHING]} finished before"] if counts[Work.NOTHING] else []
     if counts[Work.FAILED_BEFORE]:
+        pronoun = "it" if counts[Work.FAILED_BEFORE] == 1 else "them"
         parts.append(
-            f"{counts[Work.FAILED_BEFORE]} failed before (retry them with 'retry=[all]', error classes or ids)"
+            f"{counts[Work.FAILED_BEFORE]} failed before (retry {pronoun} with 'retry=[all]', error classes or ids)"
         )
     shard = plan.config.shard
     part = f" (shard {shard.number} of {shard.count}, {len(plan.clips)} in total)" if shard else ""

@@ -101,7 +101,10 @@ def test_unknown_names_are_reported_with_the_nearest_names(arguments: list[str],
         (["shard=5/4"], ["shard: expected NUMBER/COUNT"]),
         (["shard=3"], ["shard"]),
         (["ladder.max_frame_interval=0"], ["ladder.max_frame_interval", "greater than or equal to 1"]),
-        (["dataset.start_seconds=3", "dataset.end_seconds=2"], ["must be below end_seconds"]),
+        (
+            ["dataset.start_seconds=3", "dataset.end_seconds=2"],
+            ["dataset.start_seconds=3 must be below dataset.end_seconds=2; change one of them"],
+        ),
         (["+output.overlayy=true"], ["output.overlayy: no such key; did you mean overlay"]),
         (["+dataset.foo=1"], ["dataset.foo: no such key"]),
         (

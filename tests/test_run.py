@@ -208,9 +208,11 @@ def test_a_failure_after_the_result_is_complete_is_reported(folder: Path, capsys
 def test_unwritable_output_folder_starts_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "file").write_text("not a folder")
     assert run("output.root=file/outputs") == 2
-    message = capsys.readouterr().err
-    assert "run.json could not be written" in message
-    assert "output.root=FOLDER" in message
+    assert capsys.readouterr().err.splitlines() == [
+        "output.root=file/outputs cannot be written, because file is a file; expected a folder that can be written: "
+        "choose another one with output.root=FOLDER",
+        "Nothing was started. `python -m aot.run --help` lists all options.",
+    ]
 
 
 UNPRIVILEGED = 65534
@@ -243,8 +245,9 @@ def test_unwritable_run_folder_is_accepted_if_nothing_needs_work(folder: Path) -
     (run_folder(folder) / "clips" / "a.h5").unlink()
     unfinished = run_unprivileged()
     assert unfinished.returncode == 2
-    assert "could not be written" in unfinished.stderr
-    assert len(unfinished.stderr.splitlines()) == 1
+    assert "was not started: outputs/videos/grabcut" in unfinished.stderr
+    assert "is not writable for this user; choose another folder with output.root=FOLDER" in unfinished.stderr
+    assert unfinished.stderr.splitlines()[1:] == ["Nothing was started."]
     run_folder(folder).chmod(0o000)
     unreadable = run_unprivileged()
     assert unreadable.returncode == 2
@@ -326,7 +329,10 @@ def test_skipped_clips_without_a_prompt_are_reported(folder: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["dataset.include=[nothing]"], "matches no clip"),
+        (
+            ["dataset.include=[nothing]"],
+            "matches no clip of the dataset; it has 3 clips: a, day 1/-b=(é) 100%, day 1/c",
+        ),
         (["dataset.prompts=none.yaml"], "none.yaml does not exist"),
         (["frame_interval=0"], "greater than or equal to 1"),
         (["retry=[a, nonsense]"], "nonsense is neither a clip id nor an error class"),

@@ -21,8 +21,17 @@ from rich.table import Table
 from aot.checkpoints.download import BASE_URL_VARIABLE, check, download, size_of
 from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
 from aot.errors import AotError, ConfigError
-from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, output_console, prints_errors, run_command
+from aot.system.cli import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    check_output,
+    output_console,
+    prints_errors,
+    run_command,
+)
 from aot.system.files import PART_SUFFIX
+from aot.system.output_folder import check_path_length
 
 
 @prints_errors
@@ -43,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     chosen = _chosen(options.names)
+    if options.command != "download":  # which checks more
+        check_path_length("--folder", options.folder)
     if options.command == "list":
         _print_table(chosen or CHECKPOINTS.values(), options.folder)
         return EXIT_DONE
@@ -50,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _verify(chosen, options.folder)
     if not chosen:
         raise ConfigError(f"download: no name given; expected some of {', '.join(CHECKPOINTS)}")
+    if not all(os.path.exists(options.folder / item.file) for item in chosen):  # noqa: PTH110 (never raises)
+        check_output("--folder", options.folder)
     _ask_consent(chosen, options.accept_license)
     try:
         return _download_all(chosen, options.folder, options.base_url)

@@ -18,6 +18,7 @@ from aot.system.os_errors import os_reason
 from aot.system.text import counted
 from aot.types import Clip
 
+_MAX_NAMED = 10
 _MAX_NAME_BYTES = 255 - max(map(len, CLIP_FILE_SUFFIXES))
 
 # Characters that move the cursor or end a line where a clip id is printed.
@@ -160,7 +161,7 @@ def select_clips(
         for pattern in patterns:
             if not fnmatch.filter(by_id, pattern) and pattern not in by_id:
                 near = get_close_matches(pattern, by_id, n=3)
-                hint = f"did you mean {', '.join(near)}?" if near else f"it has {counted(len(by_id), 'clip')}"
+                hint = f"did you mean {', '.join(near)}?" if near else _clip_list(by_id)
                 mistakes.append(f"dataset.{option}: {pattern!r} matches no clip of the dataset; {hint}")
     if mistakes:
         raise DatasetError("\n".join(mistakes))
@@ -170,6 +171,12 @@ def select_clips(
         if (not include or _matches(clip_id, include)) and not _matches(clip_id, exclude)
     ]
     return chosen[:limit]
+
+
+def _clip_list(clip_ids: Iterable[str]) -> str:
+    """The number of clips and the first ids, as a sentence."""
+    ids = sorted(clip_ids)
+    return f"it has {counted(len(ids), 'clip')}: {', '.join(ids[:_MAX_NAMED])}{', …' if len(ids) > _MAX_NAMED else ''}"
 
 
 def _cut(clip: Clip, start_seconds: float | None, end_seconds: float | None) -> Clip:

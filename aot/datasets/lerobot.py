@@ -96,8 +96,10 @@ class LeRobot:
         for camera in self._cameras:
             if camera not in videos:
                 near = get_close_matches(camera, videos, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(videos)}"
-                raise ConfigError(f"dataset.cameras: {camera!r} is not a camera in {path}; {hint}")
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ConfigError(
+                    f"dataset.cameras: {camera!r} is not a camera in {path}; expected one of {', '.join(videos)}{hint}"
+                )
         return self._cameras or tuple(sorted(videos))
 
     def _episodes_v2(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:

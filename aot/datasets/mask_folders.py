@@ -5,7 +5,9 @@ Frames and masks are in two parallel trees; a mask belongs to the frame with the
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +18,7 @@ from annotated_types import Gt
 
 from aot.datasets.annotations import VOID, AnnotatedTruth, PerObjectTruth, mask_files, read_mask
 from aot.datasets.ground_truth import GroundTruth
-from aot.datasets.published import is_empty_folder, missing_dataset
+from aot.datasets.published import contents_above, is_empty_folder, missing_dataset
 from aot.errors import DatasetError, DecodeError
 from aot.images.frames import IMAGE_SUFFIXES, image_files
 from aot.manifest.assign import assign_prompts
@@ -82,7 +84,11 @@ class MaskFolders:
         fps: Annotated[float, Gt(0)] = 24.0,
     ) -> None:
         self.root = root
-        self._images = root / images.replace("{subset}", subset)
+        self._subset = subset
+        templates = [template for template in (split, images) if template and "{subset}" in template]
+        self._templates = [template for template in templates if not PurePosixPath(template).is_absolute()]
+        self._images_name = images.replace("{subset}", subset)
+        self._images = root / self._images_name
         self._annotations = root / annotations.replace("{subset}", subset)
         self._split = None if split is None else root / split.replace("{subset}", subset)
         self._meta_path = None if meta is None else root / meta.replace("{subset}", subset)
@@ -134,12 +140,21 @@ class MaskFolders:
     def _names(self) -> list[str]:
         if not self._images.is_dir():
             if not self.root.is_dir() or is_empty_folder(self.root):
-                expected = f"the dataset's top folder, with the frames of each clip in {self._images}"
+                self._refuse_root_of_no_subset()
+                expected = f"the dataset's top folder, with the frames of each clip in {self._images_name}"
                 raise missing_dataset("dataset.root", self.root, expected)
+            self._refuse_unknown_subset()
             raise DatasetError(
                 f"dataset.root={self.root}: no folder {self._images}; expected one folder of frames per clip in it: "
-                f"check dataset.root, dataset.subset and dataset.images"
+                f"check dataset.root and dataset.images; {contents_above(self._images)}"
             )
+        if self.prompts is None and not self._annotations.is_dir():
+            raise DatasetError(
+                f"dataset.root={self.root}: no folder {self._annotations}; expected one folder of masks per clip in "
+                f"it, or prompts from a manifest (dataset.prompts=FILE): check dataset.root and dataset.annotations; "
+                f"{contents_above(self._annotations)}"
+            )
+        self._refuse_unknown_subset()
         if self._split is None:
             return sorted(entry.name for entry in self._images.iterdir() if entry.is_dir())
         hint = f"expected one clip name per line; dataset.split=null takes every folder in {self._images}"
@@ -150,6 +165,28 @@ class MaskFolders:
         if not lines:
             raise DatasetError(f"dataset.split={self._split}: the file is empty; {hint}")
         return list(dict.fromkeys(map(_clip_name, lines)))
+
+    def _refuse_unknown_subset(self) -> None:
+        """Raise if the dataset has no subset of this name, but others."""
+        for template in self._templates:
+            if not (self.root / template.replace("{subset}", self._subset)).exists():
+                found = _subsets(self.root, template)
+                if found:
+                    raise DatasetError(
+                        f"dataset.subset={self._subset} does not exist in {self.root}; expected {_one_of(found)}"
+                    )
+
+    def _refuse_root_of_no_subset(self) -> None:
+        """Raise if the name of the root contains the subset, and the folders of other subsets exist beside it."""
+        name = self.root.name
+        if not self._subset or self._subset not in name or self.root.exists():
+            return
+        found = _subsets(self.root.parent, name.replace(self._subset, "{subset}"))
+        if found:
+            raise DatasetError(
+                f"dataset.subset={self._subset}: no folder {self.root}; expected {_one_of(found)} according to the "
+                f"folders in {self.root.parent}, or another dataset.root"
+            )
 
     def _frame_of(self, clip_id: str) -> dict[str, int]:
         """Frame name without suffix → source frame; names are multiples of 5 in YouTube-VOS and start at 1 in LVOS."""
@@ -255,6 +292,20 @@ class MaskFolders:
                 f"expected the name of a frame in {self._images / clip_id} (keys: frames, frame_range.start)"
             )
         return frame_of[item.first_frame]
+
+
+def _subsets(root: Path, template: str) -> list[str]:
+    """The names for which the path of a template with {subset} exists."""
+    pattern = "/".join("*" if "{subset}" in part else glob.escape(part) for part in PurePosixPath(template).parts)
+    # A name that occurs several times must be the same everywhere.
+    first, *others = re.escape(template).split(re.escape("{subset}"))
+    named = re.compile(first + "(?P<subset>[^/]+)" + "(?P=subset)".join(others))
+    matches = [named.fullmatch(path.relative_to(root).as_posix()) for path in root.glob(pattern)]
+    return sorted({match["subset"] for match in matches if match})
+
+
+def _one_of(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
 
 
 def _clip_name(line: str) -> str:

@@ -25,6 +25,8 @@ DOWNLOAD_PAGES: Mapping[str, str] = {
 }
 """Name of the default folder of a dataset → its official download page."""
 
+_MAX_NAMED = 10
+
 
 def missing_dataset(option: str, path: Path, expected: str) -> DatasetError:
     """Make the error for a dataset that is not where it is expected.
@@ -54,6 +56,18 @@ def is_empty_folder(path: Path) -> bool:
         return not any(path.iterdir())
     except OSError:
         return False
+
+
+def contents_above(path: Path) -> str:
+    """What the deepest existing folder above a missing path contains, as a sentence.
+
+    Args:
+        path: does not exist; a folder above it does.
+    """
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    shown = ", ".join(names[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
+    return f"{folder} contains {shown or 'nothing'}"
 
 
 def _problem(path: Path) -> str:

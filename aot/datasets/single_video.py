@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
+from aot.images.frames import IMAGE_SUFFIXES
 from aot.manifest.assign import entry_prompts
 from aot.manifest.read import object_mistakes
 from aot.manifest.schema import ClipEntry, ObjectEntry, contradictions
+from aot.system.text import override_text
 from aot.types import Clip
 
 
@@ -68,9 +70,19 @@ class SingleVideo:
             raise DatasetError(
                 f"dataset.mask={self.mask} does not exist; expected an image file with the object's mask"
             )
+        if self.path.is_dir() and not _has_images(self.path):
+            videos = override_text("dataset.root", self.path)
+            raise DatasetError(
+                f"dataset.path={self.path} is a folder without images; expected a video file, or a folder with one "
+                f"image per frame: name a file, or use dataset=videos {videos} for a folder of videos"
+            )
         clip_id = self.path.resolve().name if self.path.is_dir() else self.path.stem
         prompts = entry_prompts(self._entry, folder=Path())
         return [Clip(clip_id=clip_id, source=self.path, prompts=prompts, fps=self.fps)]
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
         return None
+
+
+def _has_images(folder: Path) -> bool:
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir() if file.name[0] != ".")

@@ -20,6 +20,7 @@ from aot.datasets.ground_truth import GroundTruth
 from aot.datasets.published import missing_dataset
 from aot.errors import DatasetError
 from aot.system.files import replacing_folder
+from aot.system.output_folder import check_output_folder
 from aot.types import Clip, Prompt
 
 _SUFFIX_OF = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png"}
@@ -82,6 +83,7 @@ class TapVid:
         state = {"size": pickled.stat().st_size, "mtime_ns": pickled.stat().st_mtime_ns}
         marker = _read_marker(folder / _MARKER)
         if {key: marker.get(key) for key in state} != state:
+            check_output_folder("dataset.unpacked", self.unpacked)
             examples = _read_examples(pickled)
             with replacing_folder(folder) as unfinished:
                 ids = [_unpack_clip(name, example, unfinished, pickled) for name, example in _named(examples, pickled)]

@@ -64,7 +64,23 @@ def _keep_time_range(source: FrameSource, clip: Clip) -> None:
     shown = (source.time >= start) & (source.time < end)
     if not shown.any():
         raise DecodeError(
-            f"{clip.source}: no frame from start_seconds={start:g} to end_seconds={end:g}; its {len(source.time)} "
-            f"frames are shown from {source.time[0]:.3f} s to {source.time[-1]:.3f} s: choose a range within these"
+            f"{clip.source}: no frame {_range(clip)}; {_shown(source)}: choose a range that includes frames"
         )
     source.keep(source.index[shown])
+
+
+def _range(clip: Clip) -> str:
+    """The time range of a clip, of which at least one end is given."""
+    if clip.end_seconds is None:
+        return f"from start_seconds={clip.start_seconds:g} on"
+    if clip.start_seconds is None:
+        return f"before end_seconds={clip.end_seconds:g}"
+    return f"from start_seconds={clip.start_seconds:g} to end_seconds={clip.end_seconds:g}"
+
+
+def _shown(source: FrameSource) -> str:
+    """When the frames of a source are shown."""
+    first, last = source.time[0], source.time[-1]
+    if len(source.time) == 1:
+        return f"its only frame is shown at {first:.3f} s"
+    return f"its {len(source.time)} frames are shown from {first:.3f} s to {last:.3f} s"

@@ -66,12 +66,13 @@ def probe_video(path: Path) -> VideoProbe:
         stat = path.stat()
     except OSError as exc:
         raise DecodeError(f"{path} cannot be read as a video: {os_reason(exc)}; expected a video file") from exc
-    return _probe(path.absolute(), stat.st_size, stat.st_mtime_ns)
+    return _probe(path, path.absolute(), stat.st_size, stat.st_mtime_ns)
 
 
 # Tracking, overlay and report each open the video of a clip. Its size and modification time show whether it changed.
+# Messages name the path as it was given; the absolute path distinguishes files of the same name in two folders.
 @lru_cache(maxsize=4)
-def _probe(path: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
+def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
     try:
         with open_container(path) as container:
             stream = _best_stream(container, path)
@@ -83,7 +84,7 @@ def _probe(path: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
     except av.FFmpegError as exc:
         raise DecodeError(
             f"{path} ({num_bytes} bytes): cannot be read as a video: {ffmpeg_reason(exc)}; expected a complete file "
-            f"that FFmpeg can read: copy it again, or see the output of `ffmpeg -i {shlex.quote(str(path))}`"
+            f"that FFmpeg can read: copy it again, or see the output of `ffmpeg -i {ffmpeg_argument(path)}`"
         ) from exc
     pts = np.sort(packets.pts[packets.is_shown])
     time = np.asarray(pts * time_base, dtype=np.float64)
@@ -117,9 +118,15 @@ def ffmpeg_reason(error: Exception, *, invalid: str = "it is not a video, or it 
     return invalid if isinstance(error, av.error.InvalidDataError) else os_reason(error)
 
 
+def ffmpeg_argument(path: Path) -> str:
+    """A path as FFmpeg's argument in a shell; without `./`, `-a.mp4` would be an option and `a:b.mp4` a protocol."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") or ":" in text.split("/")[0] else text)
+
+
 def repair_hint(path: Path) -> str:
     """The command that re-encodes the readable frames of a damaged video to another file."""
-    source, repaired = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"{path.stem}_repaired.mp4")))
+    source, repaired = ffmpeg_argument(path), ffmpeg_argument(path.with_name(f"{path.stem}_repaired.mp4"))
     return (
         f"re-encode the frames that can be decoded: "
         f"ffmpeg -i {source} -an -fps_mode passthrough -c:v libx264 -crf 18 {repaired}"

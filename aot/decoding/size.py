@@ -33,11 +33,18 @@ def read_size(source: Path) -> ClipSize:
 
 
 def num_kept_frames(size: ClipSize, clip: Clip, frame_interval: int) -> int:
-    """Approximate number of kept frames: every frame_interval-th frame between start_seconds and end_seconds."""
-    start = clip.start_seconds or 0.0
-    end = size.num_frames / size.fps if clip.end_seconds is None else clip.end_seconds
-    shown = min(size.num_frames, round(max(0.0, end - start) * size.fps))
-    return max(1, -(-shown // frame_interval))
+    """Approximate number of kept frames, at least 1: every frame_interval-th of those shown in the time range."""
+    return max(1, -(-num_shown_frames(size, clip) // frame_interval))
+
+
+def num_shown_frames(size: ClipSize, clip: Clip) -> int:
+    """Approximate number of frames between start_seconds and end_seconds; 0 if the clip ends before its range."""
+    # A video file has its own frame rate; the rate of a folder is that of the clip.
+    fps = clip.fps if clip.fps is not None and clip.source.is_dir() else size.fps
+    duration = size.num_frames / fps
+    start = max(0.0, clip.start_seconds or 0.0)
+    end = duration if clip.end_seconds is None else min(duration, clip.end_seconds)
+    return min(size.num_frames, round(max(0.0, end - start) * fps))
 
 
 def _video_size(source: Path) -> ClipSize:

@@ -15,11 +15,13 @@ from aot.errors import ConfigError
 from aot.evaluate.run import evaluate_run
 from aot.evaluate.tables import score_rows, score_table, scores_as_csv, scores_as_json
 from aot.paths import RunPaths
+from aot.runs.run_json import read_run_json
 from aot.system.cli import (
     EXIT_DONE,
     EXIT_SOME_FAILED,
     add_run_argument,
     add_workers_argument,
+    check_output,
     output_console,
     prints_errors,
     run_command,
@@ -44,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     add_workers_argument(parser)
     options = parser.parse_args(arguments)
+    out = RunPaths(options.out or options.run)
+    read_run_json(RunPaths(options.run))  # reports a path that is not a run folder
+    check_output("--out", out.root)
     found = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
     for clip_id, error in found.errors.items():
         print(f"{clip_id}: cannot be scored: {error}", file=sys.stderr)
@@ -54,7 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"finished and have ground truth: conf/dataset/README.md describes where each dataset expects it"
         )
     rows = score_rows(found.scores)
-    out = RunPaths(options.out or options.run)
     write_text(out.scores_csv, scores_as_csv(rows))
     write_text(out.scores_json, scores_as_json(found.scores, rows))
     output_console().print(score_table(rows))

@@ -13,7 +13,7 @@ from pathlib import Path
 from aot.errors import AotError
 from aot.export.run import FORMATS, create_exporter, select_clips
 from aot.paths import RunPaths
-from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, prints_errors, run_command
+from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, check_output, prints_errors, run_command
 from aot.system.text import counted
 
 
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = options.out or paths.export(options.format)
     clips, unfinished = select_clips(paths, options.clips)
     exporter = create_exporter(options.format, clips, stride=options.stride, with_video=not options.no_video)
+    check_output("--out", out)
     num_failed = len(unfinished)
     for clip_id in unfinished:
         print(f"{clip_id}: not finished, so not exported", file=sys.stderr)
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             num_failed += 1
     num_selected = len(clips) + len(unfinished)
-    print(f"{num_selected - num_failed} of {counted(num_selected, 'clip')} exported to {out}")
+    num_exported = num_selected - num_failed
+    print(f"{num_exported} of {counted(num_selected, 'clip')} exported{f' to {out}' if num_exported else ''}")
     return EXIT_SOME_FAILED if num_failed else EXIT_DONE
 
 

@@ -19,6 +19,7 @@ from aot.runs.run_json import read_run_json
 from aot.system.text import counted
 from aot.writing.reader import read_object_names
 
+_MAX_NAMED = 10
 FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun")
 
 
@@ -37,9 +38,10 @@ def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[Exporte
     matches = {p: {i for i in clip_ids if i == p or fnmatch.fnmatchcase(i, p)} for p in patterns}
     unmatched = [pattern for pattern, found in matches.items() if not found]
     if unmatched:
+        more = ", …" if len(clip_ids) > _MAX_NAMED else ""
         raise ConfigError(
             f"--clips {' '.join(unmatched)}: matches no clip of {paths.root}, which has "
-            f"{counted(len(clip_ids), 'clip')}"
+            f"{counted(len(clip_ids), 'clip')}: {', '.join(sorted(clip_ids)[:_MAX_NAMED])}{more}"
         )
     selected = sorted(set().union(*matches.values()))
     unfinished = [clip_id for clip_id in selected if not paths.clip(clip_id).result.exists()]

@@ -232,7 +232,7 @@ def _refuse_unreadable_folder(paths: RunPaths) -> None:
     """Raise if it cannot be determined what the run folder contains."""
     try:
         paths.run_json.exists()
-    except PermissionError as exc:
+    except OSError as exc:
         raise ConfigError(
             f"{paths.root} cannot be read: {os_reason(exc)}; expected a readable folder; choose another with "
             f"output.root=FOLDER"

@@ -19,7 +19,7 @@ from aot.compose import compose_jobs
 from aot.config import RunConfig, check_config
 from aot.errors import ConfigError
 from aot.paths import RunPaths
-from aot.system.cli import EXIT_DONE, prints_errors, run_command
+from aot.system.cli import EXIT_DONE, check_output, prints_errors, run_command
 from aot.system.os_errors import os_reason
 from aot.system.text import counted
 
@@ -112,6 +112,7 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host:
     from aot.prompt.server import PromptServer, Session, new_token, own_names
 
     clips, manifest_path = list_clips(config)
+    check_output("dataset.prompts", manifest_path, is_file=True)
     listed = ClipList(clips, ManifestFile(manifest_path), RunPaths(config.run_folder))
     states = listed.states()[1]
     with closing(ClipFrames(listed.clips)) as frames, _listener(host, port) as listener:

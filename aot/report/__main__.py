@@ -14,7 +14,8 @@ from rich.progress import track
 
 from aot.paths import ClipPaths, RunPaths
 from aot.report.update import update_report
-from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, prints_errors, run_command
+from aot.runs.run_json import read_run_json
+from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, check_output, prints_errors, run_command
 from aot.system.text import counted
 
 
@@ -29,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_run_argument(parser)
     parser.add_argument("--all", action="store_true", help="rewrite the pages of all clips, not only outdated ones")
     options = parser.parse_args(arguments)
-    update = update_report(RunPaths(options.run), rewrite=options.all, progress=_track)
+    paths = RunPaths(options.run)
+    read_run_json(paths)  # reports a path that is not a run folder
+    check_output(None, paths.report)
+    update = update_report(paths, rewrite=options.all, progress=_track)
     for clip_id, error in update.errors.items():
         print(f"{clip_id}: {error}", file=sys.stderr)
     print(f"{counted(update.num_clips, 'clip')}, {update.num_written} updated: open {update.page.absolute()}")

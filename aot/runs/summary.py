@@ -73,7 +73,7 @@ def print_summary(paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]
     """
     shown = [row for row in rows if len(rows) <= _MAX_ROWS or row["state"] != "done"][:_MAX_ROWS]
     console.print(_table(rows, shown))
-    lines = [*_notes(shown), *_totals(rows), f"results in {paths.root}: {', '.join(_outputs(output, rows))}"]
+    lines = [*_notes(shown), *_totals(rows), _where(paths, output, rows)]
     console.print("\n".join(lines), markup=False, highlight=False)
 
 
@@ -113,18 +113,22 @@ def _totals(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _outputs(output: Output, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The files of a run that are worth opening, relative to its folder."""
-    has_failures = any(row["state"] in ("failed", "partial") for row in rows)
+def _where(paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]]) -> str:
+    """The files of a run that are worth opening, relative to its folder; without a result, those that say why."""
+    finished = [paths.clip(row["clip_id"]) for row in rows if row["state"] in ("done", "partial")]
+    troubled = [paths.clip(row["clip_id"]) for row in rows if row["state"] in ("failed", "partial")]
+    is_recorded = any(clip.failure.exists() for clip in troubled)
     written = {
-        "clips/*.h5 (aot.load)": True,
-        "overlays/*.mp4": output.overlay,
+        "clips/*.h5 (aot.load)": bool(finished),
+        "overlays/*.mp4": output.overlay and any(clip.overlay.exists() for clip in finished),
         "summary.csv": True,
-        "pictures/*/*.png": output.pictures,
-        "failures/*.json": has_failures,
+        "pictures/*/*.png": output.pictures and any(next(clip.pictures.glob("*.png"), None) for clip in finished),
+        "failures/*.json": is_recorded,
+        "logs/*.log": is_recorded and not finished,
         "report/index.html": output.report,
     }
-    return [name for name, exists in written.items() if exists]
+    files = ", ".join(name for name, is_written in written.items() if is_written)
+    return f"results in {paths.root}: {files}" if finished else f"no results in {paths.root}, only {files}"
 
 
 def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str, Any]:

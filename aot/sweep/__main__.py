@@ -11,9 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from aot.paths import SweepPaths
 from aot.sweep.report import DEFAULT_TOLERANCE, write_sweep_report
+from aot.sweep.runs import read_runs
 from aot.sweep.tables import interval_table
-from aot.system.cli import EXIT_DONE, add_workers_argument, output_console, prints_errors, run_command
+from aot.system.cli import EXIT_DONE, add_workers_argument, check_output, output_console, prints_errors, run_command
 
 
 @prints_errors
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.tolerance >= 0:
         parser.error(f"--tolerance {options.tolerance}: expected 0 or more")
+    read_runs(options.sweep)  # reports a path that is not a sweep folder
+    check_output(None, SweepPaths(options.sweep).page.parent)
     report = write_sweep_report(
         options.sweep, tolerance=options.tolerance, title=options.title, workers=options.workers
     )

@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from aot.errors import AotError
+from aot.errors import AotError, ConfigError
 from aot.system.interrupts import interrupts_raise
+from aot.system.output_folder import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +82,23 @@ def add_run_argument(
 def add_workers_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option --workers: the number of processes, at least 1; None (the default) is one per core."""
     parser.add_argument("--workers", type=_at_least_one, help="number of processes; default: one per core")
+
+
+def check_output(option: str | None, path: Path, *, is_file: bool = False) -> None:
+    """Refuse an output that cannot be written, before the command starts its work.
+
+    Args:
+        option: that sets it, such as `--out`; None: the output lies in the run that is read.
+        path: its value, or the default of the option.
+        is_file: whether the output is a file; otherwise it is a folder.
+    Raises:
+        ConfigError: says why, and that nothing was started.
+    """
+    check = check_output_file if is_file else check_output_folder
+    try:
+        check(option, path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}\nNothing was started.") from error
 
 
 def version() -> str:

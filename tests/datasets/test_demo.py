@@ -240,12 +240,14 @@ class TestFolder:
 
     def test_file_instead_of_folder_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(DatasetError, match="not the demo dataset"):
+        with pytest.raises(DatasetError, match=r"dataset\.root=.*/file is a file; expected a new or empty folder"):
             ensure_demo(tmp_path / "file")
 
     def test_unwritable_folder_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(DatasetError, match=r"cannot write the demo clips to .*/file/demo"):
+        with pytest.raises(
+            DatasetError, match=r"dataset\.root=.*/file/demo cannot be written, because .*/file is a file;"
+        ):
             ensure_demo(tmp_path / "file" / "demo")
 
     def test_concurrent_calls_give_one_complete_folder(self, tmp_path: Path) -> None:

@@ -111,3 +111,59 @@ def test_default_folder_and_given_root_have_the_same_hash(monkeypatch: pytest.Mo
     assert hash_of() == first
     monkeypatch.setenv("AOT_DATA", "/shared")
     assert hash_of() == first
+
+
+@pytest.mark.parametrize(
+    ("folders", "arguments", "message"),
+    [
+        (
+            ["data/DAVIS/JPEGImages/480p", "data/DAVIS/Annotations/480p"],
+            ["dataset=davis", "dataset.subset=foo"],
+            "dataset.subset=foo does not exist in data/DAVIS; expected one of train, val",
+        ),
+        (
+            ["data/LVOS/train/JPEGImages", "data/LVOS/valid/JPEGImages", "data/LVOS/notes"],
+            ["dataset=lvos", "dataset.subset=foo"],
+            "dataset.subset=foo does not exist in data/LVOS; expected one of train, valid",
+        ),
+        (
+            ["data/sav_test"],
+            ["dataset=sa_v_val", "dataset.subset=foo"],
+            "dataset.subset=foo: no folder data/sav_foo; expected test according to the folders in data, or another "
+            "dataset.root",
+        ),
+        (
+            ["data/DAVIS/JPEGImages/480p", "data/DAVIS/JPEGImages/Full-Resolution"],
+            ["dataset=davis", "dataset.images=JPEGImages/foo"],
+            "dataset.root=data/DAVIS: no folder data/DAVIS/JPEGImages/foo; expected one folder of frames per clip in "
+            "it: check dataset.root and dataset.images; data/DAVIS/JPEGImages contains 480p, Full-Resolution",
+        ),
+        (
+            ["data/DAVIS/JPEGImages/480p", "data/DAVIS/Annotations/480p"],
+            ["dataset=davis", "dataset.annotations=Annotations/foo"],
+            "dataset.root=data/DAVIS: no folder data/DAVIS/Annotations/foo; expected one folder of masks per clip in "
+            "it, or prompts from a manifest (dataset.prompts=FILE): check dataset.root and dataset.annotations; "
+            "data/DAVIS/Annotations contains 480p",
+        ),
+    ],
+)
+@pytest.mark.parametrize("sweep", [[], ["-m", "frame_interval=1,2"]], ids=["run", "sweep"])
+def test_unknown_names_in_a_dataset_are_reported_once_with_the_existing_ones(
+    folders: list[str],
+    arguments: list[str],
+    message: str,
+    sweep: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    if "data/DAVIS/JPEGImages/480p" in folders:
+        (tmp_path / "data/DAVIS/ImageSets/2017").mkdir(parents=True)
+        for name in ("train", "val"):
+            (tmp_path / f"data/DAVIS/ImageSets/2017/{name}.txt").write_text("square\n")
+    assert main([*arguments, *EMBEDDED, *sweep]) == 2
+    found, nothing = capsys.readouterr().err.splitlines()
+    assert found == message
+    assert nothing.startswith("Nothing was started.")
+    assert not (tmp_path / "outputs").exists()

@@ -25,6 +25,7 @@ from aot.datasets.demo.rendering import NOISE_LEVELS, SEED, SUPERSAMPLING
 from aot.datasets.demo.scenes import FPS, HEIGHT, SCENES, WIDTH
 from aot.errors import DatasetError
 from aot.system.os_errors import os_reason
+from aot.system.output_folder import find_obstacle, unusable_output
 
 MARKER = "version.json"
 MANIFEST = "prompts.yaml"
@@ -59,17 +60,22 @@ def generate_demo(root: Path) -> None:
     Raises:
         DatasetError: `root` contains other files (nothing was changed), or cannot be written.
     """
-    root = root.absolute()
+    # The folder is renamed, which needs its name also if it is given as "."; messages show it as it was given.
+    target = root.absolute()
     try:
         _refuse_foreign(root)
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as scratch:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
             # Only this user may read the temporary folder; the dataset is a folder inside it, with normal permissions.
             built = Path(scratch) / "demo"
             built.mkdir()
             _write_dataset(built)
-            _move_into_place(built, root)
+            _move_into_place(built, target)
     except (OSError, av.FFmpegError) as exc:
+        # Not before: a test file in an empty `root` would prevent another process from replacing it.
+        obstacle = find_obstacle(root)
+        if obstacle is not None:
+            raise DatasetError(str(unusable_output("dataset.root", root, obstacle))) from exc
         raise DatasetError(
             f"cannot write the demo clips to {root}: {os_reason(exc)}; set dataset.root to a writable folder"
         ) from exc
@@ -112,11 +118,13 @@ def _rename_old(root: Path) -> None:
 
 
 def _refuse_foreign(root: Path) -> None:
-    is_free = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+    if root.is_file():
+        raise DatasetError(f"dataset.root={root} is a file; expected a new or empty folder for the demo clips")
+    is_free = not root.exists() or not any(root.iterdir())
     if is_free or _marker_of(root):
         return
     raise DatasetError(
-        f"{root} is not empty and is not the demo dataset (no {MARKER} of the demo); nothing was changed. "
+        f"dataset.root={root} is not empty and is not the demo dataset (no {MARKER} of the demo); nothing was changed. "
         f"Set dataset.root to a new or empty folder"
     )
 
