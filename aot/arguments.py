@@ -1,6 +1,6 @@
 """The command line of `aot.run`: Hydra's flags, and settings written as key=value.
 
-Hydra and argparse report what their parsers expected. Here every mistake that is common on a command line is reported
+Hydra and argparse report what their parsers expected. Here every error that is common on a command line is reported
 with the argument that was meant instead.
 """
 

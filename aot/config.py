@@ -1,7 +1,7 @@
 """The schema of the configuration: composed configurations are checked against it before anything starts.
 
 Run-level values are checked against the models below, the arguments of every part against its constructor; all
-mistakes are reported together.
+errors are reported together.
 """
 
 from __future__ import annotations
@@ -175,9 +175,9 @@ def check_config(composed: Mapping[str, Any], choices: Mapping[str, str]) -> Run
         composed: plain containers, interpolations resolved; a value still missing is "???".
         choices: the option chosen in every group.
     Raises:
-        ConfigError: lists all mistakes, each with the nearest valid name or the allowed range.
+        ConfigError: lists all errors, each with the nearest valid name or the allowed range.
     """
-    mistakes: list[str] = []
+    errors: list[str] = []
     values = dict(composed)
     selection = dict(values.get("dataset") or {})
     values["selection"] = {key: selection.pop(key) for key in Selection.model_fields if key in selection}
@@ -186,18 +186,18 @@ def check_config(composed: Mapping[str, Any], choices: Mapping[str, str]) -> Run
         try:
             values[group] = _bind(group, values.get(group) or {}, choices.get(group, group))
         except ConfigError as error:
-            mistakes += str(error).splitlines()
+            errors += str(error).splitlines()
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as exc:
-        failed_parts = {re.split("[.: ]", line, maxsplit=1)[0] for line in mistakes}
-        mistakes += [
+        failed_parts = {re.split("[.: ]", line, maxsplit=1)[0] for line in errors}
+        errors += [
             _describe(error, RunConfig)
             for error in exc.errors()
             if not (error["loc"][0] in GROUPS and error["loc"][0] in failed_parts)
         ]
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
+    if errors:
+        raise ConfigError("\n".join(errors))
     return config
 
 
@@ -256,7 +256,7 @@ def _own_weights(part: PartConfig) -> list[str]:
 
 
 def _describe_all(errors: Sequence[Any], model: type[BaseModel], group: str) -> list[str]:
-    """One line per mistake; a flat list where a list of lists is expected is one mistake, not one per number."""
+    """One line per error; a flat list where a list of lists is expected is one error, not one per number."""
     messages = []
     for error in errors:
         name, *below = error["loc"]

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _import(options)
     else:
         num_entries = check_manifest(options.manifest)
-        print(f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no mistakes")
+        print(f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no errors")
     return EXIT_DONE
 
 

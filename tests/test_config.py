@@ -1,4 +1,4 @@
-"""Every option composes and binds; all mistakes of a command are reported together, with the nearest names."""
+"""Every option composes and binds; all errors of a command are reported together, with the nearest names."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ REQUIRED = {
 
 
 def compose_one(*arguments: str) -> tuple[Composed, list[str]]:
-    jobs, mistakes = compose_jobs(parse_command(arguments))
-    return jobs[0], mistakes
+    jobs, errors = compose_jobs(parse_command(arguments))
+    return jobs[0], errors
 
 
 def checked(*arguments: str) -> RunConfig:
-    job, mistakes = compose_one(*arguments)
-    assert not mistakes
+    job, errors = compose_one(*arguments)
+    assert not errors
     return check_config(job.values, job.choices)
 
 
@@ -85,9 +85,9 @@ def test_every_key_is_commented(group: str, option: str) -> None:
     ],
 )
 def test_unknown_names_are_reported_with_the_nearest_names(arguments: list[str], messages: list[str]) -> None:
-    _, mistakes = compose_jobs(parse_command(arguments))
+    _, errors = compose_jobs(parse_command(arguments))
     for message in messages:
-        assert message in "\n".join(mistakes)
+        assert message in "\n".join(errors)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_unknown_names_are_reported_with_the_nearest_names(arguments: list[str],
     ],
 )
 def test_invalid_values_are_reported(arguments: list[str], messages: list[str]) -> None:
-    job, mistakes = compose_one("dataset=demo", *arguments)
-    assert not mistakes
+    job, errors = compose_one("dataset=demo", *arguments)
+    assert not errors
     with pytest.raises(ConfigError) as caught:
         check_config(job.values, job.choices)
     for message in messages:
@@ -252,7 +252,7 @@ def test_a_broken_interpolation_is_described_on_one_line(tmp_path: Path, value: 
     assert str(caught.value) == f"dataset=mine: {message}"
 
 
-def test_an_empty_option_of_the_user_is_one_mistake(tmp_path: Path) -> None:
+def test_an_empty_option_of_the_user_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "mine.yaml").touch()
     with pytest.raises(ConfigError) as caught:
@@ -276,9 +276,9 @@ def test_targets_that_cannot_be_imported_are_reported(target: Any, message: str)
 
 
 def test_sweep_expands_to_every_combination() -> None:
-    jobs, mistakes = compose_jobs(
+    jobs, errors = compose_jobs(
         parse_command(["-m", "dataset=demo", "frame_interval=1,2", "query_points=adaptive,grid"])
     )
-    assert not mistakes
+    assert not errors
     found = [(job.values["frame_interval"], job.choices["query_points"]) for job in jobs]
     assert found == [(1, "adaptive"), (1, "grid"), (2, "adaptive"), (2, "grid")]

@@ -21,8 +21,8 @@ VERSION_0_1 = json.loads((Path(__file__).parent / "data" / "config_hashes_0_1.js
 
 
 def checked(*arguments: str) -> RunConfig:
-    jobs, mistakes = compose_jobs(parse_command(arguments))
-    assert not mistakes
+    jobs, errors = compose_jobs(parse_command(arguments))
+    assert not errors
     return check_config(jobs[0].values, jobs[0].choices)
 
 

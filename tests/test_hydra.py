@@ -160,7 +160,7 @@ def test_box_split_by_the_shell_gives_one_message(capsys: pytest.CaptureFixture[
         ("dataset=demo tracker.window_px=9", "tracker.window_px: no such key; it belongs to tracker=lucas_kanade"),
     ],
 )  # fmt: skip
-def test_a_mistake_on_the_command_line_gives_one_message(
+def test_an_error_on_the_command_line_gives_one_message(
     arguments: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(shlex.split(arguments)) == 2

@@ -156,15 +156,15 @@ def select_clips(
         DatasetError: a pattern matches no clip; lists all such patterns.
     """
     by_id = {clip.clip_id: clip for clip in clips}
-    mistakes = []
+    errors = []
     for option, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
             if not fnmatch.filter(by_id, pattern) and pattern not in by_id:
                 near = get_close_matches(pattern, by_id, n=3)
                 hint = f"did you mean {', '.join(near)}?" if near else _clip_list(by_id)
-                mistakes.append(f"dataset.{option}: {pattern!r} matches no clip of the dataset; {hint}")
-    if mistakes:
-        raise DatasetError("\n".join(mistakes))
+                errors.append(f"dataset.{option}: {pattern!r} matches no clip of the dataset; {hint}")
+    if errors:
+        raise DatasetError("\n".join(errors))
     chosen = [
         _cut(clip, start_seconds, end_seconds)
         for clip_id, clip in sorted(by_id.items())

@@ -13,7 +13,7 @@ from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
 from aot.images.frames import IMAGE_SUFFIXES
 from aot.manifest.assign import entry_prompts
-from aot.manifest.read import object_mistakes
+from aot.manifest.read import object_errors
 from aot.manifest.schema import ClipEntry, ObjectEntry, contradictions
 from aot.system.text import override_text
 from aot.types import Clip
@@ -58,9 +58,9 @@ class SingleVideo:
         try:
             entry = ObjectEntry.model_validate(prompt)
         except ValidationError as exc:
-            raise ConfigError("\n".join(f"dataset.{mistake}" for mistake in object_mistakes(exc, prompt))) from exc
-        if mistakes := contradictions([entry]):
-            raise ConfigError(f"dataset.labels: {'; '.join(mistakes)}")
+            raise ConfigError("\n".join(f"dataset.{error}" for error in object_errors(exc, prompt))) from exc
+        if errors := contradictions([entry]):
+            raise ConfigError(f"dataset.labels: {'; '.join(errors)}")
         self._entry = ClipEntry(objects=(entry,))
 
     def clips(self) -> list[Clip]:

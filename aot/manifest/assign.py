@@ -15,7 +15,7 @@ from aot.system.text import counted, override_text
 from aot.types import Clip, MaskFile, Prompt, RleMask
 
 # In a large dataset, the search for similar ids takes noticeable time per unknown clip.
-_MAX_MISTAKES = 20
+_MAX_ERRORS = 20
 
 
 def assign_prompts(
@@ -32,10 +32,10 @@ def assign_prompts(
         The clips in the same order; a clip that no entry matches stays without prompts.
     Raises:
         ConfigError: the manifest does not exist, is not valid, names an unknown clip, or lacks a mask file; lists all
-            mistakes.
+            errors.
     """
     try:
-        entries, mistakes = read_entries(manifest_path)
+        entries, errors = read_entries(manifest_path)
     except MissingManifest as exc:
         if root is None:
             raise
@@ -48,21 +48,21 @@ def assign_prompts(
     clip_ids = {clip.clip_id for clip in clips}
     patterns = [key for key in entries if key not in clip_ids]
     unknown = [key for key in patterns if not fnmatch.filter(clip_ids, key)]
-    mistakes += [_unknown_clip(key, clip_ids) for key in unknown[:_MAX_MISTAKES]]
-    if len(unknown) > _MAX_MISTAKES:
-        mistakes.append(
-            f"and {counted(len(unknown) - _MAX_MISTAKES, 'more entry', 'more entries')} without a clip in the dataset"
+    errors += [_unknown_clip(key, clip_ids) for key in unknown[:_MAX_ERRORS]]
+    if len(unknown) > _MAX_ERRORS:
+        errors.append(
+            f"and {counted(len(unknown) - _MAX_ERRORS, 'more entry', 'more entries')} without a clip in the dataset"
         )
     prompts = {key: entry_prompts(entry, manifest_path.parent) for key, entry in entries.items()}
-    mistakes += _missing_masks(prompts)
+    errors += _missing_masks(prompts)
     assigned = []
     for clip in clips:
         try:
             entry_key = clip.clip_id if clip.clip_id in entries else best_pattern(clip.clip_id, patterns)
             assigned.append(clip if entry_key is None else replace(clip, prompts=prompts[entry_key]))
         except ConfigError as error:
-            mistakes.append(str(error))
-    refuse(manifest_path, mistakes)
+            errors.append(str(error))
+    refuse(manifest_path, errors)
     return assigned
 
 
@@ -70,11 +70,11 @@ def check_manifest(path: Path) -> int:
     """Check a manifest without its dataset; returns the number of entries.
 
     Raises:
-        ConfigError: the manifest is not valid or lacks a mask file; lists all mistakes.
+        ConfigError: the manifest is not valid or lacks a mask file; lists all errors.
     """
-    entries, mistakes = read_entries(path)
+    entries, errors = read_entries(path)
     prompts = {key: entry_prompts(entry, path.parent) for key, entry in entries.items()}
-    refuse(path, [*mistakes, *_missing_masks(prompts)])
+    refuse(path, [*errors, *_missing_masks(prompts)])
     return len(entries)
 
 

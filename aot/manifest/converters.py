@@ -20,7 +20,7 @@ import yaml
 
 from aot.errors import ConfigError
 from aot.images.frames import image_files
-from aot.manifest.read import mistakes_in
+from aot.manifest.read import errors_in
 from aot.system.files import write_text
 from aot.system.text_files import MalformedFile, about_file, read_json, read_text
 
@@ -68,8 +68,8 @@ def manifest_of(detections: Iterable[Detection], *, min_score: float = 0.0) -> d
     if not by_clip:
         raise ConfigError(f"no box has a score of at least {min_score:g}; lower --min-score")
     clips = {clip_id: {"objects": _objects(items)} for clip_id, items in sorted(by_clip.items())}
-    if mistakes := mistakes_in({"clips": clips}):
-        raise ConfigError("\n  ".join(["the imported boxes do not form a valid manifest:", *mistakes]))
+    if errors := errors_in({"clips": clips}):
+        raise ConfigError("\n  ".join(["the imported boxes do not form a valid manifest:", *errors]))
     return {"clips": clips}
 
 

@@ -1,4 +1,4 @@
-"""Read and check a manifest in YAML or JSON; all mistakes are reported in one error."""
+"""Read and check a manifest in YAML or JSON; all errors are reported together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load_manifest(path: Path) -> Manifest:
     """Read and check a manifest, YAML or JSON.
 
     Raises:
-        ConfigError: the file cannot be read or is not a valid manifest; the message lists every mistake with
+        ConfigError: the file cannot be read or is not a valid manifest; the message lists every error with
             clip, object and reason.
     """
     return parse_manifest(_read_text(path), path)
@@ -45,8 +45,8 @@ def parse_manifest(text: str, path: Path) -> Manifest:
     Raises:
         ConfigError: as `load_manifest`.
     """
-    entries, mistakes = _parse(text, path)
-    refuse(path, mistakes)
+    entries, errors = _parse(text, path)
+    refuse(path, errors)
     return Manifest(clips=entries)
 
 
@@ -54,7 +54,7 @@ def read_entries(path: Path) -> tuple[dict[str, ClipEntry], list[str]]:
     """Read the valid parts of a manifest.
 
     Returns:
-        All entries by clip id or pattern, each with only its valid objects; and all mistakes.
+        All entries by clip id or pattern, each with only its valid objects; and all errors.
     Raises:
         ConfigError: the file cannot be read, or is neither YAML nor JSON.
     """
@@ -65,21 +65,21 @@ def check_entry(clip_id: str, objects: Any) -> ClipEntry:
     """Check the objects of one clip, given as parsed JSON.
 
     Raises:
-        PromptError: lists all mistakes.
+        PromptError: lists all errors.
     """
-    entries, mistakes = _checked({"clips": {clip_id: {"objects": objects}}})
-    if mistakes:
-        raise PromptError("; ".join(mistakes))
+    entries, errors = _checked({"clips": {clip_id: {"objects": objects}}})
+    if errors:
+        raise PromptError("; ".join(errors))
     return entries[clip_id]
 
 
-def mistakes_in(content: Any) -> list[str]:
-    """All mistakes in the parsed content of a manifest."""
+def errors_in(content: Any) -> list[str]:
+    """All errors in the parsed content of a manifest."""
     return _checked(content)[1]
 
 
-def object_mistakes(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
-    """The mistakes that pydantic found in one object, one `field: reason` per mistake."""
+def object_errors(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
+    """The errors that pydantic found in one object, one `field: reason` per error."""
     return list(dict.fromkeys(_describe_field(detail, given) for detail in error.errors()))
 
 
@@ -118,15 +118,15 @@ def _checked(content: Any) -> tuple[dict[str, ClipEntry], list[str]]:
     try:
         return dict(Manifest.model_validate(content).clips), []
     except ValidationError as exc:
-        errors = [error for error in exc.errors() if not _is_reported_elsewhere(error)]
+        found = [detail for detail in exc.errors() if not _is_reported_elsewhere(detail)]
     clips = content.get("clips") if isinstance(content, dict) else None
     given: dict[str, Any] = clips if isinstance(clips, dict) else {}
-    mistakes = [_describe(error, given) for error in errors]
-    # pydantic checks for contradictions only in entries without other mistakes.
+    errors = [_describe(detail, given) for detail in found]
+    # pydantic checks for contradictions only in entries without other errors.
     entries = {key: ClipEntry.model_construct(objects=tuple(_valid_objects(entry))) for key, entry in given.items()}
     for key, entry in entries.items():
-        mistakes += [f"clip {key!r}, {mistake}" for mistake in contradictions(entry.objects)]
-    return entries, list(dict.fromkeys(mistakes))
+        errors += [f"clip {key!r}, {error}" for error in contradictions(entry.objects)]
+    return entries, list(dict.fromkeys(errors))
 
 
 def _valid_objects(entry: Any) -> Iterator[ObjectEntry]:
@@ -143,11 +143,11 @@ def _is_reported_elsewhere(error: Any) -> bool:
     return is_contradiction or (error["type"] == "too_short" and len(error["input"]) > 0)
 
 
-def refuse(path: Path, mistakes: Sequence[str]) -> None:
-    """Raise a ConfigError that lists the mistakes, if there are any."""
-    if mistakes:
-        lines = "\n  ".join(mistakes)
-        raise ConfigError(f"prompt manifest {path}: {counted(len(mistakes), 'mistake')}\n  {lines}")
+def refuse(path: Path, errors: Sequence[str]) -> None:
+    """Raise a ConfigError that lists the errors, if there are any."""
+    if errors:
+        lines = "\n  ".join(errors)
+        raise ConfigError(f"prompt manifest {path}: {counted(len(errors), 'error')}\n  {lines}")
 
 
 # The expected value at each depth of a manifest, down to an object.

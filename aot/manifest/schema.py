@@ -91,8 +91,8 @@ class ClipEntry(BaseModel):
     @field_validator("objects")
     @classmethod
     def _consistent(cls, objects: tuple[ObjectEntry, ...]) -> tuple[ObjectEntry, ...]:
-        if mistakes := contradictions(objects):
-            raise ValueError("; ".join(mistakes))
+        if errors := contradictions(objects):
+            raise ValueError("; ".join(errors))
         return objects
 
 
@@ -107,24 +107,24 @@ class Manifest(BaseModel):
 def contradictions(objects: Sequence[ObjectEntry]) -> list[str]:
     """Contradictions between the prompts of one clip, as messages."""
     counts = Counter((entry.id, entry.frame) for entry in objects)
-    mistakes = [
+    errors = [
         f"object {object_id}: has {count} entries on frame {frame}; merge them into one"
         for (object_id, frame), count in counts.items()
         if count > 1
     ]
     for object_id in sorted({entry.id for entry in objects}):
         own = sorted((entry for entry in objects if entry.id == object_id), key=lambda entry: entry.frame)
-        mistakes += [f"object {object_id}: {mistake}" for mistake in _object_contradictions(own)]
-    return mistakes
+        errors += [f"object {object_id}: {error}" for error in _object_contradictions(own)]
+    return errors
 
 
 def _object_contradictions(entries: Sequence[ObjectEntry]) -> list[str]:
     """Contradictions between the prompts of one object, which are ordered by frame."""
-    mistakes = []
+    errors = []
     names = sorted({entry.name for entry in entries if entry.name})
     if len(names) > 1:
-        mistakes.append(f"has the names {', '.join(names)}; expected a single name")
+        errors.append(f"has the names {', '.join(names)}; expected a single name")
     first = next((entry for entry in entries if entry.box or entry.points or entry.mask), None)
     if first and first.points and not first.box and first.labels and 1 not in first.labels:
-        mistakes.append("has only background points on its first frame; give at least one point the label 1")
-    return mistakes
+        errors.append("has only background points on its first frame; give at least one point the label 1")
+    return errors

@@ -74,9 +74,9 @@ def _composed(command: argparse.Namespace, *more: str) -> RunConfig:
     if command.multirun:
         raise ConfigError("-m: prompts do not depend on a sweep; remove it")
     extended = argparse.Namespace(**{**vars(command), "overrides": [*command.overrides, *more]})
-    jobs, mistakes = compose_jobs(extended)
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
+    jobs, errors = compose_jobs(extended)
+    if errors:
+        raise ConfigError("\n".join(errors))
     return check_config(jobs[0].values, jobs[0].choices)
 
 

@@ -111,7 +111,7 @@ class ClipList:
 def list_clips(config: RunConfig) -> tuple[list[Clip], Path]:
     """The clips that a configuration selects, without prompts, and the path of their manifest.
 
-    The dataset is built with an empty manifest, so that mistakes in the real one do not prevent listing its clips.
+    The dataset is built with an empty manifest, so that errors in the real one do not prevent listing its clips.
 
     Raises:
         ConfigError: the dataset does not support manifests, or none is given.

@@ -82,17 +82,17 @@ def overrides(data: bytes) -> bool:
     if any("_target_" in line or (line.startswith("-") and line not in ("-m", "--multirun")) for line in given):
         return False
     try:
-        jobs, mistakes = compose_jobs(parse_command(given))
+        jobs, errors = compose_jobs(parse_command(given))
         for job in jobs:
             config = check_config(job.values, job.choices)
-            if not mistakes:
+            if not errors:
                 # The configuration must survive run.json unchanged.
                 again = check_config(json.loads(json.dumps(config.as_composed())), config.choices())
                 if again.hash != config.hash:
                     raise AssertionError("the configuration changed when it was written and read again")
     except ConfigError:
         return False
-    return not mistakes
+    return not errors
 
 
 def results(data: bytes) -> bool:

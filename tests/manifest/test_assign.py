@@ -48,7 +48,7 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
           unknown: {{objects: [{{id: 0, {box}}}]}}
         clisp: 3
     """
-    with pytest.raises(ConfigError, match=r"prompts\.yaml: 12 mistakes\n") as caught:
+    with pytest.raises(ConfigError, match=r"prompts\.yaml: 12 errors\n") as caught:
         assign_prompts(clips("a", "b", "c", "d"), write(tmp_path, text))
     assert str(caught.value).replace(f"{tmp_path}/", "").splitlines()[1:] == [
         "  clip 'a', object 0, id: expected an integer ≥ 1, got 0",
@@ -68,7 +68,7 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
 
 def test_unknown_clips_are_reported_with_similar_ids(tmp_path: Path) -> None:
     text = "clips: {teapto: {objects: [{id: 1, box: [1,2,3,4]}]}, 'x/*': {objects: [{id: 1, box: [1,2,3,4]}]}}"
-    with pytest.raises(ConfigError, match=r"2 mistakes\n  .*did you mean teapot") as caught:
+    with pytest.raises(ConfigError, match=r"2 errors\n  .*did you mean teapot") as caught:
         assign_prompts(clips("teapot", "mug"), write(tmp_path, text))
     assert "pattern 'x/*' matches no clip of the dataset, which has 2 clips" in str(caught.value)
 

@@ -269,7 +269,7 @@ class TestFile:
             file.save("pan", NEW, version_of(None))
         assert path.read_text() == "clips: {teapot: {objects: [{id: 0}]}}"
         assert "gone" in file.entries, "the entries read before are kept"
-        with pytest.raises(ConfigError, match="mistake"):
+        with pytest.raises(ConfigError, match="error"):
             ManifestFile(path)
 
     def test_entry_that_cannot_be_edited_separately_is_refused(self, tmp_path: Path) -> None:

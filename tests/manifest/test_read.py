@@ -50,7 +50,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("entry", "message"), MISTAKES.items())
 def test_mistakes_name_clip_and_object(tmp_path: Path, entry: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=r"prompts\.yaml: 1 mistake\n") as caught:
+    with pytest.raises(ConfigError, match=r"prompts\.yaml: 1 error\n") as caught:
         load_manifest(write(tmp_path, f"clips: {{a: {{objects: [{{{entry}}}]}}}}"))
     assert f"  clip 'a', {message}" in str(caught.value)
 

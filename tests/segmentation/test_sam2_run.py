@@ -50,7 +50,7 @@ def test_sam2_is_the_default_and_missing_weights_are_reported_before_anything_st
     message = capsys.readouterr().err
     assert "python -m aot.checkpoints download sam2.1_hiera_large" in message
     assert "segmenter=grabcut" in message
-    assert "dataset.frame" in message, "all mistakes are reported together"
+    assert "dataset.frame" in message, "all errors are reported together"
     assert "Nothing was started" in message
     assert not (folder / "outputs").exists()
 

@@ -316,7 +316,7 @@ def test_checking_a_command_does_not_import_torch(tmp_path: Path) -> None:
         "from aot.arguments import parse_command\n"
         "from aot.compose import compose_jobs\n"
         "from aot.config import check_config\n"
-        "jobs, mistakes = compose_jobs(parse_command(['dataset=demo', 'segmenter=grabcut']))\n"
+        "jobs, errors = compose_jobs(parse_command(['dataset=demo', 'segmenter=grabcut']))\n"
         "config = check_config(jobs[0].values, jobs[0].choices)\n"
         "assert config.tracker.name == 'cotracker3' and config.hash\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
