@@ -1,4 +1,4 @@
-"""Measure aot on a GPU: parity with the CPU, SAM 2 and CoTracker3 beside their official packages, and a whole run.
+"""Measure aot on a GPU: parity with the CPU, SAM 2 and CoTracker3 beside their official packages, and a complete run.
 
     python -m benchmarks.gpu                              # all parts
     python -m benchmarks.gpu --parts parity trackers      # some of them
@@ -248,8 +248,8 @@ def compiled(options: argparse.Namespace) -> None:
             )
 
 
-def whole_run(options: argparse.Namespace) -> None:
-    """`python -m aot.run` on drawn videos: the share of the wall time in which the models compute."""
+def complete_run(options: argparse.Namespace) -> None:
+    """`python -m aot.run` on drawn videos: the seconds of every stage and in all."""
     size, num_clips = options.sizes[-1], 2 if options.small else 6
     videos = options.folder / "videos"
     for number in range(num_clips):
@@ -283,7 +283,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "parity": parity,
     "trackers": trackers,
     "official_tracker": official_tracker,
-    "whole_run": whole_run,
+    "run": complete_run,
     "segmenters": segmenters,
     "official_segmenter": official_segmenter,
     "compiled": compiled,
