@@ -285,25 +285,32 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
     if error["type"] == "missing":
         return f"{key}: required and not given; add {key}=VALUE"
     if error["type"] == "extra_forbidden":
-        known = _fields_at(model, error["loc"][:-1])
-        if group == "dataset":
-            known = [*known, *Selection.model_fields]
-        known = [name for name in known if name != "selection"]
-        near = get_close_matches(str(error["loc"][-1]), known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
-        return f"{key}: no such key; {hint}"
+        known = [*_fields_at(model, error["loc"][:-1]), *(Selection.model_fields if group == "dataset" else ())]
+        return f"{key}: no such key; {_nearest(str(error['loc'][-1]), known)}"
+    if error["type"] == "value_error" and isinstance(error["input"], Mapping):
+        return _reason(error)  # about several keys, which it names
+    hint = ""
+    if error["type"] in ("path_type", "string_type") and isinstance(error["input"], int | float):
+        hint = "; put a name that looks like a number in double quotes inside single quotes: 'key=\"2024\"'"
+    return f"{key}: {_reason(error)}, got {error['input']!r}{hint}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """A hint at the keys that may be meant by an unknown one."""
+    offered = [each for each in known if each != "selection"]
+    near = get_close_matches(name, offered, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(offered)}"
+
+
+def _reason(error: Any) -> str:
+    """Why pydantic refuses a value, in the words of this package's other messages."""
     expected = {"is_instance_of": "a list", "sequence_str": "a list", "path_type": "a path", "string_type": "text"}
     reason: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     for comparison in ("greater", "less"):
         reason = reason.replace(f"expected {comparison} than", f"expected a value {comparison} than")
     if error["type"] in expected:
         reason = f"expected {expected[error['type']]}"
-    if error["type"] == "value_error" and isinstance(error["input"], Mapping):
-        return reason  # about several keys, which it names
-    hint = ""
-    if error["type"] in ("path_type", "string_type") and isinstance(error["input"], int | float):
-        hint = "; put a name that looks like a number in double quotes inside single quotes: 'key=\"2024\"'"
-    return f"{key}: {reason}, got {error['input']!r}{hint}"
+    return reason
 
 
 def _fields_at(model: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:
