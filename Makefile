@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.ready-to-run
 DEV := $(VENV)/.ready-to-develop
 SOURCES := aot tests benchmarks
+# One thread per process: small models gain nothing from more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: setup demo check format test test-fast docs system system-slurm system-browser screenshots clean
+.PHONY: setup demo check format test test-fast test-long docs system system-slurm system-browser screenshots clean
 
 # The complete environment: the dependencies of aot and the development tools.
 setup: $(DEV)
@@ -40,12 +42,17 @@ format: $(DEV)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
+# Three processes for two cores: one of them mostly waits for SLURM.
 test: $(DEV)
-	$(BIN)/pytest
+	$(PYTEST) -n 3 --dist loadgroup
 
-# Two processes with one thread each.
+# The tests that take less than one second each.
 test-fast: $(DEV)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not slow'
+	$(PYTEST) -n 2 --dist loadgroup -m 'not slow'
+
+# Before a release: hours. In one process, because these tests measure memory and time.
+test-long: $(DEV)
+	$(PYTEST) -m long
 
 # The documentation as a site, in site/.
 docs: $(DEV)

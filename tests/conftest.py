@@ -1,4 +1,4 @@
-"""Settings of all tests: skips that are failures in CI, no deadline for hypothesis, one thread for small models."""
+"""Settings of all tests: skips that are failures in CI, the same examples in every run of CI, figures of long tests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,40 @@ from hypothesis import HealthCheck, settings
 REQUIRE_ALL = os.environ.get("AOT_REQUIRE_ALL") == "1"
 MAY_LACK = ("../shared", "GPU")
 
-settings.register_profile("no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A new example must not fail an unrelated change: in CI, the examples are the same in every run.
+settings.register_profile(
+    "no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=REQUIRE_ALL
+)
 settings.load_profile("no_deadline")
+
+FIGURE = "figure"
+"""Name of a property of a test: what it measured, in words (`record_property(FIGURE, …)`), printed at the end."""
 
 
 # A background job of a shell inherits an ignored SIGINT, and so do its children: the tests could not interrupt any of
 # the processes that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A long test is also a slow one, so that `-m 'not slow'` selects neither."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have measured."""
+    figures = [
+        f"{report.nodeid}: {value}"
+        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        for name, value in report.user_properties
+        if name == FIGURE
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.write_line(figure)
 
 
 @pytest.hookimpl(wrapper=True)

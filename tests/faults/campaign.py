@@ -1,10 +1,11 @@
 """Inject faults into runs and count the clips that are lost.
 
-    python -m tests.faults.campaign [--kills 200] [--times 10] [FAULT …]
+    python -m tests.faults.campaign [--kills 200] [--times 10] [--clips 20] [FAULT …]
 
-Every fault is injected into a run over 20 clips. After each fault, every file under its final name must be complete and
-bit-identical to that of an undisturbed run; at the end the same command must finish the remaining clips. The disks are
-real (tmpfs, which needs root to mount); failing and slow writes come from a preloaded library (io_faults.c).
+Every fault is injected into a run over `--clips` clips. After each fault, every file under its final name must be
+complete and bit-identical to that of an undisturbed run; at the end the same command must finish the remaining clips.
+The disks are real (tmpfs, which needs root to mount); failing and slow writes come from a preloaded library
+(io_faults.c).
 """
 
 from __future__ import annotations
@@ -35,9 +36,20 @@ from aot.verify import main as verify
 from tests.faults.commands import Command
 from tests.launching.clips import Clips, datasets_of
 
-NUM_CLIPS = 20
-LENGTHS = {f"day{number % 3}/c{number:02}": 20 + number for number in range(NUM_CLIPS)}
 HERE = Path(__file__).parent
+
+
+def clip_lengths(num_clips: int) -> dict[str, int]:
+    """Clip ids and their numbers of frames, all different."""
+    return {f"day{number % 3}/c{number:02}": 20 + number for number in range(num_clips)}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How often a fault is injected, and into runs over how many clips."""
+
+    times: int
+    num_clips: int = 20
 
 
 @dataclass
@@ -57,12 +69,13 @@ class Outcome:
 class Trial:
     """A dataset with its reference results, and the run folder that faults are injected into."""
 
-    def __init__(self, folder: Path, root: Path | None = None) -> None:
-        self.clips = Clips(folder, LENGTHS)
+    def __init__(self, folder: Path, num_clips: int, root: Path | None = None) -> None:
+        self.lengths = clip_lengths(num_clips)
+        self.clips = Clips(folder, self.lengths)
         self._root = f"output.root={root or folder / 'outputs'}"
         self._outputs = root or folder / "outputs"
         self.outcome = Outcome()
-        self._expected = reference_run()[0]
+        self._expected = reference_run(num_clips)[0]
 
     def command(self, *arguments: str, **environment: str) -> Command:
         return Command(self.clips, self._root, *arguments, environment=environment)
@@ -88,7 +101,7 @@ class Trial:
         self.outcome.survived += not self.incorrect()
 
     def incorrect(self) -> list[str]:
-        return [name for name in LENGTHS if self.exists(name) and not self.is_correct(name)]
+        return [name for name in self.lengths if self.exists(name) and not self.is_correct(name)]
 
     def exists(self, name: str) -> bool:
         return any(self._outputs.glob(f"videos/*/clips/{name}.h5"))
@@ -108,7 +121,7 @@ class Trial:
         if code:
             print(command.output)
             self.outcome.lost.append(f"the command exited with {code}")
-        self.outcome.lost += [name for name in LENGTHS if not self.exists(name) or not self.is_correct(name)]
+        self.outcome.lost += [name for name in self.lengths if not self.exists(name) or not self.is_correct(name)]
         self.outcome.lost += [f"partial file left: {path}" for path in self.root.rglob("*.part")]
         self.outcome.lost += [f"aot.verify: {finding}" for finding in self.findings()]
 
@@ -118,22 +131,23 @@ class Trial:
 
 
 @cache
-def reference_run() -> tuple[dict[str, dict[str, Any]], float]:
+def reference_run(num_clips: int) -> tuple[dict[str, dict[str, Any]], float]:
     """The datasets of every clip of a run without faults, and its duration in seconds."""
+    lengths = clip_lengths(num_clips)
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
-        with Command(Clips(Path(folder), LENGTHS), "launcher=inline") as command:
+        with Command(Clips(Path(folder), lengths), "launcher=inline") as command:
             assert command.wait() == 0, command.output
         seconds = time.monotonic() - start
         (clips,) = Path(folder).glob("outputs/videos/*/clips")
-        return {name: datasets_of(clips / f"{name}.h5") for name in LENGTHS}, seconds
+        return {name: datasets_of(clips / f"{name}.h5") for name in lengths}, seconds
 
 
 def _equal(left: object, right: object) -> bool:
     return bool(np.array_equal(np.asarray(left), np.asarray(right), equal_nan=np.asarray(left).dtype.kind == "f"))
 
 
-def kill(folder: Path, times: int, rng: random.Random) -> Outcome:
+def kill(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """SIGKILL at random moments: the command, a worker, or both."""
 
     def inject(trial: Trial, command: Command) -> None:
@@ -146,10 +160,10 @@ def kill(folder: Path, times: int, rng: random.Random) -> Outcome:
             command.send_signal(signal.SIGKILL)
         command.wait()
 
-    return _at_random_moments(folder, times, rng, inject)
+    return _at_random_moments(folder, size, rng, inject)
 
 
-def terminate(folder: Path, times: int, rng: random.Random) -> Outcome:
+def terminate(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """SIGTERM, or Ctrl-C, at random moments."""
 
     def inject(trial: Trial, command: Command) -> None:
@@ -160,25 +174,25 @@ def terminate(folder: Path, times: int, rng: random.Random) -> Outcome:
         elif code not in (0, -signal.SIGTERM, -signal.SIGINT):  # just finished, or before aot installed its handler
             trial.outcome.lost.append(f"the command exited with {code}: {command.output[-500:]}")
 
-    return _at_random_moments(folder, times, rng, inject)
+    return _at_random_moments(folder, size, rng, inject)
 
 
 def _at_random_moments(
-    folder: Path, times: int, rng: random.Random, inject: Callable[[Trial, Command], None]
+    folder: Path, size: Size, rng: random.Random, inject: Callable[[Trial, Command], None]
 ) -> Outcome:
     """Start a run, inject a fault, and start it again until all clips are complete; then continue with another run.
 
     The moments are spread over the remaining duration of the run, measured on this machine. If the command has exited
     before its moment, nothing is injected or counted.
     """
-    _, seconds = reference_run()
+    _, seconds = reference_run(size.num_clips)
     number, outcome = 0, Outcome()
-    while outcome.injected < times:
-        trial = Trial(folder / str(number := number + 1))
+    while outcome.injected < size.times:
+        trial = Trial(folder / str(number := number + 1), size.num_clips)
         trial.outcome = outcome
-        while outcome.injected < times and (left := NUM_CLIPS - sum(map(trial.exists, LENGTHS))):
+        while outcome.injected < size.times and (left := size.num_clips - sum(map(trial.exists, trial.lengths))):
             with trial.command("launcher.workers=2") as command:
-                time.sleep(rng.uniform(0.2, 1.0 + seconds * left / NUM_CLIPS))
+                time.sleep(rng.uniform(0.2, 1.0 + seconds * left / size.num_clips))
                 if not command.is_running():
                     continue
                 inject(trial, command)
@@ -187,12 +201,12 @@ def _at_random_moments(
     return outcome
 
 
-def full_disk(folder: Path, times: int, rng: random.Random) -> Outcome:
+def full_disk(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """The disk of the run folder is full; later it has space again."""
     outcome = Outcome()
-    for number in range(times):
+    for number in range(size.times):
         with mounted(folder / f"disk{number}", f"{rng.randrange(200, 1000)}k") as disk:
-            trial = Trial(folder / str(number), root=disk / "outputs")
+            trial = Trial(folder / str(number), size.num_clips, root=disk / "outputs")
             trial.outcome = outcome
             with trial.command("launcher.workers=2") as command:
                 assert command.wait() != 0, "the disk was not full"
@@ -203,16 +217,16 @@ def full_disk(folder: Path, times: int, rng: random.Random) -> Outcome:
     return outcome
 
 
-def read_only(folder: Path, times: int, rng: random.Random) -> Outcome:
+def read_only(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """The disk becomes read-only during the run; later it is writable again."""
     outcome = Outcome()
-    for number in range(times):
+    for number in range(size.times):
         with mounted(folder / f"disk{number}", "200m") as disk:
-            trial = Trial(folder / str(number), root=disk / "outputs")
+            trial = Trial(folder / str(number), size.num_clips, root=disk / "outputs")
             trial.outcome = outcome
             with trial.command("launcher.workers=1") as command:
-                enough = rng.randrange(1, 10)
-                while command.is_running() and sum(map(trial.exists, LENGTHS)) < enough:
+                enough = rng.randrange(1, size.num_clips // 2)
+                while command.is_running() and sum(map(trial.exists, trial.lengths)) < enough:
                     time.sleep(0.02)
                 subprocess.run(["mount", "-o", "remount,ro,force", disk], check=False, stderr=subprocess.DEVNULL)
                 with suppress(subprocess.CalledProcessError):  # refused while a file is open for writing
@@ -227,11 +241,11 @@ def read_only(folder: Path, times: int, rng: random.Random) -> Outcome:
     return outcome
 
 
-def twice(folder: Path, times: int, rng: random.Random) -> Outcome:
+def twice(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """The same command, started twice at the same time."""
     outcome = Outcome()
-    for number in range(times):
-        trial = Trial(folder / str(number))
+    for number in range(size.times):
+        trial = Trial(folder / str(number), size.num_clips)
         trial.outcome = outcome
         with trial.command("launcher.workers=1") as one:
             time.sleep(rng.uniform(0, 2))
@@ -242,14 +256,14 @@ def twice(folder: Path, times: int, rng: random.Random) -> Outcome:
     return outcome
 
 
-def damage(folder: Path, times: int, rng: random.Random) -> Outcome:
+def damage(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """Files lost, truncated, emptied, and with a bit flipped between two runs; `aot.verify --repair` finds them."""
-    trial = Trial(folder)
+    trial = Trial(folder, size.num_clips)
     outcome = trial.outcome
     with trial.command("launcher.workers=2") as command:
         assert command.wait() == 0
-    for _ in range(times):
-        damaged = rng.sample(sorted(LENGTHS), 4)
+    for _ in range(size.times):
+        damaged = rng.sample(sorted(trial.lengths), 4)
         for name in damaged:
             path = trial.result(name)
             data = bytearray(path.read_bytes())
@@ -271,13 +285,13 @@ def damage(folder: Path, times: int, rng: random.Random) -> Outcome:
     return outcome
 
 
-def hang_and_crash(folder: Path, times: int, rng: random.Random) -> Outcome:
+def hang_and_crash(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """Workers that hang in C with the GIL held, crash with a segmentation fault, or are stopped by SIGSTOP."""
     outcome = Outcome()
-    for number in range(times):
-        trial = Trial(folder / str(number))
+    for number in range(size.times):
+        trial = Trial(folder / str(number), size.num_clips)
         trial.outcome = outcome
-        for name in rng.sample(sorted(LENGTHS), 2):
+        for name in rng.sample(sorted(trial.lengths), 2):
             trial.clips.inject(name, rng.choice(["hang", "segfault"]))
         with trial.command("launcher.workers=2", "launcher.stall_seconds=4") as command:
             if rng.random() < 0.5:
@@ -292,14 +306,14 @@ def hang_and_crash(folder: Path, times: int, rng: random.Random) -> Outcome:
     return outcome
 
 
-def io_errors(folder: Path, times: int, rng: random.Random) -> Outcome:
+def io_errors(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """Writes that fail with an input/output error several times, and slow writes."""
     outcome = Outcome()
     library = folder / "io_faults.so"
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, HERE / "io_faults.c", "-ldl"], check=True)
-    for number in range(times):
-        trial = Trial(folder / str(number))
+    for number in range(size.times):
+        trial = Trial(folder / str(number), size.num_clips)
         trial.outcome = outcome
         errors = folder / f"errors{number}"
         errors.write_bytes(bytes(num_errors := rng.randrange(1, 6)))
@@ -335,7 +349,7 @@ def remount(disk: Path, option: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{option}", disk], check=True, capture_output=True)
 
 
-Fault = Callable[[Path, int, random.Random], Outcome]
+Fault = Callable[[Path, Size, random.Random], Outcome]
 FAULTS: dict[str, Fault] = {
     "kill": kill, "terminate": terminate, "full_disk": full_disk, "read_only": read_only, "twice": twice,
     "damage": damage, "hang_and_crash": hang_and_crash, "io_errors": io_errors,
@@ -347,13 +361,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"one or more of {', '.join(FAULTS)}; default: all")
     parser.add_argument("--kills", type=int, default=200, help="number of kills")
     parser.add_argument("--times", type=int, default=10, help="number of injections of every other fault")
+    parser.add_argument("--clips", type=int, default=20, help="number of clips of each run")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random moments and choices")
     options = parser.parse_args(arguments)
     lost = 0
     for name in options.faults or FAULTS:
         with tempfile.TemporaryDirectory(prefix="aot-campaign-") as folder:
             times = options.kills if name == "kill" else options.times
-            outcome = FAULTS[name](Path(folder) / "trial", times, random.Random(options.seed))
+            outcome = FAULTS[name](Path(folder) / "trial", Size(times, options.clips), random.Random(options.seed))
         title = (FAULTS[name].__doc__ or "").strip()
         counts = f"{outcome.injected} | {outcome.survived} | {len(outcome.lost)}"
         print(f"| {title} | {counts} | {outcome.message} |", flush=True)

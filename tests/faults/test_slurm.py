@@ -22,6 +22,9 @@ from tests.faults.devcluster import Devcluster, require_devcluster
 from tests.launching.clips import Clips, assert_same_results
 from tests.waiting import wait_until
 
+# In one process: there is one cluster, and its faults would disturb another test.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+
 LENGTHS = {"a": 5, "b": 7, "c": 9, "d": 11}
 SLURM = [
     "launcher=slurm", "launcher.poll_seconds=1", "launcher.clips_per_task=2", "launcher.cpus_per_task=2",

@@ -1,7 +1,7 @@
 """Search for inputs that aot does not handle.
 
     pip install atheris
-    python -m tests.fuzz TARGET --minutes 30 [--seeds FOLDER ...]
+    python -m tests.fuzz TARGET --minutes 30 [--unguided] [--seeds FOLDER ...]
 
 Every batch of inputs runs in its own process, so that a crash or a hang inside a library ends only that batch. Inputs
 that fail a check, crash the process or hang it are saved to findings/TARGET/. For Python code the search is guided by
@@ -170,16 +170,17 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seeds", type=Path, nargs="*", default=[], help="folders of further valid inputs")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random mutations")
+    parser.add_argument("--unguided", action="store_true", help="mutate at random; does not need atheris")
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.scratch and options.target in UNGUIDED:
+    if options.scratch and options.batch is not None:
         run_batch(options.target, options.batch, options.scratch)
         return 0
     if options.scratch:
         search(options.target, options.minutes, options.scratch, options.seed)
         return 0
-    if options.target in UNGUIDED:
+    if options.target in UNGUIDED or options.unguided:
         seeds = read_seeds(options.target, options.seeds)
         counts = run_unguided(options.target, options.minutes, seeds, 1_000_000 * options.seed)
         print(f"{options.target}: {options.minutes:g} minutes, {dict(counts)}")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import FIGURE
 from tests.fuzz import NAMES
 from tests.fuzz.__main__ import FINDINGS, mutate
 from tests.fuzz.seeds import seeds
@@ -31,3 +35,14 @@ def test_valid_and_mutated_inputs(name: str) -> None:
     rng = random.Random(20261124)
     for _ in range(NUM_MUTATIONS[name]):
         TARGETS[name](mutate(rng.choice(inputs), rng))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_search_for_new_findings(name: str, record_property: Callable[[str, object], None]) -> None:
+    """Quick counterpart: test_valid_and_mutated_inputs."""
+    seed = random.randrange(1000)
+    command = [sys.executable, "-m", "tests.fuzz", name, "--unguided", "--minutes", "3", "--seed", str(seed)]
+    search = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert search.returncode == 0, search.stdout + search.stderr
+    record_property(FIGURE, f"{search.stdout.strip()}, seed {seed}")
