@@ -8,7 +8,7 @@ SOURCES := aot tests benchmarks
 # One thread per process: small models gain nothing from more.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: setup demo check format test test-fast test-long docs system system-slurm system-browser screenshots clean
+.PHONY: setup demo check format test test-fast test-long mutants docs system system-slurm system-browser screenshots clean
 
 # The complete environment: the dependencies of aot and the development tools.
 setup: $(DEV)
@@ -53,6 +53,10 @@ test-fast: $(DEV)
 # Before a release: hours. In one process, because these tests measure memory and time.
 test-long: $(DEV)
 	$(PYTEST) -m long
+
+# Whether tests notice plausible mistakes in the most important modules: up to an hour.
+mutants: $(DEV)
+	$(BIN)/python -m tests.mutants
 
 # The documentation as a site, in site/.
 docs: $(DEV)
