@@ -120,7 +120,9 @@ def test_preempted_task_resumes_with_the_missing_clips(cluster: Devcluster, clip
     assert clips.done() == sorted(LENGTHS), "finished clips are kept"
 
 
+@pytest.mark.long  # a time limit of SLURM is at least one minute
 def test_timed_out_task_resumes_with_the_missing_clips(cluster: Devcluster, clips: Clips) -> None:
+    """Quick counterparts: test_killed_task_is_resubmitted, and the time limits in tests/launching/slurm."""
     clips.inject("c", "wait")
     with Command(clips, *SLURM, "launcher.timeout_min=1", "launcher.signal_delay_s=40") as command:
         waiting_worker(clips, "c")
@@ -150,8 +152,12 @@ def test_task_cancelled_while_pending_is_not_reported_as_lost(cluster: Devcluste
     assert clips.done() == sorted(LENGTHS)
 
 
-@pytest.mark.parametrize("kill_processes", [True, False], ids=["processes killed", "processes alive"])
+@pytest.mark.parametrize(
+    "kill_processes",
+    [pytest.param(True, marks=pytest.mark.long, id="processes killed"), pytest.param(False, id="processes alive")],
+)
 def test_lost_node(cluster: Devcluster, clips: Clips, kill_processes: bool) -> None:
+    """Quick counterpart of "processes killed": test_killed_task_is_resubmitted."""
     clips.inject("d", "wait")
     with Command(clips, *SLURM) as command:
         worker = waiting_worker(clips, "d")
