@@ -36,6 +36,7 @@ from aot.reference import help_text
 from aot.report.index import write_report
 from aot.runs.index import update_index
 from aot.runs.ledger import last_events
+from aot.runs.quarantine import quarantine_damaged
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
@@ -45,7 +46,6 @@ from aot.system.text import counted
 
 # Width of the closing table where the output is a file or a pipe, which have none.
 _FILE_WIDTH = 120
-_MAX_NAMED = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,10 +112,13 @@ class Run:
             launcher: Launcher = plan.config.launcher.build()
             tasks = plan.tasks()
             self._pending = [task for task in tasks if task.is_pending]
+            notes: list[str] = []
             with self._writing():
                 plan.write(self._command, with_sizes=launcher.divides_work or plan.config.shard is not None)
                 remove_abandoned_parts(plan.paths.root)
-            _announce(plan, tasks, self._console)
+                damaged = [task.clip.clip_id for task in tasks if task.is_damaged]
+                notes += [quarantine_damaged(plan.paths, damaged)] if damaged else []
+            _announce(plan, tasks, notes, self._console)
             self._wait = launcher.launch(plan, self._pending) if self._pending else _nothing_to_wait_for
 
     def finish(self) -> int:
@@ -302,8 +305,8 @@ def _show_by_hydra(command: argparse.Namespace) -> None:
     print(text.getvalue(), end="")
 
 
-def _announce(plan: Plan, tasks: Sequence[ClipTask], console: Console) -> None:
-    """Print the run folder and how many clips will be run, drawn or left as they are."""
+def _announce(plan: Plan, tasks: Sequence[ClipTask], notes: Sequence[str], console: Console) -> None:
+    """Print the run folder, how many clips will be run, drawn or left as they are, and other lines about them."""
     counts = {kind: sum(task.work is kind for task in tasks) for kind in Work}
     parts = [f"{counts[Work.ALL]} to run"]
     parts += [f"{counts[Work.OVERLAY]} to draw"] if counts[Work.OVERLAY] else []
@@ -319,9 +322,8 @@ def _announce(plan: Plan, tasks: Sequence[ClipTask], console: Console) -> None:
     finished = sorted({task.clip.clip_id for task in tasks if task.work is Work.NOTHING} & set(plan.config.retry))
     if finished:
         lines.append(f"retry: {', '.join(finished)} finished before; only failed clips are retried")
-    if plan.without_prompt:
-        named = ", ".join(plan.without_prompt[:_MAX_NAMED]) + (", …" if len(plan.without_prompt) > _MAX_NAMED else "")
-        lines.append(f"skipped without a prompt: {counted(len(plan.without_prompt), 'clip')} ({named})")
+    lines += notes
+    lines += plan.skipped
     console.print("\n".join(lines), highlight=False, markup=False)
 
 

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from aot.paths import RunPaths
-from aot.runs.verify import State, quarantine, verify_run
+from aot.runs.quarantine import quarantine
+from aot.runs.verify import State, verify_run
 from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, prints_errors, run_command
 from aot.system.text import counted
 
@@ -40,9 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         counts[finding.state] += 1
         num_not_compared += not finding.is_compared
         if finding.state is not State.COMPLETE:
-            print(f"{finding.clip_id}: {finding.state.value}{': ' if finding.reason else ''}{finding.reason}")
-        if finding.state is State.BROKEN and options.repair:
-            print(f"{finding.clip_id}: moved to {quarantine(paths, finding.clip_id)}; now pending")
+            reason = f": {finding.reason}" if finding.reason else ""
+            is_moved = finding.state is State.BROKEN and options.repair
+            moved = f"; moved to {quarantine(paths, finding.clip_id)}, now pending" if is_moved else ""
+            print(f"{finding.clip_id}: {finding.state.value}{reason}{moved}")
     summary = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
     print(f"{options.run}: {summary or 'no clips'}")
     if num_not_compared:

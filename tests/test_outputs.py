@@ -216,6 +216,14 @@ def test_only_bad_clips_start_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "outputs").exists()
 
 
+def test_dry_run_names_the_clips_without_a_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = videos(tmp_path, "a", "b", "c")
+    (tmp_path / "clips" / "prompts.yaml").write_text("clips: {b: {objects: [{id: 1, box: [8, 20, 28, 40]}]}}\n")
+    for more in (["dry_run=true"], []):
+        assert run_in(tmp_path, *arguments, *more) == 0
+        assert "\nskipped without a prompt: 2 clips (a, c)\n" in capsys.readouterr().out
+
+
 def test_run_without_results_does_not_claim_any(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = videos(tmp_path, "a")
     video = tmp_path / "clips" / "a.mp4"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -58,6 +59,11 @@ def edit(change: Callable[[h5py.File], None]) -> Callable[[Path], None]:
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def overwrite(path: Path) -> None:
+    """Keep the size, so that only reading the file shows the damage."""
+    path.write_bytes(bytes(path.stat().st_size))
 
 
 def empty(path: Path) -> None:
@@ -271,7 +277,9 @@ def test_repair_makes_broken_files_pending(folder: Path, capsys: pytest.CaptureF
         truncate(result)
         broken = result.read_bytes()
         assert main([str(paths.root), "--repair"]) == 1
-        assert "late: moved to " in capsys.readouterr().out
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("late: ")]
+        assert line.startswith("late: broken: ")
+        assert re.search(r"; moved to .*/quarantine/late(\.2)?\.h5, now pending$", line)
         assert not result.exists()
         kept = sorted((paths.root / "quarantine").iterdir())
         assert len(kept) == copies
@@ -283,7 +291,7 @@ def test_repair_makes_broken_files_pending(folder: Path, capsys: pytest.CaptureF
 def test_repair_deletes_the_failure_record_of_a_broken_file(folder: Path) -> None:
     paths = run_paths(folder)
     late = paths.clip("late")
-    truncate(late.result)
+    overwrite(late.result)
     late.report.data.unlink()
     assert run_main(command(folder)) == 1, "the report's part of this clip needs the broken file"
     assert late.failure.exists()

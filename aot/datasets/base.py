@@ -14,8 +14,8 @@ from typing import Protocol
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import DatasetError
 from aot.paths import CLIP_FILE_SUFFIXES
-from aot.system.os_errors import os_reason
-from aot.system.text import counted
+from aot.system.os_errors import os_problem
+from aot.system.text import counted, first_names
 from aot.types import Clip
 
 _MAX_NAMED = 10
@@ -79,10 +79,7 @@ def _os_errors_as_dataset_errors() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise DatasetError(
-            f"{exc.filename or 'the dataset'} cannot be read: {os_reason(exc)}; check the permissions of the "
-            f"dataset's files and folders"
-        ) from exc
+        raise DatasetError(f"{exc.filename or 'the dataset'} cannot be read: {os_problem(exc)}") from exc
 
 
 def check_clip_ids(clips: Sequence[Clip]) -> None:
@@ -176,7 +173,7 @@ def select_clips(
 def _clip_list(clip_ids: Iterable[str]) -> str:
     """The number of clips and the first ids, as a sentence."""
     ids = sorted(clip_ids)
-    return f"it has {counted(len(ids), 'clip')}: {', '.join(ids[:_MAX_NAMED])}{', …' if len(ids) > _MAX_NAMED else ''}"
+    return f"it has {counted(len(ids), 'clip')}: {first_names(ids, at_most=_MAX_NAMED)}"
 
 
 def _cut(clip: Clip, start_seconds: float | None, end_seconds: float | None) -> Clip:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aot.errors import DatasetError
+from aot.system.text import first_names
 
 _SA_V = "https://ai.meta.com/datasets/segment-anything-video-downloads"
 DOWNLOAD_PAGES: Mapping[str, str] = {
@@ -66,7 +67,7 @@ def contents_above(path: Path) -> str:
     """
     folder = next(parent for parent in path.parents if parent.is_dir())
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    shown = ", ".join(names[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
+    shown = first_names(names, at_most=_MAX_NAMED)
     return f"{folder} contains {shown or 'nothing'}"
 
 

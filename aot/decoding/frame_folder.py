@@ -10,7 +10,7 @@ import numpy as np
 from aot.decoding.base import FrameSource
 from aot.errors import DecodeError
 from aot.images.frames import image_files
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_problem
 from aot.types import Int64Array, UInt8Array
 
 # Frame rate of DAVIS, which most datasets of frame folders follow.
@@ -69,9 +69,7 @@ def _read_image(file: Path) -> UInt8Array:
     try:
         content = file.read_bytes()
     except OSError as exc:
-        raise DecodeError(
-            f"{file} cannot be read: {os_reason(exc)}; copy it again, or correct its permissions"
-        ) from exc
+        raise DecodeError(f"{file} cannot be read: {os_problem(exc)}") from exc
     image = None
     if content and _is_complete(content):
         image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from aot.errors import DecodeError
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_problem, os_reason
 from aot.types import BoolArray, Float64Array, Int64Array
 
 # Durations in headers are rounded, and often do not include the duration of the last frame.
@@ -65,7 +65,7 @@ def probe_video(path: Path) -> VideoProbe:
     try:
         stat = path.stat()
     except OSError as exc:
-        raise DecodeError(f"{path} cannot be read as a video: {os_reason(exc)}; expected a video file") from exc
+        raise DecodeError(f"{path} cannot be read as a video: {os_problem(exc)}") from exc
     return _probe(path, path.absolute(), stat.st_size, stat.st_mtime_ns)
 
 

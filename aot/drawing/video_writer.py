@@ -18,7 +18,7 @@ from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from aot.errors import OutOfMemory, WriteError
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_reason, what_to_check
 from aot.types import Float64Array, Int64Array, UInt8Array
 
 _TIME_BASE = Fraction(1, 90_000)
@@ -129,9 +129,10 @@ class VideoWriter:
         except (av.FFmpegError, UnknownCodecError, OSError) as exc:
             is_unknown = isinstance(exc, UnknownCodecError)
             reason = "the installed PyAV lacks its encoder" if is_unknown else os_reason(exc)
+            next_step = what_to_check(exc, otherwise="install a PyAV that has it")
             raise WriteError(
-                f"cannot write the overlay {self._path}: {reason}; check the free space and the folder, "
-                f"or set output.overlay=false to draw no overlays"
+                f"cannot write the overlay {self._path}: {reason}; {next_step}, or set output.overlay=false to draw no "
+                f"overlays"
             ) from exc
 
 

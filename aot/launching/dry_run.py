@@ -16,7 +16,7 @@ from aot.query_points.base import QuerySampler
 from aot.retry import Rung, ladder
 from aot.runs.ledger import last_done
 from aot.runs.task import ClipTask, Work
-from aot.system.text import counted
+from aot.system.text import counted, first_names
 from aot.tracking.base import Tracker
 from aot.types import Clip
 
@@ -34,6 +34,10 @@ def print_plan(plan: Plan, console: Console) -> None:
         f"{counted(len(tasks), 'clip')}: {counts[Work.ALL]} to run, {counts[Work.OVERLAY]} to draw, "
         f"{counts[Work.NOTHING]} finished before, {counts[Work.FAILED_BEFORE]} failed before",
     ]
+    damaged = [task.clip.clip_id for task in tasks if task.is_damaged]
+    if damaged:
+        lines.append(f"changed in size since they were written, to be computed again: {first_names(damaged)}")
+    lines += plan.skipped
     if pending:
         launcher: Launcher = plan.config.launcher.build()
         preview = launcher.preview(plan, pending)
@@ -53,7 +57,7 @@ def _describe_shards(preview: Preview, seconds: dict[str, float] | None) -> list
     lines = [f"{counted(len(shards), 'shard')}{workers}, at most {max_shards} at a time:"]
     for number, shard in enumerate(shards[:_MAX_ROWS], start=1):
         duration = f", about {_duration(_shard_seconds(shard, seconds, preview))}" if seconds else ""
-        names = ", ".join(shard[:4]) + (", …" if len(shard) > 4 else "")
+        names = first_names(shard, at_most=4)
         lines.append(f"  {number}: {counted(len(shard), 'clip')}{duration}: {names}")
     return lines + ([f"  … and {len(shards) - _MAX_ROWS} more"] if len(shards) > _MAX_ROWS else [])
 

@@ -22,11 +22,12 @@ from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import attempts_so_far
 from aot.runs.ledger import last_done
+from aot.runs.quarantine import find_damaged
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
 from aot.runs.task import ClipTask, Work
 from aot.system.hashing import sha256_of
-from aot.system.os_errors import os_reason
-from aot.system.text import counted
+from aot.system.os_errors import os_problem
+from aot.system.text import counted, first_names
 from aot.types import Clip
 from aot.writing.reader import load
 
@@ -50,13 +51,20 @@ class RunContext:
             scheduler_task: see `attempts_so_far`.
         """
         clips = list(clips)
-        done = last_done(self.paths, "content")
-        works = [(clip, own, self._work_for(clip, own, done.get(clip.clip_id))) for clip, own in clips]
+        done = last_done(self.paths, "content", "file_bytes")
+        damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips])
+        works = [
+            (clip, own, Work.ALL if clip.clip_id in damaged else self._work_for(clip, own, done.get(clip.clip_id)))
+            for clip, own in clips
+        ]
         unfinished = {clip.clip_id: own.digest for clip, own, work in works if work is Work.ALL}
         attempts = attempts_so_far(
             self.paths, unfinished, is_ignored=self._is_retry_requested, scheduler_task=scheduler_task
         )
-        return [ClipTask(clip, work, own, attempts.get(clip.clip_id, ())) for clip, own, work in works]
+        return [
+            ClipTask(clip, work, own, attempts.get(clip.clip_id, ()), is_damaged=clip.clip_id in damaged)
+            for clip, own, work in works
+        ]
 
     def _work_for(self, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> Work:
         paths = self.paths.clip(clip.clip_id)
@@ -91,6 +99,14 @@ class Plan:
     without_prompt: tuple[str, ...]
     """Ids of the selected clips that have no prompt."""
     planned_at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat())
+
+    @property
+    def skipped(self) -> list[str]:
+        """The line that names the selected clips without a prompt; none if all have one."""
+        if not self.without_prompt:
+            return []
+        clips = counted(len(self.without_prompt), "clip")
+        return [f"skipped without a prompt: {clips} ({first_names(self.without_prompt)})"]
 
     @property
     def context(self) -> RunContext:
@@ -234,8 +250,7 @@ def _refuse_unreadable_folder(paths: RunPaths) -> None:
         paths.run_json.exists()
     except OSError as exc:
         raise ConfigError(
-            f"{paths.root} cannot be read: {os_reason(exc)}; expected a readable folder; choose another with "
-            f"output.root=FOLDER"
+            f"{paths.root} cannot be read: {os_problem(exc)}; or choose another folder with output.root=FOLDER"
         ) from exc
 
 

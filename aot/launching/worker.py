@@ -35,7 +35,7 @@ from aot.runs.run_json import versions
 from aot.runs.task import ClipTask, Work
 from aot.system.files import write_errors
 from aot.system.hashing import sha256_of
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_problem
 from aot.system.processes import host
 from aot.types import Clip
 
@@ -178,9 +178,7 @@ class Worker:
         try:
             source_sha256 = sha256_of(clip.source)
         except OSError as exc:
-            raise DecodeError(
-                f"{exc.filename or clip.source} cannot be read: {os_reason(exc)}; check that it exists and is readable"
-            ) from exc
+            raise DecodeError(f"{exc.filename or clip.source} cannot be read: {os_problem(exc)}") from exc
         if self._parts is None:
             self._parts = Parts(config.segmenter.build(), config.query_points.build(), config.tracker.build())
         settings = Settings.on(
@@ -204,6 +202,7 @@ class Worker:
             clip_id=clip.clip_id,
             content=task.fingerprint.as_json(),
             file_sha256=sha256_of(paths.result),
+            file_bytes=paths.result.stat().st_size,
             summary=asdict(summary),
             scores=scores,
         )
@@ -291,7 +290,7 @@ def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None
 
 def _failed_attempt(error: Exception, rung: Rung) -> FailedAttempt:
     kind = error.kind if isinstance(error, AotError) else "unexpected"
-    text = f"{error.filename or 'a file'}: {os_reason(error)}" if isinstance(error, OSError) else str(error)
+    text = f"{error.filename or 'a file'}: {os_problem(error)}" if isinstance(error, OSError) else str(error)
     attempt = Attempt(rung, kind, text or type(error).__name__)
     return FailedAttempt(attempt, getattr(error, "stage", None), "".join(traceback.format_exception(error)))
 

@@ -18,7 +18,7 @@ from aot.manifest.edit_text import ManifestText, plain_entry
 from aot.manifest.read import parse_manifest
 from aot.manifest.schema import ClipEntry
 from aot.system.files import replacing, write_errors
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_problem
 from aot.system.text_files import MalformedFile, decode_text
 
 
@@ -141,7 +141,7 @@ class ManifestFile:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise ConfigError(f"prompt manifest {self.path} cannot be read: {os_reason(exc)}; check its path") from exc
+            raise ConfigError(f"prompt manifest {self.path} cannot be read: {os_problem(exc)}") from exc
 
     def _stat(self) -> tuple[int, ...] | None:
         try:

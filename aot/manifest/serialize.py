@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.errors import PromptError
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_problem
 from aot.types import MaskFile, Prompt, RleMask
 
 
@@ -57,4 +57,4 @@ def _mask_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise PromptError(f"mask {path} cannot be read: {os_reason(exc)}; check its path and permissions") from exc
+        raise PromptError(f"mask {path} cannot be read: {os_problem(exc)}") from exc

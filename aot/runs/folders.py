@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from aot.errors import ConfigError
 from aot.paths import RunPaths
 from aot.system.nearest import did_you_mean
 from aot.system.os_errors import os_reason
-from aot.system.text import counted
+from aot.system.text import counted, first_names
 
 _RUN = "expected a run folder, as printed by aot.run, such as outputs/davis/grabcut-lucas_kanade-k1-0123abcd"
 _SWEEP = "expected a sweep folder, which contains the runs of `python -m aot.run -m … frame_interval=1,2,4`"
@@ -64,15 +63,16 @@ def _other_than_a_run(folder: Path) -> str:
         return f"is not a run folder, but contains one; use {runs[0]}"
     if runs:
         kind = "is a sweep folder with" if _is_named_sweep(folder) else "is not a run folder, it contains"
+        names = first_names((run.name for run in runs), at_most=_MAX_NAMED)
         return (
-            f"{kind} {counted(len(runs), 'run')} ({_named(run.name for run in runs)}); use one of them, or compare the "
-            f"runs of a sweep with: python -m aot.sweep {_quoted(folder)}"
+            f"{kind} {counted(len(runs), 'run')} ({names}); use one of them, or compare the runs of a sweep with: "
+            f"python -m aot.sweep {_quoted(folder)}"
         )
     above = _run_above(folder)
     if above is not None:
         return f"is a folder inside a run folder; use {above}"
     deeper = [run for below in _folders_below(folder) for run in runs_below(below)]
-    hint = f"; use one of the run folders below it ({_named(map(str, deeper))})" if deeper else ""
+    hint = f"; use one of the run folders below it ({first_names(deeper, at_most=_MAX_NAMED)})" if deeper else ""
     return f"is not a run folder, it contains no run.json; {_RUN}{hint}"
 
 
@@ -83,7 +83,7 @@ def _other_than_a_sweep(folder: Path) -> str:
         hint = f"; its sweep is {above}" if len(runs_below(above)) > 1 and _is_named_sweep(above) else ""
         return f"is a single run; {_SWEEP}{hint}; score a single run with: python -m aot.evaluate {_quoted(folder)}"
     sweeps = [below for below in _folders_below(folder) if _is_named_sweep(below)]
-    hint = f"; use one of the sweep folders below it ({_named(map(str, sweeps))})" if sweeps else ""
+    hint = f"; use one of the sweep folders below it ({first_names(sweeps, at_most=_MAX_NAMED)})" if sweeps else ""
     return f"is not a sweep folder, it contains {counted(len(runs_below(folder)), 'run')}; {_SWEEP}{hint}"
 
 
@@ -98,12 +98,6 @@ def _run_above(path: Path) -> Path | None:
 
 def _folders_below(folder: Path) -> list[Path]:
     return sorted(below for below in folder.glob("*") if below.is_dir())
-
-
-def _named(names: Iterable[str]) -> str:
-    """The first few names."""
-    names = list(names)
-    return ", ".join(names[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
 
 
 def _quoted(path: Path) -> str:

@@ -4,7 +4,8 @@
     attempt failed    the attempt failed, and another may follow: class, error
     died              the worker's process died; written by the process that supervises it: class, error
     interrupted       the attempt was abandoned: reason; is_counted if the length of the clip may be the reason
-    done              the clip's result is complete: content (fingerprint), file_sha256, summary, scores
+    done              the clip's result is complete: content (fingerprint), file_sha256, file_bytes, summary,
+                      scores
     ended             nothing is left to do for the clip: state; class and message of a failure
 
 Every event also has `at`, `worker`, `host`, `pid`, `gpu` (if the worker has its own GPU) and `task` (if a scheduler

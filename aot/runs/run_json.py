@@ -13,7 +13,7 @@ from aot.errors import ConfigError, DatasetError
 from aot.paths import RunPaths
 from aot.runs.folders import not_a_run
 from aot.system.files import write_text
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_problem
 from aot.system.text_files import MalformedFile, parse_json
 
 SCHEMA = "aot-run/1"
@@ -39,7 +39,7 @@ def read_run_json(paths: RunPaths) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise not_a_run(paths.root) from exc
     except OSError as exc:
-        raise ConfigError(f"{paths.run_json} cannot be read: {os_reason(exc)}; check its permissions") from exc
+        raise ConfigError(f"{paths.run_json} cannot be read: {os_problem(exc)}") from exc
     try:
         run = parse_json(text)
         _check(run)

@@ -30,6 +30,9 @@ class ClipTask:
     attempts: tuple[Attempt, ...] = ()
     """Failed attempts since the clip's last result or failure, oldest first."""
 
+    is_damaged: bool = False
+    """Whether the clip has a result that was damaged after it was written."""
+
     @property
     def is_pending(self) -> bool:
         """Whether a worker has something to do for the clip."""

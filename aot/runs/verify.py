@@ -16,15 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import cast
 
-from aot.errors import ResultError, WriteError
+from aot.errors import ResultError
 from aot.paths import RunPaths
 from aot.runs.failure import read_failure
 from aot.runs.ledger import last_done, last_events
+from aot.runs.quarantine import may_be_replaced
 from aot.runs.run_json import read_run_json
-from aot.runs.task import Work
 from aot.system.hashing import sha256_of
 from aot.system.interrupts import interrupts_blocked
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_problem
 from aot.types import ClipResult
 from aot.writing.reader import check_contents, check_file, load
 from aot.writing.schema import OtherSchema
@@ -185,33 +185,6 @@ def verify_run(paths: RunPaths, *, quick: bool = False) -> Iterator[Finding]:
         yield Finding(clip_id, State.UNLISTED, f"{path} belongs to no clip of the run; aot did not write it there")
 
 
-def quarantine(paths: RunPaths, clip_id: str) -> Path:
-    """Move a broken file to quarantine/, so that its clip becomes pending; returns the new path.
-
-    The clip's failure record is deleted, too: it may have been caused by the broken file, for example while drawing.
-
-    Args:
-        paths: of the run folder.
-        clip_id: the clip whose file is broken.
-    Raises:
-        WriteError: the file cannot be moved.
-    """
-    source, target, number = paths.clip(clip_id).result, paths.quarantine(clip_id), 1
-    while target.exists():
-        number += 1
-        target = paths.quarantine(f"{clip_id}.{number}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target)
-        paths.clip(clip_id).failure.unlink(missing_ok=True)
-    except OSError as exc:
-        raise WriteError(
-            f"{source} cannot be moved to {target}: {os_reason(exc)}; check that the run folder is writable and that "
-            f"{target.parent} is a folder"
-        ) from exc
-    return target
-
-
 class _Recorded:
     """What the ledgers record about the result files; read once.
 
@@ -227,7 +200,7 @@ class _Recorded:
     def sha256_of(self, clip_id: str) -> str | None:
         """SHA-256 of a clip's file; None if a later attempt may have replaced the file without recording it."""
         done, started = self._done.get(clip_id), self._started.get(clip_id)
-        if done is None or (started and started["work"] == Work.ALL.value and started["at"] > done["at"]):
+        if done is None or may_be_replaced(done, started):
             return None
         found: str | None = done["file_sha256"]
         return found
@@ -285,7 +258,7 @@ def _examine(path: Path, expected: Expected, *, quick: bool) -> Verdict:
         if not quick:
             check_contents(path)
     except OSError as exc:
-        return Verdict(State.UNCHECKED, f"{path} cannot be read: {os_reason(exc)}; check its permissions and the disk")
+        return Verdict(State.UNCHECKED, f"{path} cannot be read: {os_problem(exc)}")
     except OtherSchema as error:
         return Verdict(State.UNCHECKED, str(error))
     except ResultError as error:

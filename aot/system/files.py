@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aot.errors import WriteError
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_problem
 from aot.system.processes import host, is_alive
 
 PART_SUFFIX = ".part"
@@ -88,9 +88,7 @@ def write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise WriteError(
-            f"{path} could not be written: {os_reason(exc)}; check that its folder is writable and has free space"
-        ) from exc
+        raise WriteError(f"{path} could not be written: {os_problem(exc)}") from exc
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 clip", "2 clips"; `plural` for irregular ones."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def first_names(names: Iterable[object], *, at_most: int = 5) -> str:
+    """Names separated by commas: the first few, and "…" if there are more."""
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:at_most]) + (", …" if len(texts) > at_most else "")
 
 
 def override_text(key: str, value: str | Path) -> str:

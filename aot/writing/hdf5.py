@@ -12,7 +12,7 @@ import numpy as np
 
 from aot.errors import ResultError, WriteError
 from aot.system.files import replacing, write_errors
-from aot.system.os_errors import os_reason
+from aot.system.os_errors import os_reason, what_to_check
 from aot.types import BoolArray, Clip, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
 from aot.writing.disk import DiskFile
 from aot.writing.reader import check_file
@@ -119,9 +119,8 @@ def _hdf5_errors(path: Path, disk: DiskFile) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as exc:  # h5py raises RuntimeError for many different errors of HDF5
         reason = os_reason(exc, otherwise="the HDF5 library reports an error, which is in the log of the run")
-        raise WriteError(
-            f"{path} could not be written: {reason}; check that its folder is writable and has free space"
-        ) from exc
+        next_step = what_to_check(exc, otherwise="check the disk, and run the same command again")
+        raise WriteError(f"{path} could not be written: {reason}; {next_step}") from exc
     _raise_failed_write(path, disk)
 
 

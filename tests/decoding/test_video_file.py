@@ -137,7 +137,8 @@ class TestBroken:
 
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(
-            DecodeError, match=r"gone\.mp4 cannot be read as a video: no such file or folder; expected a video file"
+            DecodeError,
+            match=r"gone\.mp4 cannot be read as a video: no such file or folder; check that the path is correct",
         ):
             VideoFile(tmp_path / "gone.mp4")
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import aot
-from aot.system.os_errors import os_reason
+from aot.errors import WriteError
+from aot.system.files import write_errors
+from aot.system.os_errors import os_problem, os_reason, what_to_check
 
 PACKAGE = Path(aot.__file__).parent
 
@@ -59,6 +61,33 @@ def test_no_reason_has_a_number_or_the_path(number: int) -> None:
 def test_errors_of_libraries_lose_their_internals(error: OSError, reason: str) -> None:
     assert os_reason(error).startswith(reason)
     assert "\n" not in os_reason(error)
+
+
+@pytest.mark.parametrize("number", sorted(errno.errorcode))
+def test_every_reason_has_a_next_step(number: int) -> None:
+    error = OSError(number, os.strerror(number), "/data/x")
+    assert os_problem(error) == f"{os_reason(error)}; {what_to_check(error, otherwise='of a library')}"
+    assert re.match(r"(check|use|give|correct|raise|end|free|rename|move) ", what_to_check(error))
+
+
+def test_next_step_of_an_error_without_a_number() -> None:
+    assert what_to_check(OSError("damaged"), otherwise="copy it again") == "copy it again"
+    assert what_to_check(OSError()) == "check the path, its permissions and the disk"
+
+
+@pytest.mark.parametrize(
+    ("number", "end"),
+    [
+        (errno.EACCES, "no permission; check the permissions of the file and of its folders"),
+        (errno.ENOSPC, "the disk is full; free some space, or use another disk"),
+        (errno.EROFS, "the file system is read-only; use a folder on a file system that can be written"),
+        (errno.ENAMETOOLONG, "a name in its path is too long; use a shorter name"),
+    ],
+)
+def test_failed_write_says_what_to_do(number: int, end: str) -> None:
+    with pytest.raises(WriteError) as caught, write_errors(Path("/data/x")):
+        raise OSError(number, os.strerror(number), "/data/x")
+    assert str(caught.value) == f"/data/x could not be written: {end}"
 
 
 OS_ERRORS = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, OSError)}
