@@ -36,9 +36,13 @@ def interrupts_raise() -> AbstractContextManager[None]:
 def interrupts_blocked() -> Iterator[None]:
     """Context in which Ctrl-C has no effect until its end.
 
-    Processes that are started in it never receive SIGINT. A terminal sends it to all processes of a command, which
-    would each print a traceback.
+    Processes of `multiprocessing` that are started in it never receive SIGINT. A terminal sends it to all processes of
+    a command, which would each print a traceback.
     """
+    from multiprocessing import resource_tracker  # this module is imported first, so that Ctrl-C works early
+
+    # It is started with the first process, and its start ends by unblocking SIGINT.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -33,7 +33,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.fixture(params=["embedded", "networks"])
+@pytest.fixture(params=["embedded", pytest.param("networks", marks=pytest.mark.long)])
 def models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     if request.param == "embedded":
         return ["tracker=lucas_kanade"]
@@ -45,6 +45,7 @@ def models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 def test_results_do_not_depend_on_the_launcher(models: list[str], tmp_path: Path) -> None:
+    """Quick counterpart of the networks: embedded models."""
     clips = Clips(tmp_path, LENGTHS)
 
     def root(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -141,8 +140,6 @@ def test_processes_of_a_test_end_with_it(workplace: Workplace) -> None:
     assert workplace.run(("test_child.py",), "not slow", limit_seconds=3).outcome is Outcome.TIMED_OUT
     pid = int(Path(workplace.root, "child").read_text())
     assert not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
 
 
 def test_limits_leave_time_for_a_busy_machine() -> None:

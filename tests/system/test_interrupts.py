@@ -156,6 +156,16 @@ def test_ctrl_c_ends_the_processes_of_a_command(
     wait_until(lambda: not any(map(is_alive, process_ids(tmp_path))), timeout_seconds=10)
 
 
+@pytest.mark.parametrize(("function", "num_processes"), [("score", 2), ("check", 1)])
+def test_processes_of_a_command_never_receive_ctrl_c(
+    program: Program, function: str, num_processes: int, tmp_path: Path
+) -> None:
+    program(function, "starting", num_processes)
+    for pid in process_ids(tmp_path):
+        status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        assert int(status["SigBlk"], 16) & 1 << (signal.SIGINT - 1)
+
+
 def test_processes_end_when_their_command_is_killed(program: Program, tmp_path: Path) -> None:
     process = program("score", "working", 2)
     process.kill()
