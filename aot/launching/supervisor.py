@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from aot.errors import AotError
 from aot.launching.display import Display
 from aot.launching.messages import Heartbeat, LedgerEvent, Progress, Ready, Start
 from aot.launching.plan import RunContext
+from aot.launching.process import WorkerProcess, start_process, wait_for_messages
 from aot.launching.slots import Slot
 from aot.retry import CRASHED, LOST, OUT_OF_MEMORY, STALLED, Attempt, ladder, next_rung
 from aot.runs.failure import record_failure
@@ -47,6 +44,10 @@ _START_SECONDS = 300.0
 _MEMORY_WORDS = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory")
 _LOG_TAIL_BYTES = 4096
 
+StartProcess = Callable[[Slot, Path], WorkerProcess]
+WaitForMessages = Callable[[Sequence[WorkerProcess], float], Sequence[WorkerProcess]]
+Clock = Callable[[], float]
+
 
 @dataclass(frozen=True)
 class WorkerLimits:
@@ -68,13 +69,27 @@ class Supervisor:
         slots: the resources of the children; one child runs in each slot at a time.
         limits: of every child.
         display: shows the progress.
+        start_process, wait_for_messages, clock: replaced in tests, which start no processes and wait for nothing.
     """
 
-    def __init__(self, run: RunContext, slots: Sequence[Slot], limits: WorkerLimits, display: Display) -> None:
+    def __init__(
+        self,
+        run: RunContext,
+        slots: Sequence[Slot],
+        limits: WorkerLimits,
+        display: Display,
+        *,
+        start_process: StartProcess = start_process,
+        wait_for_messages: WaitForMessages = wait_for_messages,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._run = run
         self._free = deque(slots)
         self._limits = limits
         self._display = display
+        self._start_process = start_process
+        self._wait_for_messages = wait_for_messages
+        self._clock = clock
         self._rungs = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
         self._queue: deque[ClipTask] = deque()
         self._children: list[_Child] = []
@@ -92,8 +107,8 @@ class Supervisor:
         try:
             while self._queue or any(child.task for child in self._children):
                 self._fill_slots()
-                for connection in wait([child.connection for child in self._children], timeout=_CHECK_SECONDS):
-                    self._receive(next(child for child in self._children if child.connection is connection))
+                for process in self._wait_for_messages([child.process for child in self._children], _CHECK_SECONDS):
+                    self._receive(next(child for child in self._children if child.process is process))
                 self._check_children()
             self._end_children()
         except BaseException as stop:
@@ -113,12 +128,13 @@ class Supervisor:
         """
         self._queue.clear()
         children, self._children = self._children, []
-        self._reaped |= {(host(), child.pid) for child in children}  # a child that must be killed leaves a part file
+        # A child that must be killed leaves a part file.
+        self._reaped |= {(host(), child.process.pid) for child in children}
         for child in children:
-            child.signal(signal.SIGINT)
-        deadline = time.monotonic() + _GRACE_SECONDS
+            child.process.signal(signal.SIGINT)
+        deadline = self._clock() + _GRACE_SECONDS
         for child in children:
-            child.end(max(0.0, deadline - time.monotonic()))
+            child.process.end(max(0.0, deadline - self._clock()))
             if child.task is not None:
                 child.ledger.append(
                     "interrupted", clip_id=child.task.clip.clip_id, reason=reason, is_counted=is_counted
@@ -127,15 +143,15 @@ class Supervisor:
     def _fill_slots(self) -> None:
         while self._free and len(self._queue) > sum(child.task is None for child in self._children):
             slot = self._free.popleft()
-            child = _Child(self._run, slot, self._limits)
-            child.start()
+            child = _Child(self._run, slot, self._limits, self._clock)
+            child.start(self._start_process)
             self._children.append(child)
 
     def _receive(self, child: _Child) -> None:
-        """Handle the next message of a child; a closed connection means that the child is dead."""
+        """Handle the next message of a child."""
         try:
-            message = child.connection.recv()
-        except (EOFError, OSError):
+            message = child.process.receive()
+        except EOFError:
             self._reap(child)
             return
         child.record_activity(message)
@@ -154,7 +170,7 @@ class Supervisor:
             if child.idle_seconds() <= child.max_idle_seconds:
                 child.touch_ledger()
                 continue
-            child.signal(signal.SIGKILL)
+            child.process.signal(signal.SIGKILL)
             stalled = f"no activity for {child.idle_seconds():.0f} s; if it was busy, raise launcher.stall_seconds"
             self._reap(child, (STALLED, stalled))
 
@@ -167,14 +183,14 @@ class Supervisor:
         """
         self._children.remove(child)
         self._free.append(child.slot)
-        child.end(_GRACE_SECONDS)
+        child.process.end(_GRACE_SECONDS)
         kind, error = cause or child.exit_cause()
         if child.task is None:
             if not child.is_ready:
                 self._count_failed_start(child, error)
             return
         task = child.task
-        self._reaped.add((host(), child.pid))
+        self._reaped.add((host(), child.process.pid))
         if child.has_open_attempt or not child.has_started:
             rung = next_rung(self._rungs, task.attempts) or self._rungs[-1]  # the same choice as the child's
             task = replace(task, attempts=(*task.attempts, Attempt(rung, kind, error)))
@@ -216,7 +232,7 @@ class Supervisor:
         for child in self._children:
             child.send_task(None)
         for child in self._children:
-            child.end(_GRACE_SECONDS)
+            child.process.end(_GRACE_SECONDS)
         self._children = []
 
 
@@ -227,9 +243,12 @@ class _Child:
         run: the context that all clips share.
         slot: the resources of the process.
         limits: of the process.
+        clock: time in s.
     """
 
-    def __init__(self, run: RunContext, slot: Slot, limits: WorkerLimits) -> None:
+    process: WorkerProcess
+
+    def __init__(self, run: RunContext, slot: Slot, limits: WorkerLimits, clock: Clock) -> None:
         self.slot = slot
         # Successive children of a slot append to the same ledger: a worker is a slot, not a process.
         self.name = f"{host()}-{os.getpid()}-{slot.number}"
@@ -241,53 +260,36 @@ class _Child:
         self._start_event: dict[str, Any] = {}
         self._limits = limits
         self._run = run
+        self._clock = clock
         self._log = run.paths.log(self.name)
         self._num_oom_kills = num_oom_kills()
         self._cpu_seconds = 0.0
-        self._last_activity = self._last_touch = time.monotonic()
+        self._last_activity = self._last_touch = clock()
 
-    def start(self) -> None:
+    def start(self, start_process: StartProcess) -> None:
         """Start the process and send it the run."""
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        ours, theirs = socket.socketpair()
-        with self._log.open("ab") as log:
-            self._log_start = log.tell()
-            # A new session, so that Ctrl-C reaches only the supervisor, which then ends its children cleanly.
-            self._process = subprocess.Popen(  # noqa: S603 (our own module, by our own interpreter)
-                [sys.executable, "-m", "aot.launching.child", str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self.slot.environment(),
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        theirs.close()
-        self.connection = Connection(ours.detach())
-        self._send(Start(self._run, self.name, self._limits.scheduler_task, self._limits.memory_gb))
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        self.process = start_process(self.slot, self._log)
+        self.process.send(Start(self._run, self.name, self._limits.scheduler_task, self._limits.memory_gb))
 
     def send_task(self, task: ClipTask | None) -> None:
         """Send the next clip; None: there are no more, and the process ends."""
         self.task = task
         self.stage = None
         self.has_started = self.has_open_attempt = False
-        self._send(task)
+        self.process.send(task)
 
     def record_activity(self, message: Any) -> None:
         """Record that a message has arrived; a heartbeat counts as activity only if the process uses the CPU."""
         self.is_ready = True
         if isinstance(message, Heartbeat):
             used = message.cpu_seconds - self._cpu_seconds
-            if used < _MIN_CPU_FRACTION * (time.monotonic() - self._last_activity):
+            if used < _MIN_CPU_FRACTION * (self._clock() - self._last_activity):
                 return
             self._cpu_seconds = message.cpu_seconds
         elif isinstance(message, Progress):
             self.stage = message.stage
-        self._last_activity = time.monotonic()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        self._last_activity = self._clock()
 
     @property
     def max_idle_seconds(self) -> float:
@@ -296,7 +298,7 @@ class _Child:
 
     def idle_seconds(self) -> float:
         """Time since its last activity in s; 0 while it waits for a clip."""
-        return 0.0 if self.is_ready and self.task is None else time.monotonic() - self._last_activity
+        return 0.0 if self.is_ready and self.task is None else self._clock() - self._last_activity
 
     def record_event(self, event: dict[str, Any]) -> None:
         """Update the state after an event that the process has written to its ledger."""
@@ -318,7 +320,7 @@ class _Child:
 
     def exit_cause(self) -> tuple[str, str]:
         """Error class and message of the end of the process, which has been waited for."""
-        code = self._process.returncode
+        code = self.process.exit_code
         how = f"ended with exit code {code}" if code is None or code >= 0 else f"was killed by {_signal_name(-code)}"
         if code == -signal.SIGKILL and num_oom_kills() > self._num_oom_kills:
             return OUT_OF_MEMORY, "the kernel killed its process because memory ran out"
@@ -331,30 +333,11 @@ class _Child:
             return LOST, "its process was killed by SIGKILL, from outside"
         return CRASHED, f"its process {how}"
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and to those it has started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-
-    def end(self, timeout_seconds: float) -> None:
-        """Wait for the process to end, kill it after the timeout, and close the connection."""
-        try:
-            self._process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            self.signal(signal.SIGKILL)
-            with suppress(subprocess.TimeoutExpired):  # it hangs in a call to a file server: the kernel ends it later
-                self._process.wait(_GRACE_SECONDS)
-        self.connection.close()
-
     def touch_ledger(self) -> None:
         """Touch its ledger, which shows in the run folder that it is alive."""
-        if time.monotonic() - self._last_touch > TOUCH_SECONDS:
-            self._last_touch = time.monotonic()
+        if self._clock() - self._last_touch > TOUCH_SECONDS:
+            self._last_touch = self._clock()
             self.ledger.touch()
-
-    def _send(self, message: Any) -> None:
-        with suppress(OSError):  # it is dead: reading from the connection will report it
-            self.connection.send(message)
 
 
 def _signal_name(number: int) -> str:
