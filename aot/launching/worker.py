@@ -41,6 +41,8 @@ from aot.types import Clip
 
 _log = logging.getLogger("aot.worker")
 
+ProcessClip = Callable[[Clip, Parts, Settings, ClipPaths, OnProgress], ClipSummary]
+
 
 class BrokenProcess(Exception):
     """This process cannot compute any more (its CUDA context is dead); another process can."""
@@ -74,6 +76,7 @@ class Worker:
         name: of its ledger and its log; None: made from host and process id.
         scheduler_task: the scheduler's id of the task that runs the worker; None: no scheduler.
         on_event: called with every event that it writes to its ledger.
+        process: computes the result of a clip; replaced in tests, which compute nothing.
     """
 
     def __init__(
@@ -83,9 +86,11 @@ class Worker:
         name: str | None = None,
         scheduler_task: str | None = None,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+        process: ProcessClip = process_clip,
     ) -> None:
         name = name or f"{host()}-{os.getpid()}"
         self._run = run
+        self._process_clip = process
         self._ladder = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
         self._ledger = Ledger(run.paths.ledger(name), scheduler_task=scheduler_task, on_event=on_event)
         self._parts: Parts | None = None
@@ -190,7 +195,7 @@ class Worker:
             # The estimate is an upper bound, so the last rung is tried whatever is predicted.
             available_bytes=None if rung == self._ladder[-1] else partial(available_bytes, self._parts.tracker),
         )
-        summary = process_clip(clip, self._parts, settings, paths, on_progress)
+        summary = self._process_clip(clip, self._parts, settings, paths, on_progress)
         self._is_written = True
         # Drawings of an earlier result must not remain beside the new one.
         for drawing in (paths.overlay, *paths.pictures.glob("*.png")):
