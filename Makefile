@@ -8,7 +8,8 @@ SOURCES := aot tests benchmarks
 # One thread per process: small models gain nothing from more.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: setup demo check format test test-fast test-long mutants docs system system-slurm system-browser screenshots clean
+.PHONY: setup demo check format test test-fast test-long mutants docs system system-slurm system-browser \
+	system-ffmpeg screenshots clean
 
 # The complete environment: the dependencies of aot and the development tools.
 setup: $(DEV)
@@ -63,14 +64,17 @@ docs: $(DEV)
 	$(BIN)/pip install --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Install and start what the tests need outside $(VENV): SLURM and Chromium; needs root on Debian.
-system: system-slurm system-browser
+# Install and start what the tests need outside $(VENV): SLURM, Chromium and FFmpeg; needs root on Debian.
+system: system-slurm system-browser system-ffmpeg
 
 system-slurm:
 	launch/devcluster/up.sh
 
 system-browser:
 	tests/browser/setup.sh
+
+system-ffmpeg:
+	command -v ffmpeg || { apt-get update -qq && apt-get install -y -qq --no-install-recommends ffmpeg >/dev/null; }
 
 screenshots: $(DEV)
 	$(BIN)/python -m tests.browser.screenshots docs/images

@@ -22,15 +22,19 @@ CLOSED_GROUPS = {"x264-params": "keyint=12:min-keyint=12:bframes=3:scenecut=0"}
 
 def coded_frame(number: int, width: int = 64, height: int = 48) -> UInt8Array:
     """(H, W, 3): eight columns, white where the bit of the number is set; the lowest bit is on the left."""
-    columns = np.arange(width) * NUM_BITS // width
-    is_white = (number >> columns) & 1
+    is_white = (number >> _bit_of_column(width)) & 1
     return np.broadcast_to((is_white * 255).astype(np.uint8)[None, :, None], (height, width, 3)).copy()
 
 
 def numbers_in(rgb: UInt8Array) -> Int64Array:
     """(B,) the numbers that the frames (B, H, W, 3) encode."""
-    columns = rgb.mean(axis=(1, 3)).reshape(len(rgb), NUM_BITS, -1).mean(axis=2)
-    return ((columns > 127) @ BITS).astype(np.int64)
+    columns, bits = rgb.mean(axis=(1, 3)), _bit_of_column(rgb.shape[2])
+    means = np.stack([columns[:, bits == bit].mean(axis=1) for bit in range(NUM_BITS)], axis=1)
+    return ((means > 127) @ BITS).astype(np.int64)
+
+
+def _bit_of_column(width: int) -> Int64Array:
+    return (np.arange(width) * NUM_BITS // width).astype(np.int64)
 
 
 def write_coded_video(
@@ -41,6 +45,7 @@ def write_coded_video(
     options: dict[str, str] | None = None,
     size: tuple[int, int] = (64, 48),
     container_options: dict[str, str] | None = None,
+    pix_fmt: str = "yuv420p",
 ) -> Path:
     """Encode one frame per number, with presentation times `times_ms` or every 40 ms."""
     numbers = list(numbers)
@@ -49,7 +54,7 @@ def write_coded_video(
     times = range(len(numbers)) if times_ms is None else times_ms
     with av.open(str(path.absolute()), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=FPS, options=CLOSED_GROUPS if options is None else options)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.codec_context.time_base = time_base
         for number, time in zip(numbers, times):
             frame = av.VideoFrame.from_ndarray(coded_frame(number, *size), format="rgb24")

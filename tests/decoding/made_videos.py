@@ -1,0 +1,213 @@
+"""Unusual and damaged videos, made from encoded frames and by changing bytes of the file."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from aot.types import UInt8Array
+from tests.decoding.coded_video import CLOSED_GROUPS, FPS, coded_frame, write_coded_video
+
+TS_PACKET_BYTES = 188
+_TS_VIDEO_PID = 256  # FFmpeg numbers the streams from here on
+
+EVERY_40_MS = [40 * i for i in range(40)]
+UNEVEN_MS = [40 * i + 15 * (i % 3) + 400 * (i // 10) for i in range(40)]
+# MPEG-TS counts 90,000 per second in 33 bits: this recording passes from the highest number to 0.
+BEFORE_WRAP_MS = [2**33 // 90 - 500 + 40 * i for i in range(40)]
+
+
+@dataclass(frozen=True)
+class Made:
+    """How to make a video, and what a player shows of it."""
+
+    make: Callable[[Path], Path]
+    """Writes the video to a path."""
+    suffix: str
+    size: tuple[int, int] = (64, 48)
+    """Width and height as displayed, px."""
+    turns: int = 0
+    """Counter-clockwise rotations by 90 degrees for display."""
+    numbers: Sequence[int] = range(40)
+    """The numbers that the displayed frames encode."""
+    times: Sequence[float] | None = None
+    """Presentation times in s; None: every 40 ms from 0 on."""
+
+
+def marked_frame(number: int, size: tuple[int, int]) -> UInt8Array:
+    """(H, W, 3): a coded frame with colours in its upper left quarter, so that turned and grey images are noticed."""
+    frame = coded_frame(number, *size)
+    frame[: size[1] // 2, : size[0] // 2, 2] //= 4
+    frame[: size[1] // 4, : size[0] // 4, 1] //= 2
+    return frame
+
+
+def write_streams(
+    path: Path,
+    streams: Iterable[tuple[tuple[int, int], str, Sequence[int]]],
+    codec: str = "libx264",
+    *,
+    audio_seconds: int = 0,
+) -> Path:
+    """Encode a file with several streams: (width, height), pixel format and numbers of each video, and silence."""
+    with av.open(str(path), "w") as container:
+        videos = []
+        for size, pix_fmt, numbers in streams:
+            stream = container.add_stream(codec, rate=FPS, options=CLOSED_GROUPS if codec == "libx264" else {})
+            stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+            videos.append((stream, size, numbers))
+        audio = container.add_stream("aac", rate=8000, layout="mono") if audio_seconds else None
+        for stream, size, numbers in videos:
+            for packet in _encoded(stream, size, numbers):
+                container.mux(packet)
+        if audio is not None:
+            silence = np.zeros((1, 1000), np.float32)
+            for start in range(0, 8000 * audio_seconds, 1000):
+                frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+                frame.sample_rate, frame.pts, frame.time_base = 8000, start, Fraction(1, 8000)
+                container.mux(audio.encode(frame))
+            container.mux(audio.encode(None))
+    return path
+
+
+def write_size_change(path: Path, sizes: Sequence[tuple[int, int]] = ((64, 48), (96, 64))) -> Path:
+    """20 frames of each size in one stream, with valid time stamps."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=FPS, options=CLOSED_GROUPS)
+        stream.width, stream.height, stream.pix_fmt = *sizes[0], "yuv420p"
+        for part, size in enumerate(sizes):
+            encoder: Any = av.CodecContext.create("libx264", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = *size, "yuv420p"
+            encoder.time_base, encoder.framerate, encoder.options = Fraction(1, FPS), FPS, CLOSED_GROUPS
+            for packet in _encoded(encoder, size, range(20 * part, 20 * part + 20), start=20 * part):
+                packet.stream = stream
+                container.mux(packet)
+    return path
+
+
+def _encoded(encoder: Any, size: tuple[int, int], numbers: Sequence[int], start: int = 0) -> list[Any]:
+    packets = []
+    for position, number in enumerate(numbers, start):
+        frame = av.VideoFrame.from_ndarray(marked_frame(number, size), format="rgb24")
+        frame.pts, frame.time_base = position, Fraction(1, FPS)
+        packets += encoder.encode(frame)
+    return packets + encoder.encode(None)
+
+
+def rotated(path: Path, turns: int) -> Path:
+    """Change an MP4 file so that players turn its images counter-clockwise by 90 degrees `turns` times."""
+    content = bytearray(path.read_bytes())
+    # The display matrix of the track header: x' = a x + c y and y' = b x + d y, as a, b, 0, c, d with 16 binary places.
+    matrix = {0: (1, 0, 0, 0, 1), 1: (0, -1, 0, 1, 0), 2: (-1, 0, 0, 0, -1), 3: (0, 1, 0, -1, 0)}[turns]
+    at = content.index(b"tkhd") + 44
+    content[at : at + 20] = struct.pack(">5i", *(value << 16 for value in matrix))
+    path.write_bytes(content)
+    return path
+
+
+def write_by_old_encoder(path: Path, seed: int) -> Path:
+    """36 textured frames of 4:4:4 video, which name as their encoder a version of x264 with a different 4:4:4.
+
+    The first packet contains the version. The decoder returns other images if it has not seen it. The frames are not
+    of that version, so that decoding fails for some textures.
+    """
+    texture = np.random.default_rng(seed).integers(0, 255, (50, 66, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options=CLOSED_GROUPS | {"crf": "20"})
+        stream.width, stream.height, stream.pix_fmt = 66, 50, "yuv444p"
+        for number in range(36):
+            rgb = np.maximum(coded_frame(number, 66, 50), np.roll(texture, number, axis=0)) // 2
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    at = content.index(b"x264 - core ") + len(b"x264 - core ")
+    path.write_bytes(content[:at] + b"150" + content[at + 3 :])
+    return path
+
+
+def without_duration_tags(path: Path) -> Path:
+    """Rename the tags of a Matroska file that give the duration of each stream."""
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIOM"))
+    return path
+
+
+def cut_off(path: Path, fraction: float) -> Path:
+    """Keep only the beginning of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: round(len(content) * fraction)])
+    return path
+
+
+def with_damaged_frame(path: Path, frame: int, fraction: float = 0.5) -> Path:
+    """Overwrite the end of the packet of a frame, from a fraction of its length on."""
+    with av.open(str(path)) as container:
+        packets = sorted((packet.pts, packet.pos, packet.size) for packet in container.demux(video=0) if packet.size)
+    _, start, size = packets[frame]
+    content = bytearray(path.read_bytes())
+    begin = start + round(size * fraction)
+    content[begin : start + size] = b"\xa5" * (start + size - begin)
+    path.write_bytes(content)
+    return path
+
+
+def with_lost_ts_packet(path: Path) -> Path:
+    """Remove the last packet of an MPEG-TS file that continues a frame."""
+    content = path.read_bytes()
+    pieces = [content[at : at + TS_PACKET_BYTES] for at in range(0, len(content), TS_PACKET_BYTES)]
+    continued = [
+        number for number, (_, high, low, _) in enumerate(piece[:4] for piece in pieces)
+        if (high & 31) << 8 | low == _TS_VIDEO_PID and not high & 64
+    ]  # fmt: skip
+    del pieces[continued[-1]]
+    path.write_bytes(b"".join(pieces))
+    return path
+
+
+def _one(size: tuple[int, int], pix_fmt: str, codec: str = "libx264") -> Callable[[Path], Path]:
+    return lambda path: write_streams(path, [(size, pix_fmt, range(40))], codec)
+
+
+def _timed(times_ms: Sequence[int], **options: Any) -> Callable[[Path], Path]:
+    return lambda path: write_coded_video(path, range(40), times_ms, **options)
+
+
+READABLE = {
+    "turned by 90 degrees": Made(lambda path: rotated(_one((64, 48), "yuv420p")(path), 1), ".mp4", (48, 64), turns=1),
+    "turned by 180 degrees": Made(lambda path: rotated(_one((64, 48), "yuv420p")(path), 2), ".mp4", turns=2),
+    "turned by 270 degrees": Made(lambda path: rotated(_one((64, 48), "yuv420p")(path), 3), ".mov", (48, 64), turns=3),
+    "turned, of odd size": Made(lambda path: rotated(_one((67, 51), "yuv444p")(path), 1), ".mp4", (51, 67), turns=1),
+    "4:4:4": Made(_one((64, 48), "yuv444p"), ".mp4"),
+    "4:4:4 of odd size": Made(_one((67, 51), "yuv444p"), ".mkv", (67, 51)),
+    "odd size, MPEG-2": Made(_one((67, 51), "yuv420p", "mpeg2video"), ".mkv", (67, 51)),
+    "odd size, VP8": Made(_one((67, 51), "yuv420p", "libvpx"), ".webm", (67, 51)),
+    "odd size, VP9": Made(_one((67, 51), "yuv420p", "libvpx-vp9"), ".webm", (67, 51)),
+    "10 bits": Made(_one((64, 48), "yuv420p10le"), ".mp4"),
+    "lossless RGB": Made(_one((67, 51), "bgr0", "ffv1"), ".mkv", (67, 51)),
+    "GIF": Made(_one((64, 48), "rgb8", "gif"), ".gif"),
+    "Motion JPEG": Made(_one((64, 48), "yuvj420p", "mjpeg"), ".avi"),
+    "uneven times": Made(_timed(UNEVEN_MS), ".mkv", times=np.divide(UNEVEN_MS, 1000).tolist()),
+    "late start": Made(_timed([10_000 + t for t in EVERY_40_MS]), ".mp4", times=[10 + t / 1000 for t in EVERY_40_MS]),
+    "negative times": Made(_timed(BEFORE_WRAP_MS), ".ts", times=[(t - 2**33 / 90) / 1000 for t in BEFORE_WRAP_MS]),
+    "frames before the start": Made(
+        _timed([t - 200 for t in EVERY_40_MS]), ".mp4", numbers=range(5, 40), times=[t / 1000 for t in EVERY_40_MS[:35]]
+    ),
+    "longer than an hour": Made(_timed([100_000 * i for i in range(40)]), ".mkv", times=[100 * i for i in range(40)]),
+    "a small stream first": Made(
+        lambda path: write_streams(path, [((32, 16), "yuv420p", (1, 2)), ((64, 48), "yuv420p", range(40))]), ".mkv"
+    ),
+    "audio longer than video": Made(
+        lambda path: write_streams(path, [((64, 48), "yuv420p", range(40))], audio_seconds=5), ".mkv"
+    ),
+    "audio longer than video, lengths unknown": Made(
+        lambda path: without_duration_tags(
+            write_streams(path, [((64, 48), "yuv420p", range(40))], audio_seconds=5)
+        ), ".mkv",
+    ),
+}  # fmt: skip

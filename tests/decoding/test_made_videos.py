@@ -1,0 +1,256 @@
+"""Unusual videos made by the tests: all frames as other decoders show them, or an error with the reason."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from aot.decoding.video_file import VideoFile, first_frame
+from aot.errors import DecodeError
+from tests.decoding.coded_video import CLOSED_GROUPS, numbers_in, write_coded_video
+from tests.decoding.judges import JUDGES
+from tests.decoding.made_videos import (
+    READABLE,
+    Made,
+    cut_off,
+    with_damaged_frame,
+    with_lost_ts_packet,
+    without_duration_tags,
+    write_by_old_encoder,
+    write_size_change,
+    write_streams,
+)
+
+# Mean difference between two conversions of the same frame to RGB.
+TOLERANCE = 3.0
+
+
+@pytest.fixture(scope="module", params=READABLE)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, Path]:
+    video = READABLE[request.param]
+    return video, video.make(tmp_path_factory.mktemp("made") / f"video{video.suffix}")
+
+
+def numbers_of(made: Made, rgb: np.ndarray) -> list[int]:
+    """The numbers in displayed frames, which are turned back for it."""
+    return numbers_in(np.rot90(rgb, -made.turns, axes=(1, 2))).tolist()
+
+
+def test_frames_and_times_are_those_that_were_encoded(made: tuple[Made, Path]) -> None:
+    video, path = made
+    times = np.arange(len(video.numbers)) / 25 if video.times is None else video.times
+    with VideoFile(path) as source:
+        assert (source.width, source.height) == video.size
+        # MPEG-TS starts later by the delay of the encoder.
+        np.testing.assert_allclose(source.time - source.time[0], np.subtract(times, times[0]), atol=1e-3)
+        assert source.time[0] == pytest.approx(times[0], abs=0.3)
+        np.testing.assert_allclose(np.sign(source.time[0]), np.sign(times[0]))
+        for index in (source.index, source.index[::-1], np.random.default_rng(0).permutation(source.index)):
+            expected = [video.numbers[frame] for frame in index]
+            assert numbers_of(video, source.read(index).rgb) == expected
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_frames_equal_those_of_another_decoder(made: tuple[Made, Path], judge: str) -> None:
+    video, path = made
+    expected = JUDGES[judge](path, video.size).astype(np.int64)
+    with VideoFile(path) as source:
+        assert len(source.index) == len(expected)
+        for index in (source.index[-1:], source.index, source.index[::-1]):
+            difference = np.abs(source.read(index).rgb - expected[index]).mean(axis=(1, 2, 3))
+            assert difference.max() < TOLERANCE
+    assert np.abs(first_frame(path) - expected[0]).mean() < TOLERANCE
+
+
+def test_a_seek_does_not_change_frames(tmp_path: Path) -> None:
+    """The encoder's version is only in the first packet, and decides how the others are decoded."""
+    path, expected = decodable_by_old_encoder(tmp_path)
+    with VideoFile(path) as source:
+        np.testing.assert_array_equal(source.read(source.index[-8:]).rgb, expected[-8:])
+
+
+def decodable_by_old_encoder(folder: Path) -> tuple[Path, np.ndarray]:
+    """A video whose frames depend on the version in its first packet, and its frames in one pass from the first on."""
+    for seed in range(20):
+        path = write_by_old_encoder(folder / f"{seed}.mp4", seed)
+        frames = decoded_from(path, 0)
+        if not any(frame.is_corrupt for frame in frames):
+            images, late = (np.stack([frame.to_ndarray(format="rgb24") for frame in part]) for part in (
+                frames, decoded_from(path, frames[-12].pts)
+            ))  # fmt: skip
+            if (late[-8:] != images[-8:]).any():
+                return path, images
+    raise AssertionError("no texture shows whether the decoder has seen the first packet")
+
+
+def decoded_from(path: Path, pts: int) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        if pts:
+            container.seek(pts, stream=stream)
+        return list(container.decode(stream))
+
+
+class TestDamage:
+    """Damage is reported at the first frame that it affects; what is before it can be read."""
+
+    @pytest.mark.parametrize("frame", [17, 39])
+    @pytest.mark.parametrize(
+        ("name", "codec", "options", "num_earlier"),
+        [
+            # H.264 is decoded several frames ahead of what is returned.
+            ("a.mp4", "libx264", CLOSED_GROUPS, 5),
+            ("a.avi", "mpeg4", {"g": "12"}, 0),
+            ("a.mkv", "mpeg2video", {"g": "12"}, 0),
+            ("a.webm", "libvpx-vp9", {}, 0),
+        ],
+    )
+    def test_damaged_frame(
+        self,
+        tmp_path: Path,
+        name: str,
+        codec: str,
+        options: dict[str, str],
+        num_earlier: int,
+        frame: int,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        path = write_coded_video(tmp_path / name, codec=codec, options=options, size=(320, 240))
+        with VideoFile(with_damaged_frame(path, frame)) as source:
+            assert numbers_in(source.read(source.index[:10]).rgb).tolist() == list(range(10))
+            with pytest.raises(DecodeError, match=r"cannot be decoded: .*damaged; expected all 40") as caught:
+                source.read(source.index)
+        reported = re.search(r"frame (\d+) \(", str(caught.value))
+        assert reported
+        assert frame - num_earlier <= int(reported[1]) <= frame
+        assert capfd.readouterr().err == ""
+
+    def test_frame_that_is_only_reported_as_damaged(self, tmp_path: Path) -> None:
+        """The decoder fills what is missing and returns the frame; nothing else shows the damage."""
+        path = write_coded_video(tmp_path / "a.ts", size=(320, 240))
+        with VideoFile(with_lost_ts_packet(path)) as source, pytest.raises(DecodeError, match="reports it as damaged"):
+            source.read(source.index)
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+    def test_size_change_with_valid_time_stamps(self, tmp_path: Path, name: str) -> None:
+        with VideoFile(write_size_change(tmp_path / name)) as source:
+            assert numbers_in(source.read(source.index[:20]).rgb).tolist() == list(range(20))
+            with pytest.raises(
+                DecodeError, match=r"size changes to 96x64 px at frame 20 \(.* s\), expected 64x48 px as in the first"
+            ):
+                source.read([20])
+
+    def test_turned_size_change(self, tmp_path: Path) -> None:
+        with (
+            VideoFile(write_size_change(tmp_path / "a.mkv", ((64, 48), (48, 64)))) as source,
+            pytest.raises(DecodeError, match="size changes to 48x64 px at frame 20"),
+        ):
+            source.read([25])
+
+
+class TestCutOff:
+    """A file whose end is missing is not read as a shorter video."""
+
+    CUT = {
+        "an MP4 that starts late": (
+            "a.mp4", lambda path: write_coded_video(
+                path, range(40), [10_000 + 40 * i for i in range(40)], container_options={"movflags": "faststart"}
+            ), r"a duration of 1\.600 s, but the frames end after 0\.\d+ s",
+        ),
+        "an MKV longer than an hour": (
+            "a.mkv", lambda path: write_coded_video(path, range(40), [100_000 * i for i in range(40)]),
+            r"a duration of 3900\.040 s, but the frames end after \d{3}\.040 s",
+        ),
+        "an MKV without the duration of its only stream": (
+            "a.mkv", lambda path: without_duration_tags(write_coded_video(path, range(100))),
+            r"a duration of 4\.000 s, but the frames end after [12]\.\d+ s",
+        ),
+        "an MKV whose audio is longer": (
+            "a.mkv", lambda path: write_streams(path, [((64, 48), "yuv420p", range(100))], audio_seconds=8),
+            r"a duration of 4\.000 s, but the frames end after [12]\.\d+ s",
+        ),
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("kind", CUT)
+    def test_file_that_is_cut_off(self, tmp_path: Path, kind: str) -> None:
+        name, make, message = self.CUT[kind]
+        path = make(tmp_path / name)
+        with VideoFile(path) as source:
+            assert len(source.index) in (40, 100)
+        with pytest.raises(DecodeError, match=rf"{message}: the file is truncated; copy it again"):
+            VideoFile(cut_off(path, 0.5))
+
+
+class TestHeaders:
+    def test_audio_only(self, tmp_path: Path) -> None:
+        path = write_streams(tmp_path / "a.mp4", [], audio_seconds=1)
+        with pytest.raises(DecodeError, match=r"no video stream, only audio; expected a video file"):
+            VideoFile(path)
+        with pytest.raises(DecodeError, match=r"no frame can be decoded; expected a video file"):
+            first_frame(path)
+
+    @pytest.mark.parametrize(("times_ms", "fps"), [([0], 1.0), ([0, 500], 2.0), ([0, 500, 700], 2 / 0.7)])
+    def test_average_rate_without_one_in_the_header(self, tmp_path: Path, times_ms: list[int], fps: float) -> None:
+        options = {"x264-params": "keyint=1"}
+        path = write_coded_video(tmp_path / "a.ts", range(3), times_ms, size=(320, 240), options=options)
+        with VideoFile(path) as source:
+            assert source.fps == pytest.approx(fps)
+
+
+class TestReplacedFiles:
+    """Files are probed once as long as they do not change."""
+
+    def test_file_replaced_by_one_of_equal_size(self, tmp_path: Path) -> None:
+        long, short = (
+            write_coded_video(tmp_path / "long.mp4", range(40)),
+            write_coded_video(tmp_path / "a.mp4", range(9)),
+        )
+        num_bytes = long.stat().st_size
+        with short.open("ab") as file:
+            file.write(bytes(num_bytes - short.stat().st_size))
+        os.utime(short, ns=(10**18, 10**18))
+        with VideoFile(short) as source:
+            assert source.num_source_frames == 9
+        long.replace(short)
+        assert short.stat().st_size == num_bytes
+        with VideoFile(short) as source:
+            assert source.num_source_frames == 40
+
+    def test_equal_relative_paths_in_two_folders(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, numbers in {"one": range(9), "two": range(40)}.items():
+            folder = tmp_path / name
+            folder.mkdir()
+            path = write_coded_video(folder / "a.mp4", numbers)
+            with path.open("ab") as file:
+                file.write(bytes(20_000 - path.stat().st_size))
+            os.utime(path, ns=(10**18, 10**18))
+            monkeypatch.chdir(folder)
+            with VideoFile(Path("a.mp4")) as source:
+                assert source.num_source_frames == len(numbers)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("-a.mp4", "ffmpeg -i ./-a.mp4 -an -fps_mode passthrough -c:v libx264 -crf 18 ./-a_repaired.mp4"),
+        ("b:a.mp4", "ffmpeg -i ./b:a.mp4 -an -fps_mode passthrough -c:v libx264 -crf 18 ./b:a_repaired.mp4"),
+        ("my a.mp4", "ffmpeg -i 'my a.mp4' -an -fps_mode passthrough -c:v libx264 -crf 18 'my a_repaired.mp4'"),
+        ("b/c:a.mkv", "ffmpeg -i b/c:a.mkv -an -fps_mode passthrough -c:v libx264 -crf 18 b/c:a_repaired.mp4"),
+    ],
+)
+def test_the_repair_command_can_be_pasted_into_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
+) -> None:
+    """Without `./`, FFmpeg reads a leading dash as an option and text before a colon as a protocol."""
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write_size_change(tmp_path / "made.mp4").rename(name)
+    with pytest.raises(DecodeError) as caught, VideoFile(Path(name)) as source:
+        source.read([30])
+    assert str(caught.value).endswith(f"re-encode the frames that can be decoded: {shown}")
