@@ -11,19 +11,14 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from aot.errors import ConfigError
 from aot.launching.display import Display
 from aot.launching.plan import Plan
-from aot.launching.slurm.squeue import (
-    ENDED,
-    GONE,
-    STATE_CANCELLED,
-    STATE_OUT_OF_MEMORY,
-    last_states,
-    task_states,
-)
+from aot.launching.slurm import squeue
+from aot.launching.slurm.squeue import ENDED, GONE, STATE_CANCELLED, STATE_OUT_OF_MEMORY
 from aot.launching.slurm.submissions import Submission, read_submissions
 from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure
@@ -42,6 +37,22 @@ _CONFIRM_SECONDS = 5.0
 _MAX_REFUSALS = 5
 
 
+class Queue(Protocol):
+    """What SLURM knows about tasks: the functions of `aot.launching.slurm.squeue`."""
+
+    def task_states(self, tasks: Iterable[str]) -> dict[str, str] | None: ...
+
+    def last_states(self, tasks: Iterable[str]) -> dict[str, str]: ...
+
+
+class Clock(Protocol):
+    """The functions of `time`."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float, /) -> None: ...
+
+
 class SlurmWait:
     """The tasks of one run: those that this command submits, and living ones of earlier commands.
 
@@ -49,12 +60,17 @@ class SlurmWait:
         plan: of the run.
         submit: submits clips.
         poll_seconds: interval between calls of squeue, in s.
+        queue, clock: replaced in tests, which have no SLURM and wait for nothing.
     """
 
-    def __init__(self, plan: Plan, submit: Submit, poll_seconds: float) -> None:
+    def __init__(
+        self, plan: Plan, submit: Submit, poll_seconds: float, *, queue: Queue = squeue, clock: Clock = time
+    ) -> None:
         self._plan = plan
         self._submit = submit
         self._poll_seconds = poll_seconds
+        self._queue = queue
+        self._clock = clock
         self._clips_of: dict[str, tuple[str, ...]] = {}
         """SLURM task → ids of its clips."""
         self._submissions: dict[str, Submission] = {}
@@ -71,7 +87,7 @@ class SlurmWait:
         """
         self._tail.new_events()  # skip earlier events: the plan already accounts for them
         earlier = {slurm_task: each for each in read_submissions(self._plan.paths) for slurm_task in each.tasks}
-        states = task_states(earlier)
+        states = self._queue.task_states(earlier)
         if states is None:
             raise ConfigError("squeue does not answer, and tasks of an earlier command may still run; try again later")
         wanted = {task.clip.clip_id for task in tasks}
@@ -128,7 +144,7 @@ class SlurmWait:
         for number in range(_MAX_REFUSALS):
             if number:
                 print(f"trying again in {self._poll_seconds:g} s", file=sys.stderr)
-                time.sleep(self._poll_seconds)
+                self._clock.sleep(self._poll_seconds)
             try:
                 self._hand_over(tasks)
                 return True
@@ -157,22 +173,22 @@ class SlurmWait:
     def _watch(self, display: Display) -> dict[str, str]:
         """Show progress until every clip has ended (returns nothing) or every task is gone (returns their states)."""
         open_clips = self._clip_ids()
-        next_poll = time.monotonic() + self._poll_seconds
+        next_poll = self._clock.monotonic() + self._poll_seconds
         has_seen_end = False
         while True:
             self._show_new_events(open_clips, display)
             if not open_clips:
                 return {}
-            if time.monotonic() >= next_poll:
-                states = task_states(self._clips_of)
+            if self._clock.monotonic() >= next_poll:
+                states = self._queue.task_states(self._clips_of)
                 is_end = states is not None and ENDED.issuperset(states.values())
                 if is_end and has_seen_end:
                     return states or {}
                 has_seen_end = is_end
-                next_poll = time.monotonic() + (
+                next_poll = self._clock.monotonic() + (
                     min(_CONFIRM_SECONDS, self._poll_seconds) if is_end else self._poll_seconds
                 )
-            time.sleep(_LEDGER_SECONDS)
+            self._clock.sleep(_LEDGER_SECONDS)
 
     def _show_new_events(self, open_clips: set[str], display: Display) -> None:
         """Show the new events of these clips; those that have ended are removed from the set."""
@@ -194,7 +210,7 @@ class SlurmWait:
         """
         if not states and self._covers_all_clips:
             return []
-        states = {**states, **last_states(task for task, state in states.items() if state == GONE)}
+        states = {**states, **self._queue.last_states(task for task, state in states.items() if state == GONE)}
         cancelled = self._count_open_attempts(states)
         slurm_task_of = {clip_id: task for task, clip_ids in self._clips_of.items() for clip_id in clip_ids}
         config = self._plan.config

@@ -1,0 +1,245 @@
+"""Submitting arrays of SLURM tasks, and what a task does on its node, without SLURM."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from submitit.core.utils import FailedJobError
+
+from aot.errors import ConfigError
+from aot.launching.slurm import launcher as launcher_module
+from aot.launching.slurm.launcher import SlurmLauncher, Task, follow_up_commands
+from aot.launching.slurm.submissions import Submission, read_submissions
+from aot.launching.supervisor import WorkerLimits
+from aot.runs.ledger import Ledger
+from aot.runs.task import ClipTask
+from tests.launching.in_memory import MemoryRun
+
+SIZES = {"a": 10, "b": 40, "c": 30, "d": 20, "e": 50}
+
+
+class FakeJob:
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+
+
+class FakeExecutor:
+    """Stands in for submitit's executor; every array is a job.
+
+    Attributes:
+        refused_arrays: numbers of the arrays, from 0, that SLURM refuses.
+        arrays: the tasks of every accepted array.
+    """
+
+    refused_arrays: set[int]
+    arrays: list[list[Task]]
+    num_arrays: int
+
+    def __init__(self, folder: Path, max_num_timeout: int, python: str) -> None:
+        self.folder = folder
+        self._batch: list[Task] = []
+
+    def update_parameters(self, **parameters: Any) -> None:
+        self.parameters = parameters
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        self._jobs: list[FakeJob] = []
+        yield
+        number, FakeExecutor.num_arrays = FakeExecutor.num_arrays, FakeExecutor.num_arrays + 1
+        if number in FakeExecutor.refused_arrays:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            raise FailedJobError("sbatch: error: first line\nsbatch: error: Batch job submission failed: no such qos\n")
+        FakeExecutor.arrays.append(self._batch)
+        for index, job in enumerate(self._jobs):
+            job.job_id = f"{70 + number}_{index}"
+
+    def submit(self, task: Task) -> FakeJob:
+        self._batch.append(task)
+        self._jobs.append(FakeJob("not known yet"))
+        return self._jobs[-1]
+
+
+@pytest.fixture
+def executor(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecutor]:
+    FakeExecutor.refused_arrays, FakeExecutor.arrays, FakeExecutor.num_arrays = set(), [], 0
+    monkeypatch.setattr(launcher_module, "_Executor", FakeExecutor)
+    monkeypatch.setattr(launcher_module, "max_array_tasks", lambda: 2)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("aot.launching.slurm.squeue.task_states", lambda tasks: {})
+    return FakeExecutor
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> MemoryRun:
+    return MemoryRun(tmp_path, SIZES)
+
+
+def clip_ids(arrays: list[list[Task]]) -> list[list[list[str]]]:
+    return [[[clip_task.clip.clip_id for clip_task in task.clip_tasks] for task in array] for array in arrays]
+
+
+def test_clips_are_submitted_in_arrays_of_tasks_of_equal_cost(
+    run: MemoryRun, executor: type[FakeExecutor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = run.plan()
+    launcher = SlurmLauncher(clips_per_task=2, wait=False, workers=3, stall_seconds=9, memory_gb=2.5)
+    assert launcher.launch(plan, plan.tasks()) is None
+    assert clip_ids(executor.arrays) == [[["e"], ["b", "a"]], [["c", "d"]]]
+    (submission,) = read_submissions(run.paths)
+    assert submission.tasks == {"70_0": ("e",), "70_1": ("b", "a"), "71_0": ("c", "d")}
+    assert submission.jobs == ["70", "71"]
+    for task in (task for array in executor.arrays for task in array):
+        assert (task.workers, task.limits) == (3, WorkerLimits(9, 2.5))
+        assert task.run.paths == run.paths
+    shown = capsys.readouterr().out
+    assert f"submitted 3 tasks as 70, 71; logs in {submission.folder}" in shown
+    assert "not waiting for the tasks (launcher.wait=false)" in shown
+    assert shown.endswith(f"{follow_up_commands(run.paths.root)}\n")
+
+
+def test_first_refused_array_is_an_error(run: MemoryRun, executor: type[FakeExecutor]) -> None:
+    executor.refused_arrays = {0}
+    plan = run.plan()
+    with pytest.raises(ConfigError, match=r"^SLURM refused the tasks: sbatch: error: .*: no such qos$"):
+        SlurmLauncher(clips_per_task=1).launch(plan, plan.tasks())
+    assert read_submissions(run.paths) == []
+    assert not list(run.paths.submissions.iterdir()), "nothing is left of it"
+
+
+def test_later_refused_array_leaves_the_accepted_ones(
+    run: MemoryRun, executor: type[FakeExecutor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    executor.refused_arrays = {1}
+    plan = run.plan()
+    assert SlurmLauncher(clips_per_task=1).launch(plan, plan.tasks()) is not None
+    (submission,) = read_submissions(run.paths)
+    assert sorted(submission.tasks) == ["70_0", "70_1"]
+    assert "SLURM accepted 2 of 5 tasks and refused the rest" in capsys.readouterr().err
+    assert executor.num_arrays == 2, "the third array is not tried"
+
+
+def test_missing_sbatch_is_a_configuration_error(run: MemoryRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    plan = run.plan()
+    with pytest.raises(ConfigError, match="launcher=slurm: there is no sbatch on this machine"):
+        SlurmLauncher().launch(plan, plan.tasks())
+
+
+@pytest.mark.parametrize(
+    ("options", "available_bytes", "max_workers", "workers_per_shard"),
+    [
+        ({"gpus_per_node": 0}, None, 3, 1),
+        ({"mem_gb": 8, "gpus_per_node": 2}, 4 * 10**9, 6, 2),
+        ({"mem_gb": 8, "gpus_per_node": 2, "workers": 4}, 2 * 10**9, 12, 4),
+        ({"mem_gb": 8, "memory_gb": 1.5}, 15 * 10**8, 3, 1),
+        ({"array_parallelism": 2, "workers": 2}, None, 4, 2),
+    ],
+)
+def test_preview(
+    run: MemoryRun, options: dict[str, Any], available_bytes: int | None, max_workers: int, workers_per_shard: int
+) -> None:
+    plan = run.plan()
+    preview = SlurmLauncher(clips_per_task=2, **options).preview(plan, plan.tasks())
+    assert sorted(each for shard in preview.shards for each in shard) == sorted(SIZES)
+    assert (preview.available_bytes, preview.max_workers, preview.workers_per_shard) == (
+        available_bytes, max_workers, workers_per_shard,
+    )  # fmt: skip
+    assert preview.script is not None
+    assert re.search(r"^#SBATCH --array=0-2%", preview.script, re.MULTILINE)
+    single = SlurmLauncher(clips_per_task=99, **options).preview(plan, plan.tasks())
+    assert "--array" not in (single.script or "")
+    assert single.max_workers == workers_per_shard
+
+
+def test_defaults_of_the_cluster_are_not_requested(run: MemoryRun) -> None:
+    plan = run.plan()
+    script = SlurmLauncher(gpus_per_node=0).preview(plan, plan.tasks()).script or ""
+    requested = set(re.findall(r"^#SBATCH --([\w-]+)", script, re.MULTILINE))
+    assert not requested & {"partition", "account", "qos", "constraint", "gpus-per-node", "mem", "wckey"}
+    assert {"time", "cpus-per-task", "requeue", "signal", "job-name"} <= requested
+    assert "#SBATCH --job-name=aot-ListedClips" in script
+
+
+class FakeSupervisor:
+    """Keeps how it was constructed, and what it was asked to do."""
+
+    made: list[FakeSupervisor]
+
+    def __init__(self, run: Any, slots: Any, limits: WorkerLimits, display: Any) -> None:
+        self.slots, self.limits = slots, limits
+        self.tasks: list[ClipTask] = []
+        self.abandoned: list[tuple[str, bool]] = []
+        FakeSupervisor.made.append(self)
+
+    def run(self, tasks: list[ClipTask]) -> None:
+        self.tasks = tasks
+
+    def abandon(self, reason: str, *, is_counted: bool) -> None:
+        self.abandoned.append((reason, is_counted))
+
+
+class FakeEnvironment:
+    job_id = "7_1"
+
+
+@pytest.fixture
+def on_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeSupervisor.made = []
+    monkeypatch.setattr(launcher_module, "Supervisor", FakeSupervisor)
+    monkeypatch.setattr(launcher_module, "JobEnvironment", FakeEnvironment)
+
+
+@pytest.mark.usefixtures("on_node")
+def test_task_processes_what_is_still_missing(run: MemoryRun) -> None:
+    plan = run.plan()
+    task = Task(plan.context, tuple(plan.tasks()[:3]), 2, WorkerLimits(9, 2.5))
+    run.finish("a")
+    task()
+    (supervisor,) = FakeSupervisor.made
+    assert [each.clip.clip_id for each in supervisor.tasks] == ["b", "c"]
+    assert supervisor.limits == WorkerLimits(9, 2.5, "7_1")
+    assert len(supervisor.slots) == 2
+
+
+@pytest.mark.usefixtures("on_node")
+def test_requeued_task_counts_what_its_first_start_left_open(run: MemoryRun) -> None:
+    plan = run.plan()
+    settings = {"rung": 1, "frame_interval": 1, "lean": False}
+    for clip_id, slurm_task in {"a": "7_1", "b": "7_2"}.items():
+        own = plan.fingerprints[clip_id].digest
+        ledger = Ledger(run.paths.ledger(f"worker-{slurm_task}"), scheduler_task=slurm_task)
+        ledger.append("started", clip_id=clip_id, content=own, host="elsewhere", **settings)
+    Task(plan.context, tuple(plan.tasks()), 1, WorkerLimits(9, None))()
+    kinds = {each.clip.clip_id: [attempt.kind for attempt in each.attempts] for each in FakeSupervisor.made[0].tasks}
+    assert kinds == {"a": ["lost"], "b": [], "c": [], "d": [], "e": []}
+
+
+@pytest.mark.usefixtures("on_node")
+def test_task_that_is_preempted_abandons_its_clips_and_is_submitted_again(run: MemoryRun) -> None:
+    plan = run.plan()
+    task = Task(plan.context, tuple(plan.tasks()), 2, WorkerLimits(9, 2.5))
+    assert task.checkpoint().function == task, "before it has started: nothing to abandon"
+    task()
+    again = task.checkpoint().function
+    assert FakeSupervisor.made[0].abandoned == [("its task reached its time limit or was preempted", True)]
+    assert (again.run, again.clip_tasks, again.workers, again.limits) == (
+        task.run, task.clip_tasks, task.workers, task.limits,
+    )  # fmt: skip
+    assert again._supervisor is None, "it is pickled"
+
+
+def test_submissions_are_read_in_their_order(run: MemoryRun) -> None:
+    first = Submission(run.paths.submissions / "20260101-1", {"9_0": ("a", "b"), "10_0": ("c",), "10_1": ("d",)})
+    second = Submission(run.paths.submissions / "20260102-1", {"11": ("e",)})
+    second.save()
+    first.save()
+    assert read_submissions(run.paths) == [first, second]
+    assert first.jobs == ["9", "10"]
+    assert second.log("11") == second.folder / "11_0_log.out"
