@@ -136,7 +136,8 @@ def check_structure(path: Path, file: h5py.File) -> None:
     result = read_result(file, with_masks=False)
     _check_values(path, result)
     masks = file["masks/data"]
-    expected = (len(result.mask_row), len(result.object_id), file.attrs["height"], file.attrs["width"])
+    size = (result.attributes["height"], result.attributes["width"])
+    expected = (len(result.mask_row), len(result.object_id), *size)
     if masks.shape != expected or masks.dtype != np.bool_:
         raise ResultError(f"{path}: masks/data is {masks.shape} {masks.dtype}, expected {expected} bool")
 

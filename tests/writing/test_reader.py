@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,85 @@ def test_a_damaged_mask_is_a_result_error(tmp_path: Path) -> None:
             masks.row(3)
         with pytest.raises(ResultError, match=r"a\.h5 cannot be read as a result"):
             list(masks)
+
+
+def changed(path: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """A result with other values in a dataset."""
+    write(path, [block([0, 3, 6, 9], [2, 7])])
+    with h5py.File(path, "a") as file:
+        values = change(file[name][()])
+        del file[name]
+        file[name] = values
+    return path
+
+
+INVALID: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "a row beyond the last": ("masks/row", lambda rows: np.array([0, 1, 2, 4])),
+    "a row before the first": ("masks/row", lambda rows: np.array([-1, 0, 1, 2])),
+    "rows in another order": ("masks/row", lambda rows: rows[::-1]),
+    "a row twice": ("masks/row", lambda rows: np.array([0, 1, 1, 2])),
+    "object id 0": ("objects/id", lambda ids: np.array([0, 2], np.int32)),
+    "an object twice": ("objects/id", lambda ids: np.array([2, 2], np.int32)),
+    "equal frames": ("frames/index", lambda index: np.array([0, 3, 3, 9])),
+    "equal times": ("frames/time", lambda time: np.array([0.2, 0.35, 0.35, 0.75])),
+    "a point of another object": ("tracks/object_id", lambda ids: np.array([2, 2, 2, 2, 3], np.int32)),
+}
+
+
+@pytest.mark.parametrize("kind", INVALID)
+def test_invalid_values_are_refused(tmp_path: Path, kind: str) -> None:
+    name, change = INVALID[kind]
+    with pytest.raises(ResultError, match=rf"a\.h5: {name}(, tracks/object_id)?: invalid values; expected ascending"):
+        check_file(changed(tmp_path / "a.h5", name, change))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((3, 2, 6, 8), "bool"), ((4, 1, 6, 8), "bool"), ((4, 2, 8, 6), "bool"), ((4, 2, 6, 9), "bool"),
+     ((4, 2, 6, 8), "uint8")],
+)  # fmt: skip
+def test_masks_of_another_shape_are_refused(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    path = changed(tmp_path / "a.h5", "masks/data", lambda masks: np.zeros(shape, dtype))
+    with pytest.raises(
+        ResultError, match=rf"masks/data is {re.escape(str(shape))} {dtype}, expected \(4, 2, 6, 8\) bool"
+    ):
+        check_file(path)
+
+
+@pytest.mark.parametrize("name", ["width", "height", "num_source_frames", "frame_interval_requested", "frame_interval"])
+@pytest.mark.parametrize("value", [0, 1.5])
+def test_attributes_that_are_not_sizes_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    path = tmp_path / "a.h5"
+    write(path, [block([0, 3, 6, 9], [2, 7])])
+    with h5py.File(path, "a") as file:
+        file.attrs[name] = value
+    with pytest.raises(ResultError, match=rf"{name} is {value}, expected an integer of at least 1"):
+        check_file(path)
+
+
+def test_masks_are_compressed(tmp_path: Path) -> None:
+    """A video's masks are large areas: without compression, results would be a hundred times as large."""
+    write(tmp_path / "a.h5", [block([0, 3, 6, 9], [2, 7])])
+    with h5py.File(tmp_path / "a.h5") as file:
+        for name in ("masks/data", "tracks/xy", "tracks/visible", "tracks/in_mask"):
+            assert (file[name].compression, file[name].compression_opts) == ("gzip", 1), name
+
+
+@pytest.mark.parametrize("read", [load, MaskReader, check_file, check_contents])
+def test_locked_files_can_be_read(
+    tmp_path: Path, read: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks of network file systems may stay after a process has died, or may not work at all."""
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
+    path = tmp_path / "a.h5"
+    write(path, [block([0, 3, 6, 9], [2, 7])])
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="lock"):
+            h5py.File(path, "r", locking=True)
+        result = read(path)
+        if isinstance(result, MaskReader):
+            result.__exit__()
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
