@@ -1,0 +1,401 @@
+"""The plan of a run, made from a dataset of small files and from what earlier runs left in the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aot.config import Selection, Shard
+from aot.decoding.size import ClipSize
+from aot.errors import ConfigError, DatasetError, DecodeError
+from aot.launching.plan import RunContext, missing_drawings
+from aot.runs.ledger import Ledger
+from aot.runs.run_json import read_run_json
+from aot.types import Clip, Prompt
+from tests.launching.in_memory import BOX, MemoryRun
+from tests.results import write_result
+
+EARLY, LATE = "2000-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> MemoryRun:
+    return MemoryRun(tmp_path, {"a": 10, "b": 20, "c": 30})
+
+
+@pytest.fixture
+def headers(monkeypatch: pytest.MonkeyPatch) -> dict[str, ClipSize]:
+    """Name of a source → size that its header has; the others cannot be read."""
+    sizes: dict[str, ClipSize] = {}
+
+    def read(source: Path) -> ClipSize:
+        if source.name not in sizes:
+            raise DecodeError("no header")
+        return sizes[source.name]
+
+    monkeypatch.setattr("aot.launching.costs.read_size", read)
+    return sizes
+
+
+def fail(run: MemoryRun, clip_id: str = "a", *, kind: str = "oom", at: str = EARLY) -> None:
+    """Record a failure of a clip."""
+    content = run.task(clip_id).fingerprint.as_json()
+    path = run.paths.clip(clip_id).failure
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"clip_id": clip_id, "class": kind, "message": "", "at": at, "content": content}))
+
+
+def test_clips_are_sorted_and_those_without_prompt_are_left_out(run: MemoryRun) -> None:
+    run.write_source("a-unprompted", b"x")
+    run.write_source("day 1/z", b"x")
+    plan = run.plan()
+    assert [clip.clip_id for clip in plan.clips] == ["a", "b", "c", "day 1/z"]
+    assert plan.without_prompt == ("a-unprompted",)
+    assert plan.paths == run.paths
+    assert run.works() == dict.fromkeys(["a", "b", "c", "day 1/z"], "all")
+
+
+def test_only_selected_clips_are_planned(run: MemoryRun) -> None:
+    plan = run.plan(selection=Selection(exclude="b", limit=1, start_seconds=2.0))
+    assert [(clip.clip_id, clip.start_seconds) for clip in plan.clips] == [("a", 2.0)]
+
+
+def test_run_without_any_prompt_is_refused(tmp_path: Path) -> None:
+    run = MemoryRun(tmp_path, {"unprompted": 1, "unprompted2": 1})
+    with pytest.raises(ConfigError, match=r"no prompt for any of 1 chosen clip \(of 2 in the dataset\); check dataset"):
+        run.plan(selection=Selection(limit=1))
+
+
+def test_unknown_pattern_is_refused(run: MemoryRun) -> None:
+    with pytest.raises(DatasetError, match="matches no clip"):
+        run.plan(selection=Selection(include="x"))
+
+
+def test_run_folder_that_the_system_refuses_is_refused(run: MemoryRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", refuse)
+        with pytest.raises(
+            ConfigError,
+            match=r"/run cannot be read: no permission; .*; or choose another folder with output.root=FOLDER",
+        ):
+            run.plan()
+
+
+# What earlier runs left.
+
+
+def test_finished_clips_need_nothing(run: MemoryRun) -> None:
+    run.finish("a")
+    assert run.works() == {"a": "nothing", "b": "all", "c": "all"}
+    run.paths.clip("a").result.unlink()
+    assert run.works()["a"] == "all", "the file decides, not the ledger"
+
+
+@pytest.mark.parametrize(
+    ("is_ledger_kept", "change", "expected"),
+    [
+        (True, "touch", "nothing"),
+        (True, "content", "all"),
+        (True, "prompts", "all"),
+        (False, "", "nothing"),
+        (False, "touch", "nothing"),
+        (False, "content", "all"),
+        (False, "prompts", "all"),
+        (False, "source gone", "all"),
+    ],
+)
+def test_results_of_changed_clips_are_computed_again(
+    run: MemoryRun, monkeypatch: pytest.MonkeyPatch, is_ledger_kept: bool, change: str, expected: str
+) -> None:
+    run.finish("a")
+    plan = run.plan()
+    (clip, *_) = plan.clips
+    result = run.paths.clip("a").result
+    result.unlink()
+    digest = hashlib.sha256(clip.source.read_bytes()).hexdigest()
+    write_result(result, masks=np.ones((2, 1, 4, 4), dtype=np.bool_), clip=clip, attributes={"source_sha256": digest})
+    if not is_ledger_kept:
+        shutil.rmtree(run.paths.ledgers)
+    if change == "touch":
+        os.utime(clip.source, ns=(5, 5))
+    elif change == "content":
+        run.write_source("a", b"y" * 10)
+    elif change == "prompts":
+        monkeypatch.setattr("tests.launching.in_memory.BOX", replace(BOX, box=(0, 0, 5, 5)))
+    plan = run.plan()
+    if change == "source gone":
+        clip.source.unlink()
+    assert next(task.work.value for task in plan.tasks() if task.clip.clip_id == "a") == expected
+
+
+def test_damaged_result_of_a_changed_clip_is_computed_again(run: MemoryRun) -> None:
+    run.finish("a")  # a text file in place of its result
+    os.utime(run.sources / "a.mp4", ns=(5, 5))
+    assert run.works()["a"] == "all"
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "retry", "expected"),
+    [
+        ("oom", EARLY, (), "failed before"),
+        ("oom", EARLY, ("oom",), "all"),
+        ("oom", EARLY, ("a",), "all"),
+        ("oom", EARLY, ("all",), "all"),
+        ("oom", EARLY, ("b",), "failed before"),
+        ("oom", LATE, ("oom",), "failed before"),
+        ("oom", LATE, ("a",), "failed before"),
+        ("oom", LATE, ("all",), "failed before"),
+        ("cancelled", EARLY, (), "all"),
+        ("cancelled", LATE, (), "failed before"),
+        ("cancelled", LATE, ("cancelled",), "failed before"),
+    ],
+)
+def test_failed_clips_are_retried_on_request_and_only_once_per_command(
+    run: MemoryRun, kind: str, at: str, retry: tuple[str, ...], expected: str
+) -> None:
+    fail(run, kind=kind, at=at)
+    assert run.works(retry=retry) == {"a": expected, "b": "all", "c": "all"}
+
+
+def test_failure_at_the_moment_of_planning_is_of_this_command(run: MemoryRun) -> None:
+    plan = run.plan()
+    own = plan.fingerprints["a"]
+    for kind, retry, expected in (("cancelled", (), "failed before"), ("oom", ("oom",), "failed before")):
+        fail(run, kind=kind, at=EARLY)
+        context = RunContext(run.config(retry=retry), run.paths, EARLY)
+        (task,) = context.tasks_for([(plan.clips[0], own)])
+        assert task.work.value == expected
+
+
+def test_failure_of_a_changed_clip_is_outdated(run: MemoryRun) -> None:
+    fail(run)
+    run.write_source("a", b"another video")
+    assert run.works()["a"] == "all"
+
+
+def test_failure_without_its_content_does_not_count(run: MemoryRun) -> None:
+    path = run.paths.clip("a").failure
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"class": "oom"}))
+    assert run.works()["a"] == "all"
+    path.write_text("{damaged")
+    assert run.works()["a"] == "all"
+
+
+def test_retry_of_something_unknown_is_refused(run: MemoryRun) -> None:
+    with pytest.raises(ConfigError, match=r"retry: x, y is neither a clip id nor .*: \(no clip failed\)$"):
+        run.plan(retry=("y", "a", "all", "x"))
+    fail(run, "a", kind="oom")
+    fail(run, "b", kind="decode")
+    with pytest.raises(ConfigError, match=r"error classes of its failed clips: decode, oom$"):
+        run.plan(retry=("write", "oom"))
+    assert run.plan(retry=("oom", "decode", "c")).config.retry == ("oom", "decode", "c")
+
+
+def test_attempts_since_the_last_end_come_with_the_task(run: MemoryRun) -> None:
+    settings = {"rung": 1, "frame_interval": 1, "lean": False}
+    ledger = Ledger(run.paths.ledger("w"))
+    for clip_id, kind in {"a": "lost", "b": "oom"}.items():
+        ledger.append("started", clip_id=clip_id, content=run.task(clip_id).fingerprint.digest, **settings)
+        ledger.append("died", clip_id=clip_id, **{"class": kind, "error": ""})
+
+    def attempts(**changes: Any) -> dict[str, list[str | None]]:
+        return {task.clip.clip_id: [each.kind for each in task.attempts] for task in run.tasks(**changes)}
+
+    assert attempts() == {"a": ["lost"], "b": ["oom"], "c": []}
+    fail(run, "b", kind="oom")
+    assert attempts(retry="oom") == {"a": ["lost"], "b": [], "c": []}, "a requested retry starts from the beginning"
+    assert attempts(retry="a") == {"a": [], "c": []}
+    run.finish("a")
+    assert attempts() == {"c": []}
+
+
+# Results of other videos with the same clip id.
+
+
+class Moved:
+    """Clip "a" is done; then the dataset is copied to another folder, with other modification times."""
+
+    def __init__(self, run: MemoryRun) -> None:
+        self.run = run
+        run.finish("a")
+        run.plan().write(with_sizes=False)
+        self.old = run.sources / "a.mp4"
+        run.sources = run.folder / "moved"
+        self.new = run.write_source("a", b"x" * 10)
+        os.utime(self.new, ns=(7, 7))
+
+
+@pytest.mark.parametrize(
+    ("case", "is_refused"),
+    [
+        ("copied", False),
+        ("other content of the same size", True),
+        ("other size", True),
+        ("other content, no result", False),
+        ("other content, the old video is gone", False),
+        ("copied, the old video is gone", False),
+        ("other size, same modification time", True),
+        ("same size and modification time", False),
+    ],
+)
+def test_results_of_another_video_are_not_overwritten(run: MemoryRun, case: str, is_refused: bool) -> None:
+    moved = Moved(run)
+    if case.startswith("other content"):
+        moved.new.write_bytes(b"y" * 10)
+    if case.startswith("other size"):
+        moved.new.write_bytes(b"x" * 11)
+    if case.endswith("no result"):
+        run.paths.clip("a").result.unlink()
+    if case.endswith("is gone"):
+        moved.old.unlink()
+    if case.endswith("same modification time") or case.startswith("same size"):
+        moved.new.write_bytes(b"y" * (10 if case.startswith("same size") else 11))
+        os.utime(moved.new, ns=(7, moved.old.stat().st_mtime_ns))
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"holds results of .*/sources/a.mp4, which is another video than .*'a'"):
+            run.plan()
+    else:
+        assert run.plan().clips[0].source == moved.new
+
+
+def test_changed_video_at_the_same_place_is_not_another_video(run: MemoryRun) -> None:
+    run.finish("a")
+    run.plan().write(with_sizes=False)
+    run.write_source("a", b"another video")
+    assert run.works()["a"] == "all"
+
+
+# run.json
+
+
+def test_run_json_records_the_run(run: MemoryRun) -> None:
+    plan = run.plan()
+    plan.write(["aot", "run"], with_sizes=False)
+    written = read_run_json(run.paths)
+    assert written["command"] == ["aot", "run"]
+    assert written["config_hash"] == plan.config.hash
+    assert written["config"] == json.loads(json.dumps(plan.config.as_composed()))
+    assert written["choices"] == plan.config.choices()
+    assert written["created"] == written["updated"]
+    assert written["clips"] == {clip_id: own.as_json() for clip_id, own in plan.fingerprints.items()}
+    assert list(written["clips"]) == ["a", "b", "c"]
+
+
+def rewrite(run: MemoryRun, **changes: Any) -> dict[str, Any]:
+    """Set values in run.json."""
+    written = read_run_json(run.paths) | changes
+    run.paths.run_json.write_text(json.dumps(written))
+    return written
+
+
+def test_time_of_the_first_command_is_kept(run: MemoryRun) -> None:
+    run.plan().write(with_sizes=False)
+    rewrite(run, created=EARLY, updated=EARLY)
+    run.plan().write(with_sizes=False)
+    written = read_run_json(run.paths)
+    assert written["created"] == EARLY
+    assert written["updated"] > EARLY
+
+
+def test_clips_of_earlier_commands_stay_listed_and_changed_ones_are_updated(run: MemoryRun) -> None:
+    run.plan().write(with_sizes=False)
+    before = read_run_json(run.paths)["clips"]
+    run.write_source("b", b"another video")
+    plan = run.plan(selection=Selection(include=("b", "c")))
+    assert plan.all_clip_ids == ["a", "b", "c"]
+    plan.write(with_sizes=False)
+    after = read_run_json(run.paths)["clips"]
+    assert list(after) == ["a", "b", "c"]
+    assert (after["a"], after["c"]) == (before["a"], before["c"])
+    assert after["b"] == plan.fingerprints["b"].as_json()
+    assert after["b"]["size"] == len(b"another video")
+
+
+def test_sizes_are_recorded_on_request_and_kept_while_the_source_is_unchanged(
+    run: MemoryRun, headers: dict[str, ClipSize]
+) -> None:
+    headers |= {"a.mp4": ClipSize(8, 96, 64, 25.0), "b.mp4": ClipSize(9, 96, 64, 25.0)}
+    run.plan().write(with_sizes=False)
+    assert all("num_frames" not in record for record in read_run_json(run.paths)["clips"].values())
+    run.plan().write(with_sizes=True)
+    clips = read_run_json(run.paths)["clips"]
+    assert {key: clips["a"][key] for key in ("num_frames", "width", "height", "fps")} == {
+        "num_frames": 8, "width": 96, "height": 64, "fps": 25.0,
+    }  # fmt: skip
+    assert "num_frames" not in clips["c"], "its header cannot be read"
+    headers.clear()
+    run.write_source("b", b"another video")
+    plan = run.plan()
+    assert plan.sizes == {"a": ClipSize(8, 96, 64, 25.0)}
+    plan.write(with_sizes=False)
+    clips = read_run_json(run.paths)["clips"]
+    assert [clip_id for clip_id, record in clips.items() if "num_frames" in record] == ["a"]
+
+
+# Shards
+
+
+def test_shards_have_the_same_cost_not_the_same_number_of_clips(tmp_path: Path, headers: dict[str, ClipSize]) -> None:
+    run = MemoryRun(tmp_path, dict.fromkeys("abcde", 10))
+    headers |= {f"{name}.mp4": ClipSize(40 if name == "e" else 10, 10, 10, 25.0) for name in "abcde"}
+    shards = [run.plan(shard=Shard(number=number, count=2)).shard_clips for number in (1, 2)]
+    assert [[clip.clip_id for clip in clips] for clips in shards] == [["e"], ["a", "b", "c", "d"]]
+    run.finish("e")
+    run.finish("a")
+    again = [run.plan(shard=Shard(number=number, count=2)).shard_clips for number in (1, 2)]
+    assert again == shards, "whether or not clips are done"
+    plan = run.plan(shard=Shard(number=2, count=2))
+    assert {task.clip.clip_id: task.work.value for task in plan.tasks()} == {"a": "nothing"} | dict.fromkeys(
+        "bcd", "all"
+    )
+    assert [clip.clip_id for clip in run.plan().shard_clips] == list("abcde")
+
+
+# Drawings
+
+
+def write_old(path: Path, ns: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, ns=(ns, ns))
+
+
+def test_missing_drawings(run: MemoryRun) -> None:
+    paths, clip = run.paths.clip("a"), run.plan().clips[0]
+    points_only = Clip("a", clip.source, (Prompt(1, 0, query_points=((0, 5.0, 5.0),)),))
+
+    def missing(clip: Clip = clip, **outputs: bool) -> list[str]:
+        return missing_drawings(run.config(**outputs), clip, paths)
+
+    run.finish("a")
+    assert missing() == []
+    assert missing(overlay=True) == ["overlay"]
+    assert missing(pictures=True) == ["pictures"]
+    assert missing(points_only, pictures=True) == [], "there is nothing to show"
+    assert missing(report=True) == ["report"]
+    assert missing(overlay=True, pictures=True, report=True) == ["overlay", "pictures", "report"]
+    write_old(paths.pictures / "frame.png", 1)
+    assert missing(pictures=True) == []
+    os.utime(paths.result, ns=(5, 5))
+    write_old(paths.report.data, 5)
+    assert missing(report=True) == []
+    assert missing(report=True, overlay=True) == ["overlay", "report"], "it includes the overlay"
+    write_old(paths.overlay, 6)
+    assert missing(report=True) == ["report"], "the overlay is newer"
+    write_old(paths.report.data, 6)
+    assert missing(report=True) == []
+    write_old(paths.report.data, 4)
+    assert missing(report=True) == ["report"], "the result is newer"
+    assert run.works(overlay=True)["a"] == "overlay"

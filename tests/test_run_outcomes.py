@@ -1,0 +1,265 @@
+"""How a run is started and how it ends: text, exit codes and errors, with a launcher that is scripted.
+
+tests/test_run.py has complete runs over real videos.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aot import run as run_module
+from aot.config import Selection, Shard
+from aot.errors import AotError, ConfigError, WriteError
+from aot.launching.plan import Plan
+from aot.run import Run, _point_to_sweep
+from aot.runs.ledger import Ledger
+from aot.runs.run_json import read_run_json
+from aot.runs.task import ClipTask
+from aot.system.processes import host
+from tests.launching.in_memory import FakeLauncher, MemoryRun, part, record_done
+
+Work = Callable[[Plan, Sequence[ClipTask]], None]
+
+
+def finish_all(plan: Plan, tasks: Sequence[ClipTask]) -> None:
+    for task in tasks:
+        record_done(plan.paths, task, Ledger(plan.paths.ledger("w")))
+
+
+class Started(MemoryRun):
+    """A run of three clips."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, {"a": 10, "b": 20, "c": 30})
+
+    def run(self, work: Work | None = finish_all, *, divides_work: bool = False, **changes: Any) -> int:
+        self.last = Run(
+            self.plan(launcher=part(FakeLauncher, work=work, divides_work=divides_work), **changes), ["aot", "run"]
+        )
+        self.last.start()
+        return self.last.finish()
+
+    def fail(self, clip_id: str, kind: str = "decode") -> None:
+        content = self.task(clip_id).fingerprint.as_json()
+        path = self.paths.clip(clip_id).failure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"class": kind, "message": "broken", "at": "2000", "content": content}))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
+    # The results of these runs are text files.
+    monkeypatch.setattr(run_module, "update_index", lambda paths: None)
+    # A launcher's arguments are recorded in run.json.
+    monkeypatch.setattr("aot.config._absolute", lambda values: {key: str(value) for key, value in values.items()})
+    return Started(tmp_path)
+
+
+def fails(error: BaseException) -> Work:
+    def work(plan: Plan, tasks: Sequence[ClipTask]) -> None:
+        raise error
+
+    return work
+
+
+def test_finished_run(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.run() == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[:2] == [str(run.paths.root), "3 clips: 3 to run"]
+    assert "3 clips: 3 done" in shown.out
+    assert shown.err == ""
+    assert run.last.is_started
+    assert run.paths.summary.read_text().count("\n") == 4
+    assert read_run_json(run.paths)["command"] == ["aot", "run"]
+
+
+def test_text_before_the_start(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("x1", "x2", "x3", "x4", "x5", "x6"):
+        run.write_source(f"unprompted-{name}", b"")
+    run.finish("a")
+    run.fail("b")
+    assert run.run(overlay=True) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1] == (
+        "3 clips: 1 to run, 1 to draw, 1 failed before (retry it with 'retry=[all]', error classes or ids)"
+    )
+    named = ", ".join(f"unprompted-x{number}" for number in range(1, 6))
+    assert shown[2] == f"skipped without a prompt: 6 clips ({named}, …)"
+    run.fail("c")
+    run.paths.clip("c").result.unlink()
+    assert run.run(retry="a") == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1] == (
+        "3 clips: 0 to run, 1 finished before, 2 failed before (retry them with 'retry=[all]', error classes or ids)"
+    )
+    assert shown[2] == "retry: a finished before; only failed clips are retried"
+
+
+def test_shard_is_named_and_only_its_clips_are_counted(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.run(shard=Shard(number=1, count=2)) == 0
+    shown = capsys.readouterr().out
+    assert "1 clip (shard 1 of 2, 3 in total): 1 to run" in shown
+    assert "1 clip: 1 done" in shown
+    assert run.paths.summary.read_text().count("\n") == 4, "summary.csv has the clips of all shards"
+
+
+@pytest.mark.parametrize(("shard", "divides_work", "expected"), [
+    (None, False, False), (None, True, True), (Shard(number=1, count=2), False, True),
+])  # fmt: skip
+def test_headers_are_read_where_costs_matter(
+    run: Started, monkeypatch: pytest.MonkeyPatch, shard: Shard | None, divides_work: bool, expected: bool
+) -> None:
+    given: list[bool] = []
+    monkeypatch.setattr(Plan, "write", lambda self, command, *, with_sizes: given.append(with_sizes))
+    run.run(shard=shard, divides_work=divides_work)
+    assert given == [expected]
+
+
+def test_failed_partial_and_missing_clips_are_exit_code_1(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    def work(plan: Plan, tasks: Sequence[ClipTask]) -> None:
+        record_done(plan.paths, tasks[0], Ledger(plan.paths.ledger("w")))
+        record_done(plan.paths, tasks[1], Ledger(plan.paths.ledger("w")), object_errors={"2": "no mask"})
+
+    assert run.run(work) == 1
+    assert "3 clips: 1 done, 1 partial, 1 pending" in capsys.readouterr().out
+    run.fail("c")
+    assert run.run(work) == 1
+    assert "3 clips: 1 done, 1 partial, 1 failed" in capsys.readouterr().out
+
+
+def test_launcher_that_does_not_wait_is_success(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.run(None) == 0
+    assert not run.last.is_started
+    assert not run.paths.summary.exists()
+    assert run.paths.run_json.exists()
+
+
+def test_launcher_is_not_called_if_nothing_needs_work(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.run() == 0
+    assert run.run(fails(AssertionError())) == 0
+    assert "3 clips: 0 to run, 3 finished before" in capsys.readouterr().out
+
+
+def test_results_that_were_not_computed_again_are_not_success(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.run() == 0
+    run.write_source("a", b"another video")
+    run.write_source("b", b"another video")
+    assert run.run(lambda plan, tasks: None) == 1
+    expected = f"{run.paths.root}: 2 clips not processed, only earlier results exist; run the same command again"
+    assert expected in capsys.readouterr().err
+    assert run.run() == 0
+
+
+def test_clip_that_ended_during_the_run_was_processed(run: Started) -> None:
+    """A second command with the same settings may have removed one of its files since."""
+    assert run.run() == 0
+    run.write_source("a", b"another video")
+
+    def work(plan: Plan, tasks: Sequence[ClipTask]) -> None:
+        finish_all(plan, tasks)
+        run.write_source("a", b"a third video")
+
+    assert run.run(work) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "text"),
+    [
+        (ConfigError("SLURM refused the tasks"), 2, "was not started: SLURM refused the tasks"),
+        (AotError("3 worker processes in a row died"), 1, ": stopped: 3 worker processes in a row died"),
+        (WriteError("the disk is full"), 1, ": stopped: the disk is full"),
+    ],
+)
+def test_errors_of_the_launcher(
+    run: Started, error: AotError, exit_code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.run(fails(error)) == exit_code
+    assert text in capsys.readouterr().err
+
+
+def test_dry_run_starts_and_writes_nothing(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.run(fails(AssertionError()), dry_run=True) == 0
+    assert "nothing was started (dry_run=true)" in capsys.readouterr().out
+    assert not run.last.is_started
+    assert not run.paths.root.exists()
+
+
+def refuse_writing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise WriteError(f"{name} could not be written")
+
+    if name == "run.json":
+        monkeypatch.setattr(Plan, "write", fail)
+    else:
+        monkeypatch.setattr(run_module, {"summary.csv": "write_summary", "report": "write_report"}[name], fail)
+
+
+def test_run_folder_that_cannot_be_written_starts_nothing(
+    run: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refuse_writing(monkeypatch, "run.json")
+    assert run.run(fails(AssertionError())) == 2
+    expected = f"{run.paths.root} was not started: run.json could not be written; choose another folder"
+    assert expected in capsys.readouterr().err
+    run.paths.root.write_text("a file")
+    assert run.run(fails(AssertionError())) == 2
+    assert f"was not started: {run.paths.root} is a file; choose another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run.json", "summary.csv", "report"])
+def test_finished_run_that_cannot_be_written_is_shown(
+    run: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run.run() == 0
+    monkeypatch.setattr("aot.launching.plan.missing_drawings", lambda config, clip, paths: [])
+    monkeypatch.setattr(run_module, "write_report", lambda paths, rows: None)
+    refuse_writing(monkeypatch, name)
+    capsys.readouterr()
+    assert run.run(report=True) == 0
+    shown = capsys.readouterr()
+    assert f"{run.paths.root}: not updated: {name} could not be written" in shown.err
+    assert "3 clips: 3 done" in shown.out
+
+
+@pytest.mark.parametrize(("name", "is_table_shown"), [("summary.csv", False), ("report", True)])
+def test_disk_that_is_full_at_the_end_is_an_error(
+    run: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, is_table_shown: bool
+) -> None:
+    refuse_writing(monkeypatch, name)
+    assert run.run(report=True) == 1
+    shown = capsys.readouterr()
+    assert f"{run.paths.root}: stopped: {name} could not be written" in shown.err
+    assert ("3 clips: 3 done" in shown.out) == is_table_shown
+
+
+@pytest.mark.parametrize("report", [True, False])
+def test_report_is_written_on_request(run: Started, monkeypatch: pytest.MonkeyPatch, report: bool) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(run_module, "write_report", lambda paths, rows: given.append([row["clip_id"] for row in rows]))
+    run.run(selection=Selection(limit=2))
+    assert run.run(selection=Selection(exclude=("a", "b")), report=report) == 0
+    assert given == ([["a", "b", "c"]] if report else []), "with the clips of earlier commands"
+
+
+def test_parts_of_dead_processes_are_removed_before_the_start(run: Started) -> None:
+    dead = run.paths.results / f".{host()}-{2**22 + 5}-abc.h5.part"
+    dead.parent.mkdir(parents=True)
+    dead.touch()
+    is_there: list[bool] = []
+    run.run(lambda plan, tasks: is_there.append(dead.exists()))
+    assert is_there == [False]
+
+
+def test_commands_that_compare_a_sweep(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    plans = [run.plan(frame_interval=interval) for interval in (1, 2)]
+    _point_to_sweep(plans[:1])
+    _point_to_sweep([plans[0], plans[0]])
+    _point_to_sweep([])
+    assert capsys.readouterr().out == ""
+    _point_to_sweep(plans)
+    assert capsys.readouterr().out == f"quality against frame_interval: python -m aot.sweep {run.paths.root.parent}\n"
