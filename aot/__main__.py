@@ -6,11 +6,11 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from aot.system.cli import EXIT_DONE, EXIT_WRONG, run_command, version
 from aot.system.interrupts import interrupts_exit
+from aot.system.nearest import suggestion
 
 VERBS = {
     "run": "segment and track the clips of a dataset",
@@ -38,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_DONE
     verb, *rest = given
     if verb not in VERBS:
-        near = get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(VERBS)}"
-        print(f"aot {verb}: no such command; {hint}", file=sys.stderr)
+        print(f"aot {verb}: no such command; {suggestion(verb, VERBS)}", file=sys.stderr)
         return EXIT_WRONG
     with interrupts_exit():
         module = _module(verb)

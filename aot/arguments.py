@@ -1,7 +1,7 @@
 """The command line of `aot.run`: Hydra's flags, and settings written as key=value.
 
 Hydra and argparse report what their parsers expected. Here every error that is common on a command line is reported
-with the argument that was meant instead.
+with the argument to write instead.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +18,8 @@ from hydra._internal.utils import get_args_parser
 from aot.config import GROUPS, RunConfig
 from aot.errors import ConfigError
 from aot.system.cli import version
+from aot.system.command_parser import plain_words
+from aot.system.nearest import did_you_mean, nearest_names
 from aot.system.text import override_text
 from aot.system.text_files import MalformedFile, read_text
 from aot.system.yaml_files import parse_yaml
@@ -71,7 +72,7 @@ def command_parser() -> argparse.ArgumentParser:
 
 
 def _raise_error(message: str) -> NoReturn:
-    raise ConfigError(message)
+    raise ConfigError(plain_words(message))
 
 
 def parse_command(arguments: Sequence[str]) -> argparse.Namespace:
@@ -115,7 +116,7 @@ def _set_mode(command: argparse.Namespace) -> None:
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str:
-    """The value that was meant for an unknown flag: after its "=" or in the next argument; otherwise empty."""
+    """The value given to an unknown flag: after its "=" or in the next argument; otherwise empty."""
     _, is_assigned, value = flag.partition("=")
     following = list(arguments[list(arguments).index(flag) + 1 :]) if flag in arguments else []
     if is_assigned or not following or following[0].startswith("-") or "=" in following[0]:
@@ -129,7 +130,7 @@ def _instead_of_flag(flag: str, value: str, parser: argparse.ArgumentParser) -> 
     flags = [text for action in actions for text in action.option_strings if text.startswith("--")]
     name = flag.lstrip("-").partition("=")[0]
     if near := _nearest_flag(name, flags):
-        return f"did you mean {near}?"
+        return did_you_mean([near])
     key = name.replace("-", "_")
     if value or key in RunConfig.model_fields or "." in key:
         return f"settings have no dashes: {override_text(key, value) if value else f'{key}=VALUE'}"
@@ -137,10 +138,10 @@ def _instead_of_flag(flag: str, value: str, parser: argparse.ArgumentParser) -> 
 
 
 def _nearest_flag(name: str, flags: Sequence[str]) -> str:
-    """The flag that was meant by a name without dashes; empty if none is similar."""
+    """The flag whose name is most similar to a name without dashes; empty if none is similar."""
     if len(name) == 1:  # -v for --version
         return next((flag for flag in flags if flag[2] == name), "")
-    return next(iter(get_close_matches(f"--{name}", flags, n=1, cutoff=0.75)), "")
+    return next(iter(nearest_names(f"--{name}", flags, cutoff=0.75)), "")
 
 
 def _split_brackets(arguments: Sequence[str]) -> list[str]:
@@ -208,4 +209,4 @@ def _describe_words(group: Sequence[str]) -> str:
 def _option_named(word: str) -> str:
     """A hint at the option of this name, if a group has one."""
     named = [f"{group}={word}" for group in GROUPS if (config_folder() / group / f"{word}.yaml").is_file()]
-    return f"; did you mean {' or '.join(named)}?" if named else ""
+    return f"; {did_you_mean(named)}" if named else ""

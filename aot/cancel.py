@@ -7,7 +7,6 @@ Finished clips stay; the command that started the run resumes it.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, close_cancelled, read_history
 from aot.runs.run_json import read_run_json
 from aot.system.cli import EXIT_DONE, add_run_argument, prints_errors, run_command
+from aot.system.command_parser import CommandParser
 from aot.system.processes import host, is_alive
 from aot.system.text import counted
 
@@ -85,7 +85,7 @@ def _command_line(pid: int) -> list[str]:
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m aot.cancel", description="Cancel a run; finished clips stay.")
+    parser = CommandParser(prog="python -m aot.cancel", description="Cancel a run; finished clips stay.")
     add_run_argument(parser)
     options = parser.parse_args(arguments)
     cancelled = cancel_run(RunPaths(options.run))

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 from aot.arguments import config_folder, has_open_bracket, option_values
 from aot.config import GROUPS, MISSING
 from aot.errors import ConfigError
+from aot.system.nearest import did_you_mean, nearest_names
 from aot.system.text import override_text
 
 CONFIG_NAME = "config"
@@ -284,7 +284,7 @@ def _chosen_options(
         if not unknown:
             chosen[group] = _values(override)[0]
     # A misspelt key, such as datset=davis, is reported with its correction elsewhere.
-    if not any(get_close_matches(override.key_or_group, ["dataset"], cutoff=0.8) for override in overrides):
+    if not any(nearest_names(override.key_or_group, ["dataset"], cutoff=0.8) for override in overrides):
         errors.append(f"dataset: none chosen; add dataset=NAME, one of {', '.join(options['dataset'])}")
     return chosen, errors
 
@@ -321,10 +321,10 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     """A hint at the known names, dotted or not, that are nearest to a wrong one."""
     group, _, own = name.rpartition(".")
     beside = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == group}
-    near = [beside[key] for key in get_close_matches(own, beside, n=3)]
+    near = [beside[key] for key in nearest_names(own, beside)]
     # The name may stand without its group, or in the wrong one.
     near = near or [key for key in known if key.rpartition(".")[2] == own][:3]
-    near = near or ([] if beside else get_close_matches(name, known, n=3))
+    near = near or ([] if beside else nearest_names(name, known))
     if near:
-        return f"did you mean {' or '.join(near)}?"
-    return f"expected {', '.join(beside.values() or (key for key in known if '.' not in key))}"
+        return did_you_mean(near)
+    return f"expected one of {', '.join(beside.values() or (key for key in known if '.' not in key))}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -30,6 +29,7 @@ from aot.checkpoints import weights_of
 from aot.config_hash import hash_of, hashed_part, import_target
 from aot.drawing.style import OverlayStyle
 from aot.errors import ConfigError
+from aot.system.nearest import did_you_mean, suggestion
 
 GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
 MISSING = "???"
@@ -216,17 +216,10 @@ def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:
     target = arguments.pop("_target_", None)
     if not isinstance(target, str):
         raise ConfigError(f"{group}: no _target_ in option {name!r}; expected the dotted name of a class")
-    try:
-        constructor = import_target(target)
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise ConfigError(f"{group}._target_={target!r} cannot be imported: {exc}") from exc
-    hints = get_type_hints(constructor.__init__, include_extras=True)
+    parameters = parameters_of(f"{group}._target_", target)
     fields: dict[str, Any] = {
-        parameter.name: (
-            hints.get(parameter.name, Any),
-            ... if parameter.default is inspect.Parameter.empty else parameter.default,
-        )
-        for parameter in inspect.signature(constructor).parameters.values()
+        name: (hint, ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        for name, (parameter, hint) in parameters.items()
     }
     model = create_model(target, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
     present = {key: value for key, value in arguments.items() if value != MISSING}
@@ -238,6 +231,32 @@ def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:
     # `~` is not expanded by the shell inside quotes, nor in YAML files.
     paths = {key: value.expanduser() for key, value in values.items() if isinstance(value, Path)}
     return PartConfig(name=name, target=target, arguments=values | paths)
+
+
+def parameters_of(key: str, target: str) -> dict[str, tuple[inspect.Parameter, Any]]:
+    """The parameters of a class and their types, which are the keys of an option.
+
+    Args:
+        key: that gives the class, for the message.
+        target: the dotted name of the class.
+    Returns:
+        Name → parameter, and its annotation; Any without one.
+    Raises:
+        ConfigError: the class cannot be imported, or is not a class with annotations that can be resolved.
+    """
+    try:
+        constructor = import_target(target)
+        hints = get_type_hints(constructor.__init__, include_extras=True)
+        return {
+            parameter.name: (parameter, hints.get(parameter.name, Any))
+            for parameter in inspect.signature(constructor).parameters.values()
+        }
+    except Exception as exc:
+        reason = str(exc).partition("\n")[0] or type(exc).__name__
+        raise ConfigError(
+            f"{key}={target!r} cannot be imported: {reason}; expected module.Class of a module that Python finds: "
+            f"check the name, or add its folder to PYTHONPATH"
+        ) from exc
 
 
 def _absolute(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,7 +284,7 @@ def _describe_all(errors: Sequence[Any], model: type[BaseModel], group: str) -> 
             messages.append(_describe(error, model, group))
         else:
             text = str(given).replace(" ", "")
-            messages.append(f"{group}.{name}: expected a list of lists, got {text}; did you mean [{text}]?")
+            messages.append(f"{group}.{name}: expected a list of lists, got {text}; {did_you_mean([f'[{text}]'])}")
     return list(dict.fromkeys(messages))
 
 
@@ -296,10 +315,8 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """A hint at the keys that may be meant by an unknown one."""
-    offered = [each for each in known if each != "selection"]
-    near = get_close_matches(name, offered, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(offered)}"
+    """A hint at the keys that are most similar to an unknown one."""
+    return suggestion(name, [each for each in known if each != "selection"])
 
 
 def _reason(error: Any) -> str:

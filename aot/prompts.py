@@ -14,13 +14,14 @@ from aot.manifest.assign import check_manifest
 from aot.manifest.read import load_manifest
 from aot.manifest.schema import Manifest
 from aot.system.cli import EXIT_DONE, check_output, prints_errors, run_command
+from aot.system.command_parser import CommandParser
 from aot.system.text import counted
 
 
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m aot.prompts",
         description="Check a prompt manifest, print the JSON schema, or import the boxes of other tools.",
     )
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         num_entries = check_manifest(options.manifest)
         print(f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no errors")
+        print("clip ids, frame numbers and coordinates were not compared with the videos; aot.run does this")
     return EXIT_DONE
 
 

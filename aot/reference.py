@@ -5,20 +5,18 @@ python -m aot.reference > docs/configuration.md
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from aot.arguments import config_folder, option_values
-from aot.config import GROUPS, Ladder, Output, RunConfig, Selection, Shard
-from aot.config_hash import import_target
+from aot.config import GROUPS, Ladder, Output, RunConfig, Selection, Shard, parameters_of
 from aot.drawing.style import OverlayStyle
 from aot.errors import ConfigError
 from aot.system.cli import EXIT_DONE, run_command
@@ -64,7 +62,7 @@ def option_keys(group: str, option: str, folder: Path | None = None) -> list[Key
     values = option_values(path)
     if "_target_" not in values:
         raise ConfigError(f"{path}: the key _target_ is missing; expected the dotted name of a class")
-    hints = _hints(values["_target_"])
+    hints = _hints(f"{group}._target_", values["_target_"])
     return _keys(path, hints, f"{group}.")
 
 
@@ -176,10 +174,9 @@ def _with_ranges(annotation: Any, ranges: list[Any]) -> Any:
     return annotation
 
 
-def _hints(target: str) -> dict[str, Any]:
-    constructor = import_target(target)
-    hints = get_type_hints(constructor.__init__, include_extras=True)
-    return {name: hints.get(name) for name in inspect.signature(constructor).parameters}
+def _hints(key: str, target: str) -> dict[str, Any]:
+    found = parameters_of(key, target)
+    return {name: None if hint is Any else hint for name, (_, hint) in found.items()}
 
 
 def _type_name(hint: Any) -> str:

@@ -133,7 +133,9 @@ class Run:
             with self._writing():
                 write_summary(plan.paths, all_rows)
             print_summary(plan.paths, plan.config.output, rows, self._console)
-            self._exit_code = EXIT_DONE if all(row["state"] == "done" for row in rows) else EXIT_SOME_FAILED
+            self._exit_code = EXIT_SOME_FAILED
+            if not plan.unusable and all(row["state"] == "done" for row in rows):
+                self._exit_code = EXIT_DONE
             self._report_outdated(rows)
             update_index(plan.paths)
             # Last, so that the table is printed also where the report cannot be written.

@@ -7,7 +7,6 @@ python -m aot.status SWEEP          one line per run of a sweep
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter, defaultdict
@@ -25,12 +24,13 @@ from rich.text import Text
 from aot.launching.slurm.squeue import ENDED, task_states
 from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths
-from aot.runs.failure import CANCELLED, read_failure
+from aot.runs.failure import next_step, read_failure
 from aot.runs.folders import is_run, runs_below
 from aot.runs.history import is_running
 from aot.runs.ledger import LedgerTail, silent_seconds
 from aot.runs.run_json import read_run_json
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, add_run_argument, output_console, prints_errors, run_command
+from aot.system.command_parser import CommandParser
 from aot.system.text import counted
 
 STATES = ("done", "partial", "failed", "running", "pending")
@@ -250,9 +250,8 @@ def _describe_failures(root: Path, failed: Sequence[FailedClip]) -> list[Rendera
     lines = []
     table = _table("class", "clip", "message", "log")
     for kind, clips in sorted(by_kind.items(), key=lambda item: -len(item[1])):
-        retry = "run the same command again" if kind == CANCELLED else f"retry with 'retry=[{kind}]'"
         hidden = f"; {_MAX_FAILURES} shown, the others are in failures/" if len(clips) > _MAX_FAILURES else ""
-        lines.append(f"{len(clips)} failed with {kind}: {retry}{hidden}")
+        lines.append(f"{len(clips)} failed with {kind}: {next_step(kind)}{hidden}")
         for clip in clips[:_MAX_FAILURES]:
             message = clip.message.splitlines()[0] if clip.message else ""
             table.add_row(kind, Text(clip.clip_id), Text(message), Text(_relative(clip.log, root)))
@@ -321,7 +320,7 @@ def _print_status(watched: _Watched, console: Console, *, watch: bool) -> None:
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m aot.status", description="Show the progress of a run or a sweep.")
+    parser = CommandParser(prog="python -m aot.status", description="Show the progress of a run or a sweep.")
     add_run_argument(parser, help="a run folder, or a sweep folder")
     parser.add_argument(
         "--watch", action="store_true", help=f"refresh every {_REFRESH_SECONDS:g} s until no clip is left"

@@ -7,7 +7,6 @@ python -m aot.verify RUN --repair     move broken files to quarantine/; running 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,13 +15,14 @@ from aot.paths import RunPaths
 from aot.runs.quarantine import quarantine
 from aot.runs.verify import State, verify_run
 from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, prints_errors, run_command
+from aot.system.command_parser import CommandParser
 from aot.system.text import counted
 
 
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m aot.verify",
         description="Open every file of a run and check it against the schema, its recorded SHA-256, its frames and "
         "the clip list. Exit codes: 0 every listed clip is complete and there are no other files; 1 some clips are "

@@ -134,7 +134,7 @@ def test_box_split_by_the_shell_gives_one_message(capsys: pytest.CaptureFixture[
         ("--dry-run", "--dry-run: no such flag; settings have no dashes: dry_run=VALUE"),
         ("--foo dataset=demo", "--foo: no such flag; expected one of --help, --version, --cfg, --resolve, --run, "
          "--multirun, --config-dir, --info, and settings as key=value"),
-        ("--cfg dataset=demo", "argument --cfg/-c: invalid choice: 'dataset=demo' (choose from "),
+        ("--cfg dataset=demo", "--cfg/-c 'dataset=demo': expected one of "),
         ("dataset = demo", "dataset = demo: remove the spaces around '=': dataset=demo"),
         ("dataset =demo", "dataset =demo: remove the spaces around '=': dataset=demo"),
         ("dataset= demo", "dataset= demo: remove the space after '=': dataset=demo"),
@@ -154,7 +154,7 @@ def test_box_split_by_the_shell_gives_one_message(capsys: pytest.CaptureFixture[
         ("dataset=video dataset.path=a,b.mp4", "dataset.path=a,b.mp4: several values are a sweep; add -m, or put one "
          "value that has commas in quotes: 'dataset.path=\"a,b.mp4\"'"),
         ("dataset=davis,demo", "dataset=davis,demo: several values are a sweep; add -m"),
-        ("dataset=null", "dataset=null: no such option; expected davis, "),
+        ("dataset=null", "dataset=null: no such option; expected one of davis, "),
         ("dataset=demo ~overlay", "~overlay: a setting cannot be deleted; give it a value: overlay=VALUE"),
         ("dataset=demo launcher.partition=gpu", "launcher.partition: no such key; it belongs to launcher=slurm"),
         ("dataset=demo tracker.window_px=9", "tracker.window_px: no such key; it belongs to tracker=lucas_kanade"),

@@ -45,6 +45,11 @@ PHRASES = {
     "taken again": "processed again",
     "from above": "name what is above",
     "looked into": "examined, inspected",
+    "(?:is|are|was|were) meant (?:by|for|instead)": "name what the user should write",
+    "unless told": "by default",
+    "(?:do|does|did) not tell": "is not sufficient to decide, does not show",
+    "and (?:is|are) none": "but is not one",
+    "of this name, but": "does not have the requested …, but has …",
 }
 
 # File → why it may contain the phrases.

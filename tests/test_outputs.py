@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from aot.checkpoints.__main__ import main as checkpoints
 from aot.evaluate.__main__ import main as evaluate
@@ -208,10 +210,16 @@ def test_one_bad_clip_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Ca
     assert printed.splitlines()[-1] == f"results in {root}: {files}"
 
 
-def test_only_bad_clips_start_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_in(tmp_path, *videos(tmp_path, "bad1", "bad2")) == 2
+@pytest.mark.parametrize(
+    ("number", "named"), [(2, "bad10, bad11"), (25, "bad10, bad11, bad12, bad13, bad14, …")], ids=["two", "many"]
+)
+def test_only_bad_clips_start_nothing(
+    number: int, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_in(tmp_path, *videos(tmp_path, *(f"bad{10 + i}" for i in range(number)))) == 2
     message, nothing = capsys.readouterr().err.splitlines()
-    assert message.startswith("none of the 2 clips can be processed; the first one: clips/bad1.mp4 (11 bytes): cannot")
+    start = f"none of the {number} clips ({named}) can be read; the first one: clips/bad10.mp4 (11 bytes): cannot"
+    assert message.startswith(start)
     assert nothing.startswith(NOTHING)
     assert not (tmp_path / "outputs").exists()
 
@@ -222,6 +230,40 @@ def test_dry_run_names_the_clips_without_a_prompt(tmp_path: Path, capsys: pytest
     for more in (["dry_run=true"], []):
         assert run_in(tmp_path, *arguments, *more) == 0
         assert "\nskipped without a prompt: 2 clips (a, c)\n" in capsys.readouterr().out
+
+
+def frames_dataset(folder: Path) -> list[str]:
+    """A DAVIS of three clips, of which one has no frames and one has no masks; returns the arguments."""
+    root = folder / "davis"
+    mask = np.zeros((64, 96), dtype=np.uint8)
+    mask[20:40, 8:28] = 1
+    for name in ("fine", "no_frames", "no_masks"):
+        for kind in ("JPEGImages", "Annotations"):
+            (root / kind / "480p" / name).mkdir(parents=True)
+        if name != "no_frames":
+            for number, frame in enumerate(moving_square(3)):
+                Image.fromarray(frame).save(root / "JPEGImages" / "480p" / name / f"{number:05d}.png")
+        if name != "no_masks":
+            Image.fromarray(mask).save(root / "Annotations" / "480p" / name / "00000.png")
+    return ["dataset=davis", "dataset.root=davis", "dataset.split=null", *EMBEDDED, "output.overlay=false"]
+
+
+def test_clips_with_empty_folders_are_skipped_with_their_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = frames_dataset(tmp_path)
+    for more, code in ((["dry_run=true"], 0), ([], 1)):
+        assert run_in(tmp_path, *arguments, *more) == code
+        lines = capsys.readouterr().out.splitlines()
+        start = lines.index("skipped because they cannot be used: 2 clips")
+        assert "no_frames" in lines[start + 1]
+        assert "no_masks: found no PNG, expected PNGs named" in lines[start + 2]
+    assert "1 clip: 1 done" in lines
+    assert run_in(tmp_path, *arguments, "dataset.include=[fine]") == 0, "the others are not selected"
+    assert run_in(tmp_path, *arguments, "dataset.include=[no_masks]") == 2
+    message, nothing = capsys.readouterr().err.splitlines()[-2:]
+    assert "no_masks: found no PNG" in message
+    assert nothing.startswith(NOTHING)
 
 
 def test_run_without_results_does_not_claim_any(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,5 +23,6 @@ def test_schema_and_check_commands(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "teapot_2.png").touch()
     assert prompts.main(["check", str(write(tmp_path, EVERY_KIND))]) == 0
+    assert "frame numbers and coordinates were not compared with the videos" in capsys.readouterr().out
     assert prompts.main(["check", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml does not exist; expected a YAML or JSON file" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_failures_are_listed_by_class_with_their_logs(clips: Clips, capsys: pyte
     assert status([str(clips.root), "--watch"]) == 0, "it returns, because no clip is left"
     shown = capsys.readouterr().out
     assert "3 clips: 1 done, 2 failed" in shown
-    assert "1 failed with tracking: retry with 'retry=[tracking]'" in shown
+    assert "1 failed with tracking: run the same command with 'retry=[tracking]'" in shown
     assert "1 failed with decode" in shown
     for clip_id, kind in {"b": "tracking", "c": "decode"}.items():
         line = next(line for line in shown.splitlines() if line.startswith(f"{kind} "))

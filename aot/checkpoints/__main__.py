@@ -11,7 +11,6 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
@@ -30,13 +29,15 @@ from aot.system.cli import (
     prints_errors,
     run_command,
 )
+from aot.system.command_parser import CommandParser
 from aot.system.files import PART_SUFFIX
+from aot.system.nearest import suggestion
 from aot.system.output_folder import check_path_length
 
 
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m aot.checkpoints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", nargs="?", choices=("list", "download", "verify"), default="list")
@@ -138,8 +139,7 @@ class _Display:
 def _chosen(names: Sequence[str]) -> list[Checkpoint]:
     unknown = [name for name in names if name not in CHECKPOINTS]
     if unknown:
-        near = get_close_matches(unknown[0], CHECKPOINTS, n=3, cutoff=0.4) or list(CHECKPOINTS)
-        raise ConfigError(f"{', '.join(unknown)}: no such checkpoint; did you mean {' or '.join(near)}?")
+        raise ConfigError("\n".join(f"{name}: no such checkpoint; {suggestion(name, CHECKPOINTS)}" for name in unknown))
     return [CHECKPOINTS[name] for name in dict.fromkeys(names)]
 
 

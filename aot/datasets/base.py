@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import DatasetError
 from aot.paths import CLIP_FILE_SUFFIXES
+from aot.system.nearest import suggestion
 from aot.system.os_errors import os_problem
 from aot.system.text import counted, first_names
 from aot.types import Clip
@@ -44,6 +44,19 @@ class Dataset(Protocol):
             DatasetError: an annotation file is missing or has another layout.
         """
         ...
+
+
+@runtime_checkable
+class ReportsUnusableClips(Protocol):
+    """A dataset whose clips can be unusable one by one, such as one with an empty folder of frames."""
+
+    unusable: Mapping[str, str]
+    """Clip id → why it cannot be processed; filled by `clips()`, in which such a clip has no prompts."""
+
+
+def unusable_clips(dataset: Dataset) -> Mapping[str, str]:
+    """Clip id → why it cannot be processed, of the clips that the dataset has just listed."""
+    return dataset.unusable if isinstance(dataset, ReportsUnusableClips) else {}
 
 
 def read_clips(dataset: Dataset) -> list[Clip]:
@@ -157,8 +170,7 @@ def select_clips(
     for option, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
             if not fnmatch.filter(by_id, pattern) and pattern not in by_id:
-                near = get_close_matches(pattern, by_id, n=3)
-                hint = f"did you mean {', '.join(near)}?" if near else _clip_list(by_id)
+                hint = suggestion(pattern, by_id, otherwise=_clip_list(by_id))
                 errors.append(f"dataset.{option}: {pattern!r} matches no clip of the dataset; {hint}")
     if errors:
         raise DatasetError("\n".join(errors))

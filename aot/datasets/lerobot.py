@@ -9,13 +9,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
 from aot.manifest.assign import assign_prompts
+from aot.system.nearest import suggestion
 from aot.system.os_errors import os_reason
 from aot.system.text import counted
 from aot.system.text_files import MalformedFile, about_file, parse_json, placed, read_json, read_text
@@ -95,10 +95,8 @@ class LeRobot:
             raise DatasetError(f"{path}: no feature of dtype video{stored}; expected cameras stored as videos")
         for camera in self._cameras:
             if camera not in videos:
-                near = get_close_matches(camera, videos, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
                 raise ConfigError(
-                    f"dataset.cameras: {camera!r} is not a camera in {path}; expected one of {', '.join(videos)}{hint}"
+                    f"dataset.cameras: {camera!r} is not a camera in {path}; {suggestion(camera, videos)}"
                 )
         return self._cameras or tuple(sorted(videos))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -98,6 +98,7 @@ class MaskFolders:
         self.prompts = prompts
         self._prompt_from: PromptKind = prompt_from
         self._fps = fps
+        self.unusable: Mapping[str, str] = {}
 
     def clips(self) -> list[Clip]:
         names = self._names()
@@ -110,11 +111,29 @@ class MaskFolders:
         clips = [Clip(clip_id=name, source=self._images / name, fps=self._fps) for name in names]
         if self.prompts is not None:
             return assign_prompts(clips, self.prompts, root=self.root)
-        meta = self._read_meta()
+        prompts = self._usable_prompts(names)
         return [
-            Clip(clip_id=name, source=self._images / name, fps=self._fps, prompts=self._prompts(name, meta))
+            Clip(clip_id=name, source=self._images / name, fps=self._fps, prompts=prompts.get(name, ()))
             for name in names
         ]
+
+    def _usable_prompts(self, names: Sequence[str]) -> dict[str, tuple[Prompt, ...]]:
+        """Clip id → prompts, of the clips whose frames and masks can be read; the others are recorded as unusable.
+
+        Raises:
+            DatasetError: there are clips, and none of them is usable: the first reason.
+        """
+        meta = self._read_meta()
+        found, unusable = {}, {}
+        for name in names:
+            try:
+                found[name] = self._prompts(name, meta)
+            except DatasetError as error:
+                unusable[name] = str(error)
+        if unusable and not found:
+            raise DatasetError(next(iter(unusable.values())))
+        self.unusable = unusable
+        return found
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
         folder = self._annotations / clip_id
@@ -167,7 +186,7 @@ class MaskFolders:
         return list(dict.fromkeys(map(_clip_name, lines)))
 
     def _refuse_unknown_subset(self) -> None:
-        """Raise if the dataset has no subset of this name, but others."""
+        """Raise if the dataset does not have the requested subset, but has other subsets."""
         for template in self._templates:
             if not (self.root / template.replace("{subset}", self._subset)).exists():
                 found = _subsets(self.root, template)

@@ -6,7 +6,6 @@ masks are held, tracks are interpolated in time. docs/evaluation.md defines the 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from aot.system.cli import (
     prints_errors,
     run_command,
 )
+from aot.system.command_parser import CommandParser
 from aot.system.files import write_text
 from aot.system.text import counted
 
@@ -33,7 +33,7 @@ from aot.system.text import counted
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate a run; returns the exit code: 0 done, 1 some clips could not be scored, 2 nothing was scored."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m aot.evaluate",
         description="Score a run against its dataset's ground truth: J, F and J&F of masks (DAVIS), AJ, δ and OA of "
         "tracks (TAP-Vid), PCK at 0.2 (BADJA). Writes scores.csv and scores.json into the run folder.",

@@ -5,7 +5,6 @@ docs/export.md describes each format and how coordinates are converted.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +13,14 @@ from aot.errors import AotError
 from aot.export.run import FORMATS, create_exporter, select_clips
 from aot.paths import RunPaths
 from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, check_output, prints_errors, run_command
+from aot.system.command_parser import CommandParser
 from aot.system.text import counted
 
 
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export a run; returns the exit code: 0 all clips written, 1 some failed, 2 nothing was started."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m aot.export", description="Write a run's finished clips in a format that other tools read."
     )
     add_run_argument(parser)

@@ -16,6 +16,7 @@ from aot.export.sa_v import SaVExporter
 from aot.export.tap_vid import TapVidExporter
 from aot.paths import RunPaths
 from aot.runs.run_json import read_run_json
+from aot.system.nearest import suggestion
 from aot.system.text import counted, first_names
 from aot.writing.reader import read_object_names
 
@@ -38,9 +39,12 @@ def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[Exporte
     matches = {p: {i for i in clip_ids if i == p or fnmatch.fnmatchcase(i, p)} for p in patterns}
     unmatched = [pattern for pattern, found in matches.items() if not found]
     if unmatched:
+        has = f"it has {counted(len(clip_ids), 'clip')}: {first_names(sorted(clip_ids), at_most=_MAX_NAMED)}"
         raise ConfigError(
-            f"--clips {' '.join(unmatched)}: matches no clip of {paths.root}, which has "
-            f"{counted(len(clip_ids), 'clip')}: {first_names(sorted(clip_ids), at_most=_MAX_NAMED)}"
+            "\n".join(
+                f"--clips {pattern}: matches no clip of {paths.root}; {suggestion(pattern, clip_ids, otherwise=has)}"
+                for pattern in unmatched
+            )
         )
     selected = sorted(set().union(*matches.values()))
     unfinished = [clip_id for clip_id in selected if not paths.clip(clip_id).result.exists()]

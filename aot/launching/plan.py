@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.config import RunConfig
-from aot.datasets.base import Dataset, read_clips, select_clips
+from aot.datasets.base import Dataset, read_clips, select_clips, unusable_clips
 from aot.decoding.size import ClipSize
 from aot.errors import ConfigError, ResultError
 from aot.launching.costs import estimate_costs, find_sizes, recorded_sizes, size_as_json
@@ -26,10 +26,13 @@ from aot.runs.quarantine import find_damaged
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
 from aot.runs.task import ClipTask, Work
 from aot.system.hashing import sha256_of
+from aot.system.nearest import suggestion
 from aot.system.os_errors import os_problem
 from aot.system.text import counted, first_names
 from aot.types import Clip
 from aot.writing.reader import load
+
+_MAX_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -98,15 +101,22 @@ class Plan:
     """Sorted by id; all have prompts."""
     without_prompt: tuple[str, ...]
     """Ids of the selected clips that have no prompt."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """Selected clip → why it cannot be processed, according to its dataset."""
     planned_at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat())
 
     @property
     def skipped(self) -> list[str]:
-        """The line that names the selected clips without a prompt; none if all have one."""
-        if not self.without_prompt:
-            return []
-        clips = counted(len(self.without_prompt), "clip")
-        return [f"skipped without a prompt: {clips} ({first_names(self.without_prompt)})"]
+        """Lines that name the selected clips that cannot be processed, and those without a prompt."""
+        lines = []
+        if self.unusable:
+            lines.append(f"skipped because they cannot be used: {counted(len(self.unusable), 'clip')}")
+            lines += [f"  {self.unusable[clip_id]}" for clip_id in list(self.unusable)[:_MAX_REASONS]]
+            lines += [f"  … and {len(self.unusable) - _MAX_REASONS} more"] if len(self.unusable) > _MAX_REASONS else []
+        if self.without_prompt:
+            clips = counted(len(self.without_prompt), "clip")
+            lines.append(f"skipped without a prompt: {clips} ({first_names(self.without_prompt)})")
+        return lines
 
     @property
     def context(self) -> RunContext:
@@ -202,13 +212,17 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
     clips = read_clips(dataset)
     chosen = select_clips(clips, **config.selection.model_dump())
     prompted = tuple(clip for clip in chosen if clip.prompts)
+    reasons = unusable_clips(dataset)
+    unusable = {clip.clip_id: reasons[clip.clip_id] for clip in chosen if clip.clip_id in reasons}
+    if not prompted and unusable:
+        raise ConfigError("\n".join(list(unusable.values())[:_MAX_REASONS]))
     if not prompted:
         raise ConfigError(
             f"no prompt for any of {counted(len(chosen), 'chosen clip')} (of {len(clips)} in the dataset); "
             f"check dataset.include, dataset.exclude and the manifest"
         )
-    without = tuple(clip.clip_id for clip in chosen if not clip.prompts)
-    plan = Plan(config, RunPaths(root or config.run_folder), dataset, prompted, without)
+    without = tuple(clip.clip_id for clip in chosen if not clip.prompts and clip.clip_id not in unusable)
+    plan = Plan(config, RunPaths(root or config.run_folder), dataset, prompted, without, unusable)
     _refuse_unreadable_folder(plan.paths)
     _refuse_results_of_other_videos(plan)
     _refuse_unknown_retries(plan)
@@ -277,14 +291,20 @@ def _refuse_results_of_other_videos(plan: Plan) -> None:
 
 def _refuse_unknown_retries(plan: Plan) -> None:
     """Raise if `retry` names something that is neither a clip id nor the error class of a failed clip."""
-    failed = (
-        {clip.clip_id: read_failure(plan.paths.clip(clip.clip_id)) for clip in plan.clips} if plan.config.retry else {}
-    )
-    known = {"all"} | set(failed) | {failure["class"] for failure in failed.values() if failure}
-    unknown = sorted(set(plan.config.retry) - known)
-    if unknown:
-        classes = sorted({failure["class"] for failure in failed.values() if failure})
-        raise ConfigError(
-            f"retry: {', '.join(unknown)} is neither a clip id nor an error class of this run; "
-            f"error classes of its failed clips: {', '.join(classes) or '(no clip failed)'}"
-        )
+    if not plan.config.retry:
+        return
+    failures = {clip.clip_id: read_failure(plan.paths.clip(clip.clip_id)) for clip in plan.clips}
+    by_class: dict[str, list[str]] = {}
+    for clip_id, failure in failures.items():
+        if failure:
+            by_class.setdefault(failure["class"], []).append(clip_id)
+    known = ["all", *sorted(by_class), *failures]
+    failed = "; ".join(f"{name} ({first_names(by_class[name])})" for name in sorted(by_class))
+    otherwise = f"expected all, an error class or a clip id; failed clips by class: {failed or 'none'}"
+    errors = [
+        f"retry: {name} is neither a clip id nor an error class of this run; "
+        f"{suggestion(name, known, otherwise=otherwise)}"
+        for name in sorted(set(plan.config.retry) - set(known))
+    ]
+    if errors:
+        raise ConfigError("\n".join(errors))

@@ -12,11 +12,8 @@ from aot.decoding.size import ClipSize, num_shown_frames, read_size
 from aot.errors import ConfigError, DecodeError
 from aot.launching.plan import Plan, make_plan
 from aot.system.output_folder import find_obstacle, unusable_output
-from aot.system.text import counted
+from aot.system.text import counted, first_names
 from aot.types import Clip
-
-# Opening a clip takes some milliseconds. The clips of larger runs are not opened: their workers report what is wrong.
-_MAX_OPENED = 20
 
 
 def plan_run(config: RunConfig, root: Path) -> Plan:
@@ -43,16 +40,17 @@ def _refuse_unreadable_clips(plan: Plan) -> None:
         ConfigError: says why the first clip cannot be read.
     """
     clips = plan.shard_clips if plan.config.shard else plan.clips
-    if len(clips) > _MAX_OPENED or any(plan.paths.clip(clip.clip_id).result.exists() for clip in clips):
+    if any(plan.paths.clip(clip.clip_id).result.exists() for clip in clips):
         return
     problems = _problems(clips)
     if problems and len(problems) == len(clips):
-        what = "" if len(clips) == 1 else f"none of the {counted(len(clips), 'clip')} can be processed; the first one: "
-        raise ConfigError(f"{what}{problems[0]}")
+        names = first_names(clip.clip_id for clip in clips)
+        none = f"none of the {counted(len(clips), 'clip')} ({names}) can be read; the first one: "
+        raise ConfigError(f"{'' if len(clips) == 1 else none}{problems[0]}")
 
 
 def _problems(clips: Sequence[Clip]) -> list[str]:
-    """Why clips cannot be read, up to the first one that can be."""
+    """Why clips cannot be read, up to the first one that can be: usually one file is opened, in milliseconds."""
     problems: list[str] = []
     for clip in clips:
         problem = _problem(clip)

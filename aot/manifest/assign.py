@@ -5,12 +5,12 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from aot.errors import ConfigError
 from aot.manifest.read import MissingManifest, read_entries, refuse
 from aot.manifest.schema import ClipEntry, RleEntry
+from aot.system.nearest import suggestion
 from aot.system.text import counted, override_text
 from aot.types import Clip, MaskFile, Prompt, RleMask
 
@@ -129,12 +129,8 @@ def _as_mask(entry: str | RleEntry | None, folder: Path) -> MaskFile | RleMask |
 def _unknown_clip(key: str, clip_ids: set[str]) -> str:
     if any(char in key for char in "*?["):
         return f"pattern {key!r} matches no clip of the dataset, which has {counted(len(clip_ids), 'clip')}"
-    near = get_close_matches(key, clip_ids, n=3)
-    return f"clip {key!r} is not in the dataset; " + (
-        f"did you mean {', '.join(near)}?"
-        if near
-        else f"it has {counted(len(clip_ids), 'clip')}, such as {min(clip_ids, default='')}"
-    )
+    such_as = f"it has {counted(len(clip_ids), 'clip')}, such as {min(clip_ids, default='')}"
+    return f"clip {key!r} is not in the dataset; {suggestion(key, clip_ids, otherwise=such_as)}"
 
 
 def _missing_masks(prompts: Mapping[str, Sequence[Prompt]]) -> list[str]:

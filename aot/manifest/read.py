@@ -5,7 +5,6 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from aot.errors import ConfigError, PromptError
 from aot.manifest.schema import ClipEntry, Manifest, ObjectEntry, contradictions
+from aot.system.nearest import suggestion
 from aot.system.text import counted
 from aot.system.text_files import MalformedFile, parse_json, read_text
 from aot.system.yaml_files import StrictLoader, parse_yaml
@@ -196,10 +196,7 @@ def _describe_field(error: Any, entry: Mapping[str, Any]) -> str:
 
 
 def _unknown_key(key: str, model: type[BaseModel]) -> str:
-    near = get_close_matches(key, model.model_fields, n=1)
-    if near:
-        return f"unknown key; did you mean {near[0]}?"
-    return f"unknown key; expected {', '.join(model.model_fields)}"
+    return f"unknown key; {suggestion(key, model.model_fields)}"
 
 
 class _ManifestLoader(StrictLoader):

@@ -20,6 +20,7 @@ from aot.config import RunConfig, check_config
 from aot.errors import ConfigError
 from aot.paths import RunPaths
 from aot.system.cli import EXIT_DONE, check_output, prints_errors, run_command
+from aot.system.command_parser import CommandParser
 from aot.system.os_errors import os_reason
 from aot.system.text import counted
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m aot.prompt",
         usage="%(prog)s dataset=OPTION [key=value ...] [--host HOST] [--port PORT] [--config-dir DIR]",
         description="Serve a page for clicking prompts, with the mask of every prompt. All options of aot.run are "

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -16,13 +15,14 @@ from aot.paths import ClipPaths, RunPaths
 from aot.report.update import update_report
 from aot.runs.run_json import read_run_json
 from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, check_output, prints_errors, run_command
+from aot.system.command_parser import CommandParser
 from aot.system.text import counted
 
 
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Update a report; returns the exit code: 0 done, 1 some clips could not be reported, 2 nothing was started."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m aot.report",
         description="Write the report of a run: a table of its clips, failures and how to retry them, and one page "
         "per clip with video and charts. The report opens from disk, without a server.",

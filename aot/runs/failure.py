@@ -18,6 +18,24 @@ CANCELLED = "cancelled"
 """Class of a clip whose scheduler task was cancelled before the clip was done; the same command runs it again."""
 
 
+_NEXT_STEPS = {
+    CANCELLED: "run the same command again",
+    "decode": "correct or replace the videos first, then run the same command again",
+    "prompt": "correct the prompts first, then run the same command again",
+    "dataset": "correct the files of the dataset first, then run the same command with 'retry=[dataset]'",
+    "oom": "use a larger frame_interval or a machine with more memory, there with 'retry=[oom]'",
+    "write": "check the disk first, then run the same command with 'retry=[write]'",
+}
+
+
+def next_step(kind: str) -> str:
+    """What to do about the clips that failed with an error class: a mere second attempt does not repair an input.
+
+    The same command processes a clip again whose video or prompts have changed.
+    """
+    return _NEXT_STEPS.get(kind, f"run the same command with 'retry=[{kind}]'")
+
+
 def record_failure(
     task: ClipTask,
     attempts: Sequence[Attempt],

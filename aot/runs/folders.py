@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aot.errors import ConfigError
 from aot.paths import RunPaths
-from aot.system.nearest import did_you_mean
+from aot.system.nearest import did_you_mean, path_suggestion
 from aot.system.os_errors import os_reason
 from aot.system.text import counted, first_names
 
@@ -47,12 +47,12 @@ def _not_a_folder(path: Path, expected: str) -> str:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        return f"does not exist; {expected}{did_you_mean(path)}"
+        return f"does not exist; {expected}{path_suggestion(path)}"
     except OSError as exc:
         return f"cannot be read: {os_reason(exc)}; {expected}"
     if not path.is_dir():
         above = _run_above(path)
-        return f"is a file; {expected}{f'; did you mean {above}?' if above else ''}"
+        return f"is a file; {expected}{f'; {did_you_mean([str(above)])}' if above else ''}"
     return "" if os.access(path, os.R_OK | os.X_OK) else "cannot be read; check the permissions of this folder"
 
 

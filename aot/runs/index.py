@@ -19,6 +19,7 @@ from aot.paths import RunPaths
 from aot.runs.folders import is_run, not_a_run
 from aot.self_checks import CHECKS, worst
 from aot.system.files import replacing
+from aot.system.nearest import suggestion
 from aot.system.text_files import about_file, read_text
 from aot.types import BoolArray, ClipResult
 from aot.writing.reader import load, read_overview
@@ -82,7 +83,7 @@ class RunResults:
     def __getitem__(self, column: str) -> NDArray[Any]:
         """One column of the table."""
         if column not in self.columns:
-            raise KeyError(f"no column {column!r}; there are {', '.join(self.columns)}")
+            raise KeyError(f"no column {column!r}; {suggestion(column, self.columns)}")
         return self.columns[column]
 
     def where(self, chosen: BoolArray) -> RunResults:

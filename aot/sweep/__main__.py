@@ -6,7 +6,6 @@ by their agreement with the finest run. docs/evaluation.md describes the scores.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +15,13 @@ from aot.sweep.report import DEFAULT_TOLERANCE, write_sweep_report
 from aot.sweep.runs import read_runs
 from aot.sweep.tables import interval_table
 from aot.system.cli import EXIT_DONE, add_workers_argument, check_output, output_console, prints_errors, run_command
+from aot.system.command_parser import CommandParser
 
 
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report of a sweep; returns the exit code: 0 done, 2 the folder cannot be scored."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m aot.sweep",
         description="Score a sweep over frame_interval: quality against time and memory. Writes report/index.html and "
         "report/sweep.csv into the sweep's folder.",

@@ -86,8 +86,8 @@ def torch_memory_errors(model: str, advice: str) -> Iterator[None]:
 def tf32(is_allowed: bool) -> Iterator[None]:
     """Allow or forbid TF32, which rounds every factor to 10 bits, for CUDA's products and convolutions in the block.
 
-    PyTorch allows it for convolutions by default. `torch.backends.cudnn.flags` is not used: it disables cuDNN, unless
-    told otherwise, and thereby multiplies the time of convolutions.
+    PyTorch allows it for convolutions by default. `torch.backends.cudnn.flags` is not used: its arguments
+    that are not given have defaults, which disable cuDNN and thereby multiply the time of convolutions.
     """
     import torch
 

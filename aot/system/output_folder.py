@@ -32,8 +32,9 @@ class Obstacle:
 def find_obstacle(folder: Path) -> Obstacle | None:
     """What prevents a folder from being created or written; None: nothing.
 
-    Permissions do not tell: root may write everywhere, but not on a read-only file system and not in /proc. So an
-    empty folder is created in the deepest existing folder of the path, and removed again.
+    The permissions of a folder are not sufficient to decide this: root may write everywhere, but not on a read-only
+    file system and not in /proc. Therefore an empty folder is created in the deepest existing folder of the
+    path, and removed again.
     """
     place = folder
     while not (exists := os.path.exists(place)) and not os.path.islink(place):  # noqa: PTH110, PTH114 (never raise)

@@ -22,7 +22,7 @@ _CLOSING = {"[": "]", "{": "}"}
 _OPENING_TOKENS = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)
 _CLOSING_TOKENS = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 
-# What constructing a scalar of an implicit or explicit type may raise: 2024-13-45 looks like a date and is none.
+# What constructing a scalar of an implicit or explicit type may raise: 2024-13-45 looks like a date, but is not one.
 _NOT_OF_ITS_TYPE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, yaml.constructor.ConstructorError)
 
 # The reason for each problem that both libyaml and PyYAML report with these words. {word}: the text at the position.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import ResultError
-from aot.system.nearest import did_you_mean
+from aot.system.nearest import path_suggestion
 from aot.system.os_errors import os_problem, os_reason
 from aot.types import BoolArray, ClipResult, Int64Array
 from aot.writing.schema import attributes_of, check_schema, check_structure, plain, read_names, read_result
@@ -259,7 +259,7 @@ def _unopened_reason(path: Path) -> str:
             is_empty = not file.read(1)
     except OSError as exc:
         if isinstance(exc, FileNotFoundError | IsADirectoryError):  # the path is wrong, so the expected one helps
-            return f"cannot be read: {os_reason(exc)}; {_EXPECTED}{'' if path.exists() else did_you_mean(path)}"
+            return f"cannot be read: {os_reason(exc)}; {_EXPECTED}{'' if path.exists() else path_suggestion(path)}"
         return f"cannot be read: {os_problem(exc)}"
     if is_empty:
         return f"is an empty file; {_EXPECTED}; {_REPAIR}"

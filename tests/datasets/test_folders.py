@@ -120,8 +120,27 @@ class TestMaskFolders:
         assert all(clip.prompts[0].box == (0, 0, 2, 2) for clip in tree(davis, prompts=davis / "p.yaml").clips())
 
     def test_without_a_split_every_folder_is_a_clip(self, davis: Path) -> None:
-        with pytest.raises(DatasetError, match="480p/other: no such folder; expected the annotated masks"):
-            tree(davis, split=None).clips()
+        dataset = tree(davis, split=None)
+        assert {clip.clip_id: bool(clip.prompts) for clip in dataset.clips()} == {
+            "one": True, "other": False, "two": True,
+        }  # fmt: skip
+        assert list(dataset.unusable) == ["other"]
+        assert "480p/other: no such folder; expected the annotated masks" in dataset.unusable["other"]
+
+    def test_empty_folders_make_only_their_clips_unusable(self, davis: Path) -> None:
+        touch(davis, *(f"JPEGImages/480p/{clip}/00000.jpg" for clip in ("no_masks", "fine")))
+        save_mask(davis / "Annotations/480p/fine/00000.png", [[0, 1]])
+        (davis / "JPEGImages/480p/no_frames").mkdir()
+        for name in ("no_masks", "no_frames"):
+            (davis / "Annotations/480p" / name).mkdir()
+        (davis / "ImageSets/2017/val.txt").write_text("no_frames\nfine\nno_masks\n")
+        dataset = tree(davis)
+        assert [bool(clip.prompts) for clip in dataset.clips()] == [False, True, False]
+        assert "no_frames" in dataset.unusable["no_frames"]
+        assert "no_masks: found no PNG, expected PNGs named" in dataset.unusable["no_masks"]
+        (davis / "ImageSets/2017/val.txt").write_text("no_masks\nno_frames\n")
+        with pytest.raises(DatasetError, match="no_masks: found no PNG"):
+            tree(davis).clips()
 
     def test_missing_and_broken_files_are_reported(self, davis: Path) -> None:
         with pytest.raises(

@@ -58,7 +58,7 @@ def test_clips_are_selected_by_pattern(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "coco", "--clips", "x*"], "which has 2 clips: b, day1/a"),
+        (["--format", "coco", "--clips", "x*"], "it has 2 clips: b, day1/a"),
         (["--format", "coco", "--clips", "b", "typo"], "--clips typo: matches no clip of "),
         (["--format", "sa_v", "--stride", "0"], "--stride 0: expected 1 or more"),
     ],
