@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aot.query_points.adaptive import AdaptiveSampler
+from aot.query_points.adaptive import NUM_CANDIDATES, AdaptiveSampler
 from aot.query_points.base import QuerySampler
 from tests.query_points.contract import QuerySamplerContract
 
@@ -117,3 +117,104 @@ def test_empty_mask_gives_no_points() -> None:
     points = AdaptiveSampler().sample(np.zeros((30, 40), dtype=np.bool_))
     assert points.shape == (0, 2)
     assert points.dtype == np.float32
+
+
+def sample_set(mask: np.ndarray, **options: int) -> set[tuple[int, int]]:
+    return {(int(x), int(y)) for x, y in AdaptiveSampler(**options).sample(mask)}
+
+
+def rectangle(shape: tuple[int, int], x: range, y: range) -> np.ndarray:
+    mask = np.zeros(shape, np.bool_)
+    mask[y.start : y.stop, x.start : x.stop] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("areas", "count", "expected"),
+    [
+        # The largest quotients area / 1, area / 2, … win; every part gets its first point.
+        ((600, 300, 90), 8, (5, 2, 1)),  # 600/5 = 120 > 300/3 = 100
+        ((600, 300, 90), 9, (6, 2, 1)),  # 600/6 = 100 = 300/3: the larger part
+        ((500, 480), 3, (2, 1)),
+        ((500, 480), 4, (2, 2)),
+        ((400, 90, 80), 2, (1, 1, 0)),
+    ],
+)
+def test_points_per_part_by_the_highest_quotients(
+    areas: tuple[int, ...], count: int, expected: tuple[int, ...]
+) -> None:
+    mask = np.zeros((20 * len(areas), 130), np.bool_)
+    for number, area in enumerate(areas):  # rows of 10 px height, far apart
+        mask[20 * number : 20 * number + 10, : area // 10] = True
+    points = AdaptiveSampler(num_points=count, min_points=count, margin_px=0).sample(mask)
+    found = [int((points[:, 1] // 20 == number).sum()) for number in range(len(areas))]
+    assert found == list(expected)
+
+
+@pytest.mark.parametrize(("margin_px", "kept"), [(0, range(10, 34)), (1, range(11, 33)), (4, range(15, 29))])
+def test_margin_is_kept_where_the_object_is_wide(margin_px: int, kept: range) -> None:
+    """As many points as pixels that are deeper than the margin: exactly these are chosen.
+
+    Distances are those of OpenCV's 3x3 mask, 0.955 px per pixel, so that at a margin of 4 px five pixels are kept.
+    """
+    mask = rectangle((50, 60), range(10, 34), range(10, 34))
+    count = len(kept) ** 2
+    found = sample_set(mask, num_points=count, min_points=count, margin_px=margin_px)
+    assert found == {(x, y) for x in kept for y in kept}
+
+
+def test_edge_of_the_frame_is_a_border_of_the_object() -> None:
+    full = np.ones((30, 40), np.bool_)
+    found = sample_set(full, num_points=600, min_points=600, margin_px=4)
+    assert found == {(x, y) for x in range(5, 35) for y in range(5, 25)}
+    for mask in (full, rectangle((30, 40), range(20, 40), range(0, 30))):
+        x, y = AdaptiveSampler(num_points=50, margin_px=4).sample(mask).T
+        assert x.max() <= 40 - 1 - 4
+        assert y.min() >= 4
+        assert y.max() <= 30 - 1 - 4
+
+
+def test_first_point_is_the_deepest() -> None:
+    mask = disc(100, 120, 70, 40, 30) | rectangle((100, 120), range(0, 50), range(38, 43))
+    for num_points in (1, 5):
+        points = AdaptiveSampler(num_points=num_points, min_points=1).sample(mask)
+        np.testing.assert_array_equal(points[0], [70, 40])
+
+
+@pytest.mark.parametrize(("length", "has_points"), [(4, False), (40, True)])
+def test_limbs_get_points_but_hairs_do_not(length: int, has_points: bool) -> None:
+    """A limb reaches farther from the body than two margins; a hair does not."""
+    body, edge = rectangle((120, 200), range(10, 90), range(20, 100)), 90
+    limb = rectangle((120, 200), range(edge, edge + length), range(60, 64))
+    points = AdaptiveSampler(num_points=150, min_points=150, margin_px=4).sample(body | limb)
+    assert (points[:, 0] >= edge).any() == has_points
+
+
+def test_large_parts_are_thinned_evenly() -> None:
+    """With many more pixels than candidates, the pixels considered are on a lattice over the entire part."""
+    mask = rectangle((400, 600), range(0, 600), range(0, 400))
+    points = AdaptiveSampler(num_points=NUM_CANDIDATES, min_points=1, spacing_px=1, margin_px=0).sample(mask)
+    assert len(points) == NUM_CANDIDATES
+    side = (400 * 600 / NUM_CANDIDATES) ** 0.5
+    assert distances(points).min() > 0.5 * side
+    covered = np.zeros((5, 5), np.bool_)
+    covered[(points[:, 1] // 80).astype(int), (points[:, 0] // 120).astype(int)] = True
+    assert covered.all()
+
+
+@pytest.mark.parametrize(("noise_px", "gets_points"), [(9, False), (10, True)])
+def test_noise_is_a_part_below_half_a_percent(noise_px: int, gets_points: bool) -> None:
+    mask = rectangle((60, 220), range(0, 199), range(0, 10))  # with 10 px of noise: 2000 px
+    mask[40, 50 : 50 + noise_px] = True
+    points = AdaptiveSampler(num_points=100).sample(mask)
+    assert (points[:, 1] == 40).any() == gets_points
+
+
+@pytest.mark.parametrize(("spacing_px", "expected"), [(1, 200), (4, 100), (5, 64), (8, 25), (20, 20)])
+def test_one_point_per_square_between_the_limits(spacing_px: int, expected: int) -> None:
+    mask = rectangle((60, 60), range(10, 50), range(10, 50))
+    assert len(AdaptiveSampler(num_points=200, min_points=20, spacing_px=spacing_px).sample(mask)) == expected
+
+
+def test_max_points_is_the_limit() -> None:
+    assert AdaptiveSampler(num_points=7).max_points == 7
