@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aot.query_points.adaptive import NUM_CANDIDATES, AdaptiveSampler
+from aot.query_points.adaptive import NUM_CANDIDATES, AdaptiveSampler, _thinned
 from aot.query_points.base import QuerySampler
 from tests.query_points.contract import QuerySamplerContract
 
@@ -200,6 +200,20 @@ def test_large_parts_are_thinned_evenly() -> None:
     covered = np.zeros((5, 5), np.bool_)
     covered[(points[:, 1] // 80).astype(int), (points[:, 0] // 120).astype(int)] = True
     assert covered.all()
+
+
+@pytest.mark.parametrize("num_cells", [1, 3, 40, 90, 10_000])
+def test_thinning_keeps_one_pixel_per_cell(num_cells: int) -> None:
+    """In a lattice of cells of one side, all occupied cells keep one pixel, those of thin places too."""
+    mask = rectangle((60, 70), range(13, 61), range(11, 57))
+    mask[1, 1] = mask[58, 66:70] = True
+    xy = np.stack(np.nonzero(mask)[::-1], axis=1)
+    side = max(1, int((len(xy) / num_cells) ** 0.5))
+    kept = _thinned(xy, num_cells)
+    cells = [(x // side, y // side) for x, y in kept]
+    assert len(cells) == len(set(cells))
+    assert set(cells) == {(x // side, y // side) for x, y in xy}
+    assert {(x, y) for x, y in kept} <= {(x, y) for x, y in xy}
 
 
 @pytest.mark.parametrize(("noise_px", "gets_points"), [(9, False), (10, True)])

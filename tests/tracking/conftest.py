@@ -1,4 +1,4 @@
-"""Fixtures for the tests of CoTracker3: synthetic weights, and models small enough for a CPU."""
+"""Fixtures for the tests of CoTracker3: synthetic weights, and models for small frames."""
 
 from __future__ import annotations
 
@@ -16,18 +16,27 @@ RESOLUTION = (48, 64)
 
 @pytest.fixture(scope="session")
 def offline() -> CoTracker3:
-    from aot.tracking.cotracker3 import load_model
-    from tests.tracking.cotracker3.weights import golden_weights
+    """The engine with small networks."""
+    from tests.tracking.cotracker3.small import small_model
 
-    return load_model(golden_weights(), resolution=RESOLUTION)
+    return small_model("offline", RESOLUTION)
 
 
 @pytest.fixture(scope="session")
 def online() -> CoTracker3:
+    """The engine with small networks."""
+    from tests.tracking.cotracker3.small import small_model
+
+    return small_model("online", RESOLUTION)
+
+
+@pytest.fixture(scope="session")
+def large() -> CoTracker3:
+    """The released network, offline, with synthetic weights."""
     from aot.tracking.cotracker3 import load_model
     from tests.tracking.cotracker3.weights import golden_weights
 
-    return load_model(golden_weights(mode="online"), mode="online", resolution=RESOLUTION)
+    return load_model(golden_weights(), resolution=RESOLUTION)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from aot.checkpoints import identify
 from aot.errors import ConfigError, OutOfMemory, TrackingError
 from aot.run import main
 from aot.tracking.base import Tracker
-from aot.tracking.cotracker3 import MemoryPlan, load_model, track_offline, track_online
+from aot.tracking.cotracker3 import CoTracker3, MemoryPlan, track_offline, track_online
 from aot.tracking.cotracker3.adapter import CoTracker3Adapter
 from aot.tracking.cotracker3_offline import CoTracker3OfflineTracker
 from aot.tracking.cotracker3_online import CoTracker3OnlineTracker
@@ -26,6 +26,7 @@ from aot.types import FrameBlock, Int64Array
 from tests.fakes import ArraySource
 from tests.synthetic import moving_square, write_video
 from tests.tracking.contract import KEPT, QUERIES, TrackerContract, clip, query
+from tests.tracking.cotracker3.allocations import peak_allocated_bytes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,22 +35,69 @@ ROWS = np.searchsorted(KEPT, [frame for frame, _, _ in QUERIES])
 REPOSITORY = Path(__file__).parents[2]
 
 
+KINDS: dict[str, type[CoTracker3OfflineTracker | CoTracker3OnlineTracker]] = {
+    "offline": CoTracker3OfflineTracker,
+    "online": CoTracker3OnlineTracker,
+}
+
+
+@pytest.fixture(scope="module")
+def placeholder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in place of weights that are not loaded."""
+    path = tmp_path_factory.mktemp("placeholder") / "weights.pth"
+    path.write_bytes(b"no weights")
+    return path
+
+
+MakeTracker = Callable[..., Any]
+
+
+@pytest.fixture
+def make(placeholder: Path, offline: CoTracker3, online: CoTracker3) -> MakeTracker:
+    """Build a tracker whose model has small networks: make(mode, **options)."""
+    models = {"offline": offline, "online": online}
+    return lambda mode, **options: given_model(KINDS[mode](placeholder, **SMALL | options), models[mode])
+
+
+def given_model(tracker: CoTracker3Adapter, model: CoTracker3) -> Any:
+    """The tracker with a model that it does not need to load."""
+    tracker._model = model
+    return tracker
+
+
 class TestOffline(TrackerContract):
     @pytest.fixture(params=[False, True], ids=["forwards", "backward"])
-    def tracker(self, checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
-        return CoTracker3OfflineTracker(checkpoints["offline"], backward=request.param, **SMALL)
+    def tracker(self, placeholder: Path, offline: CoTracker3, request: pytest.FixtureRequest) -> Tracker:
+        return given_model(CoTracker3OfflineTracker(placeholder, backward=request.param, **SMALL), offline)
 
 
 class TestOnline(TrackerContract):
     @pytest.fixture(params=["always", "join"])
-    def tracker(self, checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
-        backward = request.param == "join"
-        return CoTracker3OnlineTracker(checkpoints["online"], late_queries=request.param, backward=backward, **SMALL)
+    def tracker(self, placeholder: Path, online: CoTracker3, request: pytest.FixtureRequest) -> Tracker:
+        options = {"late_queries": request.param, "backward": request.param == "join"}
+        return given_model(CoTracker3OnlineTracker(placeholder, **options, **SMALL), online)
+
+
+@pytest.fixture(scope="module")
+def trackers(checkpoints: dict[str, Path]) -> dict[str, Tracker]:
+    """Trackers that load weights from a file into the released network."""
+    return {
+        "offline": CoTracker3OfflineTracker(checkpoints["offline"], backward=True, **SMALL),
+        "online": CoTracker3OnlineTracker(checkpoints["online"], **SMALL),
+    }
+
+
+@pytest.mark.slow
+class TestReleasedNetwork(TrackerContract):
+    @pytest.fixture(params=KINDS)
+    def tracker(self, trackers: dict[str, Tracker], request: pytest.FixtureRequest) -> Tracker:
+        return trackers[request.param]
 
 
 @pytest.fixture
-def offline_tracker(checkpoints: dict[str, Path]) -> CoTracker3OfflineTracker:
-    return CoTracker3OfflineTracker(checkpoints["offline"], **SMALL)
+def offline_tracker(make: MakeTracker) -> CoTracker3OfflineTracker:
+    tracker: CoTracker3OfflineTracker = make("offline")
+    return tracker
 
 
 def rows_of_queries() -> np.ndarray:
@@ -58,24 +106,29 @@ def rows_of_queries() -> np.ndarray:
     return points
 
 
-def test_offline_tracker_equals_predictor_on_kept_frames(checkpoints: dict[str, Path]) -> None:
-    options = {"backward": True, "support_grid": False, "visibility_threshold": 0.5}
-    tracks = CoTracker3OfflineTracker(checkpoints["offline"], **SMALL, **options).track(clip(), query(*QUERIES))
-    model = load_model(checkpoints["offline"], resolution=SMALL["resolution"])
-    expected = track_offline(model, moving_square(8)[KEPT], query_points=rows_of_queries(), num_iters=1, **options)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backward": True, "support_grid": False, "visibility_threshold": 0.5},
+        {"backward": False, "support_grid": True, "visibility_threshold": 0.3},
+    ],
+)
+def test_offline_tracker_equals_predictor_on_kept_frames(
+    make: MakeTracker, offline: CoTracker3, options: dict[str, Any]
+) -> None:
+    tracks = make("offline", **options).track(clip(), query(*QUERIES))
+    expected = track_offline(offline, moving_square(8)[KEPT], query_points=rows_of_queries(), num_iters=1, **options)
     np.testing.assert_allclose(tracks.xy, expected.xy, atol=1e-3)
     np.testing.assert_array_equal(tracks.visible, expected.visible)
     np.testing.assert_array_equal(tracks.visibility, expected.visibility)
     np.testing.assert_array_equal(tracks.confidence, expected.confidence)
 
 
-def test_online_tracker_equals_predictor_on_kept_frames(checkpoints: dict[str, Path]) -> None:
+def test_online_tracker_equals_predictor_on_kept_frames(make: MakeTracker, online: CoTracker3) -> None:
     options = {"support_grid": True, "late_queries": "join", "visibility_threshold": 0.2}
-    tracker = CoTracker3OnlineTracker(checkpoints["online"], backward=True, **SMALL, **options)
-    tracks = tracker.track(clip(), query(*QUERIES))
-    model = load_model(checkpoints["online"], mode="online", resolution=SMALL["resolution"])
+    tracks = make("online", backward=True, **options).track(clip(), query(*QUERIES))
     frames = moving_square(8)[KEPT]
-    expected = track_online(model, frames, rows_of_queries(), num_iters=1, backward_frames=frames[::-1], **options)
+    expected = track_online(online, frames, rows_of_queries(), num_iters=1, backward_frames=frames[::-1], **options)
     other = np.ones(tracks.visible.shape, np.bool_)
     other[ROWS, np.arange(len(ROWS))] = False  # there a track has its query's position
     np.testing.assert_allclose(tracks.xy[other], expected.xy[other], atol=1e-3)
@@ -84,9 +137,8 @@ def test_online_tracker_equals_predictor_on_kept_frames(checkpoints: dict[str, P
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_lean_plan_gives_same_tracks(checkpoints: dict[str, Path], mode: str) -> None:
-    kinds = {"offline": CoTracker3OfflineTracker, "online": CoTracker3OnlineTracker}
-    tracker = kinds[mode](checkpoints[mode], **SMALL)
+def test_lean_plan_gives_same_tracks(make: MakeTracker, mode: str) -> None:
+    tracker = make(mode)
     plain, lean = (tracker.track(clip(), query(*QUERIES), lean=lean) for lean in (False, True))
     np.testing.assert_allclose(lean.xy, plain.xy, atol=1e-3)
     np.testing.assert_allclose(lean.visibility, plain.visibility, atol=1e-4)
@@ -105,11 +157,10 @@ class RecordingSource(ArraySource):
     ("backward", "expected"), [(False, [[0, 1, 2, 3, 4]]), (True, [[0, 1, 2, 3, 4], [3, 2, 1, 0]])]
 )
 def test_online_backwards_reads_back_from_the_last_query(
-    checkpoints: dict[str, Path], backward: bool, expected: list[list[int]]
+    make: MakeTracker, backward: bool, expected: list[list[int]]
 ) -> None:
     source = RecordingSource(moving_square(5))
-    tracker = CoTracker3OnlineTracker(checkpoints["online"], backward=backward, **SMALL)
-    tracker.track(source, query((0, 20, 30), (3, 30, 30)))
+    make("online", backward=backward).track(source, query((0, 20, 30), (3, 30, 30)))
     assert source.passes == expected
 
 
@@ -133,13 +184,13 @@ def test_files_without_weights_are_refused(tmp_path: Path, content: bytes) -> No
         CoTracker3OfflineTracker(tmp_path / "broken.pth", **SMALL).track(clip(), query((0, 20, 20)))
 
 
-def test_too_small_resolution_is_refused_by_the_constructor(checkpoints: dict[str, Path]) -> None:
+def test_too_small_resolution_is_refused_by_the_constructor(placeholder: Path) -> None:
     with pytest.raises(ConfigError, match=r"tracker\.resolution: got \[384, 16\] \(height, width\), expected at least"):
-        CoTracker3OfflineTracker(checkpoints["offline"], resolution=(384, 16))
+        CoTracker3OfflineTracker(placeholder, resolution=(384, 16))
 
 
-def test_declares_weights_and_device(offline_tracker: CoTracker3OfflineTracker, checkpoints: dict[str, Path]) -> None:
-    assert offline_tracker.weights == (identify(checkpoints["offline"]),)
+def test_declares_weights_and_device(offline_tracker: CoTracker3OfflineTracker, placeholder: Path) -> None:
+    assert offline_tracker.weights == (identify(placeholder),)
     assert offline_tracker.device_name == "cpu"
 
 
@@ -148,11 +199,10 @@ def test_query_on_a_dropped_frame_is_refused(offline_tracker: CoTracker3OfflineT
         offline_tracker.track(clip(), query((2, 20, 20)))
 
 
-def test_positions_that_are_not_finite_raise(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    weights = torch.load(checkpoints["offline"], weights_only=True)
-    weights["updateformer.flow_head.bias"] = torch.full((2,), float("nan"))
-    torch.save(weights, tmp_path / "broken.pth")
-    tracker = CoTracker3OfflineTracker(tmp_path / "broken.pth", precision="bf16", **SMALL)
+def test_positions_that_are_not_finite_raise(make: MakeTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = make("offline", precision="bf16")
+    update = tracker._model.updateformer
+    monkeypatch.setattr(update, "forward", lambda tokens, _: torch.full((*tokens.shape[:2], 4), float("nan")))
     with pytest.raises(TrackingError, match=r"not finite with precision=bf16; use tracker\.precision=fp32"):
         tracker.track(clip(), query((0, 20, 20)))
 
@@ -181,11 +231,8 @@ def needed(tracker: CoTracker3Adapter, **changes: Any) -> int:
 
 
 @pytest.fixture
-def full_size(checkpoints: dict[str, Path]) -> dict[str, CoTracker3Adapter]:
-    return {
-        "offline": CoTracker3OfflineTracker(checkpoints["offline"]),
-        "online": CoTracker3OnlineTracker(checkpoints["online"]),
-    }
+def full_size(placeholder: Path) -> dict[str, CoTracker3Adapter]:
+    return {mode: kind(placeholder) for mode, kind in KINDS.items()}
 
 
 def test_needed_bytes_grow_with_stored_features(full_size: dict[str, CoTracker3Adapter]) -> None:
@@ -200,24 +247,24 @@ def test_needed_bytes_grow_with_stored_features(full_size: dict[str, CoTracker3A
     assert needed(online, width=8 * 854, height=8 * 480) > needed(online)
 
 
-def test_needed_bytes_follow_the_options(checkpoints: dict[str, Path]) -> None:
+def test_needed_bytes_follow_the_options(placeholder: Path) -> None:
     exact, halved, in_file = (
-        CoTracker3OfflineTracker(checkpoints["offline"], **options)
+        CoTracker3OfflineTracker(placeholder, **options)
         for options in ({}, {"precision": "bf16"}, {"features": "file"})
     )
     assert needed(halved) < 0.6 * needed(exact)
     assert needed(in_file) < 0.3 * needed(exact)
-    backward = CoTracker3OnlineTracker(checkpoints["online"], backward=True)
-    assert needed(backward) > needed(CoTracker3OnlineTracker(checkpoints["online"]))
+    backward = CoTracker3OnlineTracker(placeholder, backward=True)
+    assert needed(backward) > needed(CoTracker3OnlineTracker(placeholder))
 
 
-def test_memory_options_reach_the_plan(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_memory_options_reach_the_plan(make: MakeTracker, tmp_path: Path) -> None:
     given = {"features": "file", "feature_precision": "bf16", "feature_folder": tmp_path, "query_block": 3}
-    tracker = CoTracker3OfflineTracker(checkpoints["offline"], frame_block=2, max_tokens=100, **given, **SMALL)
+    tracker = make("offline", frame_block=2, max_tokens=100, **given)
     assert tracker.fixed_plan == {
         "features": "file", "dtype": "bf16", "folder": tmp_path, "query_block": 3, "frame_block": 2, "max_tokens": 100,
     }  # fmt: skip
-    plain = CoTracker3OfflineTracker(checkpoints["offline"], **SMALL)
+    plain = make("offline")
     difference = np.abs(tracker.track(clip(), query(*QUERIES)).xy - plain.track(clip(), query(*QUERIES)).xy)
     assert 0 < difference.max() < 0.1
 
@@ -259,13 +306,28 @@ print(json.dumps([status("VmHWM") - before, needed]))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lean", [False, True], ids=["plain", "lean"])
+@pytest.mark.parametrize("mode", KINDS)
+def test_needed_bytes_are_an_upper_bound_of_the_bytes_of_tensors(
+    trackers: dict[str, Tracker], mode: str, lean: bool
+) -> None:
+    tracker, source, queries = trackers[mode], clip(), query(*QUERIES)
+    used = peak_allocated_bytes(lambda: tracker.track(source, queries, lean=lean))
+    needed = tracker.needed_bytes(num_frames=6, num_points=5, width=96, height=64, lean=lean)
+    assert used < needed < 3 * used + 100e6
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("lean", ["plain", "lean"])
-@pytest.mark.parametrize("mode", ["offline", "online"])
-def test_needed_bytes_are_an_upper_bound(checkpoints: dict[str, Path], mode: str, lean: str) -> None:
+@pytest.mark.parametrize("mode", KINDS)
+def test_needed_bytes_are_an_upper_bound(
+    checkpoints: dict[str, Path], mode: str, lean: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Of the resident memory. Quick counterpart: `test_needed_bytes_are_an_upper_bound_of_the_bytes_of_tensors`."""
     command = [sys.executable, "-c", MEASURE, mode, str(checkpoints[mode]), lean]
     process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     used, needed = json.loads(process.stdout)
-    print(f"{mode}, {lean}: {used / 1e6:.0f} MB used, {needed / 1e6:.0f} MB estimated")
+    record_property("figure", f"{used / 1e6:.0f} MB used, {needed / 1e6:.0f} MB estimated")
     assert used < needed < 3 * used + 400e6
 
 
@@ -291,6 +353,7 @@ def test_missing_weights_of_the_default_tracker_are_reported_before_the_run(
     assert not (folder / "outputs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["cotracker3", "cotracker3_online"])
 def test_run_records_both_probabilities_and_the_weights(
     folder: Path, checkpoints: dict[str, Path], option: str

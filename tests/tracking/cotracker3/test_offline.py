@@ -1,4 +1,4 @@
-"""Edge cases of the offline predictor."""
+"""Edge cases of the offline predictor, with small networks where the network does not matter."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from aot.errors import TrackingError
-from aot.tracking.cotracker3 import CoTracker3, MemoryPlan, load_model, track_offline
-from aot.tracking.cotracker3.sizes import Precision
+from aot.tracking.cotracker3 import CoTracker3, MemoryPlan, layers, load_model, track_offline
+from aot.tracking.cotracker3.sizes import HIDDEN, Precision
 from aot.types import Tracks
 from tests.synthetic import moving_square
+from tests.tracking.cotracker3.small import small_model
 from tests.tracking.cotracker3.weights import golden_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,7 +54,7 @@ def test_few_frames_and_points(offline: CoTracker3, num_frames: int, num_points:
 @pytest.mark.parametrize("size", [(33, 57), (201, 40), (1, 1), (7, 300)])
 @pytest.mark.parametrize("resolution", [(32, 32), (37, 53)])
 def test_any_size(size: tuple[int, int], resolution: tuple[int, int]) -> None:
-    model = load_model(golden_weights(), resolution=resolution)
+    model = small_model(resolution=resolution)
     frames = np.random.default_rng(0).integers(0, 255, (3, *size, 3), dtype=np.uint8)
     queries = np.array([[0, 0, 0], [1, size[1] - 1, size[0] - 1], [2, size[1] / 2, size[0] / 3]], np.float32)
     check(track_offline(model, frames, query_points=queries, num_iters=FEW), queries, 3)
@@ -154,12 +156,14 @@ def test_recompute_refuses_an_iterator(offline: CoTracker3) -> None:
         track_offline(offline, blocks(7), query_points=QUERIES, plan=MemoryPlan(features="recompute"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "max_px"), [("bf16", 1.0), ("fp16", 0.2)])
-def test_lower_precisions_are_close(offline: CoTracker3, precision: Precision, max_px: float) -> None:
-    exact = track_offline(offline, FRAMES[:3], query_points=QUERIES[:1], num_iters=FEW)
-    model = load_model(golden_weights(), resolution=offline.resolution, precision=precision)
-    rounded = track_offline(model, FRAMES[:3], query_points=QUERIES[:1], num_iters=FEW)
-    check(rounded, QUERIES[:1], 3)
+def test_lower_precisions_are_close(large: CoTracker3, precision: Precision, max_px: float) -> None:
+    options = {"query_points": QUERIES[:1], "num_iters": FEW, "support_grid": False}
+    exact = track_offline(large, FRAMES[:2], **options)
+    model = load_model(golden_weights(), resolution=large.resolution, precision=precision)
+    rounded = track_offline(model, FRAMES[:2], **options)
+    check(rounded, QUERIES[:1], 2)
     distance = np.linalg.norm(rounded.xy - exact.xy, axis=2)
     assert 0 < distance.max() < max_px
 
@@ -175,8 +179,25 @@ def test_model_call_equals_predictor(offline: CoTracker3) -> None:
     np.testing.assert_allclose(confidence, tracks.confidence, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_compiled_network_gives_same_tracks(offline: CoTracker3) -> None:
-    model = load_model(golden_weights(), resolution=offline.resolution, compile=True)
-    expected, found = (track_offline(each, FRAMES, query_points=QUERIES) for each in (offline, model))
+@pytest.mark.long
+def test_compiled_network_gives_same_tracks(large: CoTracker3) -> None:
+    """Quick counterpart: `test_compiling_selects_the_networks_and_their_plain_layers`."""
+    model = load_model(golden_weights(), resolution=large.resolution, compile=True)
+    expected, found = (track_offline(each, FRAMES, query_points=QUERIES) for each in (large, model))
     assert np.abs(expected.xy - found.xy).max() < 0.01
+
+
+def test_compiling_selects_the_networks_and_their_plain_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled, without the minutes that it takes: every block of both networks, and no private operator."""
+    compiled: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **options: compiled.append((type(self).__name__, options))
+    )
+    model = load_model(golden_weights(), resolution=(48, 64), compile=True)
+    blocks = [name for name, options in compiled if options == {"dynamic": True}]
+    assert sorted(blocks) == ["_CrossBlock"] * 6 + ["_SelfBlock"] * 6
+    assert [name for name, options in compiled if not options] == ["FeatureNet"]
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(layers, "_onednn", None)
+    exported = model.updateformer(torch.zeros(1, 1, HIDDEN), 64)
+    assert exported.shape == (1, 1, 4)

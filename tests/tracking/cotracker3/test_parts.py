@@ -10,71 +10,88 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aot.tracking.cotracker3 import CoTracker3, load_model
+from aot.tracking.cotracker3 import CoTracker3
 from aot.tracking.cotracker3.correlation import correlate, sample_support
 from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
 from aot.tracking.cotracker3.frames import grid_points, points_in_mask, resized, scale_between
 from aot.tracking.cotracker3.layers import linear, linear_gelu
-from aot.tracking.cotracker3.sizes import CHANNELS, PATCH, RADIUS, TOKEN_SIZE, level_sizes
+from aot.tracking.cotracker3.sizes import CHANNELS, HIDDEN, PATCH, RADIUS, TOKEN_SIZE, level_sizes
+from tests.tracking.cotracker3.allocations import peak_allocated_bytes
 from tests.tracking.cotracker3.weights import golden_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROUNDING = 1e-4
-# Height and width of one level's features.
-SIZE = (9, 13)
+Size = tuple[int, int]
+"""Height and width of one level's features."""
 
-INSIDE = [(6.0, 4.0), (6.3, 4.7), (5.999, 3.001)]
-ON_THE_BORDER = [(0.0, 0.0), (12.0, 8.0), (0.4, 7.9), (12.0, 0.2)]
-OUTSIDE = [(-0.5, 4.0), (-30.25, 2.5), (500.0, -500.0), (12.7, 8.9), (1e9, -1e9)]
+# In the longer side, points more than a patch beyond the end of the shorter one.
+LANDSCAPE, PORTRAIT = (5, 29), (29, 5)
+shapes = pytest.mark.parametrize("size", [LANDSCAPE, PORTRAIT], ids=["landscape", "portrait"])
+positions = pytest.mark.parametrize("position", ["inside", "border", "outside"])
 
 
-def features(num_frames: int, seed: int = 0) -> Tensor:
+def points_of(position: str, size: Size) -> list[tuple[float, float]]:
+    """Positions (x, y) in a level of a size, on its border, or outside it."""
+    right, bottom = size[1] - 1.0, size[0] - 1.0
+    return {
+        "inside": [(right / 2, bottom / 2), (0.55 * right, 0.6 * bottom), (right - 1.999, bottom - 2.001), (2.25, 2)],
+        "border": [(0, 0), (right, bottom), (0.4, bottom - 0.1), (right, 0.2)],
+        "outside": [(-0.5, 4), (-30.25, 2.5), (500, -500), (right + 0.7, bottom + 0.9), (1e9, -1e9), (3, -2.5)],
+    }[position]
+
+
+def features(num_frames: int, size: Size, seed: int = 0) -> Tensor:
     """(F, h·w, C) of one level."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(num_frames, SIZE[0] * SIZE[1], CHANNELS, generator=generator)
+    return torch.randn(num_frames, size[0] * size[1], CHANNELS, generator=generator)
 
 
-def patches(level: Tensor, xy: Tensor) -> Tensor:
+def patches(level: Tensor, size: Size, xy: Tensor) -> Tensor:
     """(N, F, 7, 7, C) by grid_sample; the first index moves x."""
-    image = level.view(-1, *SIZE, CHANNELS).permute(0, 3, 1, 2)
+    image = level.view(-1, *size, CHANNELS).permute(0, 3, 1, 2)
     steps = torch.arange(-RADIUS, RADIUS + 1.0)
     offsets = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
     at = xy.transpose(0, 1)[:, :, None, None] + offsets  # (F, N, 7, 7, 2)
-    scaled = 2 * at / torch.tensor([SIZE[1] - 1, SIZE[0] - 1]) - 1
+    scaled = 2 * at / torch.tensor([size[1] - 1, size[0] - 1]) - 1
     found = functional.grid_sample(image, scaled.flatten(2, 3), padding_mode="border", align_corners=True)
     return found.unflatten(3, (7, 7)).permute(2, 0, 3, 4, 1)
 
 
-@pytest.mark.parametrize("points", [INSIDE, ON_THE_BORDER, OUTSIDE], ids=["inside", "border", "outside"])
-def test_correlation_equals_that_of_sampled_patches(points: list[tuple[float, float]]) -> None:
-    level = features(3)
+@shapes
+@positions
+def test_correlation_equals_that_of_sampled_patches(position: str, size: Size) -> None:
+    level, points = features(3, size), points_of(position, size)
     estimates = torch.tensor(points)[:, None] + torch.tensor([[0.0, 0.0], [0.25, -0.5], [1.75, 0.125]])
-    own = torch.tensor(INSIDE[:1] * len(points))
-    (support,) = sample_support((level,), [SIZE], 1, own)
-    found = correlate(level, SIZE, estimates, support).view(len(points), 3, PATCH, PATCH)
+    own = torch.tensor(points_of("inside", size)[:1] * len(points))
+    (support,) = sample_support((level,), [size], 1, own)
+    found = correlate(level, size, estimates, support).view(len(points), 3, PATCH, PATCH)
 
-    expected_support = patches(level[1:2], own[:, None])[:, 0].flatten(1, 2)
+    expected_support = patches(level[1:2], size, own[:, None])[:, 0].flatten(1, 2)
     torch.testing.assert_close(support.transpose(1, 2), expected_support, atol=ROUNDING, rtol=0)
-    samples = patches(level, estimates.double().clamp(-100, 100).float()).flatten(2, 3)
+    samples = patches(level, size, estimates.double().clamp(-100, 100).float()).flatten(2, 3)
     expected = torch.einsum("nfpc,nqc->nfpq", samples, expected_support)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("point", [*ON_THE_BORDER, *OUTSIDE])
-def test_support_beyond_the_border_repeats_the_border(point: tuple[float, float]) -> None:
-    level = features(1)
-    (support,) = sample_support((level,), [SIZE], 0, torch.tensor([point]))
-    inside = torch.tensor([[point]]).clamp(-20, 40)  # farther outside the patch does not change
-    expected = patches(level, inside)[0, 0].flatten(0, 1)
-    torch.testing.assert_close(support[0].T, expected, atol=ROUNDING, rtol=0)
+@shapes
+@positions
+def test_support_equals_the_sampled_patch(position: str, size: Size) -> None:
+    """Beyond the border of the frame it repeats the border."""
+    level = features(2, size)
+    for number, point in enumerate(points_of(position, size)):
+        frame = number % 2
+        (support,) = sample_support((level,), [size], frame, torch.tensor([point], dtype=torch.float32))
+        inside = torch.tensor([[point]]).clamp(-20, 60)  # farther outside the patch does not change
+        expected = patches(level[frame : frame + 1], size, inside)[0, 0].flatten(0, 1)
+        torch.testing.assert_close(support[0].T, expected, atol=ROUNDING, rtol=0)
 
 
 def test_support_positions_are_scaled_per_level() -> None:
-    levels = (features(1), torch.randn(1, 4 * 6, CHANNELS))
-    support = sample_support(levels, [SIZE, (4, 6)], 0, torch.tensor([[6.0, 4.0]]))
+    levels = (features(1, (9, 13)), torch.randn(1, 4 * 6, CHANNELS))
+    support = sample_support(levels, [(9, 13), (4, 6)], 0, torch.tensor([[6.0, 4.0]]))
     middle = PATCH // 2
-    torch.testing.assert_close(support[0][0, :, middle], levels[0][0, 4 * SIZE[1] + 6])
+    torch.testing.assert_close(support[0][0, :, middle], levels[0][0, 4 * 13 + 6])
     torch.testing.assert_close(support[1][0, :, middle], levels[1][0, 2 * 6 + 3])
 
 
@@ -117,10 +134,10 @@ def test_motion_of_one_frame_is_zero() -> None:
 
 
 @pytest.mark.parametrize("resolution", [(32, 32), (37, 53), (64, 41)])
-def test_features_equal_those_of_plain_layers(offline: CoTracker3, resolution: tuple[int, int]) -> None:
+def test_features_equal_those_of_plain_layers(large: CoTracker3, resolution: tuple[int, int]) -> None:
     frame = torch.rand(1, 3, *resolution, generator=torch.Generator().manual_seed(1)) * 255
     with torch.inference_mode():
-        pyramid = offline.fnet.pyramid(frame, torch.float32)
+        pyramid = large.fnet.pyramid(frame, torch.float32)
     expected = plain_features(frame)
     for number, (level, size) in enumerate(zip(pyramid, level_sizes(resolution))):
         expected = functional.avg_pool2d(expected, 2) if number else expected
@@ -201,12 +218,21 @@ def test_resizing_maps_corners_to_corners() -> None:
     assert scale_between((1, 1), (48, 64)).tolist() == [63, 47]
 
 
-def test_attention_does_not_allocate_a_matrix_of_scores() -> None:
-    """A track of 6000 frames: the scores of one head would take 144 MB."""
-    from torch.profiler import ProfilerActivity, profile
+def test_attention_does_not_allocate_a_matrix_of_scores(large: CoTracker3) -> None:
+    """A track of 2000 frames: the scores of one head would take 16 MB, more than all other tensors together."""
+    tokens = torch.randn(1, 2000, HIDDEN)
+    with torch.inference_mode():
+        attention = large.updateformer.time_blocks[0].attn
+        assert peak_allocated_bytes(lambda: attention(tokens, tokens)) < 16e6
 
-    model = load_model(golden_weights(), resolution=(32, 32))
-    tokens = torch.randn(1, 6000, 384)
-    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        model.updateformer.time_blocks[0](tokens)
-    assert max(event.cpu_memory_usage for event in recorded.events()) < 100e6
+
+@pytest.mark.parametrize(("num_points", "num_frames"), [(1, 1), (3, 2), (70, 1)])
+def test_blocks_of_tokens_do_not_change_the_update(large: CoTracker3, num_points: int, num_frames: int) -> None:
+    """Blocks of one track or frame, of a few, and all at once."""
+    tokens = torch.randn(num_points, num_frames, HIDDEN, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = large.updateformer(tokens.clone(), 10**6)
+        assert expected.shape == (num_points, num_frames, 4)
+        for max_tokens in (1, 5, 67):
+            found = large.updateformer(tokens.clone(), max_tokens)
+            torch.testing.assert_close(found, expected, atol=ROUNDING, rtol=0)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aot.errors import OutOfMemory, WriteError
-from aot.tracking.cotracker3 import CoTracker3, MemoryPlan, load_model, track_offline, track_online
+from aot.tracking.cotracker3 import CoTracker3, MemoryPlan, track_offline, track_online
 from aot.tracking.cotracker3 import plan as plan_module
-from aot.tracking.cotracker3.sizes import RESOLUTION
+from aot.tracking.cotracker3.sizes import HIDDEN, RESOLUTION, TOKEN_SIZE
 from tests.synthetic import moving_square
-from tests.tracking.cotracker3.weights import golden_weights
+from tests.tracking.cotracker3.allocations import peak_allocated_bytes
+from tests.tracking.cotracker3.small import small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+RecordProperty = Callable[[str, object], None]
 
 # Results of different plans differ only by rounding.
 MAX_PX = 1e-3
@@ -48,8 +52,8 @@ def queries(draw: st.DrawFn, num_frames: int) -> np.ndarray:
 @pytest.fixture(scope="module", autouse=True)
 def _small_models() -> None:
     """Set module-level models, as Hypothesis does not allow function-scoped fixtures."""
-    _MODELS["offline"] = load_model(golden_weights(), resolution=(32, 40))
-    _MODELS["online"] = load_model(golden_weights(mode="online"), mode="online", resolution=(32, 40))
+    _MODELS["offline"] = small_model("offline", (32, 40))
+    _MODELS["online"] = small_model("online", (32, 40))
 
 
 _MODELS: dict[str, CoTracker3] = {}
@@ -181,7 +185,7 @@ def test_failed_clip_leaves_no_file(offline: CoTracker3, tmp_path: Path) -> None
 def test_stored_features_can_have_lower_precision(offline: CoTracker3) -> None:
     points = np.array([[0, 20, 30], [2, 60, 20]], np.float32)
     exact, halved = (
-        track_offline(offline, moving_square(5), query_points=points, plan=MemoryPlan(dtype=dtype))
+        track_offline(offline, moving_square(5), query_points=points, num_iters=2, plan=MemoryPlan(dtype=dtype))
         for dtype in (None, "bf16")
     )
     assert 0 < np.abs(exact.xy - halved.xy).max() < 0.2
@@ -230,6 +234,48 @@ def measure(task: dict[str, Any]) -> tuple[int, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("num_frames", "num_points", "plan"),
+    [(12, 30, {}), (12, 30, {"features": "file", "query_block": 16, "frame_block": 4, "max_tokens": 1024}),
+     (3, 200, {}), (3, 200, {"features": "recompute", "query_block": 8, "max_tokens": 256})],
+)  # fmt: skip
+def test_estimate_is_an_upper_bound_of_the_bytes_of_tensors(
+    large: CoTracker3, num_frames: int, num_points: int, plan: dict[str, Any], record_property: RecordProperty
+) -> None:
+    frames = moving_square(num_frames)
+    points = np.random.default_rng(1).uniform(0, 60, (num_points, 3)).astype(np.float32)
+    points[:, 0] = 0
+    chosen = MemoryPlan(**plan)
+
+    def track() -> None:
+        track_offline(large, frames, query_points=points, num_iters=1, support_grid=False, plan=chosen)
+
+    track()  # buffers that the libraries allocate once are not counted
+    used = peak_allocated_bytes(track)
+    estimate = chosen.peak_bytes(num_frames, num_points, large.resolution) - plan_module._LIBRARY_BYTES
+    record_property("figure", f"{used / 1e6:.1f} MB of tensors, {estimate / 1e6:.1f} MB estimated")
+    assert used < estimate < 2.5 * used
+
+
+@pytest.mark.parametrize(
+    ("plan", "per_frame"), [({}, 1.0), ({"dtype": "bf16"}, 0.5), ({"features": "file"}, 0.0)], ids=str
+)
+def test_tensors_grow_only_with_features(offline: CoTracker3, plan: dict[str, Any], per_frame: float) -> None:
+    """Besides the stored features, a frame takes a token, an estimate and results per point."""
+    lengths, points = (24, 48), np.array([[0, 20, 30], [0, 60, 20]], np.float32)
+    chosen, frames = MemoryPlan(query_block=1, frame_block=2, **plan), moving_square(max(lengths))
+
+    def track(num_frames: int) -> None:
+        track_offline(offline, frames[:num_frames], query_points=points, num_iters=1, support_grid=False, plan=chosen)
+
+    short, long = (peak_allocated_bytes(lambda length=length: track(length)) for length in lengths)
+    growth = (long - short) / (lengths[1] - lengths[0])
+    features = per_frame * MemoryPlan().feature_bytes(1, offline.resolution, "fp32")
+    numbers = 2 * TOKEN_SIZE + 2 * len(points) * (HIDDEN + 100)  # float32 numbers: the time embedding, and tokens
+    assert features <= growth <= features + 4 * numbers
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
     ("frames", "points", "resolution", "precision", "plan"),
     [
         (40, 30, (192, 256), "fp32", {}),
@@ -241,32 +287,45 @@ def measure(task: dict[str, Any]) -> tuple[int, int]:
     ],
 )
 def test_estimate_is_a_close_upper_bound(
-    frames: int, points: int, resolution: tuple[int, int], precision: str, plan: dict[str, Any]
+    frames: int,
+    points: int,
+    resolution: tuple[int, int],
+    precision: str,
+    plan: dict[str, Any],
+    record_property: RecordProperty,
 ) -> None:
+    """Of the resident memory. Quick counterpart: `test_estimate_is_an_upper_bound_of_the_bytes_of_tensors`."""
     task = {"frames": frames, "points": points, "resolution": resolution, "precision": precision, "plan": plan}
     used, estimate = measure(task)
-    print(f"{task}: {used / 1e6:.0f} MB used, {estimate / 1e6:.0f} MB estimated")
+    record_property("figure", f"{used / 1e6:.0f} MB used, {estimate / 1e6:.0f} MB estimated")
     assert used < estimate < 2.5 * used + 200e6
 
 
 LEAN = {"features": "file", "query_block": 16, "frame_block": 4, "max_tokens": 1024}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("precision", "plan", "lengths", "limit"),
     [("fp32", {}, (40, 64), 9e6), ("bf16", {}, (48, 144), 4.5e6), ("fp32", LEAN, (16, 32), 1e6)],
     ids=["fp32", "bf16", "lean"],
 )
 def test_memory_of_66_points_grows_only_with_features(
-    precision: str, plan: dict[str, Any], lengths: tuple[int, int], limit: float
+    precision: str,
+    plan: dict[str, Any],
+    lengths: tuple[int, int],
+    limit: float,
+    record_property: RecordProperty,
 ) -> None:
+    """Of the resident memory. Quick counterpart: `test_tensors_grow_only_with_features`."""
     tasks = [
         {"frames": length, "points": 30, "resolution": RESOLUTION, "precision": precision, "plan": plan}
         for length in lengths
     ]
     (short, _), (long, _) = map(measure, tasks)
-    assert (long - short) / (lengths[1] - lengths[0]) <= limit
+    growth = (long - short) / (lengths[1] - lengths[0])
+    record_property("figure", f"{growth / 1e6:.2f} MB per frame, limit {limit / 1e6:.1f} MB")
+    assert growth <= limit
 
 
 def test_planning_does_not_import_torch() -> None:

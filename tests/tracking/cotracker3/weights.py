@@ -21,13 +21,14 @@ def golden_weights(
     seed: int = 0, *, mode: Mode = "offline", window_len: int | None = None
 ) -> Mapping[str, torch.Tensor]:
     """A complete state dict of CoTracker3 with random weights."""
-    window_len = window_len or WINDOW_LEN[mode]
-    empty = CoTracker3(mode=mode, window_len=window_len, resolution=(384, 512), precision="fp32").state_dict()
-    weights = {
-        key: time_table(window_len) if key == "time_emb" else torch.from_numpy(_drawn(key, tuple(value.shape), seed))
-        for key, value in empty.items()
-    }
-    return MappingProxyType(weights)
+    return MappingProxyType({**_network_weights(seed), "time_emb": time_table(window_len or WINDOW_LEN[mode])})
+
+
+@lru_cache
+def _network_weights(seed: int) -> Mapping[str, torch.Tensor]:
+    """All weights but the time embedding, the only part in which the two modes differ; in the network's order."""
+    empty = CoTracker3(mode="offline", window_len=1, resolution=(384, 512), precision="fp32").state_dict()
+    return {key: torch.from_numpy(_drawn(key, tuple(value.shape), seed)) for key, value in empty.items()}
 
 
 def _drawn(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
