@@ -5,11 +5,24 @@ Error messages quote a field's description up to the first semicolon: "expected 
 
 from __future__ import annotations
 
+import reprlib
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from aot.system.text import printable, unprintable_characters
 
 ObjectId = Annotated[
     int, Field(ge=1, le=2**31 - 1, strict=True, description="an integer ≥ 1; unique for each object of a clip")
@@ -19,13 +32,32 @@ SourceFrame = Annotated[int, Field(ge=0, strict=True, description="a source fram
 
 Coordinate = Annotated[FiniteFloat, Field(description="px of the source video, pixel centres at integers")]
 
+_MIN_BOX_PX = 1
 
-def _is_encodable(value: str) -> str:
+
+def _is_shown_as_written(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
         raise ValueError("name: expected Unicode text, got a lone surrogate, which UTF-8 cannot encode") from None
+    if found := unprintable_characters(value):
+        named = ", ".join(f"U+{ord(char):04X} {unicodedata.name(char, '')}".strip() for char in found)
+        raise ValueError(
+            f'name: "{printable(value, keep="")}" contains invisible characters ({named}); expected text that is shown '
+            f"as it is written: remove them"
+        )
     return value
+
+
+def _not_pixels(got: object) -> str:
+    return (
+        f"positions are pixels of the source video, got {reprlib.repr(got)}, all within 0 to 1; "
+        f"multiply fractions by the width and the height of the video"
+    )
+
+
+def _are_fractions(values: Iterable[float]) -> bool:
+    return all(0 <= value <= 1 for value in values)
 
 
 class RleEntry(BaseModel):
@@ -43,7 +75,9 @@ class ObjectEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: ObjectId
-    name: Annotated[str, AfterValidator(_is_encodable)] = Field("", description="text; shown in overlays and reports")
+    name: Annotated[str, AfterValidator(_is_shown_as_written)] = Field(
+        "", description="text; shown in overlays and reports"
+    )
     frame: SourceFrame = 0
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = Field(None, description="[x0, y0, x1, y1]")
     points: tuple[tuple[Coordinate, Coordinate], ...] = Field((), description="[[x, y], …]")
@@ -66,7 +100,23 @@ class ObjectEntry(BaseModel):
     def _ordered(cls, box: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
         if box is not None and not (box[0] < box[2] and box[1] < box[3]):
             raise ValueError(f"box: expected [x0, y0, x1, y1] with x0 < x1 and y0 < y1, got {list(box)}")
+        if box is not None and _are_fractions(box):
+            raise ValueError(f"box: {_not_pixels(list(box))}")
+        if box is not None and min(box[2] - box[0], box[3] - box[1]) < _MIN_BOX_PX:
+            raise ValueError(
+                f"box: {list(box)} is {box[2] - box[0]:g} x {box[3] - box[1]:g} px; expected at least {_MIN_BOX_PX} px "
+                f"on each side: positions are pixels of the source video"
+            )
         return box
+
+    @field_validator("points", "query_points")
+    @classmethod
+    def _in_pixels(cls, points: tuple[tuple[float, ...], ...], info: ValidationInfo) -> tuple[tuple[float, ...], ...]:
+        values = [value for point in points for value in point[-2:]]
+        # (0, 0) and (1, 1) are pixels; people and annotation tools give fractions of pixels only as decimals.
+        if values and _are_fractions(values) and not all(value.is_integer() for value in values):
+            raise ValueError(f"{info.field_name}: {_not_pixels([list(point) for point in points])}")
+        return points
 
     @model_validator(mode="after")
     def _complete(self) -> ObjectEntry:

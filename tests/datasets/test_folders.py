@@ -329,7 +329,7 @@ class TestSingleVideo:
             ({"box": [3, 3, 1]}, r"^dataset\.box: expected \[x0, y0, x1, y1\], got \[3, 3, 1\]$"),
             ({"points": [[1, 2]], "labels": [1, 1]}, r"^dataset\.labels: expected one per point \(1\), got 2$"),
             ({"points": [[1, 2]], "labels": [0]}, r"^dataset\.labels: .* give at least one point the label 1$"),
-            ({"mask": Path("m.png"), "box": [0, 0, 1, 1]}, r"^dataset\.mask: cannot be combined with a box or points"),
+            ({"mask": Path("m.png"), "box": [0, 0, 2, 2]}, r"^dataset\.mask: cannot be combined with a box or points"),
             ({"box": [3, 3, 1], "frame": -1}, r"^dataset\.frame: .*\ndataset\.box: "),
         ],
     )
@@ -339,7 +339,7 @@ class TestSingleVideo:
 
     def test_missing_video_is_reported(self) -> None:
         with pytest.raises(DatasetError, match=r"dataset.path=none\.mp4 does not exist"):
-            SingleVideo(Path("none.mp4"), box=[0, 0, 1, 1]).clips()
+            SingleVideo(Path("none.mp4"), box=[0, 0, 2, 2]).clips()
 
     def test_missing_mask_is_reported(self, tmp_path: Path) -> None:
         touch(tmp_path, "a.mp4")

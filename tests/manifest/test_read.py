@@ -45,6 +45,15 @@ MISTAKES = {
     "id: x, box: [1, 2, 3, 4]": "entry 1, id: expected an integer ≥ 1, got 'x'",
     "box: [1, 2, 3, 4]": "entry 1, id: expected an integer ≥ 1",
     "id: 1, query_points: [[1, 2]]": "object 1, query_points: expected [[source frame, x, y], …]",
+    "id: 1, box: [0.1, 0.2, 0.5, 0.9]": "object 1, box: positions are pixels of the source video, got [0.1, 0.2, 0.5, "
+    "0.9], all within 0 to 1; multiply fractions by the width and the height of the video",
+    "id: 1, box: [0, 0, 1, 1]": "object 1, box: positions are pixels of the source video, got [0.0, 0.0, 1.0, 1.0]",
+    "id: 1, box: [5, 5, 5.5, 9]": "object 1, box: [5.0, 5.0, 5.5, 9.0] is 0.5 x 4 px; expected at least 1 px on each",
+    "id: 1, box: [5, 5, 9, 5.9]": "object 1, box: [5.0, 5.0, 9.0, 5.9] is 4 x 0.9 px; expected at least 1 px on each",
+    "id: 1, points: [[0.4, 0.3], [1, 0]]": "object 1, points: positions are pixels of the source video, got [[0.4, 0.3",
+    "id: 1, query_points: [[7, 0.4, 0.3]]": "object 1, query_points: positions are pixels of the source video, got [[7",
+    'id: 1, name: "a\\u202Eb\\n", box: [1, 2, 3, 4]': r'object 1, name: "a\u202eb\n" contains invisible characters '
+    "(U+202E RIGHT-TO-LEFT OVERRIDE, U+000A); expected text that is shown as it is written: remove them",
 }  # fmt: skip
 
 
@@ -53,6 +62,20 @@ def test_mistakes_name_clip_and_object(tmp_path: Path, entry: str, message: str)
     with pytest.raises(ConfigError, match=r"prompts\.yaml: 1 error\n") as caught:
         load_manifest(write(tmp_path, f"clips: {{a: {{objects: [{{{entry}}}]}}}}"))
     assert f"  clip 'a', {message}" in str(caught.value)
+
+
+def test_the_corner_pixels_and_boxes_of_one_pixel_are_positions(tmp_path: Path) -> None:
+    objects = "[{id: 1, points: [[0, 1]]}, {id: 2, box: [0, 0, 1, 2]}, {id: 3, points: [[0.4, 0.3], [0.5, 1.5]]}]"
+    assert len(load_manifest(write(tmp_path, f"clips: {{a: {{objects: {objects}}}}}")).clips["a"].objects) == 3
+
+
+def test_names_in_any_script_are_accepted(tmp_path: Path) -> None:
+    (item,) = (
+        load_manifest(write(tmp_path, "clips: {a: {objects: [{id: 1, name: 茶壶 café, box: [1,2,3,4]}]}}"))
+        .clips["a"]
+        .objects
+    )
+    assert item.name == "茶壶 café"
 
 
 def test_yaml_merge_keys_are_resolved(tmp_path: Path) -> None:

@@ -236,6 +236,8 @@ class TestUntrustedInput:
             ([{"id": 1, "points": [[1, 2]], "labels": [0]}], "has only background points"),
             ([{**SQUARE, "nam": "x"}], "did you mean name"),
             ([{"id": 1, "points": [[float("nan"), 2]]}], "expected [[x, y]"),
+            ([{**SQUARE, "name": "a\u202eb"}], "U+202E RIGHT-TO-LEFT OVERRIDE"),
+            ([{"id": 1, "box": [0.1, 0.2, 0.9, 0.8]}], "positions are pixels"),
         ],
     )
     def test_mistakes_in_prompts_are_reported_and_not_saved(
