@@ -17,16 +17,17 @@ import numpy as np
 from aot.checkpoints import device_name_of, weights_of
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
-from aot.errors import AotError, OutOfMemory, SegmentationError, error_context
-from aot.manifest.fit import check_prompts
+from aot.errors import AotError, OutOfMemory, error_context
+from aot.manifest.fit import check_prompts, without_prompts_outside_range
 from aot.paths import ClipPaths
 from aot.query_points.base import QuerySampler
+from aot.query_points.choose import choose_query_points
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter
 from aot.self_checks import MaskStability, SelfCheck, check_objects, return_errors
 from aot.system.devices import describe_devices
 from aot.tracking.base import Tracker
-from aot.types import BoolArray, Clip, Float32Array, Int64Array, Prompt, QueryPoints, Tracks
+from aot.types import BoolArray, Clip, Int64Array, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
 from aot.writing.hdf5 import new_clip_file
 
@@ -93,6 +94,8 @@ class ClipSummary:
     rung: int = 1
     """Rung of the ladder; above 1, the clip ran out of memory before."""
     num_attempts: int = 1
+    notes: tuple[str, ...] = ()
+    """What was left out or differs from what was asked for, although nothing failed."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class _Outcome:
     """(T, N)."""
     checks: Mapping[int, SelfCheck]
     """By object id."""
+    notes: tuple[str, ...]
+    """As in `ClipSummary`."""
 
 
 def process_clip(
@@ -133,7 +138,7 @@ def process_clip(
             frames = open_source(clip)
         with frames:
             with timer.stage("prompts"):
-                prompts, errors = _usable_prompts(clip, frames)
+                prompts, errors, notes = _usable_prompts(clip, frames)
                 source_range = int(frames.index[0]), int(frames.index[-1])
                 frames.keep(_frames_to_keep(frames, prompts, settings.frame_interval))
             with timer.stage("predict"):
@@ -151,7 +156,7 @@ def process_clip(
                 with timer.stage("segment", frames):
                     errors |= _segment(frames, prompts, parts.segmenter, writer, on_progress)
                 with timer.stage("query_points"):
-                    queries, errors = _choose_query_points(prompts, parts.query_sampler, writer, errors, clip)
+                    queries, errors, more_notes = _choose_query_points(prompts, parts, writer, errors, clip)
                 on_progress("track", 0.0)
                 with timer.stage("track", frames):
                     tracks = parts.tracker.track(frames, queries, lean=settings.lean)
@@ -168,16 +173,20 @@ def process_clip(
                     in_mask, stability = _compare_with_masks(tracks, queries, clip, frames, writer)
                     writer.write_tracks(tracks, queries, in_mask)
                 checks = check_objects(tracks, queries.object_id, in_mask, stability, returned)
-                outcome = _Outcome(frames, source_range, mask_index, errors, queries, tracks, in_mask, checks)
+                notes = (*notes, *more_notes)
+                outcome = _Outcome(frames, source_range, mask_index, errors, queries, tracks, in_mask, checks, notes)
                 summary = _summarize(clip, settings, outcome, timer)
                 writer.write_provenance(_attributes(clip, parts, settings, outcome, summary), summary.object_errors)
     return summary
 
 
-def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict[int, AotError]]:
-    """The prompts of the objects whose prompts all fit the clip, and the errors of the other objects."""
+def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict[int, AotError], tuple[str, ...]]:
+    """The prompts of the objects whose prompts all fit the clip, the errors of the other objects, and notes."""
+    inside, notes = without_prompts_outside_range(
+        clip.prompts, frames=frames.index.tolist(), num_source_frames=frames.num_source_frames
+    )
     prompts, errors = check_prompts(
-        clip.prompts,
+        inside,
         width=frames.width,
         height=frames.height,
         frames=frames.index.tolist(),
@@ -185,7 +194,7 @@ def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict
     )
     if not prompts:
         raise _all_failed(dict(errors))
-    return prompts, dict(errors)
+    return prompts, dict(errors), tuple(notes)
 
 
 def _frames_to_keep(frames: FrameSource, prompts: list[Prompt], frame_interval: int) -> Int64Array:
@@ -246,46 +255,18 @@ def _segment(
 
 
 def _choose_query_points(
-    prompts: list[Prompt], sampler: QuerySampler, writer: ClipWriter, errors: Mapping[int, AotError], clip: Clip
-) -> tuple[QueryPoints, dict[int, AotError]]:
-    """Take an object's query points from the manifest if given, else sample its mask on its first prompt frame.
+    prompts: list[Prompt], parts: Parts, writer: ClipWriter, errors: Mapping[int, AotError], clip: Clip
+) -> tuple[QueryPoints, dict[int, AotError], tuple[str, ...]]:
+    """The query points, the errors of all objects that have failed so far, and notes."""
 
-    Args:
-        errors: object id → error, of the objects that have failed so far.
-    Returns:
-        The points of all objects that have not failed, and `errors` with those of the objects that failed here.
-    """
-    txy: list[Float32Array] = []
-    object_ids: list[int] = []
-    failed = dict(errors)
-    for object_id in sorted({prompt.object_id for prompt in prompts} - set(errors)):
-        own = [prompt for prompt in prompts if prompt.object_id == object_id]
-        points = np.asarray([query for prompt in own for query in prompt.query_points], dtype=np.float32)
-        if not len(points):
-            try:
-                points = _sample(object_id, min(p.frame for p in own), sampler, writer, clip)
-            except SegmentationError as error:
-                failed[object_id] = error
-                continue
-        txy.append(points)
-        object_ids += [object_id] * len(points)
-    if not txy:
-        raise _all_failed(failed)
-    return QueryPoints(txy=np.concatenate(txy), object_id=np.asarray(object_ids, dtype=np.int32)), failed
+    def read_mask(object_id: int, frame: int) -> BoolArray | None:
+        masks = writer.read_masks(frame)
+        return None if masks is None else masks[clip.object_ids.index(object_id)]
 
-
-def _sample(object_id: int, frame: int, sampler: QuerySampler, writer: ClipWriter, clip: Clip) -> Float32Array:
-    masks = writer.read_masks(frame)
-    if masks is None:
-        raise RuntimeError(f"object {object_id}: the segmenter returned no masks on its prompt frame {frame}")
-    mask = masks[clip.object_ids.index(object_id)]
-    xy = sampler.sample(mask)
-    if not len(xy):
-        raise SegmentationError(
-            f"object {object_id}: no query point inside its mask of {int(mask.sum())} px on frame {frame}; "
-            f"use query_points=adaptive, a better prompt, or give query_points in the manifest"
-        )
-    return np.column_stack([np.full(len(xy), frame, dtype=np.float32), xy])
+    chosen = choose_query_points(prompts, parts.query_sampler, parts.segmenter, read_mask, errors)
+    if chosen.queries is None:
+        raise _all_failed(chosen.errors)
+    return chosen.queries, chosen.errors, chosen.notes
 
 
 def _compare_with_masks(
@@ -331,6 +312,7 @@ def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTi
         object_errors={object_id: str(error) for object_id, error in sorted(outcome.object_errors.items())},
         rung=settings.rung,
         num_attempts=len(settings.attempts) + 1,
+        notes=outcome.notes,
     )
 
 
@@ -359,6 +341,7 @@ def _attributes(
         "seconds": json.dumps({stage: round(value, 4) for stage, value in summary.seconds.items()}),
         "peak_memory_bytes": summary.peak_memory_bytes,
         "checks": json.dumps(summary.checks),
+        "notes": json.dumps(summary.notes),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

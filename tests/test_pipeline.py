@@ -22,6 +22,8 @@ from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
 from aot.paths import RunPaths
 from aot.pipeline import ClipSummary, Parts, Settings, process_clip
+from aot.query_points.grid import GridSampler
+from aot.report.clip import report_clip
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import OnObjectError
 from aot.types import Clip, ClipResult, MaskBlock, Prompt
@@ -137,6 +139,59 @@ def test_errors_of_drawing_a_missing_video_name_the_stage(tmp_path: Path, video:
 def test_time_range_keeps_source_numbers(tmp_path: Path, video: Path) -> None:
     _, result = run(tmp_path, video, replace(BOX, frame=3), start_seconds=0.25, end_seconds=0.8, frame_interval=2)
     assert result.index.tolist() == [3, 4, 6]
+
+
+def test_a_correction_outside_the_time_range_is_noted_in_result_and_report(tmp_path: Path, video: Path) -> None:
+    summary, result = run(tmp_path, video, BOX, replace(BOX, frame=9), end_seconds=0.5)
+    note = "object 1: its correction on frame 9 is outside the time range (frames 0 to 4) and was left out"
+    assert summary.notes == (note,)
+    assert summary.object_errors == {}
+    assert json.loads(result.attributes["notes"]) == [note]
+    assert result.index.tolist() == list(range(5))
+    report_clip(RunPaths(tmp_path).clip("square"))
+    assert json.dumps(note) in RunPaths(tmp_path).clip("square").report.data.read_text()
+
+
+class _EmptyMasks(BoxSegmenter):
+    def segment(
+        self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
+    ) -> Iterator[MaskBlock]:
+        for block in super().segment(frames, prompts, on_object_error=on_object_error):
+            yield replace(block, masks=np.zeros_like(block.masks))
+
+
+class _AdvisingEmptyMasks(_EmptyMasks):
+    def mask_advice(self, prompt: Prompt, height: int) -> str:
+        return f"try another box than {prompt.box} in {height} px"
+
+
+def test_an_empty_mask_is_reported_with_the_advice_of_the_segmenter(tmp_path: Path, video: Path) -> None:
+    for segmenter, advice in (
+        (_EmptyMasks(), "click a point inside the object, or use another segmenter, or give query_points"),
+        (
+            _AdvisingEmptyMasks(),
+            r"try another box than \(8, 20, 28, 40\) in 64 px, or give query_points in the manifest",
+        ),
+    ):
+        with pytest.raises(SegmentationError, match=f"object 1: its prompt on frame 0 gave an empty mask; {advice}"):
+            run(tmp_path, video, BOX, parts=replace(PARTS, segmenter=segmenter))
+    queried = replace(BOX, query_points=((0, 10, 10),))
+    summary, _ = run(tmp_path, video, queried, parts=replace(PARTS, segmenter=_EmptyMasks()))
+    assert summary.notes == (
+        "object 1: its prompt on frame 0 gave an empty mask; click a point inside the object, or use another "
+        "segmenter; its query points are tracked",
+    )
+
+
+def test_a_mask_between_the_points_of_the_grid_is_reported_with_the_advice_of_the_sampler(
+    tmp_path: Path, video: Path
+) -> None:
+    with pytest.raises(
+        SegmentationError, match=r"of 400 px on frame 0; use query_points=adaptive or a grid finer than"
+    ):
+        run(tmp_path, video, BOX, parts=replace(PARTS, query_sampler=GridSampler(2)))
+    with pytest.raises(SegmentationError, match=r"of 1 px on frame 0; give query_points in the manifest"):
+        run(tmp_path, video, replace(BOX, box=(0, 0, 1, 1)))
 
 
 def test_prompt_frames_only(tmp_path: Path, video: Path) -> None:

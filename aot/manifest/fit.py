@@ -37,6 +37,63 @@ def check_prompts(
     return [prompt for prompt in fitting if prompt.object_id not in errors], errors
 
 
+def without_prompts_outside_range(
+    prompts: Iterable[Prompt], *, frames: Sequence[int], num_source_frames: int
+) -> tuple[list[Prompt], list[str]]:
+    """Leave out corrections and query points outside the clip's time range, as in a run over its first seconds.
+
+    An object's first prompt stays, and so do query points of which none is inside: without them the object fails in
+    `check_prompts`. So do frames beyond the end of the video, which are mistakes.
+
+    Args:
+        prompts: prompts of one clip.
+        frames: source frames inside the clip's time range.
+        num_source_frames: number of frames of the video.
+    Returns:
+        The other prompts, and what was left out, as messages.
+    """
+    prompts = list(prompts)
+    # Frames beyond the end count as inside: `check_prompts` refuses them.
+    outside = set(range(num_source_frames)) - set(frames)
+    where = f"outside the time range (frames {min(frames)} to {max(frames)})"
+    kept: list[Prompt] = []
+    notes: list[str] = []
+    for object_id in dict.fromkeys(prompt.object_id for prompt in prompts):
+        own = [prompt for prompt in prompts if prompt.object_id == object_id]
+        inside = _inside_range(own, outside)
+        kept += inside
+        corrections = [
+            p.frame for p in own if p.is_visual and not any(q.is_visual and q.frame == p.frame for q in inside)
+        ]
+        notes += [
+            f"object {object_id}: its correction on frame {frame} is {where} and was left out" for frame in corrections
+        ]
+        num_queries, num_kept = (sum(len(prompt.query_points) for prompt in some) for some in (own, inside))
+        if num_kept < num_queries:
+            notes.append(
+                f"object {object_id}: {num_queries - num_kept} of its {num_queries} query points are {where} and were "
+                f"left out"
+            )
+    return kept, notes
+
+
+def _inside_range(own: Sequence[Prompt], outside: set[int]) -> list[Prompt]:
+    """The prompts of one object without the corrections and query points on the frames `outside` the time range."""
+    first = min((prompt.frame for prompt in own if prompt.is_visual), default=None)
+    if {int(query[0]) for prompt in own for query in prompt.query_points} <= outside:
+        queries_outside: set[int] = set()
+    else:
+        queries_outside = outside
+    inside = []
+    for prompt in own:
+        queries = tuple(query for query in prompt.query_points if int(query[0]) not in queries_outside)
+        if prompt.frame == first or prompt.frame not in outside:
+            inside.append(replace(prompt, query_points=queries))
+        elif queries:
+            inside.append(replace(prompt, box=None, points=(), labels=(), mask=None, query_points=queries))
+    return [prompt for prompt in inside if prompt.is_visual or prompt.query_points]
+
+
 def read_mask(file: MaskFile | RleMask) -> BoolArray:
     """Read a mask image or decode run lengths to (H, W) bool.
 

@@ -17,7 +17,7 @@ from aot.manifest.assign import entry_prompts
 from aot.manifest.fit import check_prompts
 from aot.manifest.schema import ClipEntry, ObjectEntry
 from aot.prompt.frames import ClipFrames
-from aot.segmentation.base import FrameSession, InteractiveSegmenter
+from aot.segmentation.base import FrameSession, InteractiveSegmenter, mask_advice
 from aot.types import BoolArray, Prompt
 
 # Each session holds the features of one frame, about 10 MB with SAM 2.
@@ -90,6 +90,10 @@ class LiveMasks:
                 block = session.masks(positive)
                 for object_id, mask, score in zip(block.object_id.tolist(), block.masks[0], block.score[0].tolist()):
                     shown[object_id] = _shown(object_id, mask, score)
+                for prompt in positive:
+                    if not shown[prompt.object_id].png:
+                        note = f"no mask found: {mask_advice(self._segmenter, prompt, info.height)}"
+                        shown[prompt.object_id] = ShownMask(prompt.object_id, note=note)
         return [shown[object_id] for object_id in sorted(shown)]
 
     def _session(self, clip_id: str, frame: int, segmenter: InteractiveSegmenter) -> FrameSession:
@@ -108,10 +112,11 @@ def _shows_object(prompt: Prompt) -> bool:
 
 
 def _shown(object_id: int, mask: BoolArray, score: float) -> ShownMask:
+    """The mask as an image; without an image if it is empty."""
     inside = np.ascontiguousarray(mask).view(np.uint8)
     x, y, width, height = cv2.boundingRect(inside)
     if not width:
-        return ShownMask(object_id, note="no mask found: click inside the object, or draw a box around it")
+        return ShownMask(object_id)
     part = inside[y : y + height, x : x + width]
     red, green, blue = object_colour(object_id)
     image = np.zeros((height, width, 4), np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from aot.types import BoolArray, Float32Array
 
@@ -23,4 +23,14 @@ class QuerySampler(Protocol):
         Returns:
             (N, 2) float32 (x, y) px; N = 0 where no point can be placed.
         """
+        ...
+
+
+@runtime_checkable
+class AdvisesOnPoints(Protocol):
+    """A sampler that may place no point in a small mask, and knows what helps. Optional for a sampler."""
+
+    @property
+    def points_advice(self) -> str:
+        """What to try if `sample` returned no point, as part of a sentence: "use …"."""
         ...

@@ -28,6 +28,10 @@ class GridSampler:
     def max_points(self) -> int:
         return self.grid_size**2
 
+    @property
+    def points_advice(self) -> str:
+        return f"use query_points=adaptive or a grid finer than query_points.grid_size={self.grid_size}"
+
     def sample(self, mask: BoolArray) -> Float32Array:
         """Choose the grid points inside the mask, row by row.
 

@@ -34,7 +34,7 @@ _FACTS = (
     "source source_sha256 width height fps num_source_frames frame_interval frame_interval_requested config_hash "
     "device peak_memory_bytes created"
 ).split()
-_JSON_FACTS = "versions attempts seconds weights".split()
+_JSON_FACTS = "versions attempts seconds weights notes".split()
 
 
 def is_reported(paths: ClipPaths) -> bool:

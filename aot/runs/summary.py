@@ -24,7 +24,7 @@ STATES = ("done", "partial", "failed", "pending")
 
 COLUMNS = (
     "clip_id state objects points frames source_frames frame_interval rung attempts visible in_mask mask_stability "
-    "return_error_px seconds frames_per_second peak_memory_mb J F AJ OA PCK error"
+    "return_error_px seconds frames_per_second peak_memory_mb J F AJ OA PCK error notes"
 ).split()
 
 _HEADINGS = {
@@ -98,8 +98,7 @@ def _notes(shown: Sequence[dict[str, Any]]) -> list[str]:
                 f"{row['clip_id']}: ran out of memory; done on rung {row['rung']} of the ladder: lean, "
                 f"frame_interval {row['frame_interval']}"
             )
-        if row["error"]:
-            lines.append(f"{row['clip_id']}: {row['error']}")
+        lines += [f"{row['clip_id']}: {row[column]}" for column in ("error", "notes") if row[column]]
     return lines
 
 
@@ -168,6 +167,7 @@ def _done_columns(done: dict[str, Any]) -> dict[str, Any]:
         "peak_memory_mb": summary["peak_memory_bytes"] / 2**20,
         **{name: _blank_none(scores.get(name)) for name in ("J", "F", "AJ", "OA", "PCK")},
         "error": "; ".join([*object_errors, *([scores["error"]] if "error" in scores else [])]),
+        "notes": "; ".join(summary.get("notes", ())),
     }
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in columns.items()}
 

@@ -61,3 +61,31 @@ class InteractiveSegmenter(Protocol):
     def open_frame(self, rgb: UInt8Array) -> FrameSession:
         """Encode a frame, (H, W, 3) RGB."""
         ...
+
+
+@runtime_checkable
+class AdvisesOnMasks(Protocol):
+    """A segmenter that knows what helps if a prompt gave an empty mask. Optional for a segmenter."""
+
+    def mask_advice(self, prompt: Prompt, height: int) -> str:
+        """What to try, as part of a sentence: "click a point inside the object, or …".
+
+        Args:
+            prompt: gave an empty mask.
+            height: of the frame, px.
+        """
+        ...
+
+
+def mask_advice(segmenter: object, prompt: Prompt, height: int) -> str:
+    """What to try if a prompt gave an empty mask with this segmenter; arguments as in `AdvisesOnMasks`."""
+    if isinstance(segmenter, AdvisesOnMasks):
+        return segmenter.mask_advice(prompt, height)
+    return f"{better_prompt(prompt)}, or use another segmenter"
+
+
+def better_prompt(prompt: Prompt) -> str:
+    """How to locate an object more precisely than a prompt does."""
+    if prompt.box is None:
+        return "draw a box around the object"
+    return "draw the box closely around the object" if prompt.points else "click a point inside the object"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from aot.errors import PromptError
-from aot.manifest.fit import check_prompts, read_mask
+from aot.manifest.fit import check_prompts, read_mask, without_prompts_outside_range
+from aot.manifest.serialize import prompts_as_json as shown
 from aot.types import MaskFile, Prompt
 
 
@@ -72,3 +74,45 @@ def test_mask_files_are_read_by_pixel_value_and_checked(tmp_path: Path) -> None:
     assert "not a readable image" in str(
         fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "broken.png")))[1][1]
     )
+
+
+def left_out(*prompts: Prompt) -> tuple[list[Prompt], list[str]]:
+    """What is kept of prompts in a time range of frames 2 to 4 of a video of 8 frames."""
+    return without_prompts_outside_range(prompts, frames=range(2, 5), num_source_frames=8)
+
+
+FIRST = Prompt(object_id=1, frame=2, box=(0, 0, 5, 5))
+
+
+def test_corrections_outside_the_time_range_are_left_out_with_a_note() -> None:
+    inside = Prompt(object_id=1, frame=4, points=((1, 1),), labels=(0,))
+    outside = replace(inside, frame=5)
+    kept, notes = left_out(FIRST, inside, outside)
+    assert shown(kept) == shown([FIRST, inside])
+    assert notes == ["object 1: its correction on frame 5 is outside the time range (frames 2 to 4) and was left out"]
+    assert left_out(FIRST, inside)[1] == []
+
+
+@pytest.mark.parametrize("frame", [0, 8])
+def test_a_missing_first_prompt_and_frames_beyond_the_end_still_fail_the_object(frame: int) -> None:
+    prompts = [replace(FIRST, frame=min(frame, 2)), replace(FIRST, frame=max(frame, 2))]
+    kept, notes = left_out(*prompts)
+    assert shown(kept) == shown(prompts)
+    assert not notes
+    _, errors = check_prompts(kept, width=20, height=10, frames=range(2, 5), num_source_frames=8)
+    assert f"frame {frame} is " in str(errors[1])
+
+
+def test_query_points_outside_the_time_range_are_left_out_unless_none_remains() -> None:
+    queries = Prompt(object_id=1, frame=0, query_points=((2, 1, 1), (5, 2, 2), (7, 3, 3)))
+    kept, notes = left_out(queries)
+    assert shown(kept) == shown([replace(queries, query_points=((2, 1, 1),))])
+    assert notes == ["object 1: 2 of its 3 query points are outside the time range (frames 2 to 4) and were left out"]
+    early = replace(queries, query_points=((0, 1, 1), (1, 2, 2)))
+    kept, notes = left_out(early)
+    assert shown(kept) == shown([early])
+    assert not notes
+    # The points of a correction that is left out are kept if they are inside.
+    correction = replace(FIRST, frame=6, query_points=((3, 1, 1),))
+    expected = [FIRST, Prompt(object_id=1, frame=6, query_points=((3, 1, 1),))]
+    assert shown(left_out(FIRST, correction)[0]) == shown(expected)

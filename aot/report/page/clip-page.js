@@ -60,6 +60,7 @@ aot.showClip = (clip) => {
       ["frames", `${aot.shown(clip.frames.length)} of ${aot.shown(facts.num_source_frames)}`],
       ["interval", isThinned ? aot.make("span", { className: "state warn" }, `${facts.frame_interval}, requested ${facts.frame_interval_requested}`) : aot.shown(facts.frame_interval)],
       ["attempts", aot.shown(facts.attempts?.length ?? 1)],
+      ["notes", facts.notes?.join("; ")],
       ["device", facts.device],
       ["time", `${aot.shown(Object.values(facts.seconds ?? {}).reduce((sum, value) => sum + value, 0))} s`],
       ["peak memory", `${aot.shown(facts.peak_memory_bytes / 2 ** 20)} MB`],

@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le
 
 from aot.decoding.base import FrameSource
 from aot.errors import AotError, OutOfMemory, SegmentationError
-from aot.segmentation.base import FrameSession, OnObjectError
+from aot.segmentation.base import FrameSession, OnObjectError, better_prompt
 from aot.segmentation.grabcut.colour_model import CERTAIN, histograms, log_odds
 from aot.segmentation.grabcut.grid import WorkingFrame, WorkingGrid, WorkingPrompt
 from aot.segmentation.grabcut.propagation import (
@@ -78,6 +78,15 @@ class GrabCutSegmenter:
                 yield from passes.backwards()
         except cv2.error as exc:
             raise _as_aot_error(exc, frames.width, frames.height) from exc
+
+    def mask_advice(self, prompt: Prompt, height: int) -> str:
+        """What to try if a prompt gave an empty mask in a frame of this height, px."""
+        if height <= self.working_height:
+            return f"{better_prompt(prompt)}, or use segmenter=sam2"
+        return (
+            f"{better_prompt(prompt)}, raise segmenter.working_height={self.working_height} if it is small (the frame "
+            f"is {height} px high), or use segmenter=sam2"
+        )
 
     def open_frame(self, rgb: UInt8Array) -> FrameSession:
         """Prepare a frame, (H, W, 3) RGB, for prompts that arrive one by one."""
@@ -201,7 +210,7 @@ class _ClipPasses:
         }
         for i, prompt in failed.items():
             self.failed.add(i)
-            self.on_object_error(i, _no_mask(prompt, self.frames))
+            self.on_object_error(i, _no_mask(prompt, self.frames, self.segmenter))
         return {i: mask for i, mask in masks.items() if i not in failed}
 
     def _block(self, number: int, masks: Mapping[int, BoolArray], claims: Mapping[int, Claim]) -> MaskBlock:
@@ -282,14 +291,14 @@ def _is_positive(prompt: Prompt) -> bool:
     return prompt.box is not None or prompt.mask is not None or any(prompt.labels)
 
 
-def _no_mask(prompt: Prompt, frames: FrameSource) -> SegmentationError:
+def _no_mask(prompt: Prompt, frames: FrameSource, segmenter: GrabCutSegmenter) -> SegmentationError:
     given = [] if prompt.box is None else [f"box {list(prompt.box)}"]
     if prompt.points:
         given += [f"points {[list(point) for point in prompt.points]}", f"labels {list(prompt.labels)}"]
     return SegmentationError(
         f"object {prompt.object_id}: its prompt on frame {prompt.frame} ({', '.join(given) or 'a mask'}) gave an empty "
-        f"mask in the {frames.width}x{frames.height} px frame, expected at least one pixel; click a point inside the "
-        f"object, draw the box around it, or raise segmenter.working_height if it is small"
+        f"mask in the {frames.width}x{frames.height} px frame, expected at least one pixel; "
+        f"{segmenter.mask_advice(prompt, frames.height)}"
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
-from aot.segmentation.base import FrameSession, OnObjectError
+from aot.segmentation.base import FrameSession, OnObjectError, better_prompt
 from aot.segmentation.sam2.model import build_model, import_sam2
 from aot.system.devices import DeviceOption, choose_device, describe_device, tf32, torch_memory_errors
 from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from aot.segmentation.sam2.streaming import StreamingPredictor
 
+# Side in px of the images on which the weights were trained.
+_TRAINED_SIZE = 1024
 # TF32 requires compute capability 8 (Ampere).
 _TF32_CAPABILITY = 8
 # A mask prompt as logits, as the video predictor converts it: 0 and 1 become −10 and 10.
@@ -141,6 +143,13 @@ class Sam2Segmenter:
                 if row != later_start:
                     scores = [_probability(found[i].score_logit) for i in masks]
                     yield _block(int(frames.index[row]), masks, scores)
+
+    def mask_advice(self, prompt: Prompt, height: int) -> str:
+        """What to try if a prompt gave an empty mask; the height of the frame does not matter."""
+        options = [better_prompt(prompt)]
+        options += [f"use a model larger than segmenter.size={self.size}"] if self.size != "large" else []
+        options += [f"raise segmenter.image_size={self.image_size}"] if self.image_size < _TRAINED_SIZE else []
+        return ", ".join([*options, "or prompt another frame"])
 
     def open_frame(self, rgb: UInt8Array) -> FrameSession:
         """Encode a frame, (H, W, 3) RGB, for prompts that arrive one by one; the image predictor segments it.
