@@ -255,9 +255,11 @@ def test_unwritable_run_folder_is_accepted_if_nothing_needs_work(folder: Path) -
     run_folder(folder).chmod(0o755)
 
 
+@pytest.mark.long
 def test_outdated_result_that_was_not_processed_is_not_success(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Quick counterpart: test_results_that_were_not_computed_again_are_not_success in test_run_outcomes.py."""
     assert run() == 0
     write_video(folder / "my clips" / "a.mp4", moving_square(6))
     monkeypatch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: lambda: None)
@@ -266,9 +268,11 @@ def test_outdated_result_that_was_not_processed_is_not_success(
     assert "1 clip not processed, only earlier results exist" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_clip_that_a_second_command_draws_again_at_the_end_was_processed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Quick counterpart: test_clip_that_ended_during_the_run_was_processed in test_run_outcomes.py."""
     launch = LocalLauncher.launch
 
     def remove_a_drawing_after_processing(self: LocalLauncher, plan: Plan, tasks: Sequence[ClipTask]) -> Wait:
@@ -285,9 +289,11 @@ def test_clip_that_a_second_command_draws_again_at_the_end_was_processed(
     assert "not processed" not in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_run_that_starts_no_clip_is_success_only_if_all_are_finished(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Quick counterparts: test_launcher_that_does_not_wait_is_success and the next test in test_run_outcomes.py."""
     with monkeypatch.context() as patch:
         patch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: lambda: None)
         assert run() == 1, "the launcher started nothing"
@@ -320,7 +326,9 @@ def test_a_pilot_run_is_part_of_the_full_run(folder: Path) -> None:
     assert started(path)[1:] == ["day 1/-b=(é) 100%"]
 
 
+@pytest.mark.long
 def test_skipped_clips_without_a_prompt_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Quick counterpart: test_text_before_the_start in test_run_outcomes.py."""
     (folder / "my clips" / "prompts.yaml").write_text(f"clips: {{a: {ENTRY}}}")
     assert run() == 0
     assert "skipped without a prompt: 2 clips" in capsys.readouterr().out

@@ -6,6 +6,8 @@ tests/test_run.py has complete runs over real videos.
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ import pytest
 from aot import run as run_module
 from aot.config import Selection, Shard
 from aot.errors import AotError, ConfigError, WriteError
-from aot.launching.plan import Plan
-from aot.run import Run, _point_to_sweep
+from aot.launching.plan import Plan, make_plan
+from aot.run import Run, _point_to_sweep, main
 from aot.runs.ledger import Ledger
 from aot.runs.run_json import read_run_json
 from aot.runs.task import ClipTask
@@ -180,6 +182,99 @@ def test_errors_of_the_launcher(
 ) -> None:
     assert run.run(fails(error)) == exit_code
     assert text in capsys.readouterr().err
+
+
+class Commands:
+    """`aot.run.main` with plans that a test makes.
+
+    Attributes:
+        plans: of the jobs.
+        error: raised while the command is checked.
+    """
+
+    def __init__(self) -> None:
+        self.plans: list[Plan] = []
+        self.error: AotError | None = None
+
+    def plan_all(self, configs: Any, *, is_sweep: bool) -> list[Plan]:
+        if self.error is not None:
+            raise self.error
+        return self.plans
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
+    commands = Commands()
+    monkeypatch.setattr(run_module, "compose_jobs", lambda command: ([], []))
+    monkeypatch.setattr(run_module, "_plan_all", commands.plan_all)
+    return commands
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_the_command(
+    run: Started, commands: Commands, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    work = lambda plan, tasks: os.kill(os.getpid(), number)  # noqa: E731
+    commands.plans = [run.plan(launcher=part(FakeLauncher, work=work))]
+    assert main(["dataset=videos"]) == 130
+    expected = f"\ninterrupted; finished clips are in {run.paths.root}. Run the same command again to resume\n"
+    assert capsys.readouterr().err == expected
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_wrong_command_starts_nothing(run: Started, commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    commands.error = ConfigError("frame_interval=0 is wrong")
+    assert main(["dataset=videos"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "frame_interval=0 is wrong", "Nothing was started. `python -m aot.run --help` lists all options.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("errors", "exit_code", "is_nothing_started"),
+    [
+        ([None, None], 0, False),
+        ([None, AotError("x")], 1, False),
+        ([None, ConfigError("x")], 1, False),
+        ([ConfigError("x"), ConfigError("x")], 2, True),
+    ],
+)
+def test_exit_code_of_a_sweep(
+    run: Started,
+    commands: Commands,
+    capsys: pytest.CaptureFixture[str],
+    errors: list[AotError | None],
+    exit_code: int,
+    is_nothing_started: bool,
+) -> None:
+    for number, error in enumerate(errors):
+        launcher = part(FakeLauncher, work=finish_all, launch_error=error)
+        commands.plans.append(
+            make_plan(run.config(launcher=launcher, frame_interval=number + 1), run.paths.root / str(number))
+        )
+    assert main(["-m", "dataset=videos"]) == exit_code
+    shown = capsys.readouterr()
+    assert ("Nothing was started." in shown.err.splitlines()) == is_nothing_started
+    assert ("quality against frame_interval" in shown.out) == (errors == [None, None]), "one run has no comparison"
+
+
+def test_all_runs_are_started_before_one_is_waited_for(run: Started, commands: Commands) -> None:
+    order: list[str] = []
+
+    class Recorded(Run):
+        def start(self) -> None:
+            order.append("start")
+
+        def finish(self) -> int:
+            order.append("finish")
+            return 0
+
+    commands.plans = [run.plan(), run.plan()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "Run", Recorded)
+        assert main(["-m", "dataset=videos"]) == 0
+    assert order == ["start", "start", "finish", "finish"]
 
 
 def test_dry_run_starts_and_writes_nothing(run: Started, capsys: pytest.CaptureFixture[str]) -> None:

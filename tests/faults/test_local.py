@@ -36,9 +36,9 @@ def test_local_results_equal_inline_results_and_models_are_loaded_once(clips: Cl
 @pytest.mark.parametrize(
     ("actions", "attempts"),
     [
-        (["kill"], [(1, "lost"), (1, None)]),
-        (["kill"] * 9, [(1, "lost")] * 4),
-        (["segfault"], [(1, "crash"), (1, None)]),
+        pytest.param(["kill"], [(1, "lost"), (1, None)], marks=pytest.mark.long),
+        pytest.param(["kill"] * 9, [(1, "lost")] * 4, marks=pytest.mark.long),
+        pytest.param(["segfault"], [(1, "crash"), (1, None)], marks=pytest.mark.long),
         (["segfault"] * 9, [(1, "crash")] * 2),
         (["memory_error", "kill", "memory_error"], [(1, "oom"), (2, "lost"), (2, "oom"), (3, None)]),
     ],
@@ -46,6 +46,8 @@ def test_local_results_equal_inline_results_and_models_are_loaded_once(clips: Cl
 def test_crashed_worker_is_replaced_and_the_attempt_counts(
     clips: Clips, actions: list[str], attempts: list[tuple[int, str | None]]
 ) -> None:
+    """Quick counterparts: test_error_class_of_a_dead_process and test_clip_fails_when_its_attempts_are_used_up in
+    tests/launching/test_supervisor.py."""
     clips.inject("b", *actions)
     is_complete = attempts[-1][1] is None
     assert clips.run() == (0 if is_complete else 1)
@@ -59,8 +61,9 @@ def test_crashed_worker_is_replaced_and_the_attempt_counts(
         assert ("SIGKILL" in failure["message"]) == (actions[-1] == "kill")
 
 
-@pytest.mark.parametrize("action", ["hang", "sleep"])
+@pytest.mark.parametrize("action", ["hang", pytest.param("sleep", marks=pytest.mark.long)])
 def test_hung_worker_is_replaced(clips: Clips, action: str) -> None:
+    """Quick counterpart: test_heartbeats_count_only_if_the_process_uses_the_cpu in test_supervisor.py."""
     clips.inject("b", action)
     assert clips.run("launcher.stall_seconds=3") == 0
     assert clips.attempts("b") == [(1, "stall"), (1, None)]
@@ -69,13 +72,18 @@ def test_hung_worker_is_replaced(clips: Clips, action: str) -> None:
     clips.assert_none_lost()
 
 
+@pytest.mark.long
 def test_worker_that_computes_without_reporting_is_not_stalled(clips: Clips) -> None:
+    """Quick counterpart: test_heartbeats_count_only_if_the_process_uses_the_cpu in test_supervisor.py."""
     clips.inject("b", "compute")
     assert clips.run("launcher.stall_seconds=2") == 0
     assert clips.attempts("b") == [(1, None)]
 
 
+@pytest.mark.long
 def test_worker_memory_limit_moves_the_clip_up_the_ladder(tmp_path: Path) -> None:
+    """Quick counterparts: test_attempts_that_follow_an_error in tests/launching/test_worker.py, and
+    test_uncaught_memory_error_moves_the_clip_up_the_ladder below, which has a real limit."""
     clips = Clips(tmp_path, {"small": 6, "large": 200}, width=640, height=480)
     # 200 frames of 640x480 are 737 MB as float32 and 184 MB as uint8; a worker itself takes 0.4 GB.
     assert clips.run("tracker=whole_clip", "launcher.memory_gb=0.85", "segmenter.propagate=false") == 0
@@ -91,8 +99,10 @@ def test_uncaught_memory_error_moves_the_clip_up_the_ladder(clips: Clips) -> Non
     assert clips.attempts("b") == [(1, "oom"), (2, None)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_interrupted_command_abandons_the_current_clip_cleanly(clips: Clips, number: signal.Signals) -> None:
+    """Quick counterparts: test_interrupted_clips_are_recorded_and_do_not_count in test_supervisor.py, and
+    test_ctrl_c_and_sigterm_end_the_command in test_run_outcomes.py."""
     clips.inject("b", "wait")
     with Command(clips, "launcher.workers=1") as command:
         wait_until(lambda: clips.was_injected("b", 0, "wait"))

@@ -50,13 +50,17 @@ class FakeLauncher:
     Args:
         work: None: `launch` returns None, as a launcher that does not wait.
         divides_work: as of a launcher.
+        launch_error: raised by `launch`.
     """
 
-    def __init__(self, work: Any = None, divides_work: bool = False) -> None:
+    def __init__(self, work: Any = None, divides_work: bool = False, launch_error: Exception | None = None) -> None:
         self.work = work
         self.divides_work = divides_work
+        self.launch_error = launch_error
 
     def launch(self, plan: Plan, tasks: Sequence[ClipTask]) -> Any:
+        if self.launch_error is not None:
+            raise self.launch_error
         return None if self.work is None else lambda: self.work(plan, tasks)
 
     def preview(self, plan: Plan, tasks: Sequence[ClipTask]) -> Preview:

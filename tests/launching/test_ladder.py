@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from pathlib import Path
 
 import pytest
 
 import aot
-from tests.faults.parts import ScriptedTracker
 from tests.launching.clips import Clips
 
 
@@ -31,7 +29,10 @@ def test_out_of_memory_goes_lean_and_then_drops_frames(clips: Clips, capsys: pyt
     assert "b: ran out of memory; done on rung 4 of the ladder: lean, frame_interval 4" in shown
 
 
+@pytest.mark.long
 def test_ladder_ends_at_max_frame_interval(clips: Clips) -> None:
+    """Quick counterparts: test_attempts_that_follow_an_error in test_worker.py, and
+    test_attempts_since_the_last_end_come_with_the_task in test_plan.py."""
     clips.inject("a", *["memory_error"] * 9)
     assert clips.run("launcher=inline", "ladder.max_frame_interval=2") == 1
     failure = clips.failure("a")
@@ -45,15 +46,16 @@ def test_ladder_ends_at_max_frame_interval(clips: Clips) -> None:
 @pytest.mark.parametrize(
     ("actions", "exit_code", "attempts"),
     [
-        (["write_error"], 0, [(1, "write"), (1, None)]),
-        (["write_error"] * 3, 1, [(1, "write"), (1, "write")]),
-        (["tracking_error"], 1, [(1, "tracking")]),
+        pytest.param(["write_error"], 0, [(1, "write"), (1, None)], marks=pytest.mark.long),
+        pytest.param(["write_error"] * 3, 1, [(1, "write"), (1, "write")], marks=pytest.mark.long),
+        pytest.param(["tracking_error"], 1, [(1, "tracking")], marks=pytest.mark.long),
         (["write_error", "memory_error"], 0, [(1, "write"), (1, "oom"), (2, None)]),
     ],
 )
 def test_other_errors_are_repeated_once_or_never(
     clips: Clips, actions: list[str], exit_code: int, attempts: list[tuple[int, str | None]]
 ) -> None:
+    """Quick counterpart: test_attempts_that_follow_an_error in test_worker.py."""
     clips.inject("a", *actions)
     assert clips.run("launcher=inline") == exit_code
     assert clips.attempts("a") == attempts
@@ -70,26 +72,3 @@ def test_rungs_that_cannot_fit_are_skipped(clips: Clips, monkeypatch: pytest.Mon
     assert clips.attempts("b") == [(1, "oom"), (2, "oom"), (3, "oom"), (4, None)]
     assert clips.was_injected("b", 0, "nothing")
     assert not clips.was_injected("b", 1, "nothing"), "tracking started once"
-
-
-class _Large:
-    """Stands for the tensors of an attempt."""
-
-
-def test_memory_of_an_attempt_is_free_when_the_next_one_starts(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
-    references: list[weakref.ref[_Large]] = []
-
-    def run_out(self: ScriptedTracker, num_frames: int) -> None:
-        large = _Large()
-        references.append(weakref.ref(large))
-        raise MemoryError
-
-    def check(self: ScriptedTracker, num_frames: int) -> None:
-        alive_later.extend(reference() is not None for reference in references)
-
-    alive_later: list[bool] = []
-    monkeypatch.setattr(ScriptedTracker, "_memory_error", run_out)
-    monkeypatch.setattr(ScriptedTracker, "_nothing", check)
-    clips.inject("b", "memory_error", "memory_error", "nothing")
-    assert clips.run("launcher=inline") == 0
-    assert alive_later == [False, False]

@@ -41,7 +41,10 @@ def test_no_shard_exceeds_its_capacity(costs: dict[str, float], capacity: int) -
 LENGTHS = {f"day{number % 2}/c{number}": 3 + 2 * number for number in range(7)}
 
 
+@pytest.mark.long
 def test_shards_are_the_same_whether_or_not_clips_are_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Quick counterparts: test_shards_have_the_same_cost_not_the_same_number_of_clips in test_plan.py, and
+    test_shard_is_named_and_only_its_clips_are_counted in tests/test_run_outcomes.py."""
     clips = Clips(tmp_path, LENGTHS)
     assert clips.run("shard=2/3", "launcher=inline") == 0
     first = clips.started()
@@ -57,6 +60,7 @@ def test_shards_are_the_same_whether_or_not_clips_are_done(tmp_path: Path, capsy
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """test_dry_run.py has the prediction of time from clips that are done."""
     clips = Clips(tmp_path, LENGTHS)
     assert clips.run("dry_run=true") == 0
     shown = capsys.readouterr().out
@@ -64,9 +68,3 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pyte
     assert "time: unknown until a clip of this run is done" in shown
     assert "rung 1 (as configured): 7 clips" in shown
     assert not (tmp_path / "outputs").exists()
-    assert clips.run("dataset.limit=2") == 0
-    capsys.readouterr()
-    assert clips.run("dry_run=true") == 0
-    shown = capsys.readouterr().out
-    assert "5 to run, 0 to draw, 2 finished before" in shown
-    assert "time: about 0:00:" in shown
