@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.ready-to-run
 DEV := $(VENV)/.ready-to-develop
 SOURCES := aot tests benchmarks
+LOWEST := .venv-lowest
+LOWEST_TESTS := $(addprefix tests/,decoding writing export manifest images test_types.py test_paths.py test_bounds.py)
 # One thread per process: small models gain nothing from more.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: setup demo check format test test-fast test-long mutants docs system system-slurm system-browser \
-	system-ffmpeg screenshots clean
+.PHONY: setup demo check format test test-fast test-long test-lowest mutants docs system system-slurm \
+	system-browser system-ffmpeg screenshots clean
 
 # The complete environment: the dependencies of aot and the development tools.
 setup: $(DEV)
@@ -28,6 +30,8 @@ $(DEV): $(RUN)
 	$(BIN)/pip install --disable-pip-version-check --editable '.[dev]'
 	# Without its dependency opencv-python, which would overwrite opencv-python-headless.
 	$(BIN)/pip install --disable-pip-version-check --no-deps 'vos-benchmark==0.1.0'
+	# Not installed: the package cotracker is extracted from it, as the reference for CoTracker3.
+	$(BIN)/pip download --disable-pip-version-check --no-deps --dest $(VENV)/wheels 'autosegmentor==3.0.1'
 	touch $(DEV)
 
 demo: $(RUN)
@@ -55,6 +59,16 @@ test-fast: $(DEV)
 test-long: $(DEV)
 	$(PYTEST) -m long
 
+# A short selection with the lowest versions that pyproject.toml declares, without PyTorch: two minutes with the
+# installation. rerun-sdk has no versions for these of NumPy.
+test-lowest: $(LOWEST)/.ready
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n 2 -m 'not slow and not long' -k 'not rerun' $(LOWEST_TESTS)
+
+$(LOWEST)/.ready: tests/lowest.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --disable-pip-version-check --quiet --no-compile --requirement tests/lowest.txt
+	touch $@
+
 # Whether tests notice plausible mistakes in the most important modules: up to an hour.
 mutants: $(DEV)
 	$(BIN)/python -m tests.mutants
@@ -80,4 +94,4 @@ screenshots: $(DEV)
 	$(BIN)/python -m tests.browser.screenshots docs/images
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

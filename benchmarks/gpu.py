@@ -37,7 +37,7 @@ from aot.segmentation.sam2 import Sam2Segmenter, segmenter
 from aot.system.devices import tf32
 from aot.tracking.cotracker3 import load_model, track_offline, track_online
 from aot.types import Prompt, UInt8Array
-from benchmarks.tracker import fetch_upstream
+from benchmarks.tracker import unpack_upstream
 from tests.fakes import ArraySource
 from tests.segmentation.sam2_models import save_random_weights, stock_video_predictor, stock_warnings
 from tests.synthetic import write_video
@@ -194,7 +194,7 @@ def official_tracker(options: argparse.Namespace) -> None:
     """CoTracker3 offline beside the official predictor: time, memory, tracks."""
     num_points = 8 if options.small else 200
     frames, queries = draw_frames(options.frames), draw_queries(1, num_points)
-    source = options.upstream or fetch_upstream(options.folder)
+    source = options.upstream or unpack_upstream(options.folder)
     if source:
         sys.path.insert(0, str(source))
     from cotracker.predictor import CoTrackerPredictor

@@ -34,7 +34,8 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-UPSTREAM_WHEEL = "autosegmentor==3.0.1"
+# `make setup` downloads it; it contains a copy of the package `cotracker`.
+UPSTREAM_WHEEL = "autosegmentor-*.whl"
 HEIGHT, WIDTH = 384, 512
 NUM_SUPPORT = 36
 
@@ -60,21 +61,27 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         is_needed = any(engine.endswith("upstream") for engine in options.engines)
-        options.upstream = options.upstream or (fetch_upstream(Path(folder)) if is_needed else None)
+        options.upstream = options.upstream or (unpack_upstream(Path(folder)) if is_needed else None)
         if options.memory:
             print_memory(options, Path(folder))
         else:
             print_comparison(options, Path(folder))
 
 
-def fetch_upstream(folder: Path) -> Path | None:
-    """Download the package `cotracker`; returns the folder that contains it, or None if it is installed."""
+def unpack_upstream(folder: Path) -> Path | None:
+    """Extract the package `cotracker` into a folder; returns the folder, or None if the package is installed.
+
+    Raises:
+        FileNotFoundError: there is no wheel in the folder `wheels` of the environment.
+    """
     if find_spec("cotracker"):
         return None
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", UPSTREAM_WHEEL, "--dest", str(folder)]
-    subprocess.run(command, check=True)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    wheels = sorted(Path(sys.prefix, "wheels").glob(UPSTREAM_WHEEL))
+    if not wheels:
+        raise FileNotFoundError(
+            f"{Path(sys.prefix, 'wheels', UPSTREAM_WHEEL)} does not exist; download it by `make setup`"
+        )
+    with zipfile.ZipFile(wheels[-1]) as archive:
         archive.extractall(folder, [name for name in archive.namelist() if name.startswith("cotracker/")])
     return folder
 

@@ -19,6 +19,9 @@ from aot.types import BoolArray, Float64Array, Int64Array
 # Durations in headers are rounded, and often do not include the duration of the last frame.
 _MAX_MISSING_SECONDS = 1.0
 
+# From version 19 on, PyAV always replaces what is not UTF-8, and has no such argument.
+_OTHER_ENCODINGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 
 @dataclass(frozen=True, eq=False)
 class VideoProbe:
@@ -105,7 +108,7 @@ def open_container(path: Path) -> Any:
     FFmpeg cannot mistake the absolute path for an option (leading dash) or a protocol (colon). Metadata in another
     encoding than UTF-8, such as a title, is not an error.
     """
-    return av.open(str(path.absolute()), metadata_errors="replace")
+    return av.open(str(path.absolute()), **_OTHER_ENCODINGS)
 
 
 def ffmpeg_reason(error: Exception, *, invalid: str = "it is not a video, or it is damaged") -> str:

@@ -195,6 +195,13 @@ class TestHeaders:
         with pytest.raises(DecodeError, match=r"no frame can be decoded; expected a video file"):
             first_frame(path)
 
+    def test_title_in_another_encoding(self, tmp_path: Path) -> None:
+        path = write_coded_video(tmp_path / "a.mkv")
+        path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURAT\xefON"))
+        with VideoFile(path) as source:
+            assert numbers_in(source.read([0, 39]).rgb).tolist() == [0, 39]
+        assert numbers_in(first_frame(path)[None]).tolist() == [0]
+
     @pytest.mark.parametrize(("times_ms", "fps"), [([0], 1.0), ([0, 500], 2.0), ([0, 500, 700], 2 / 0.7)])
     def test_average_rate_without_one_in_the_header(self, tmp_path: Path, times_ms: list[int], fps: float) -> None:
         options = {"x264-params": "keyint=1"}
