@@ -20,7 +20,7 @@ from aot.types import BoolArray, Float64Array, Int64Array
 _MAX_MISSING_SECONDS = 1.0
 
 # From version 19 on, PyAV always replaces what is not UTF-8, and has no such argument.
-_OTHER_ENCODINGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+_OTHER_ENCODINGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 @dataclass(frozen=True, eq=False)
