@@ -15,6 +15,7 @@ from aot.datasets.mask_folders import MaskFolders
 from aot.datasets.single_video import SingleVideo
 from aot.datasets.videos import Videos
 from aot.errors import ConfigError, DatasetError
+from aot.manifest.from_masks import PromptKind
 from aot.types import Clip, MaskFile
 
 MANIFEST = "clips: {'*': {objects: [{id: 1, box: [0, 0, 2, 2]}]}}"
@@ -210,6 +211,31 @@ class TestYoutubeVos:
         (clip,) = self.tree(root, subset="train", merge_objects=True).clips()
         assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0)]
 
+    @pytest.mark.parametrize("late", [True, False])
+    def test_an_empty_merged_mask_is_not_a_prompt(self, root: Path, late: bool) -> None:
+        save_mask(root / "train/Annotations/0a/00000.png", [[0, 0, 0, 0]])
+        (clip,) = self.tree(root, subset="train", merge_objects=True, late_objects=late).clips()
+        assert [prompt.frame for prompt in clip.prompts] == ([1] if late else [])
+
+    def test_without_late_objects_only_the_first_mask_is_read(self, root: Path) -> None:
+        for name in ("00005", "00010"):
+            (root / f"train/Annotations/0a/{name}.png").write_text("not an image")
+        (clip,) = self.tree(root, subset="train", late_objects=False, meta=None).clips()
+        assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0)]
+
+    def test_objects_of_the_meta_file_are_read_in_the_order_of_their_frames(self, tmp_path: Path) -> None:
+        """Object 1 appears on frame 8, where object 2 is still visible: object 2 is prompted before, on frame 1."""
+        names = [f"{number:05d}" for number in range(9)]
+        touch(tmp_path / "train", *(f"JPEGImages/0a/{name}.jpg" for name in names))
+        for name in names:
+            save_mask(
+                tmp_path / f"train/Annotations/0a/{name}.png", [[int(name == names[8]), 2 * int(name > names[0])]]
+            )
+        objects = {"1": {"frames": names[:7:-1]}, "2": {"frames": names[:0:-1]}}
+        (tmp_path / "train/meta.json").write_text(json.dumps({"videos": {"0a": {"objects": objects}}}))
+        (clip,) = self.tree(tmp_path, subset="train").clips()
+        assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 8), (2, 1)]
+
     def test_masks_of_prompts_are_not_truth(self, root: Path) -> None:
         assert self.tree(root, subset="valid").ground_truth("0a") is None
 
@@ -285,10 +311,10 @@ class TestSaVFrames:
         (tmp_path / "sav_val.txt").write_text("sav_1\n")
         return tmp_path
 
-    def tree(self, root: Path) -> MaskFolders:
+    def tree(self, root: Path, prompt_from: PromptKind = "mask") -> MaskFolders:
         return MaskFolders(
             root, "JPEGImages_24fps", "Annotations_6fps", "sav_{subset}.txt", "val", late_objects=True,
-            object_folders=True,
+            object_folders=True, prompt_from=prompt_from,
         )  # fmt: skip
 
     def test_prompts_and_truth(self, root: Path) -> None:
@@ -304,6 +330,27 @@ class TestSaVFrames:
         assert masks[1].tolist() == [[True, True, True, False]]
         assert masks[2].tolist() == [[False, False, True, False]], "overlaps are kept"
         assert truth.mask(1) is None
+
+    @pytest.mark.parametrize("value", [1, 2, 255])
+    def test_any_value_but_zero_is_the_object(self, root: Path, value: int) -> None:
+        for number in (0, 4, 8):
+            save_mask(root / f"Annotations_6fps/sav_1/001/{number:05d}.png", [[0, value * int(number > 0), 0, 0]])
+        dataset = self.tree(root, prompt_from="box")
+        (clip,) = dataset.clips()
+        assert [(prompt.object_id, prompt.frame, prompt.box) for prompt in clip.prompts] == [
+            (1, 0, (0, 0, 3, 1)), (2, 4, (1, 0, 2, 1)),
+        ]  # fmt: skip
+        truth = dataset.ground_truth("sav_1")
+        assert truth is not None
+        masks = truth.mask(4)
+        assert masks is not None
+        assert masks[2].tolist() == [[False, True, False, False]]
+
+    def test_an_object_that_no_mask_shows_has_no_prompt(self, root: Path) -> None:
+        for number in (0, 4, 8):
+            save_mask(root / f"Annotations_6fps/sav_1/000/{number:05d}.png", [[0, 0, 0, 0]])
+        (clip,) = self.tree(root).clips()
+        assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(2, 4)]
 
     def test_unexpected_folders_are_reported(self, root: Path) -> None:
         (root / "Annotations_6fps/sav_1/person").mkdir()

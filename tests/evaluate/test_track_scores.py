@@ -77,9 +77,13 @@ def test_positions_without_annotation_are_not_scored() -> None:
     assert nothing == PointScore(None, None, None, {}, {}, None, 0, 0)
 
 
-@pytest.mark.parametrize(("shift_px", "pck"), [(0.79, 1.0), (0.81, 0.0)])
-def test_pck_counts_within_a_fifth_of_the_objects_size(shift_px: float, pck: float) -> None:
-    found = score([[(shift_px, 0)]], [[(0, 0)]], area=16)
+@pytest.mark.parametrize(
+    ("area", "shift_px", "pck"),
+    # 0.2 times the square roots 4, 5 and 20; a position at exactly this distance counts.
+    [(16, 0.79, 1.0), (16, 0.81, 0.0), (25, 1.0, 1.0), (25, 1.01, 0.0), (400, 4.0, 1.0), (400, 4.01, 0.0)],
+)
+def test_pck_counts_within_a_fifth_of_the_objects_size(area: float, shift_px: float, pck: float) -> None:
+    found = score([[(shift_px, 0)]], [[(0, 0)]], area=area)
     assert (found.pck, found.num_pck) == (pck, 1)
     assert score([[(shift_px, 0)]], [[(0, 0)]]).pck is None, "without a mask there is no size"
 
