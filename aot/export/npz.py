@@ -46,5 +46,5 @@ class NpzExporter:
         }
         path = out / f"{clip.clip_id}.npz"
         with replacing(path) as part, write_errors(path), part.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **arrays)
         return path
