@@ -17,6 +17,16 @@ EMBEDDED = (*EMBEDDED_MODELS, "launcher=inline")
 FAST = (*EMBEDDED_MODELS, "query_points.num_points=20")
 """The same with few points, run by the default launcher."""
 
+DEMO_CLIPS = ("late", "zoom")
+"""The clips of the run that the fixture `demo_outputs` makes."""
+
+
+def demo_command(demo_root: Path, out: Path) -> list[str]:
+    """The arguments of the run that the fixture `demo_outputs` makes."""
+    options = [f"dataset.root={demo_root}", f"dataset.include=[{','.join(DEMO_CLIPS)}]", f"output.root={out}"]
+    options += ["output.overlay=false", "output.evaluate=false", "query_points.num_points=20", "frame_interval=8"]
+    return ["dataset=demo", *EMBEDDED, *options]
+
 
 def run_in(folder: Path, *arguments: str) -> int:
     """Run `python -m aot.run` in this process with `folder` as working directory; returns the exit code."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.command_line import demo_command, only_run, run_in
 
 # Set by CI, which may lack only a GPU and the data next to the repository.
 REQUIRE_ALL = os.environ.get("AOT_REQUIRE_ALL") == "1"
@@ -72,3 +75,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The complete demo dataset, rendered once per process; tests must not change it."""
+    from aot.datasets.demo.folder import generate_demo
+
+    root = tmp_path_factory.mktemp("demo") / "demo"
+    generate_demo(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def demo_outputs(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of two demo clips with every eighth frame, made once per process; to change it, copy it."""
+    folder = tmp_path_factory.mktemp("demo_run")
+    assert run_in(folder, *demo_command(demo_root, folder)) == 0
+    return only_run(folder, "demo")

@@ -18,30 +18,21 @@ from aot.run import main as run_main
 from aot.runs.run_json import read_run_json
 from aot.runs.verify import Expected, FileChecker, State, verify_run
 from aot.verify import main
+from tests.command_line import DEMO_CLIPS, demo_command
 from tests.fuzz.__main__ import FINDINGS
-
-CLIPS = ("late", "zoom")
-
-
-def command(folder: Path) -> list[str]:
-    return [
-        "dataset=demo", f"dataset.root={folder / 'demo'}", f"dataset.include=[{','.join(CLIPS)}]", "frame_interval=8",
-        f"output.root={folder / 'out'}", "output.overlay=false", "segmenter=grabcut", "tracker=lucas_kanade",
-        "launcher=inline",
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    assert run_main(command(folder)) == 0
-    return folder
 
 
 @pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    """A copy that a test may break."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
+def folder(demo_outputs: Path, tmp_path: Path) -> Path:
+    """A copy of a run that a test may break."""
+    shutil.copytree(demo_outputs, tmp_path / "out" / "demo" / demo_outputs.name)
+    return tmp_path
+
+
+@pytest.fixture
+def command(demo_root: Path, folder: Path) -> list[str]:
+    """The arguments of the run that `folder` is a copy of: they resume it."""
+    return demo_command(demo_root, folder / "out")
 
 
 def run_paths(folder: Path) -> RunPaths:
@@ -181,14 +172,14 @@ def test_missing_recorded_digest_is_reported(folder: Path, capsys: pytest.Captur
     assert "SHA-256" not in capsys.readouterr().out
 
 
-def test_worker_killed_before_recording_the_file_does_not_make_it_broken(folder: Path) -> None:
+def test_worker_killed_before_recording_the_file_does_not_make_it_broken(folder: Path, command: list[str]) -> None:
     """A clip is recomputed and its file renamed into place, but the worker dies before it records the new digest."""
     paths = run_paths(folder)
     truncate(paths.clip("late").result)
     assert main([str(paths.root), "--repair"]) == 1
     (ledger,) = paths.ledgers.glob("*.jsonl")
     before = len(ledger.read_text().splitlines())
-    assert run_main(command(folder)) == 0
+    assert run_main(command) == 0
     lines = ledger.read_text().splitlines(keepends=True)
     started = [line for line in lines[before:] if '"event": "started"' in line]
     ledger.write_text("".join(lines[:before] + started[:1]))
@@ -236,7 +227,7 @@ def test_file_that_hangs_hdf5_does_not_stop_the_check(folder: Path) -> None:
 def test_file_larger_than_memory_is_not_broken(folder: Path) -> None:
     """A file that needs more memory than this machine has does not affect the check of the next file."""
     paths = run_paths(folder)
-    late, zoom = (paths.clip(clip_id).result for clip_id in CLIPS)
+    late, zoom = (paths.clip(clip_id).result for clip_id in DEMO_CLIPS)
     with h5py.File(late, "r+") as file:
         del file["tracks/xy"]
         file.create_dataset("tracks/xy", (10**9, 10**7, 2), "f4", chunks=(1, 1000, 2))  # larger than any address space
@@ -249,7 +240,7 @@ def test_file_larger_than_memory_is_not_broken(folder: Path) -> None:
 
 def test_failed_and_pending_clips(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = run_paths(folder)
-    for clip_id in CLIPS:
+    for clip_id in DEMO_CLIPS:
         paths.clip(clip_id).result.unlink()
     paths.clip("zoom").failure.parent.mkdir()
     paths.clip("zoom").failure.write_text('{"class": "decode", "message": "too short"}')
@@ -270,7 +261,9 @@ def test_file_of_an_unlisted_clip(folder: Path) -> None:
     assert (found.clip_id, found.state) == ("day1/unlisted", State.UNLISTED)
 
 
-def test_repair_makes_broken_files_pending(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_makes_broken_files_pending(
+    folder: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = run_paths(folder)
     result = paths.clip("late").result
     for copies in (1, 2):
@@ -284,19 +277,19 @@ def test_repair_makes_broken_files_pending(folder: Path, capsys: pytest.CaptureF
         kept = sorted((paths.root / "quarantine").iterdir())
         assert len(kept) == copies
         assert kept[-1].read_bytes() == broken or kept[0].read_bytes() == broken
-        assert run_main(command(folder)) == 0
+        assert run_main(command) == 0
         assert main([str(paths.root)]) == 0
 
 
-def test_repair_deletes_the_failure_record_of_a_broken_file(folder: Path) -> None:
+def test_repair_deletes_the_failure_record_of_a_broken_file(folder: Path, command: list[str]) -> None:
     paths = run_paths(folder)
     late = paths.clip("late")
     overwrite(late.result)
     late.report.data.unlink()
-    assert run_main(command(folder)) == 1, "the report's part of this clip needs the broken file"
+    assert run_main(command) == 1, "the report's part of this clip needs the broken file"
     assert late.failure.exists()
     assert main([str(paths.root), "--repair"]) == 1
-    assert run_main(command(folder)) == 0
+    assert run_main(command) == 0
     assert main([str(paths.root)]) == 0
 
 
@@ -315,7 +308,9 @@ def test_not_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         ('{"config_hash": "0", "clips": {"/etc/precious": {}}}', "clip id '/etc/precious': expected a relative path"),
     ],
 )
-def test_damaged_run_json(content: str, reason: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_run_json(
+    content: str, reason: str, folder: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = run_paths(folder)
     paths.run_json.write_text(content)
     assert main([str(paths.root), "--repair"]) == 2
@@ -324,14 +319,14 @@ def test_damaged_run_json(content: str, reason: str, folder: Path, capsys: pytes
     assert "the file is damaged: delete it and run the command that created the folder again" in printed
     assert reason in printed
     paths.run_json.unlink()
-    assert run_main(command(folder)) == 0, "the message recommends it"
+    assert run_main(command) == 0, "the message recommends it"
     assert main([str(paths.root)]) == 0
 
 
-def test_malformed_ledger_lines_are_ignored(folder: Path) -> None:
+def test_malformed_ledger_lines_are_ignored(folder: Path, command: list[str]) -> None:
     paths = run_paths(folder)
     (paths.ledgers / "a-folder.jsonl").mkdir()
     garbled = ['{"event": "done", "at": "2026-11-24"}', '{"event": "done", "at": "z", "clip_id": "late"}', "[]", "{"]
     (paths.ledgers / "garbled.jsonl").write_text("\n".join(garbled) + "\n")
     assert main([str(paths.root)]) == 0
-    assert run_main(command(folder)) == 0
+    assert run_main(command) == 0

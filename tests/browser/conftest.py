@@ -10,7 +10,7 @@ import pytest
 from tests.browser.chromium import EXECUTABLE, VIEWPORT, chromium
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     if EXECUTABLE is None:
         pytest.skip("no Chromium: `make system` installs it (as root on Debian)")

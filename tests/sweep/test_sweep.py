@@ -100,12 +100,12 @@ def page_data(folder: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of one demo clip, which has ground truth, over two intervals."""
     root = tmp_path_factory.mktemp("sweep")
-    options = [f"dataset.root='{root}/demo'", "dataset.include=[zoom]", f"output.root='{root}/out'"]
+    options = [f"dataset.root='{demo_root}'", "dataset.include=[zoom]", f"output.root='{root}/out'"]
     options += ["output.overlay=false", "output.evaluate=false", "query_points.num_points=30"]
-    assert run.main(["-m", "dataset=demo", *EMBEDDED, *options, "frame_interval=1,8"]) == 0
+    assert run.main(["-m", "dataset=demo", *EMBEDDED, *options, "frame_interval=2,8"]) == 0
     (found,) = (root / "out" / "demo").iterdir()
     return found
 
@@ -114,7 +114,7 @@ def test_command_writes_a_page_and_a_table(folder: Path, capsys: pytest.CaptureF
     assert sweep.main([str(folder), "--workers", "1", "--tolerance", "0.9"]) == 0
     printed = capsys.readouterr().out
     assert (
-        "masks: frame_interval=8 is the largest within 0.9 of the score of frame_interval=1; frame_interval=8 has J&F"
+        "masks: frame_interval=8 is the largest within 0.9 of the score of frame_interval=2; frame_interval=8 has J&F"
         in printed
     )
     assert printed.splitlines()[0].split() == [
@@ -123,7 +123,7 @@ def test_command_writes_a_page_and_a_table(folder: Path, capsys: pytest.CaptureF
     with (folder / "report" / "sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["frame_interval"], row["clip_id"], row["masks by truth"]) for row in rows] == [
-        ("1", "zoom", "True"), ("8", "zoom", "True"),
+        ("2", "zoom", "True"), ("8", "zoom", "True"),
     ]  # fmt: skip
     assert float(rows[0]["masks (J&F)"]) > float(rows[1]["masks (J&F)"])
     assert "sweep-page.js" in (folder / "report" / "index.html").read_text()
@@ -131,14 +131,14 @@ def test_command_writes_a_page_and_a_table(folder: Path, capsys: pytest.CaptureF
     data = page_data(folder)
     assert data["measures"][0] == {"key": "masks", "score": "J&F", "source": "against ground truth"}
     (clip,) = data["clips"]
-    assert (clip["clip_id"], clip["largest"], list(clip["runs"])) == ("zoom", 8, ["1", "8"])
+    assert (clip["clip_id"], clip["largest"], list(clip["runs"])) == ("zoom", 8, ["2", "8"])
     assert clip["runs"]["8"]["quality"]["masks"] == pytest.approx(float(rows[1]["masks (J&F)"]))
     assert clip["runs"]["8"]["beyond"] == []
 
 
-def test_other_swept_options_become_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [f"dataset.root='{tmp_path}/demo'", "dataset.include=[zoom]", f"output.root='{tmp_path}/out'"]
-    options += ["output.overlay=false", "output.evaluate=false", "query_points.num_points=30"]
+def test_other_swept_options_become_groups(demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"dataset.root='{demo_root}'", "dataset.include=[zoom]", f"output.root='{tmp_path}/out'"]
+    options += ["output.overlay=false", "output.evaluate=false", "query_points.num_points=9"]
     swept = ["dataset.end_seconds=1,0.9", "frame_interval=8,16"]
     assert run.main(["-m", "dataset=demo", *EMBEDDED, *options, *swept]) == 0
     (folder,) = (tmp_path / "out" / "demo").iterdir()
@@ -153,10 +153,10 @@ def test_tolerance_that_no_interval_meets_is_reported(folder: Path, capsys: pyte
     assert sweep.main([str(folder), "--workers", "1", "--tolerance", "0"]) == 0
     shown = capsys.readouterr().out
     assert (
-        "masks: no larger frame_interval is within 0 of the score of frame_interval=1; frame_interval=8 has J&F"
+        "masks: no larger frame_interval is within 0 of the score of frame_interval=2; frame_interval=8 has J&F"
         in shown
     )
-    assert "masks and tracks: frame_interval=1 is the largest that keeps both within 0" in shown
+    assert "masks and tracks: frame_interval=2 is the largest that keeps both within 0" in shown
     assert "masks" in page_data(folder)["clips"][0]["runs"]["8"]["beyond"]
 
 
