@@ -145,6 +145,16 @@ def test_new_files_follow_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_the_umask_stays_as_it_is(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "run.json", "x")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run.json").stat().st_mode & 0o777 == 0o640
+
+
 def test_names_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     write_text(tmp_path / ("n" * 250 + ".json"), "x")
     with pytest.raises(WriteError, match="could not be written"):
@@ -169,12 +179,12 @@ def test_only_part_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
 
 def test_part_files_of_other_machines_are_removed_after_a_day(tmp_path: Path) -> None:
     day = 24 * 3600
-    ages = {"old": day + 60, "new": day - 60}
+    ages = {"old": day + 60, "older": 9 * day, "new": day - 60}
     for name, seconds in ages.items():
         part = tmp_path / f".elsewhere-7-{name}.h5.part"
         part.touch()
         os.utime(part, (time.time() - seconds,) * 2)
-    assert remove_abandoned_parts(tmp_path) == 1
+    assert remove_abandoned_parts(tmp_path) == 2
     assert [path.name for path in tmp_path.iterdir()] == [".elsewhere-7-new.h5.part"]
 
 
