@@ -39,8 +39,15 @@ DOCUMENTS = [
 WIDTH, HEIGHT, NUM_FRAMES = 800, 600, 41
 # The objects that the prompts of the documents mark: (x0, y0, x1, y1) px.
 OBJECTS = ((410, 348, 522, 420), (567, 405, 646, 496), (720, 520, 780, 580), (10, 20, 60, 80), (100, 400, 160, 470))
-# A command with one of these needs weights, which the tests do not have: it must report how to get them.
-NEEDS_WEIGHTS = ("segmenter.size", "segmenter.checkpoint", "tracker=cotracker3_online", "tracker=cotracker_upstream")
+# A command with one of these needs weights or a package that the tests do not have: it must report how to get them.
+NEEDS_WEIGHTS = {
+    "segmenter.size": "python -m aot.checkpoints download sam2.1_hiera_",
+    "segmenter.checkpoint": "segmenter.checkpoint=",
+    "tracker=cotracker3_online": "python -m aot.checkpoints download cotracker3_online",
+    "tracker=cotracker_upstream": "python -m aot.checkpoints download cotracker3_offline"
+    if importlib.util.find_spec("cotracker")
+    else "the package `cotracker` is not installed; install it with `pip install git+https://",
+}
 # Datasets of tens of gigabytes, which tests/datasets tests with small copies: the message must name the missing path.
 MISSING_DATASETS = ("/data/sav_train/sav_000", "/data/my_robot", "/data/tapvid_davis.pkl")
 NOT_RUN = {"pip": "downloads packages", "ssh": "needs another host", "sudo": "changes the system", "git": "clones"}
@@ -233,7 +240,7 @@ def test_every_command_has_a_test() -> None:
 def test_run(words: list[str], at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     given = localised(words, at)
     named = " ".join(given)
-    needs_weights = any(key in named for key in NEEDS_WEIGHTS)
+    needs_weights = [advice for key, advice in NEEDS_WEIGHTS.items() if key in named]
     given += [] if needs_weights else [option for option in EMBEDDED_MODELS if option.split("=")[0] + "=" not in named]
     if "launcher=slurm" in given or "launcher=devcluster" in given:
         given += ["dry_run=true", "output.root=planned"]  # no cluster here; tests/faults has one
@@ -243,7 +250,7 @@ def test_run(words: list[str], at: Path, capsys: pytest.CaptureFixture[str], mon
     output = capsys.readouterr()
     if needs_weights:
         assert code == 2
-        assert "python -m aot.checkpoints download" in output.err or "cotracker" in output.err
+        assert all(advice in output.err for advice in needs_weights), output.err
     elif any(root in word for root in MISSING_DATASETS for word in words):
         assert code == 2
         assert re.search(r"/data/\S+", output.err), output.err
