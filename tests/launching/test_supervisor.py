@@ -336,6 +336,13 @@ def test_process_that_has_been_asked_to_end_can_be_replaced(run: Supervised) -> 
     assert run.works() == dict.fromkeys(CLIPS, "nothing")
 
 
+def test_processes_that_end_on_request_are_not_failed_starts(run: Supervised) -> None:
+    run.write_source("d", b"x")
+    run.machine.actions["d"] = [beat(1.0, seconds=5)]
+    run.run(slots=4)
+    assert [process.exit_code for process in run.processes] == [0] * 4
+
+
 def test_stalled_process_is_killed_and_waited_for(run: Supervised) -> None:
     begun = run.machine.now
     run.machine.actions["a"] = [hang]
