@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from aot.segmentation.sam2 import Sam2Segmenter
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +17,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.segmentation.sam2_models import save_random_weights  # imports torch, which other segmenters do not need
 
     return save_random_weights(tmp_path_factory.mktemp("weights") / "random.pt")
+
+
+@pytest.fixture(scope="session")
+def ours(weights: Path) -> Sam2Segmenter:
+    """A segmenter whose model is built once for all tests."""
+    from aot.segmentation.sam2 import Sam2Segmenter
+
+    return Sam2Segmenter(size="tiny", checkpoint=weights, image_size=128)

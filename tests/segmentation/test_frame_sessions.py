@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,11 @@ def segmenter(request: pytest.FixtureRequest) -> Any:
     if request.param == "grabcut":
         return GrabCutSegmenter(propagate=False)
     request.getfixturevalue("one_thread")
-    weights = request.getfixturevalue("weights")
-    return Sam2Segmenter(size="tiny", checkpoint=weights, image_size=128, propagate=False)
+    segmenter = Sam2Segmenter(
+        size="tiny", checkpoint=request.getfixturevalue("weights"), image_size=128, propagate=False
+    )
+    segmenter._model = request.getfixturevalue("ours")._loaded()
+    return segmenter
 
 
 def run(segmenter: Segmenter, prompts: list[Prompt]) -> MaskBlock:
@@ -65,11 +67,10 @@ def test_a_prompt_that_finds_nothing_gives_an_empty_mask() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_sam2_encodes_a_frame_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    segmenter = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=128)
-    session = segmenter.open_frame(RGB[1])
+def test_sam2_encodes_a_frame_once(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = ours.open_frame(RGB[1])
     encoded: list[int] = []
-    model = segmenter._loaded()
+    model = ours._loaded()
     monkeypatch.setattr(model, "forward_image", lambda *_: encoded.append(1))
     session.masks([SQUARE])
     session.masks([SQUARE, CORNER])

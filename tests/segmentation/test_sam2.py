@@ -42,11 +42,6 @@ def stock(weights: Path) -> Any:
     return stock_video_predictor(weights)
 
 
-@pytest.fixture(scope="module")
-def ours(weights: Path) -> Sam2Segmenter:
-    return Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE)
-
-
 def square(t: int) -> tuple[float, float, float, float]:
     return 8.0 + 2 * t, 20.0, 28.0 + 2 * t, 40.0
 
@@ -103,24 +98,27 @@ def assert_same(found: Recorded, logits: LOGITS, scores: dict[tuple[int, int], f
 BOX = Prompt(1, 0, box=square(0))
 LATE_BOX = Prompt(2, 4, box=(60, 5, 90, 30))
 SCENARIOS: dict[str, tuple[int, list[Prompt]]] = {
-    "box": (8, [BOX]),
+    "box": (5, [BOX]),
     "one point": (3, [Prompt(1, 0, points=((18, 30),), labels=(1,))]),
     "points of both labels": (3, [Prompt(1, 0, points=((18, 30), (80, 50)), labels=(1, 0))]),
     "box and points": (3, [Prompt(1, 0, box=square(0), points=((18, 30), (10, 22)), labels=(1, 0))]),
     "mask": (3, [Prompt(1, 0, mask=square_mask(0))]),
     "two objects": (5, [BOX, Prompt(2, 0, points=((80, 50),), labels=(1,))]),
-    "late object": (6, [BOX, LATE_BOX]),
-    "middle of the clip": (7, [Prompt(1, 4, box=square(4))]),
-    "correction": (7, [BOX, Prompt(1, 4, points=((22, 30), (80, 50)), labels=(1, 0))]),
-    "correction by background points only": (6, [BOX, Prompt(1, 4, points=((80, 50),), labels=(0,))]),
-    "correction by a mask": (6, [Prompt(1, 2, box=square(2)), Prompt(1, 4, mask=square_mask(4))]),
+    "late object": (4, [BOX, replace(LATE_BOX, frame=2)]),
+    "middle of the clip": (5, [Prompt(1, 2, box=square(2))]),
+    "correction": (5, [BOX, Prompt(1, 3, points=((22, 30), (80, 50)), labels=(1, 0))]),
+    "correction by background points only": (4, [BOX, Prompt(1, 2, points=((80, 50),), labels=(0,))]),
+    "correction by a mask": (4, [Prompt(1, 1, box=square(1)), Prompt(1, 2, mask=square_mask(2))]),
     "one frame": (1, [BOX]),
 }
+QUICK = {"one frame", "one point", "mask"}
 CRASHES_STOCK = {"late object"}
 """A pass starts before the first prompt of an object: in float32 the official predictor raises an error."""
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS]
+)
 def test_masks_equal_those_of_the_official_video_predictor(
     name: str, ours: Sam2Segmenter, weights: Path, stock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +131,7 @@ def test_masks_equal_those_of_the_official_video_predictor(
     assert_same(Recorded(ours, rgb, prompts, monkeypatch), *stock_propagation(stock, tmp_path / "frames", rgb, prompts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_masks_equal_those_of_the_official_video_predictor_beyond_all_windows(
     stride: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,10 +147,11 @@ def test_masks_equal_those_of_the_official_video_predictor_beyond_all_windows(
     assert_same(Recorded(ours, rgb, prompts, monkeypatch), *expected)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_masks_equal_those_of_the_official_video_predictor_in_a_long_clip(
     ours: Sam2Segmenter, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Quick counterpart: `test_masks_equal_those_of_the_official_video_predictor_beyond_all_windows`."""
     rgb = moving_square(42)
     prompts = [
         Prompt(1, 18, box=square(18)),
@@ -162,10 +162,11 @@ def test_masks_equal_those_of_the_official_video_predictor_in_a_long_clip(
     assert_same(Recorded(ours, rgb, prompts, monkeypatch), *expected)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_masks_equal_those_of_the_official_predictors_at_full_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Quick counterpart: `test_masks_equal_those_of_the_official_video_predictor`, at 128 px."""
     torch.set_num_threads(2)
     weights = save_random_weights(tmp_path / "random.pt", image_size=1024)
     ours = Sam2Segmenter(size="tiny", checkpoint=weights)
@@ -177,6 +178,7 @@ def test_masks_equal_those_of_the_official_predictors_at_full_size(
     assert_same_image(ours, stock_image_predictor(weights, image_size=1024), rgb, prompts)
 
 
+@pytest.mark.slow
 def test_random_weights_give_meaningful_masks(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Recorded(ours, moving_square(12), [BOX], monkeypatch)
     seen = [logits for key, logits in found.logits.items() if found.scores[key] > 0.5]
@@ -258,6 +260,38 @@ def test_every_frame_is_encoded_once_for_any_number_of_objects(
     assert frames.num_decoded <= 4 + 1, "the prompt frame is read once more"
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("later_start", [None, 4])
+def test_exactly_the_rows_that_are_still_read_are_kept(
+    stride: int, reverse: bool, later_start: int | None, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a memory of two frames besides the prompts', `stride` rows apart, and pointers of five rows.
+
+    The next row reads the row before it, the one 2 · stride − 1 before that at most, and four rows' pointers.
+    """
+    model = ours._loaded()
+    for name, value in (
+        ("num_maskmem", 4), ("max_obj_ptrs_in_encoder", 5), ("memory_temporal_stride_for_eval", stride)
+    ):  # fmt: skip
+        monkeypatch.setattr(model, name, value)
+    bank = streaming.MemoryBank()
+    for row in range(20):
+        bank[row] = {"obj_ptr": row, "maskmem_features": row}
+    state = {"output_dict_per_obj": {0: {"non_cond_frame_outputs": bank}}}
+    model.forget(state, 10, reverse=reverse, later_start=later_start)
+
+    def behind(count: int) -> set[int]:
+        """The rows that are read next, and those that a pass backwards from `later_start` will read."""
+        now = {10 + i if reverse else 10 - i for i in range(count)}
+        return now if later_start is None else now | {later_start + 1 + i for i in range(count)}
+
+    memories, pointers = 2 * stride + 1, max(2 * stride + 1, 4)
+    assert set(bank) == behind(pointers)
+    assert {row for row, output in dict.items(bank) if "maskmem_features" in output} == behind(memories)
+
+
+@pytest.mark.slow
 def test_the_size_of_the_state_is_bounded(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = ours._loaded(), []
     # A memory of two frames and five pointers, which a short clip exceeds.
@@ -308,6 +342,7 @@ def test_the_state_has_the_keys_of_the_official_predictor(ours: Sam2Segmenter, s
     assert torch.equal(own["images"][0], state["images"][0])
 
 
+@pytest.mark.slow
 def test_no_state_is_kept_between_clips(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Recorded(ours, moving_square(4), [BOX], monkeypatch)
     model = ours._loaded()
@@ -322,6 +357,7 @@ def test_no_state_is_kept_between_clips(ours: Sam2Segmenter, monkeypatch: pytest
     assert all(torch.equal(again.logits[key], first.logits[key]) for key in first.logits)
 
 
+@pytest.mark.slow
 def test_bf16_is_close_to_fp32_and_does_not_affect_other_code(weights: Path, ours: Sam2Segmenter) -> None:
     rough = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, precision="bf16")
     frames, prompts = ArraySource(moving_square(3)), [BOX, replace(LATE_BOX, frame=2)]
@@ -375,10 +411,27 @@ def test_results_can_name_the_weights_and_the_device(ours: Sam2Segmenter, weight
     assert ours.device_name == describe_device(ours._loaded().device)
 
 
-@pytest.mark.slow
+def test_compiling_replaces_only_the_encoder(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled, without the time that it takes."""
+    compiled: list[tuple[Any, dict[str, Any]]] = []
+
+    def record(function: Any, **options: Any) -> Any:
+        compiled.append((function, options))
+        return lambda *args: "compiled"
+
+    monkeypatch.setattr(torch, "compile", record)
+    model = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, compile=True)._loaded()
+    ((function, options),) = compiled
+    assert function.__self__ is model.image_encoder
+    assert options == {"mode": None, "fullgraph": True, "dynamic": False}
+    assert model.image_encoder(torch.zeros(1)) == "compiled"
+
+
+@pytest.mark.long
 def test_compiled_models_give_the_same_masks(
     weights: Path, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Quick counterpart: `test_compiling_replaces_only_the_encoder`."""
     compiled = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE, compile=True)
     rgb = moving_square(2)
     expected = Recorded(ours, rgb, [BOX], monkeypatch)

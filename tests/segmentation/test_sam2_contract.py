@@ -14,6 +14,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestContract(SegmenterContract):
-    @pytest.fixture(params=[True, False], ids=["all frames", "prompt frames"])
-    def segmenter(self, weights: Path, request: pytest.FixtureRequest) -> Segmenter:
-        return Sam2Segmenter(size="tiny", checkpoint=weights, image_size=128, propagate=request.param)
+    @pytest.fixture(params=[pytest.param(True, marks=pytest.mark.slow), False], ids=["all frames", "prompt frames"])
+    def segmenter(self, weights: Path, ours: Sam2Segmenter, request: pytest.FixtureRequest) -> Segmenter:
+        segmenter = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=128, propagate=request.param)
+        segmenter._model = ours._loaded()  # takes most of the time of a test to build
+        return segmenter

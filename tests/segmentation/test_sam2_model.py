@@ -46,12 +46,18 @@ def test_the_configuration_equals_that_of_the_official_builder(
     assert own == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bare", [False, True])
 def test_weights_are_read_at_the_top_level_or_under_their_key(bare: bool, weights: Path, tmp_path: Path) -> None:
     held = torch.load(weights, weights_only=True)["model"]
     torch.save(held if bare else {"model": held}, tmp_path / "held.pt")
     loaded = build_model("tiny", tmp_path / "held.pt", 128).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in held.items())
+
+
+@pytest.fixture(scope="module")
+def model(weights: Path) -> Any:
+    return build_model("tiny", weights, 128)
 
 
 class Danger:
@@ -110,22 +116,23 @@ def write_damaged(path: Path, how: str, weights: Path) -> None:
     ],
 )
 def test_unusable_weights_are_reported(
-    how: str, message: str, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    how: str, message: str, model: Any, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "damaged.pt"
     write_damaged(path, how, weights)
-    model = build_model("tiny", weights, 128)
     with pytest.raises(ConfigError, match=message) as caught:
         load_weights(model, path, CONFIGS["tiny"])
     assert str(path) in str(caught.value)
     assert "code from a checkpoint ran" not in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_weights_of_another_size_are_reported(weights: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not fit .*hiera_s\.yaml: .* missing: .*image_encoder\.trunk"):
         build_model("small", weights, 128)
 
 
+@pytest.mark.slow
 def test_imports_change_no_state_of_hydra_and_load_no_models() -> None:
     program = """
 import sys

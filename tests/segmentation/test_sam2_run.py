@@ -55,6 +55,7 @@ def test_sam2_is_the_default_and_missing_weights_are_reported_before_anything_st
     assert not (folder / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_writes_masks_provenance_and_pictures(
     folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,11 +85,13 @@ def test_a_run_writes_masks_provenance_and_pictures(
     )
 
 
+@pytest.mark.slow
 def test_masks_on_prompt_frames_only(folder: Path, weights: Path) -> None:
     assert main([*VIDEO, *TINY, *REST, f"segmenter.checkpoint='{weights}'", "segmenter.propagate=false"]) == 0
     assert aot.load(run_folder(folder, "video") / "clips" / "clip.h5").mask_row.tolist() == [0]
 
 
+@pytest.mark.slow
 def test_damaged_weights_fail_the_clip_and_name_the_file(folder: Path, weights: Path) -> None:
     (folder / "cut.pt").write_bytes(weights.read_bytes()[:1000])
     assert main([*VIDEO, *TINY, *REST, "segmenter.checkpoint=cut.pt"]) == 1
@@ -115,6 +118,7 @@ def save_indices(path: Path, masks: dict[int, BoolArray]) -> None:
     image.save(path)
 
 
+@pytest.mark.slow
 def test_a_davis_tree_gets_the_masks_of_the_official_predictor(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,8 +150,9 @@ def test_a_davis_tree_gets_the_masks_of_the_official_predictor(
 
 
 @needs_shared_data
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_davis_clips_run_from_end_to_end(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quick counterpart: `test_a_davis_tree_gets_the_masks_of_the_official_predictor`."""
     monkeypatch.chdir(tmp_path)
     chosen = ["dataset=davis", f"dataset.root='{SHARED_DATA / 'DAVIS'}'", f"segmenter.checkpoint='{weights}'"]
     assert main([*chosen, *TINY, *REST, "output.overlay=true", "output.pictures=true"]) == 0

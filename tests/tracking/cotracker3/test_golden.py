@@ -1,6 +1,6 @@
 """The engine compared with results of the upstream package in fp32 on a CPU, with reproducible weights.
 
-Some of the files are in the repository; the others are in ../shared, and their tests are marked slow.
+The files in the repository are the quick counterparts of those in ../shared, whose tests are marked long.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def parametrize_files(*names: str) -> pytest.MarkDecorator:
     """Run a test for each of these golden files."""
     is_here = {name: (HERE / f"{name}.npz").exists() for name in names}
     return pytest.mark.parametrize(
-        "name", [name if is_here[name] else pytest.param(name, marks=pytest.mark.slow) for name in names]
+        "name",
+        [pytest.param(name, marks=pytest.mark.slow if is_here[name] else pytest.mark.long) for name in names],
     )
 
 
