@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aot.errors import ConfigError
 from aot.manifest.assign import check_manifest
@@ -16,6 +17,9 @@ from aot.manifest.schema import Manifest
 from aot.system.cli import EXIT_DONE, check_output, prints_errors, run_command
 from aot.system.command_parser import CommandParser
 from aot.system.text import counted
+
+if TYPE_CHECKING:
+    from aot.manifest.converters import Imported
 
 
 @prints_errors
@@ -29,30 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("schema", help="print the JSON schema of a manifest")
     check = commands.add_parser("check", help="check a manifest; its videos are not opened")
     check.add_argument("manifest", type=Path, help="YAML or JSON")
-    importing = commands.add_parser("import", help="convert the boxes of a detector or another tracker to a manifest")
-    importing.add_argument("files", type=Path, nargs="+", help="COCO JSON; MOTChallenge det.txt, gt.txt or NAME.txt")
-    importing.add_argument("--format", choices=("coco", "mot"), required=True)
-    importing.add_argument(
-        "--out", type=Path, required=True, help="manifest to write; JSON if the name ends in .json, otherwise YAML"
-    )
-    importing.add_argument(
-        "--min-score", type=float, default=0.0, help="skip boxes below this score; default: %(default)s"
-    )
-    importing.add_argument(
-        "--images",
-        type=Path,
-        help="coco: annotation file that lists the images, for a file that is only a list of results",
-    )
-    importing.add_argument(
-        "--frames",
-        type=Path,
-        help="coco: folder with one folder of frames per clip; frame numbers are then positions in these folders",
-    )
-    importing.add_argument(
-        "--masks", action="store_true", help="coco: import segmentations as mask prompts instead of boxes"
-    )
-    importing.add_argument("--clip", help="mot: clip id, for a single file; default: name of the sequence")
-    importing.add_argument("--size", help="mot: size of the video as WIDTHxHEIGHT, if there is no seqinfo.ini")
+    _add_import(commands.add_parser("import", help="convert the boxes of a detector or another tracker to a manifest"))
     options = parser.parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(Manifest.model_json_schema(), indent=2))
@@ -65,8 +46,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_DONE
 
 
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", type=Path, nargs="+", help="COCO JSON; MOTChallenge det.txt, gt.txt or NAME.txt")
+    parser.add_argument("--format", choices=("coco", "mot"), required=True)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="manifest to write; JSON if the name ends in .json, otherwise YAML"
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--merge", action="store_true", help="add the objects to an existing manifest, and keep what is in it"
+    )
+    existing.add_argument("--force", action="store_true", help="replace an existing manifest")
+    parser.add_argument(
+        "--min-score", type=float, default=0.0, help="skip boxes below this score; default: %(default)s"
+    )
+    parser.add_argument(
+        "--first-frame",
+        type=_frame_number,
+        metavar="N",
+        help="number of the first frame of every clip, usually 0 or 1; default: mot 1, coco 0 if there is a frame 0",
+    )
+    parser.add_argument(
+        "--track-ids",
+        choices=("unique", "per-class"),
+        help="whether a track id is one object whatever its class, or each class counts its own; default: per-class "
+        "if a track id has several classes on one frame",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        help="coco: annotation file that lists the images, for a file that is only a list of results",
+    )
+    parser.add_argument(
+        "--frames",
+        type=Path,
+        help="coco: folder with one folder of frames per clip; frame numbers are then positions in these folders",
+    )
+    parser.add_argument(
+        "--masks", action="store_true", help="coco: import segmentations as mask prompts instead of boxes"
+    )
+    parser.add_argument(
+        "--clip", help="clip id, for a single file; default: name of the sequence (mot), of the video or folder (coco)"
+    )
+    parser.add_argument("--size", help="mot: size of the video as WIDTHxHEIGHT, if there is no seqinfo.ini")
+
+
+def _frame_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least 0")
+    return int(text)
+
+
 def _import(options: argparse.Namespace) -> None:
-    from aot.manifest.converters import manifest_of, read_coco, read_mot, write_manifest
+    from aot.manifest.coco import read_coco
+    from aot.manifest.converters import manifest_of, write_manifest
+    from aot.manifest.merge import merge_manifest
+    from aot.manifest.mot import read_mot
 
     if options.clip and len(options.files) > 1:
         raise ConfigError(
@@ -76,17 +111,36 @@ def _import(options: argparse.Namespace) -> None:
     if options.size and not size:
         raise ConfigError(f"--size {options.size}: expected WIDTHxHEIGHT, such as 1920x1080")
     check_output("--out", options.out, is_file=True)
-    found = []
+    exists = options.out.exists() and options.out.stat().st_size > 0
+    if exists and not (options.merge or options.force):
+        raise ConfigError(
+            f"--out {options.out} exists and was not changed; --merge adds the imported objects to it, --force "
+            f"replaces it, and another --out writes a new file"
+        )
+    limits = (int(size[1]), int(size[2])) if size else None
+    read: list[Imported] = []
     for path in options.files:
         if options.format == "coco":
-            found += read_coco(path, images=options.images, frames=options.frames, masks=options.masks)
+            read.append(
+                read_coco(
+                    path, images=options.images, frames=options.frames, masks=options.masks, clip_id=options.clip,
+                    first_frame=options.first_frame,
+                )
+            )  # fmt: skip
         else:
-            limits = (int(size[1]), int(size[2])) if size else None
-            found += read_mot(path, clip_id=options.clip, size=limits)
-    write_manifest(options.out, manifest_of(found, min_score=options.min_score))
+            read.append(read_mot(path, clip_id=options.clip, size=limits, first_frame=options.first_frame))
+    found = [item for one in read for item in one.detections]
+    imported = manifest_of(found, min_score=options.min_score, track_ids=options.track_ids)
+    notes = [note for one in read for note in one.notes] + list(imported.notes)
+    if exists and options.merge:
+        notes += merge_manifest(options.out, imported.content)
+    else:
+        write_manifest(options.out, imported.content)
     manifest = load_manifest(options.out)
     num_objects = sum(len({entry.id for entry in clip.objects}) for clip in manifest.clips.values())
-    print(f"{options.out}: {counted(len(manifest.clips), 'clip')}, {counted(num_objects, 'object')}")
+    print(
+        "\n".join([f"{options.out}: {counted(len(manifest.clips), 'clip')}, {counted(num_objects, 'object')}", *notes])
+    )
 
 
 if __name__ == "__main__":

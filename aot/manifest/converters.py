@@ -1,35 +1,33 @@
-"""Convert boxes of a detector or another tracker to a manifest: COCO JSON and MOTChallenge text.
+"""Convert boxes of a detector or another tracker to a manifest; `coco` and `mot` read them.
 
 Each object is prompted once, on the first frame on which it has a box. Without track ids, boxes of different frames
-cannot be associated: the objects are then the boxes of the clip's first frame that has any.
+cannot be associated: the objects are then the boxes of the clip's first frame that has any. What is left out is counted
+and reported.
 """
 
 from __future__ import annotations
 
-import configparser
 import json
-import re
-import reprlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import yaml
 
 from aot.errors import ConfigError
-from aot.images.frames import image_files
 from aot.manifest.read import errors_in
+from aot.manifest.schema import MIN_BOX_PX
 from aot.system.files import write_text
-from aot.system.text_files import MalformedFile, about_file, read_json, read_text
+from aot.system.text import counted, first_names
+from aot.system.text_files import MalformedFile
 
-_TRACK_KEYS = ("track_id", "instance_id", "object_id")
-_FRAME_KEYS = ("frame_id", "frame_index")
-_EXPECTED_COCO = "expected COCO JSON: images with id and file_name, and annotations with image_id and bbox"
-_EXPECTED_MOT = "expected lines of MOTChallenge text: frame, id, left, top, width, height, score"
-MAX_SIDE_PX = 2**16
-"""Maximum width and height of an image; larger than any video."""
+TrackIds = Literal["unique", "per-class"]
+"""Whether a track id is one object whatever its class, or each class counts its own objects."""
+
+_MAX_ID = 2**31 - 1
+_MAX_ERRORS = 20
 
 
 @dataclass(frozen=True)
@@ -47,30 +45,85 @@ class Detection:
     name: str = ""
     mask: Mapping[str, Any] | None = None
     """COCO run lengths, compressed: {size, counts}."""
+    category: Hashable = None
+    """The class of the object, as the file identifies it; None: unknown."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the box is at least a pixel wide and high."""
+        return min(self.box[2] - self.box[0], self.box[3] - self.box[1]) >= MIN_BOX_PX
 
 
-def manifest_of(detections: Iterable[Detection], *, min_score: float = 0.0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Imported:
+    """What was read from the files of another tool."""
+
+    detections: tuple[Detection, ...]
+    notes: tuple[str, ...] = ()
+    """What was left out, with its number."""
+
+
+@dataclass(frozen=True)
+class ImportedManifest:
+    """The content of a manifest."""
+
+    content: dict[str, Any]
+    notes: tuple[str, ...]
+    """What was left out, with its number."""
+
+
+def manifest_of(
+    detections: Iterable[Detection], *, min_score: float = 0.0, track_ids: TrackIds | None = None
+) -> ImportedManifest:
     """Create a manifest that prompts every object once.
 
     Args:
         detections: in any order.
-        min_score: boxes with a lower score are skipped.
+        min_score: boxes with a lower score are left out.
+        track_ids: None: per class if a track id has several classes on one frame.
     Raises:
-        ConfigError: no box remains, or the manifest would not be valid.
+        ConfigError: no box remains, the meaning of the track ids is ambiguous, or the manifest would not be valid.
     """
     detections = list(detections)
     if not detections:
         raise ConfigError("the imported files contain no box; expected at least one")
-    by_clip: dict[str, list[Detection]] = defaultdict(list)
-    for item in detections:
-        if item.score >= min_score and item.box[0] < item.box[2] and item.box[1] < item.box[3]:
-            by_clip[item.clip_id].append(item)
-    if not by_clip:
+    is_per_class = _is_per_class(detections, track_ids)
+    scored = [item for item in detections if item.score >= min_score]
+    if not scored:
         raise ConfigError(f"no box has a score of at least {min_score:g}; lower --min-score")
-    clips = {clip_id: {"objects": _objects(items)} for clip_id, items in sorted(by_clip.items())}
+    if all(0 <= value <= 1 for item in scored for value in item.box):
+        raise ConfigError(
+            f"the boxes are all within 0 to 1, such as {list(scored[0].box)}; positions are pixels of the source "
+            f"video: multiply fractions by the width and the height of the video"
+        )
+    usable = [item for item in scored if item.is_usable]
+    if not usable:
+        raise ConfigError(f"no box is at least {MIN_BOX_PX} px wide and high inside its frame; check its coordinates")
+    by_clip: dict[str, list[Detection]] = defaultdict(list)
+    for item in usable:
+        by_clip[item.clip_id].append(item)
+    lost = Counter[str]()
+    clips = {clip_id: {"objects": _objects(items, is_per_class, lost)} for clip_id, items in sorted(by_clip.items())}
     if errors := errors_in({"clips": clips}):
-        raise ConfigError("\n  ".join(["the imported boxes do not form a valid manifest:", *errors]))
-    return {"clips": clips}
+        more = [f"and {len(errors) - _MAX_ERRORS} more"] if len(errors) > _MAX_ERRORS else []
+        raise ConfigError(
+            "\n  ".join(["the imported boxes do not form a valid manifest:", *errors[:_MAX_ERRORS], *more])
+        )
+    lost[f"with a score below {min_score:g}"] = len(detections) - len(scored)
+    lost[f"outside the frame or smaller than {MIN_BOX_PX} px"] = len(scored) - len(usable)
+    notes = [f"left out: {counted(number, 'box', 'boxes')} {reason}" for reason, number in lost.items() if number]
+    return ImportedManifest({"clips": clips}, (*notes, *_lost_objects(detections, usable, is_per_class)))
+
+
+def source_frame(number: int, first_frame: int) -> int:
+    """The source frame, from 0, of a frame number of another tool that counts from `first_frame`.
+
+    Raises:
+        MalformedFile: the frame is before the first one.
+    """
+    if number < first_frame:
+        raise MalformedFile(f"frame {number} is before the first frame, {first_frame} (--first-frame)")
+    return number - first_frame
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -81,94 +134,76 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
         write_text(path, yaml.safe_dump(dict(manifest), sort_keys=False, default_flow_style=None, width=120))
 
 
-def read_coco(
-    path: Path, *, images: Path | None = None, frames: Path | None = None, masks: bool = False
-) -> list[Detection]:
-    """Read COCO annotations or results.
+def _is_per_class(detections: Sequence[Detection], track_ids: TrackIds | None) -> bool:
+    """Whether objects of different classes may have the same track id.
 
-    Args:
-        path: {"images", "annotations", …}, or a list of results, which needs `images`.
-        images: annotation file with the images of a list of results.
-        frames: folder that contains the frame folders of the clips. The frame number is then the position of the
-            file in its folder; None: the number in the file's name.
-        masks: import segmentations as mask prompts instead of boxes.
     Raises:
-        ConfigError: a file cannot be read, or a key or image is missing.
+        ConfigError: some track id has several classes, but never on the same frame, so that both is possible.
     """
-    content = _read_json(path)
-    listing = content if images is None else _read_json(images)
-    annotations = content["annotations"] if isinstance(content, dict) and "annotations" in content else content
-    if not isinstance(listing, dict) or "images" not in listing or not isinstance(annotations, list):
-        raise ConfigError(
-            f"{path}: a list of results without the images; expected a file with images and annotations, or an "
-            f"annotation file with the images as --images FILE"
-        )
-    try:
-        videos = {video["id"]: str(video.get("name", video["id"])) for video in listing.get("videos", ())}
-        names = {category["id"]: str(category["name"]) for category in listing.get("categories", ())}
-        image_by_id = {image["id"]: image for image in listing["images"]}
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise ConfigError(f"{about_file(images or path, exc)}; {_EXPECTED_COCO}") from exc
-    locate = _FrameLocator(videos, frames)
-    detections = []
-    for number, item in enumerate(annotations, start=1):
-        try:
-            detections.append(_coco_detection(item, image_by_id, locate, names, masks))
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
-            raise ConfigError(f"{about_file(f'{path}: annotation {number}', exc)}; {_EXPECTED_COCO}") from exc
-    return detections
-
-
-def read_mot(path: Path, *, clip_id: str | None = None, size: tuple[int, int] | None = None) -> list[Detection]:
-    """Read a MOTChallenge sequence: `frame, id, left, top, width, height, score, …`, frames and pixels from 1.
-
-    Args:
-        path: `SEQUENCE/det/det.txt`, `SEQUENCE/gt/gt.txt`, or a tracker's `SEQUENCE.txt`.
-        clip_id: None: the name of the sequence.
-        size: width and height in px, to which boxes are cropped; None: those of `SEQUENCE/seqinfo.ini`, if it exists.
-    Raises:
-        ConfigError: the file cannot be read; the message names the invalid line.
-    """
-    sequence = path.parent.parent if path.stem in ("det", "gt") and path.parent.name == path.stem else None
-    name = clip_id or (sequence.name if sequence else path.stem)
-    size = size or (_sequence_size(sequence / "seqinfo.ini") if sequence else None)
-    detections = []
-    try:
-        text = read_text(path)
-    except MalformedFile as exc:
-        raise ConfigError(f"{exc.about(path)}; {_EXPECTED_MOT}") from exc
-    if not text.strip():
-        raise ConfigError(f"{path}: the file is empty; {_EXPECTED_MOT}")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        cells = line.split(",")
-        try:
-            frame, track = int(float(cells[0])), int(float(cells[1]))
-            left, top, width, height = map(float, cells[2:6])
-            score = float(cells[6]) if len(cells) > 6 else 1.0
-        except (ValueError, IndexError, OverflowError) as exc:
-            raise ConfigError(
-                f"{path}, line {number}: {reprlib.repr(line)}; expected frame, id, left, top, width, height, score"
-            ) from exc
-        box = _inside((left - 1, top - 1, left - 1 + width, top - 1 + height), *(size or (None, None)))
-        detections.append(Detection(name, frame - 1, track if track >= 0 else None, box, score))
-    return detections
-
-
-def _objects(items: Sequence[Detection]) -> list[dict[str, Any]]:
-    first: dict[int, Detection] = {}
-    for item in sorted(items, key=lambda item: item.frame):
+    if track_ids is not None:
+        return track_ids == "per-class"
+    classes: dict[tuple[str, int], dict[Hashable, Detection]] = defaultdict(dict)
+    on_frame: dict[tuple[str, int, int], Hashable] = {}
+    for item in detections:
         if item.track is not None:
-            first.setdefault(item.track, item)
-    chosen = list(first.items())
-    if not chosen:
+            if on_frame.setdefault((item.clip_id, item.track, item.frame), item.category) != item.category:
+                return True
+            classes[item.clip_id, item.track].setdefault(item.category, item)
+    changing = [found for found in classes.values() if len(found) > 1]
+    if changing:
+        first, second, *_ = changing[0].values()
+        raise ConfigError(
+            f"clip {first.clip_id!r}: track {first.track} is {_class_of(first)} on frame {first.frame} and "
+            f"{_class_of(second)} on frame {second.frame} ({counted(len(changing), 'such track')}); give "
+            f"--track-ids unique if this is one object whose class changes, or --track-ids per-class if every class "
+            f"counts its own objects"
+        )
+    return False
+
+
+def _class_of(item: Detection) -> str:
+    return repr(item.name) if item.name else f"of class {item.category}"
+
+
+def _key(item: Detection, is_per_class: bool) -> tuple[int | None, Hashable]:
+    """What identifies the object of a detection within its clip."""
+    return item.track, item.category if is_per_class else None
+
+
+def _objects(items: Sequence[Detection], is_per_class: bool, lost: Counter[str]) -> list[dict[str, Any]]:
+    """The objects of one clip; `lost` counts the boxes that are left out, by reason."""
+    first: dict[tuple[int | None, Hashable], Detection] = {}
+    known: set[tuple[int | None, Hashable, int]] = set()
+    for item in sorted(items, key=lambda item: item.frame):
+        if item.track is None:
+            continue
+        key = _key(item, is_per_class)
+        lost["of an object that has another one on the same frame"] += (*key, item.frame) in known
+        known.add((*key, item.frame))
+        first.setdefault(key, item)
+    untracked = [item for item in items if item.track is None]
+    if first:
+        chosen = [(key[0] or 0, item) for key, item in first.items()]
+        lost["without a track id in a clip with track ids"] += len(untracked)
+    else:
         frame = min(item.frame for item in items)
         chosen = list(enumerate((item for item in items if item.frame == frame), start=1))
+        lost["without a track id, on frames after the first one with boxes"] += len(untracked) - len(chosen)
+    ids = [track for track, _ in chosen]
     # Track ids are kept where all are valid object ids; otherwise objects are numbered from 1 by first appearance.
-    if min(track for track, _ in chosen) < 1:
+    if min(ids) < 1 or max(ids) > _MAX_ID or len(set(ids)) < len(ids):
         chosen = [(number, item) for number, (_, item) in enumerate(chosen, start=1)]
     return [_entry(object_id, item) for object_id, item in chosen]
+
+
+def _lost_objects(detections: Sequence[Detection], usable: Sequence[Detection], is_per_class: bool) -> list[str]:
+    """The tracks of which no box is usable, as a note."""
+    kept = {(item.clip_id, *_key(item, is_per_class)) for item in usable}
+    lost = {(item.clip_id, *_key(item, is_per_class)): item for item in detections if item.track is not None}
+    names = [f"clip {item.clip_id!r} track {item.track}" for key, item in lost.items() if key not in kept]
+    return [f"not in the manifest: {counted(len(names), 'object')} without a usable box: {first_names(names)}"] * bool(
+        names
+    )
 
 
 def _entry(object_id: int, item: Detection) -> dict[str, Any]:
@@ -178,119 +213,9 @@ def _entry(object_id: int, item: Detection) -> dict[str, Any]:
     return entry | {"box": [round(value, 3) for value in item.box]}
 
 
-def _coco_detection(
-    item: Mapping[str, Any],
-    image_by_id: Mapping[Any, Mapping[str, Any]],
-    locate: _FrameLocator,
-    names: Mapping[Any, str],
-    masks: bool,
-) -> Detection:
-    if item["image_id"] not in image_by_id:
-        raise MalformedFile(f"its image_id {item['image_id']!r} is not among the images")
-    image = image_by_id[item["image_id"]]
-    clip_id, frame = locate(image)
-    x, y, width, height = map(float, item["bbox"])
-    return Detection(
-        clip_id=clip_id,
-        frame=frame,
-        track=next((int(item[key]) for key in _TRACK_KEYS if item.get(key) is not None), None),
-        box=_inside((x, y, x + width, y + height), image.get("width"), image.get("height")),
-        score=float(item.get("score", 1.0)),
-        name=names.get(item.get("category_id"), ""),
-        mask=_run_lengths(item["segmentation"], image) if masks and item.get("segmentation") else None,
-    )
-
-
-class _FrameLocator:
-    """Finds the clip id and source frame of an image: from its video and frame number, otherwise from its file name.
-
-    Args:
-        videos: names by id.
-        frames: folder that contains the frame folders of the clips; None: the frame numbers of the images are used.
-    """
-
-    def __init__(self, videos: Mapping[Any, str], frames: Path | None) -> None:
-        self._videos = videos
-        self._frames = frames
-        self._positions: dict[str, dict[str, int]] = {}
-
-    def __call__(self, image: Mapping[str, Any]) -> tuple[str, int]:
-        file = PurePosixPath(str(image.get("file_name", "")))
-        split = re.fullmatch(r"(.*?)[_\-.]?([0-9]+)", file.stem)
-        clip_id = self._videos.get(image.get("video_id"))
-        if not clip_id:
-            clip_id = file.parent.as_posix() if len(file.parts) > 1 else split.group(1) if split else ""
-        if self._frames is not None and clip_id:
-            return clip_id, self._position(self._frames / clip_id, file)
-        number = next((int(image[key]) for key in _FRAME_KEYS if image.get(key) is not None), None)
-        number = int(split.group(2)) if number is None and split else number
-        if not clip_id or number is None:
-            raise MalformedFile(
-                f"image {image.get('id')} ({file}) has no clip and frame number; expected CLIP/00012.jpg, "
-                f"CLIP_00012.jpg, or video_id and frame_id"
-            )
-        return clip_id, number
-
-    def _position(self, folder: Path, file: PurePosixPath) -> int:
-        """The position of an image in its frame folder."""
-        if str(folder) not in self._positions:
-            files = image_files(folder) if folder.is_dir() else []
-            self._positions[str(folder)] = {path.stem: position for position, path in enumerate(files)}
-        if file.stem not in self._positions[str(folder)]:
-            raise MalformedFile(f"no frame {file.name} in {folder}")
-        return self._positions[str(folder)][file.stem]
-
-
-def _run_lengths(segmentation: Any, image: Mapping[str, Any]) -> dict[str, Any]:
-    """A segmentation (polygons, plain or compressed run lengths) as compressed run lengths."""
-    from pycocotools import mask as coco
-
-    height, width = int(image["height"]), int(image["width"])
-    if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
-        raise MalformedFile(f"an image of {width}x{height} px; expected sides of 1 to {MAX_SIDE_PX} px")
-    if isinstance(segmentation, dict):
-        size, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
-        if isinstance(counts, str):
-            return {"size": size, "counts": counts}
-        if size != [height, width] or sum(map(int, counts)) != height * width or min(map(int, counts)) < 0:
-            raise MalformedFile(f"run lengths that do not add up to the image's {width}x{height} px")
-        parts = [coco.frPyObjects({"size": size, "counts": list(map(int, counts))}, height, width)]
-    else:
-        outlines = [list(map(float, outline)) for outline in segmentation]
-        # pycocotools checks neither length nor range of a polygon, and also traces edges far outside the image.
-        if any(len(outline) < 6 or not max(map(abs, outline)) <= 2 * MAX_SIDE_PX for outline in outlines):
-            raise MalformedFile("a polygon with fewer than three points, or far outside its image")
-        parts = coco.frPyObjects(outlines, height, width)
-    return {"size": [height, width], "counts": coco.merge(parts)["counts"].decode("ascii")}
-
-
-def _inside(
+def inside_frame(
     box: tuple[float, float, float, float], width: float | None, height: float | None
 ) -> tuple[float, float, float, float]:
     """Crop a box to the frame; trackers write boxes that extend beyond it."""
     x0, y0, x1, y1 = max(0.0, box[0]), max(0.0, box[1]), box[2], box[3]
     return x0, y0, x1 if width is None else min(x1, float(width)), y1 if height is None else min(y1, float(height))
-
-
-def _sequence_size(path: Path) -> tuple[int, int] | None:
-    """Width and height in px according to a seqinfo.ini; None if the file does not exist, or has no such section."""
-    if not path.is_file():
-        return None
-    info = configparser.ConfigParser(interpolation=None)
-    expected = "expected a section [Sequence] with the integers imWidth and imHeight; or give --size WIDTHxHEIGHT"
-    try:
-        info.read_string(read_text(path))
-        if "Sequence" not in info:
-            return None
-        return info.getint("Sequence", "imWidth"), info.getint("Sequence", "imHeight")
-    except MalformedFile as exc:
-        raise ConfigError(f"{exc.about(path)}; {expected}") from exc
-    except (configparser.Error, ValueError) as exc:
-        raise ConfigError(f"{path}: not valid; {expected}") from exc
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except MalformedFile as exc:
-        raise ConfigError(f"{exc.about(path)}; {_EXPECTED_COCO}") from exc

@@ -32,7 +32,8 @@ SourceFrame = Annotated[int, Field(ge=0, strict=True, description="a source fram
 
 Coordinate = Annotated[FiniteFloat, Field(description="px of the source video, pixel centres at integers")]
 
-_MIN_BOX_PX = 1
+MIN_BOX_PX = 1
+"""Minimum width and height of a box."""
 
 
 def _is_shown_as_written(value: str) -> str:
@@ -102,9 +103,9 @@ class ObjectEntry(BaseModel):
             raise ValueError(f"box: expected [x0, y0, x1, y1] with x0 < x1 and y0 < y1, got {list(box)}")
         if box is not None and _are_fractions(box):
             raise ValueError(f"box: {_not_pixels(list(box))}")
-        if box is not None and min(box[2] - box[0], box[3] - box[1]) < _MIN_BOX_PX:
+        if box is not None and min(box[2] - box[0], box[3] - box[1]) < MIN_BOX_PX:
             raise ValueError(
-                f"box: {list(box)} is {box[2] - box[0]:g} x {box[3] - box[1]:g} px; expected at least {_MIN_BOX_PX} px "
+                f"box: {list(box)} is {box[2] - box[0]:g} x {box[3] - box[1]:g} px; expected at least {MIN_BOX_PX} px "
                 f"on each side: positions are pixels of the source video"
             )
         return box

@@ -171,9 +171,10 @@ def imported(data: bytes) -> bool:
         path, out = Path(folder) / "boxes", Path(folder) / "prompts.yaml"
         path.write_bytes(data)
         form = "coco" if data[:1] in (b"{", b"[") else "mot"
-        masks = ["--masks"] if b"segmentation" in data else []
+        options = ["--masks"] if b"segmentation" in data else []
+        options += ["--first-frame", "0"] if form == "coco" else []
         with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
-            code = prompts_main(["import", "--format", form, *masks, str(path), "--out", str(out)])
+            code = prompts_main(["import", "--format", form, *options, str(path), "--out", str(out)])
             if code not in (0, 2):
                 raise AssertionError(f"exit code {code}")
             if code == 0:
