@@ -332,6 +332,7 @@ def _attributes(
         "height": frames.height,
         "fps": frames.fps,
         "num_source_frames": frames.num_source_frames,
+        **({"frame_pattern": clip.pattern} if clip.pattern else {}),
         "source_range": json.dumps(outcome.source_range),
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,

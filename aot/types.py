@@ -118,6 +118,8 @@ class Clip:
     """Frames with an earlier presentation time are left out."""
     end_seconds: float | None = None
     """Frames with this or a later presentation time are left out."""
+    pattern: str | None = None
+    """Which images of a frame folder are its frames, by the pattern of their names; None: all."""
 
     @property
     def object_ids(self) -> tuple[int, ...]:

@@ -10,8 +10,10 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 AWKWARD = SHARED_DATA / "awkward"
 CLIPS = SHARED_DATA / "clips"
 DAVIS_CLIPS = SHARED_DATA / "davis_clips"
+CASES = SHARED_DATA.parent / "cases"
 
 needs_shared_data = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data next to the repository")
+needs_shared_cases = pytest.mark.skipif(not CASES.is_dir(), reason="no ../shared/cases next to the repository")
 
 
 def awkward_video(name: str) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 from aot.datasets.ground_truth import FOREGROUND, GroundTruth, QueryMode, TrackTruth, read_npz, unknown_tracks
 from aot.errors import DatasetError
 from aot.images.masks import read_indices
+from aot.system.listing import visible_entries
 from aot.types import BoolArray, Float32Array, Int64Array, QueryPoints, UInt8Array
 
 VOID = 255
@@ -184,7 +185,7 @@ def mask_files(folder: Path, frame_of: Mapping[str, int] | None = None) -> dict[
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected the annotated masks of a clip, 00000.png, …")
-    paths = sorted(folder.glob("*.png"))
+    paths = [path for path in visible_entries(folder) if path.suffix.lower() == ".png"]
     unexpected = [p.name for p in paths if (not p.stem.isdecimal() if frame_of is None else p.stem not in frame_of)]
     if unexpected or not paths:
         found = ", ".join(unexpected[:3]) or "no PNG"

@@ -15,6 +15,7 @@ from typing import Any
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
 from aot.manifest.assign import assign_prompts
+from aot.system.listing import list_tree
 from aot.system.nearest import suggestion
 from aot.system.os_errors import os_reason
 from aot.system.text import counted
@@ -154,7 +155,8 @@ class LeRobot:
                 "pip install 'auto-objects-tracker[lerobot]'"
             ) from exc
         folder = self.root / "meta" / "episodes"
-        paths = sorted(folder.rglob("*.parquet"))
+        files = list_tree(folder).files if folder.is_dir() else []
+        paths = [file for file in files if file.suffix == ".parquet"]
         if not paths:
             raise DatasetError(f"{folder}: no parquet file; expected chunk-000/file-000.parquet of LeRobot v3")
         columns = ["episode_index", *(f"videos/{camera}/{name}" for camera in cameras for name in _V3_COLUMNS)]

@@ -9,7 +9,7 @@ import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -23,6 +23,8 @@ from aot.errors import DatasetError, DecodeError
 from aot.images.frames import IMAGE_SUFFIXES, image_files
 from aot.manifest.assign import assign_prompts
 from aot.manifest.from_masks import PromptKind, mask_prompt
+from aot.system.listing import is_ignored, visible_entries
+from aot.system.os_errors import os_problem
 from aot.system.text_files import MalformedFile, about_file, read_json, read_text
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, MaskFile, Prompt
 
@@ -66,6 +68,8 @@ class MaskFolders:
         prompts: prompt manifest; None: the prompts are made from the annotated masks.
         prompt_from: kind of prompt that is made from a mask: mask, box or points.
         fps: frames per second, above 0; folders of frames do not contain it.
+        pattern: of the names of the frames in folders with several kinds of images, such as `*_color.png`, as the
+            message about such a folder lists them; None: all images are frames.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class MaskFolders:
         prompts: Path | None = None,
         prompt_from: PromptKind = "mask",
         fps: Annotated[float, Gt(0)] = 24.0,
+        pattern: str | None = None,
     ) -> None:
         self.root = root
         self._subset = subset
@@ -99,6 +104,7 @@ class MaskFolders:
         self._prompt_from: PromptKind = prompt_from
         self._fps = fps
         self.unusable: Mapping[str, str] = {}
+        self._pattern = pattern
 
     def clips(self) -> list[Clip]:
         names = self._names()
@@ -108,14 +114,11 @@ class MaskFolders:
                 f"{self._split} lists {', '.join(missing[:5])}; no such folder in {self._images}: "
                 f"check dataset.subset, or download the missing clips"
             )
-        clips = [Clip(clip_id=name, source=self._images / name, fps=self._fps) for name in names]
+        clips = [Clip(clip_id=name, source=self._images / name, fps=self._fps, pattern=self._pattern) for name in names]
         if self.prompts is not None:
             return assign_prompts(clips, self.prompts, root=self.root)
         prompts = self._usable_prompts(names)
-        return [
-            Clip(clip_id=name, source=self._images / name, fps=self._fps, prompts=prompts.get(name, ()))
-            for name in names
-        ]
+        return [replace(clip, prompts=prompts.get(clip.clip_id, ())) for clip in clips]
 
     def _usable_prompts(self, names: Sequence[str]) -> dict[str, tuple[Prompt, ...]]:
         """Clip id → prompts, of the clips whose frames and masks can be read; the others are recorded as unusable.
@@ -175,7 +178,7 @@ class MaskFolders:
             )
         self._refuse_unknown_subset()
         if self._split is None:
-            return sorted(entry.name for entry in self._images.iterdir() if entry.is_dir())
+            return [entry.name for entry in visible_entries(self._images) if entry.is_dir()]
         hint = f"expected one clip name per line; dataset.split=null takes every folder in {self._images}"
         try:
             lines = [line for line in read_text(self._split).splitlines() if line.strip()]
@@ -210,9 +213,11 @@ class MaskFolders:
     def _frame_of(self, clip_id: str) -> dict[str, int]:
         """Frame name without suffix → source frame; names are multiples of 5 in YouTube-VOS and start at 1 in LVOS."""
         try:
-            return {path.stem: frame for frame, path in enumerate(image_files(self._images / clip_id))}
+            return {path.stem: frame for frame, path in enumerate(image_files(self._images / clip_id, self._pattern))}
         except DecodeError as error:
             raise DatasetError(f"clip {clip_id!r}: {error}") from error
+        except OSError as exc:
+            raise DatasetError(f"clip {clip_id!r}: {self._images / clip_id} cannot be read: {os_problem(exc)}") from exc
 
     def _prompts(self, clip_id: str, meta: _Meta) -> tuple[Prompt, ...]:
         """One prompt per object, on the first frame that shows it, ordered by object id."""
@@ -269,7 +274,7 @@ class MaskFolders:
     def _folders_of_objects(self, clip_id: str) -> dict[int, Path]:
         """Object id → its folder of masks; folder names start at 0, ids at 1."""
         folder = self._annotations / clip_id
-        folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        folders = [path for path in visible_entries(folder) if path.is_dir()] if folder.is_dir() else []
         unexpected = [path.name for path in folders if not path.name.isdecimal()]
         if unexpected or not folders:
             raise DatasetError(
@@ -320,7 +325,7 @@ def _subsets(root: Path, template: str) -> list[str]:
     first, *others = re.escape(template).split(re.escape("{subset}"))
     named = re.compile(first + "(?P<subset>[^/]+)" + "(?P=subset)".join(others))
     matches = [named.fullmatch(path.relative_to(root).as_posix()) for path in root.glob(pattern)]
-    return sorted({match["subset"] for match in matches if match})
+    return sorted({match["subset"] for match in matches if match and not is_ignored(match["subset"])})
 
 
 def _one_of(names: list[str]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aot.errors import DatasetError
+from aot.system.listing import visible_entries
 from aot.system.text import first_names
 
 _SA_V = "https://ai.meta.com/datasets/segment-anything-video-downloads"
@@ -54,7 +55,7 @@ def missing_dataset(option: str, path: Path, expected: str) -> DatasetError:
 def is_empty_folder(path: Path) -> bool:
     """Whether a folder contains nothing; False if it cannot be read."""
     try:
-        return not any(path.iterdir())
+        return not visible_entries(path)
     except OSError:
         return False
 
@@ -66,7 +67,7 @@ def contents_above(path: Path) -> str:
         path: does not exist; a folder above it does.
     """
     folder = next(parent for parent in path.parents if parent.is_dir())
-    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    names = [entry.name for entry in visible_entries(folder)]
     shown = first_names(names, at_most=_MAX_NAMED)
     return f"{folder} contains {shown or 'nothing'}"
 

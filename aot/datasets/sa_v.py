@@ -18,6 +18,7 @@ from aot.errors import DatasetError
 from aot.images.masks import decode_rle, rle_area
 from aot.manifest.assign import assign_prompts
 from aot.manifest.from_masks import PromptKind, mask_prompt
+from aot.system.listing import list_tree
 from aot.system.text_files import MalformedFile, about_file, read_json
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, Int64Array, Prompt, QueryPoints, RleMask
 
@@ -49,7 +50,7 @@ class SaVideos:
         self._prompt_from: PromptKind = prompt_from
 
     def clips(self) -> list[Clip]:
-        videos = sorted(self.root.rglob("*.mp4"))
+        videos = [] if not self.root.is_dir() else [f for f in list_tree(self.root).files if f.suffix == ".mp4"]
         if not videos:
             raise missing_dataset("dataset.root", self.root, "sav_000001.mp4, … of SA-V in this folder or below it")
         clips = [Clip(clip_id=path.relative_to(self.root).with_suffix("").as_posix(), source=path) for path in videos]

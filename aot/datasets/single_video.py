@@ -15,6 +15,7 @@ from aot.images.frames import IMAGE_SUFFIXES
 from aot.manifest.assign import entry_prompts
 from aot.manifest.read import object_errors
 from aot.manifest.schema import ClipEntry, ObjectEntry, contradictions
+from aot.system.listing import visible_entries
 from aot.system.text import override_text
 from aot.types import Clip
 
@@ -30,6 +31,8 @@ class SingleVideo:
         labels: one per point: 1 object, 0 background; empty: all are 1.
         mask: image file, in which all pixels other than 0 are the object; excludes box and points. None: no mask.
         fps: frames per second of a folder of frames, above 0; None: 24.
+        pattern: of the names of the frames in a folder with several kinds of images, such as `*_color.png`, as the
+            message about such a folder lists them; None: all images are frames.
     Raises:
         ConfigError: there is no prompt, or the prompt is not valid.
     """
@@ -43,10 +46,12 @@ class SingleVideo:
         labels: Sequence[int] = (),
         mask: Path | None = None,
         fps: Annotated[float, Gt(0)] | None = None,
+        pattern: str | None = None,
     ) -> None:
         self.path = path
         self.mask = mask
         self.fps = fps
+        self.pattern = pattern
         if box is None and not points and mask is None:
             raise ConfigError(
                 "dataset.box, dataset.points and dataset.mask are missing; expected one of them to locate the object, "
@@ -78,11 +83,11 @@ class SingleVideo:
             )
         clip_id = self.path.resolve().name if self.path.is_dir() else self.path.stem
         prompts = entry_prompts(self._entry, folder=Path())
-        return [Clip(clip_id=clip_id, source=self.path, prompts=prompts, fps=self.fps)]
+        return [Clip(clip_id=clip_id, source=self.path, prompts=prompts, fps=self.fps, pattern=self.pattern)]
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
         return None
 
 
 def _has_images(folder: Path) -> bool:
-    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir() if file.name[0] != ".")
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in visible_entries(folder))

@@ -20,6 +20,7 @@ from aot.datasets.ground_truth import GroundTruth
 from aot.datasets.published import missing_dataset
 from aot.errors import DatasetError
 from aot.system.files import replacing_folder
+from aot.system.listing import visible_entries
 from aot.system.output_folder import check_output_folder
 from aot.types import Clip, Prompt
 
@@ -70,7 +71,7 @@ class TapVid:
     def _pickles(self) -> list[Path]:
         if self.path.is_file():
             return [self.path]
-        found = sorted(self.path.glob("*.pkl"))
+        found = [] if not self.path.is_dir() else [file for file in visible_entries(self.path) if file.suffix == ".pkl"]
         if not found:
             raise missing_dataset(
                 "dataset.path", self.path, "a TAP-Vid pickle such as tapvid_davis.pkl, or a folder of such pickles"

@@ -8,6 +8,9 @@ from aot.decoding.base import FrameSource
 from aot.errors import DecodeError
 from aot.types import Clip, UInt8Array
 
+# Images that may contain several pages, of which FFmpeg reads only the first.
+_STACK_SUFFIXES = frozenset({".tif", ".tiff"})
+
 
 def open_source(clip: Clip) -> FrameSource:
     """Open the frames of a clip between its start_seconds and end_seconds.
@@ -39,7 +42,7 @@ def first_frame(clip: Clip) -> UInt8Array:
     if clip.source.is_dir():
         from aot.decoding.frame_folder import first_frame as first_frame_of_folder
 
-        return first_frame_of_folder(clip.source)
+        return first_frame_of_folder(clip.source, clip.pattern)
     from aot.decoding.video_file import first_frame as first_frame_of_video
 
     return first_frame_of_video(clip.source)
@@ -50,7 +53,11 @@ def _open(clip: Clip) -> FrameSource:
     if clip.source.is_dir():
         from aot.decoding.frame_folder import FrameFolder
 
-        return FrameFolder(clip.source, fps=clip.fps)
+        return FrameFolder(clip.source, fps=clip.fps, pattern=clip.pattern)
+    if clip.source.suffix.lower() in _STACK_SUFFIXES:
+        from aot.decoding.frame_folder import refuse_stack
+
+        refuse_stack(clip.source)
     from aot.decoding.video_file import VideoFile
 
     return VideoFile(clip.source)

@@ -23,13 +23,17 @@ class ClipSize:
     """Average frames per second."""
 
 
-def read_size(source: Path) -> ClipSize:
+def read_size(source: Path, pattern: str | None = None) -> ClipSize:
     """Read the header of a video file, or the file list of a folder and the header of its first image.
 
+    Args:
+        source: of a clip.
+        pattern: of the names of the frames in a folder; None: all images.
     Raises:
         DecodeError: the source is neither a video file nor a folder of images.
+        OSError: the folder cannot be listed.
     """
-    return _folder_size(source) if source.is_dir() else _video_size(source)
+    return _folder_size(source, pattern) if source.is_dir() else _video_size(source)
 
 
 def num_kept_frames(size: ClipSize, clip: Clip, frame_interval: int) -> int:
@@ -65,14 +69,14 @@ def _video_size(source: Path) -> ClipSize:
         raise DecodeError(f"{source}: its header cannot be read: {ffmpeg_reason(exc)}; expected a video file") from exc
 
 
-def _folder_size(source: Path) -> ClipSize:
+def _folder_size(source: Path, pattern: str | None) -> ClipSize:
     from PIL import Image
 
     from aot.decoding.frame_folder import DEFAULT_FPS
     from aot.images.frames import image_files
     from aot.images.masks import image_reason
 
-    files = image_files(source)
+    files = image_files(source, pattern)
     try:
         with Image.open(files[0]) as image:  # reads only the header
             width, height = image.size

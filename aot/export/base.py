@@ -44,8 +44,12 @@ class ExportedClip:
     def frame_names(self) -> list[str] | None:
         """File names of the source frames without suffix; None for a video, or if the folder is missing."""
         try:
-            return [path.stem for path in image_files(self.source)] if self.source.is_dir() else None
-        except DecodeError:
+            return (
+                [path.stem for path in image_files(self.source, self.result.attributes.get("frame_pattern"))]
+                if self.source.is_dir()
+                else None
+            )
+        except (DecodeError, OSError):
             return None
 
     def frame_name(self, frame: int) -> str:

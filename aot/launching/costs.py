@@ -52,7 +52,7 @@ def find_sizes(
     sizes = dict(recorded)
     unread = [clip for number, clip in enumerate(clips) if clip.clip_id not in sizes and number % step == 0]
     with ThreadPoolExecutor(_NUM_READERS) as readers:
-        for clip, size in zip(unread, readers.map(lambda clip: _size(fingerprints[clip.clip_id]), unread)):
+        for clip, size in zip(unread, readers.map(lambda clip: _size(clip, fingerprints[clip.clip_id]), unread)):
             if size is not None:
                 sizes[clip.clip_id] = size
     return sizes
@@ -97,14 +97,14 @@ def _pixels(clip: Clip, size: ClipSize, frame_interval: int) -> float:
     return float(num_kept_frames(size, clip, frame_interval) * size.width * size.height)
 
 
-def _size(fingerprint: Fingerprint) -> ClipSize | None:
-    return _read_once(fingerprint.source, fingerprint.size, fingerprint.mtime_ns)
+def _size(clip: Clip, fingerprint: Fingerprint) -> ClipSize | None:
+    return _read_once(fingerprint.source, clip.pattern, fingerprint.size, fingerprint.mtime_ns)
 
 
 @cache
-def _read_once(source: str, size: int, mtime_ns: int) -> ClipSize | None:
+def _read_once(source: str, pattern: str | None, size: int, mtime_ns: int) -> ClipSize | None:
     """A source's size, read once for all jobs of a sweep; None if it cannot be read: its worker will report why."""
     try:
-        return read_size(Path(source))
-    except DecodeError:
+        return read_size(Path(source), pattern)
+    except (DecodeError, OSError):
         return None

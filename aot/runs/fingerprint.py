@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.manifest.serialize import prompts_digest
+from aot.system.listing import is_ignored
 from aot.types import Clip
 
 
@@ -19,7 +20,7 @@ class Fingerprint:
     source: str
     """Absolute path."""
     size: int
-    """Bytes; of a frame folder, the sum over its files; -1 if the source does not exist."""
+    """Bytes; of a frame folder, the sum over its files that are not hidden; -1 if the source does not exist."""
     mtime_ns: int
     """Latest modification, in ns since 1970."""
     prompts_sha256: str
@@ -57,7 +58,7 @@ def _size_and_time(source: Path) -> tuple[int, int]:
             stat = source.stat()
             return stat.st_size, stat.st_mtime_ns
         with os.scandir(source) as entries:
-            stats = [entry.stat() for entry in entries if entry.is_file()]
+            stats = [entry.stat() for entry in entries if not is_ignored(entry.name) and entry.is_file()]
         return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
     except OSError:
         return -1, 0

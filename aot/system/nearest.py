@@ -7,6 +7,8 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
+from aot.system.listing import visible_entries
+
 _MAX_SUGGESTED = 3
 _CUTOFF = 0.6
 
@@ -59,7 +61,7 @@ def nearest_path(path: Path) -> Path | None:
         path = path.parent
     names: list[str] = []
     with suppress(OSError):  # not a folder, or not readable
-        names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
+        names = [entry.name for entry in visible_entries(path)]
     similar = nearest_names(missing[0], names)
     if not similar:
         return None

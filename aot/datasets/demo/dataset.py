@@ -8,6 +8,7 @@ from aot.datasets.demo.folder import MANIFEST, ensure_demo
 from aot.datasets.demo.truth import SceneTruth
 from aot.datasets.ground_truth import GroundTruth
 from aot.manifest.assign import assign_prompts
+from aot.system.listing import visible_entries
 from aot.types import Clip
 
 
@@ -23,7 +24,7 @@ class Demo:
 
     def clips(self) -> list[Clip]:
         ensure_demo(self.root)
-        clips = [Clip(clip_id=path.stem, source=path) for path in sorted(self.root.glob("*.mp4"))]
+        clips = [Clip(clip_id=path.stem, source=path) for path in visible_entries(self.root) if path.suffix == ".mp4"]
         return assign_prompts(clips, self.root / MANIFEST)
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
