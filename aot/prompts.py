@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aot.errors import ConfigError
-from aot.manifest.assign import check_manifest
-from aot.manifest.read import load_manifest
+from aot.errors import AotError, ConfigError
+from aot.manifest.assign import assign_entries, check_manifest
+from aot.manifest.read import load_manifest, read_entries, refuse
 from aot.manifest.schema import Manifest
 from aot.system.cli import EXIT_DONE, check_output, prints_errors, run_command
 from aot.system.command_parser import CommandParser
 from aot.system.text import counted
+from aot.types import Clip
 
 if TYPE_CHECKING:
     from aot.manifest.converters import Imported
@@ -31,19 +32,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("schema", help="print the JSON schema of a manifest")
-    check = commands.add_parser("check", help="check a manifest; its videos are not opened")
+    check = commands.add_parser("check", help="check a manifest, with --root also against its videos")
     check.add_argument("manifest", type=Path, help="YAML or JSON")
+    check.add_argument(
+        "--root",
+        type=Path,
+        help="folder of the videos: compares clip ids, frames, positions and sizes of masks with them",
+    )
     _add_import(commands.add_parser("import", help="convert the boxes of a detector or another tracker to a manifest"))
     options = parser.parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(Manifest.model_json_schema(), indent=2))
     elif options.command == "import":
         _import(options)
-    else:
+    elif options.root is None:
         num_entries = check_manifest(options.manifest)
         print(f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no errors")
-        print("clip ids, frame numbers and coordinates were not compared with the videos; aot.run does this")
+        print("clip ids, frame numbers and coordinates were not compared with the videos; --root FOLDER does this")
+    else:
+        _check_with_videos(options.manifest, options.root)
     return EXIT_DONE
+
+
+def _check_with_videos(path: Path, root: Path) -> None:
+    """Check a manifest against the videos below a folder, and print what was compared.
+
+    Raises:
+        ConfigError: lists all errors.
+    """
+    from aot.datasets.videos import list_videos
+
+    if not root.is_dir():
+        raise ConfigError(f"--root {root} is not a folder; expected the folder of the videos")
+    entries, errors = read_entries(path)
+    clips, more = assign_entries(list_videos(root), entries, path.parent)
+    prompted = [clip for clip in clips if clip.prompts]
+    errors += [*more, *(f"clip {clip.clip_id!r}: {error}" for clip in prompted for error in _errors_with_video(clip))]
+    refuse(path, errors)
+    print(f"{path}: {counted(len(entries), 'entry', 'entries')}, no errors")
+    print(
+        f"compared with {counted(len(prompted), 'video')} below {root}: clip ids, frame numbers, positions and sizes "
+        f"of masks; {counted(len(clips) - len(prompted), 'video')} without a prompt"
+    )
+    print(
+        "not checked: whether the videos can be decoded to their end, whether a prompt marks the object that is meant, "
+        "and the time range of a run (dataset.start_seconds, dataset.end_seconds)"
+    )
+
+
+def _errors_with_video(clip: Clip) -> list[str]:
+    """The errors of a clip's prompts in its video, which is opened but not decoded."""
+    from aot.decoding import open_source
+    from aot.manifest.fit import check_prompts
+
+    try:
+        with open_source(clip) as frames:
+            size = {"width": frames.width, "height": frames.height}
+            numbers = frames.index.tolist()
+            # One at a time, so that every error is found and only one mask is in memory.
+            found = [
+                check_prompts([prompt], **size, frames=numbers, num_source_frames=frames.num_source_frames)[1]
+                for prompt in clip.prompts
+            ]
+    except AotError as error:
+        return [str(error)]
+    return [str(error) for errors in found for error in errors.values()]
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:

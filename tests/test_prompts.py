@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from aot import prompts
 from tests.manifest.samples import EVERY_KIND, write
+from tests.synthetic import moving_square, write_video
 
 
 def test_schema_and_check_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,3 +29,51 @@ def test_schema_and_check_commands(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "frame numbers and coordinates were not compared with the videos" in capsys.readouterr().out
     assert prompts.main(["check", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml does not exist; expected a YAML or JSON file" in capsys.readouterr().err
+
+
+def check_with_video(tmp_path: Path, objects: str, clip_id: str = "day1/teapot") -> int:
+    """The exit code of checking one entry against a video of 96x64 px and 4 frames."""
+    if not (tmp_path / "day1").exists():
+        write_video(tmp_path / "day1" / "teapot.mp4", moving_square(4))
+        write_video(tmp_path / "pan.mp4", moving_square(2))
+        Image.fromarray(np.ones((6, 8), np.uint8)).save(tmp_path / "small.png")
+    manifest = write(tmp_path, f"clips: {{{clip_id}: {{objects: {objects}}}}}")
+    return prompts.main(["check", str(manifest), "--root", str(tmp_path)])
+
+
+def test_check_with_videos_reports_what_was_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_with_video(tmp_path, "[{id: 1, frame: 3, box: [1, 2, 96, 64]}]") == 0
+    out = capsys.readouterr().out
+    assert f"compared with 1 video below {tmp_path}: clip ids, frame numbers, positions and sizes of masks" in out
+    assert "1 video without a prompt" in out
+    assert "not checked: whether the videos can be decoded to their end" in out
+    assert prompts.main(["check", str(tmp_path / "prompts.yaml")]) == 0
+    assert "were not compared with the videos; --root FOLDER does this" in capsys.readouterr().out
+
+
+def test_check_with_videos_reports_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    objects = (
+        "[{id: 1, frame: 4, box: [1, 2, 9, 9]}, {id: 2, points: [[96, 5]]}, {id: 3, box: [1, 2, 9, 9], query_points: "
+        "[[9, 1, 1]]}, {id: 4, mask: small.png}, {id: 5, box: [1, 2, 9, 9]}, {id: 5, frame: 7, box: [1, 2, 9, 9]}]"
+    )
+    assert check_with_video(tmp_path, objects) == 2
+    message = capsys.readouterr().err
+    assert message.splitlines()[0].endswith("prompts.yaml: 5 errors")
+    for expected in (
+        "clip 'day1/teapot': object 1, frame 4: frame 4 is beyond the end of the video; expected 0 to 3",
+        "object 2, frame 0: the point (96, 5) is outside the frame of 96x64 px",
+        "object 3, frame 0: frame 9 is beyond the end",
+        f"object 4, frame 0: mask {tmp_path}/small.png is 8x6 px, expected 96x64",
+        "object 5, frame 7: frame 7 is beyond the end",
+    ):
+        assert expected in message
+
+
+def test_check_with_videos_suggests_the_nearest_clip_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_with_video(tmp_path, "[{id: 1, box: [1, 2, 9, 9]}]", "day1/teapod") == 2
+    assert "clip 'day1/teapod' is not in the dataset; did you mean day1/teapot?" in capsys.readouterr().err
+    (tmp_path / "day1" / "teapot.mp4").write_bytes(b"damaged")
+    assert check_with_video(tmp_path, "[{id: 1, box: [1, 2, 9, 9]}]") == 2
+    assert "clip 'day1/teapot': " in capsys.readouterr().err
+    assert prompts.main(["check", str(tmp_path / "prompts.yaml"), "--root", str(tmp_path / "none")]) == 2
+    assert "none is not a folder; expected the folder of the videos" in capsys.readouterr().err

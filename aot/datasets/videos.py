@@ -42,11 +42,7 @@ class Videos:
     def clips(self) -> list[Clip]:
         if not self.root.is_dir():
             raise DatasetError(f"dataset.root={self.root} is not a folder; expected the folder of the videos")
-        clips = [
-            Clip(clip_id=path.relative_to(self.root).with_suffix("").as_posix(), source=path)
-            for path in _files_below(self.root)
-            if path.suffix.lower() in VIDEO_SUFFIXES
-        ]
+        clips = list_videos(self.root)
         if not clips:
             raise DatasetError(
                 f"dataset.root={self.root} contains no video; expected files with one of the suffixes "
@@ -71,6 +67,15 @@ class Videos:
             raise ConfigError(
                 f"dataset.{option}={pattern}: expected a path with no names in braces except {{clip_id}} and {{folder}}"
             ) from exc
+
+
+def list_videos(root: Path) -> list[Clip]:
+    """Every video below a folder, without prompts."""
+    return [
+        Clip(clip_id=path.relative_to(root).with_suffix("").as_posix(), source=path)
+        for path in _files_below(root)
+        if path.suffix.lower() in VIDEO_SUFFIXES
+    ]
 
 
 def _files_below(folder: Path, parents: frozenset[str] = frozenset()) -> Iterator[Path]:

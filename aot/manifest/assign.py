@@ -45,6 +45,20 @@ def assign_prompts(
             f"prompt manifest {manifest_path} does not exist; click prompts with `{command}`, "
             f"or name an existing manifest with dataset.prompts=FILE"
         ) from exc
+    assigned, more = assign_entries(clips, entries, manifest_path.parent)
+    refuse(manifest_path, [*errors, *more])
+    return assigned
+
+
+def assign_entries(
+    clips: Sequence[Clip], entries: Mapping[str, ClipEntry], folder: Path
+) -> tuple[list[Clip], list[str]]:
+    """As `assign_prompts`, for the entries of a manifest in a folder.
+
+    Returns:
+        The clips in the same order, with the prompts that could be assigned; and all errors.
+    """
+    errors: list[str] = []
     clip_ids = {clip.clip_id for clip in clips}
     patterns = [key for key in entries if key not in clip_ids]
     unknown = [key for key in patterns if not fnmatch.filter(clip_ids, key)]
@@ -53,7 +67,7 @@ def assign_prompts(
         errors.append(
             f"and {counted(len(unknown) - _MAX_ERRORS, 'more entry', 'more entries')} without a clip in the dataset"
         )
-    prompts = {key: entry_prompts(entry, manifest_path.parent) for key, entry in entries.items()}
+    prompts = {key: entry_prompts(entry, folder) for key, entry in entries.items()}
     errors += _missing_masks(prompts)
     assigned = []
     for clip in clips:
@@ -62,8 +76,7 @@ def assign_prompts(
             assigned.append(clip if entry_key is None else replace(clip, prompts=prompts[entry_key]))
         except ConfigError as error:
             errors.append(str(error))
-    refuse(manifest_path, errors)
-    return assigned
+    return assigned, errors
 
 
 def check_manifest(path: Path) -> int:
