@@ -18,7 +18,7 @@ from aot.checkpoints import device_name_of, weights_of
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource, kept_frames
 from aot.errors import AotError, OutOfMemory, error_context
-from aot.manifest.fit import check_prompts, without_prompts_outside_range
+from aot.manifest.fit import check_prompts, covering_masks, without_prompts_outside_range
 from aot.paths import ClipPaths
 from aot.query_points.base import QuerySampler
 from aot.query_points.choose import choose_query_points
@@ -194,7 +194,7 @@ def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict
     )
     if not prompts:
         raise _all_failed(dict(errors))
-    return prompts, dict(errors), tuple(notes)
+    return prompts, dict(errors), (*notes, *covering_masks(prompts))
 
 
 def _frames_to_keep(frames: FrameSource, prompts: list[Prompt], frame_interval: int) -> Int64Array:

@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif options.command == "import":
         _import(options)
     elif options.root is None:
-        num_entries = check_manifest(options.manifest)
-        print(f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no errors")
+        num_entries, notes = check_manifest(options.manifest)
+        print("\n".join([f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no errors", *notes]))
         print("clip ids, frame numbers and coordinates were not compared with the videos; --root FOLDER does this")
     else:
         _check_with_videos(options.manifest, options.root)
@@ -69,7 +69,8 @@ def _check_with_videos(path: Path, root: Path) -> None:
     prompted = [clip for clip in clips if clip.prompts]
     errors += [*more, *(f"clip {clip.clip_id!r}: {error}" for clip in prompted for error in _errors_with_video(clip))]
     refuse(path, errors)
-    print(f"{path}: {counted(len(entries), 'entry', 'entries')}, no errors")
+    _, notes = check_manifest(path)
+    print("\n".join([f"{path}: {counted(len(entries), 'entry', 'entries')}, no errors", *notes]))
     print(
         f"compared with {counted(len(prompted), 'video')} below {root}: clip ids, frame numbers, positions and sizes "
         f"of masks; {counted(len(clips) - len(prompted), 'video')} without a prompt"

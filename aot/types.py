@@ -44,7 +44,9 @@ class MaskFile:
     path: Path
     """PNG or JPEG; of a palette image, the indices are read."""
     value: int | None = None
-    """The palette index or grey value of the object; None: all non-zero pixels."""
+    """The palette index or grey value of the object; None: the image has only one."""
+    has_several_ids: bool = False
+    """All ids in the image are parts of this object, as in datasets whose objects are merged; `value` is None."""
 
 
 @dataclass(frozen=True)

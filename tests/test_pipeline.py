@@ -26,6 +26,7 @@ from aot.query_points.grid import GridSampler
 from aot.report.clip import report_clip
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import OnObjectError
+from aot.segmentation.none import NoSegmenter
 from aot.types import Clip, ClipResult, MaskBlock, Prompt
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.synthetic import moving_square, write_video
@@ -150,6 +151,14 @@ def test_a_correction_outside_the_time_range_is_noted_in_result_and_report(tmp_p
     assert result.index.tolist() == list(range(5))
     report_clip(RunPaths(tmp_path).clip("square"))
     assert json.dumps(note) in RunPaths(tmp_path).clip("square").report.data.read_text()
+
+
+def test_a_mask_of_the_whole_frame_is_noted(tmp_path: Path, video: Path) -> None:
+    whole = Prompt(object_id=1, frame=0, mask=np.ones((64, 96), dtype=np.bool_))
+    parts = replace(PARTS, segmenter=NoSegmenter())
+    summary, result = run(tmp_path, video, whole, parts=parts)
+    assert summary.notes[0].startswith("object 1: its mask covers 100.0% of frame 0; check that it marks the object")
+    assert json.loads(result.attributes["notes"]) == list(summary.notes)
 
 
 class _EmptyMasks(BoxSegmenter):

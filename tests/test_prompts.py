@@ -18,13 +18,13 @@ def test_schema_and_check_commands(tmp_path: Path, capsys: pytest.CaptureFixture
     assert prompts.main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     assert set(schema["$defs"]["ObjectEntry"]["properties"]) == {
-        "id", "name", "frame", "box", "points", "labels", "mask", "query_points",
+        "id", "name", "frame", "box", "points", "labels", "mask", "mask_id", "query_points",
     }  # fmt: skip
     assert "replace" in schema["$defs"]["ObjectEntry"]["properties"]["query_points"]["description"]
     assert prompts.main(["check", str(write(tmp_path, EVERY_KIND))]) == 2
     assert "object 2: mask" in capsys.readouterr().err
     (tmp_path / "masks").mkdir()
-    (tmp_path / "masks" / "teapot_2.png").touch()
+    Image.new("L", (4, 4), 255).save(tmp_path / "masks" / "teapot_2.png")
     assert prompts.main(["check", str(write(tmp_path, EVERY_KIND))]) == 0
     assert "frame numbers and coordinates were not compared with the videos" in capsys.readouterr().out
     assert prompts.main(["check", str(tmp_path / "none.yaml")]) == 2

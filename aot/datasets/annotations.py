@@ -10,12 +10,9 @@ import numpy as np
 
 from aot.datasets.ground_truth import FOREGROUND, GroundTruth, QueryMode, TrackTruth, read_npz, unknown_tracks
 from aot.errors import DatasetError
-from aot.images.masks import read_indices
+from aot.images.mask_images import VOID, MaskImage, read_mask_image
 from aot.system.listing import visible_entries
-from aot.types import BoolArray, Float32Array, Int64Array, QueryPoints, UInt8Array
-
-VOID = 255
-"""Palette index of pixels that belong to no object and are not background (DAVIS). In binary masks: the object."""
+from aot.types import BoolArray, Float32Array, Int64Array, QueryPoints
 
 _MAX_MATCH_DISTANCE_PX = 0.01
 _NUMBERS = "biuf"  # kinds of NumPy dtypes
@@ -60,7 +57,7 @@ class AnnotatedTruth(GroundTruth):
         """Pixel value → first frame that shows it; reads all images, because an object may appear on any of them."""
         first: dict[int, int] = {}
         for frame, path in self._files.items():
-            for value in np.unique(read_mask(path)).tolist():
+            for value in np.unique(read_mask(path).values).tolist():
                 first.setdefault(value, frame)
         return first
 
@@ -84,11 +81,11 @@ class AnnotatedTruth(GroundTruth):
     def mask(self, frame: int) -> dict[int, BoolArray] | None:
         if frame not in self._files:
             return None
-        indices = read_mask(self._files[frame])
+        image = read_mask(self._files[frame])
         if self._is_binary:
-            return {FOREGROUND: indices != 0}
+            return {FOREGROUND: image.any_object()}
         known = [i for i in self.object_ids if not self._late_objects or self._first_seen[i] <= frame]
-        return {object_id: indices == object_id for object_id in known}
+        return {object_id: image.values == object_id for object_id in known}
 
     def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth | None:
         return None if self._points is None else self._points.tracks(queries, frames)
@@ -197,13 +194,13 @@ def mask_files(folder: Path, frame_of: Mapping[str, int] | None = None) -> dict[
     return dict(sorted(numbered.items()))
 
 
-def read_mask(path: Path) -> UInt8Array:
-    """Read an annotated mask: (H, W) uint8, palette indices or grey values.
+def read_mask(path: Path) -> MaskImage:
+    """Read an annotated mask.
 
     Raises:
         DatasetError: it is not an image, or not one with indices.
     """
     try:
-        return read_indices(path)
+        return read_mask_image(path)
     except ValueError as exc:
         raise DatasetError(f"annotated mask {exc}") from exc

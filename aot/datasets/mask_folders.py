@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-import numpy as np
 from annotated_types import Gt
 
-from aot.datasets.annotations import VOID, AnnotatedTruth, PerObjectTruth, mask_files, read_mask
+from aot.datasets.annotations import AnnotatedTruth, PerObjectTruth, mask_files, read_mask
 from aot.datasets.ground_truth import GroundTruth
 from aot.datasets.published import contents_above, is_empty_folder, missing_dataset
 from aot.errors import DatasetError, DecodeError
 from aot.images.frames import IMAGE_SUFFIXES, image_files
+from aot.images.mask_images import VOID
 from aot.manifest.assign import assign_prompts
 from aot.manifest.from_masks import PromptKind, mask_prompt
 from aot.system.listing import is_ignored, visible_entries
@@ -263,13 +263,12 @@ class MaskFolders:
 
     def _masks_in(self, path: Path) -> list[tuple[int, MaskFile, BoolArray]]:
         """(object id, reference to its pixels in the file, (H, W) mask) of every object in an image."""
-        values = read_mask(path)
+        image = read_mask(path)
         if self._merge_objects:
-            return [(1, MaskFile(path), values != 0)] if values.any() else []
-        present = [int(value) for value in np.unique(values) if value != 0]
-        if present == [VOID]:  # a binary mask, in which 255 is the object
-            return [(1, MaskFile(path, VOID), values == VOID)]
-        return [(value, MaskFile(path, value), values == value) for value in present if value != VOID]
+            return [(1, MaskFile(path, has_several_ids=True), image.any_object())] if image.ids else []
+        if image.ids == (VOID,):
+            return [(1, MaskFile(path, VOID), image.any_object())]
+        return [(value, MaskFile(path, value), image.values == value) for value in image.ids]
 
     def _folders_of_objects(self, clip_id: str) -> dict[int, Path]:
         """Object id → its folder of masks; folder names start at 0, ids at 1."""
@@ -286,10 +285,12 @@ class MaskFolders:
     def _folder_prompt(self, object_id: int, folder: Path, frame_of: Mapping[str, int]) -> Prompt | None:
         """Prompt from the first mask that is not empty; None: all are empty."""
         for frame, path in mask_files(folder, frame_of).items():
-            mask = read_mask(path) != 0
+            mask = read_mask(path).any_object()
             if mask.any():
                 name = f"object {folder.name}"
-                return mask_prompt(object_id, frame, MaskFile(path), mask, self._prompt_from, name)
+                return mask_prompt(
+                    object_id, frame, MaskFile(path, has_several_ids=True), mask, self._prompt_from, name
+                )
         return None
 
     def _read_meta(self) -> _Meta:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 from pydantic import ValidationError
 
 from aot.datasets.ground_truth import GroundTruth
@@ -31,6 +31,7 @@ class SingleVideo:
         labels: one per point: 1 object, 0 background; empty: all are 1.
         mask: image file, in which all pixels other than 0 are the object; excludes box and points. None: no mask.
         fps: frames per second of a folder of frames, above 0; None: 24.
+        mask_id: pixel value of the object in a mask with several, 1 to 255; None: it has only one.
         pattern: of the names of the frames in a folder with several kinds of images, such as `*_color.png`, as the
             message about such a folder lists them; None: all images are frames.
     Raises:
@@ -47,6 +48,7 @@ class SingleVideo:
         mask: Path | None = None,
         fps: Annotated[float, Gt(0)] | None = None,
         pattern: str | None = None,
+        mask_id: Annotated[int, Ge(1)] | None = None,
     ) -> None:
         self.path = path
         self.mask = mask
@@ -58,7 +60,7 @@ class SingleVideo:
                 "for example 'dataset.box=[460,335,560,400]'"
             )
         prompt = {"id": 1, "frame": frame, "points": points, "labels": labels}
-        given = {"box": box, "mask": None if mask is None else str(mask)}
+        given = {"box": box, "mask": None if mask is None else str(mask), "mask_id": mask_id}
         prompt |= {key: value for key, value in given.items() if value is not None}
         try:
             entry = ObjectEntry.model_validate(prompt)

@@ -1,39 +1,11 @@
-"""Mask files: images with one pixel value per object, and COCO's run lengths."""
+"""COCO's run lengths of masks, and why an image cannot be read."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 
 from aot.system.os_errors import os_reason
-from aot.types import BoolArray, RleMask, UInt8Array
-
-
-def read_indices(path: Path) -> UInt8Array:
-    """Read a mask image as palette indices or grey values.
-
-    Returns:
-        (H, W) uint8.
-    Raises:
-        ValueError: the file is not an image, or a colour image; the message names the file.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("LA", "PA"):  # some masks of DAVIS-2016 have an alpha channel
-                return np.asarray(image, dtype=np.uint8)[..., 0]
-            if image.mode == "1":
-                return np.asarray(image.convert("L"), dtype=np.uint8)
-            if image.mode not in ("P", "L"):
-                raise ValueError(
-                    f"{path}: got an image of mode {image.mode}; expected a palette or 8-bit grey image, "
-                    f"with one pixel value per object"
-                )
-            return np.asarray(image, dtype=np.uint8)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as exc:
-        raise ValueError(f"{path}: not a readable image: {image_reason(exc)}; expected a PNG") from exc
+from aot.types import BoolArray, RleMask
 
 
 def image_reason(error: Exception) -> str:

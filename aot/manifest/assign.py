@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from aot.errors import ConfigError
+from aot.errors import ConfigError, PromptError
+from aot.manifest.fit import covering_masks, read_mask
 from aot.manifest.read import MissingManifest, read_entries, refuse
-from aot.manifest.schema import ClipEntry, RleEntry
+from aot.manifest.schema import ClipEntry, ObjectEntry, RleEntry
 from aot.system.nearest import suggestion
 from aot.system.text import counted, override_text
 from aot.types import Clip, MaskFile, Prompt, RleMask
@@ -79,16 +80,29 @@ def assign_entries(
     return assigned, errors
 
 
-def check_manifest(path: Path) -> int:
-    """Check a manifest without its dataset; returns the number of entries.
+def check_manifest(path: Path) -> tuple[int, list[str]]:
+    """Check a manifest without its dataset.
 
+    Returns:
+        The number of entries, and notes about masks that cover nearly the whole frame.
     Raises:
-        ConfigError: the manifest is not valid or lacks a mask file; lists all errors.
+        ConfigError: the manifest is not valid, or a mask file is missing or not a mask; lists all errors.
     """
     entries, errors = read_entries(path)
     prompts = {key: entry_prompts(entry, path.parent) for key, entry in entries.items()}
-    refuse(path, [*errors, *_missing_masks(prompts)])
-    return len(entries)
+    errors += _missing_masks(prompts)
+    notes = []
+    for key, found in prompts.items():
+        for prompt in found:
+            if isinstance(prompt.mask, RleMask) or (isinstance(prompt.mask, MaskFile) and _is_file(prompt.mask.path)):
+                try:
+                    read = replace(prompt, mask=read_mask(prompt.mask))
+                except PromptError as error:
+                    errors.append(f"clip {key!r}, object {prompt.object_id}: {error}")
+                    continue
+                notes += [f"clip {key!r}, {note}" for note in covering_masks([read])]
+    refuse(path, errors)
+    return len(entries), notes
 
 
 def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
@@ -107,7 +121,7 @@ def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
             box=item.box,
             points=item.points,
             labels=item.labels or (1,) * len(item.points),
-            mask=_as_mask(item.mask, folder),
+            mask=_as_mask(item, folder),
             query_points=item.query_points,
         )
         for item in entry.objects
@@ -133,10 +147,10 @@ def best_pattern(clip_id: str, patterns: Sequence[str]) -> str | None:
     return best[0]
 
 
-def _as_mask(entry: str | RleEntry | None, folder: Path) -> MaskFile | RleMask | None:
-    if isinstance(entry, RleEntry):
-        return RleMask(height=entry.size[0], width=entry.size[1], counts=entry.counts)
-    return None if entry is None else MaskFile(folder / entry)
+def _as_mask(item: ObjectEntry, folder: Path) -> MaskFile | RleMask | None:
+    if isinstance(item.mask, RleEntry):
+        return RleMask(height=item.mask.size[0], width=item.mask.size[1], counts=item.mask.counts)
+    return None if item.mask is None else MaskFile(folder / item.mask, item.mask_id)
 
 
 def _unknown_clip(key: str, clip_ids: set[str]) -> str:

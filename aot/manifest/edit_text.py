@@ -145,7 +145,7 @@ def _plain_object(item: ObjectEntry) -> dict[str, Any]:
     written: dict[str, Any] = {"id": item.id}
     written |= {"name": item.name} if item.name else {}
     written["frame"] = item.frame
-    for name in ("box", "points", "labels", "mask", "query_points"):
+    for name in ("box", "points", "labels", "mask", "mask_id", "query_points"):
         value = getattr(item, name)
         if value is not None and value != ():
             written[name] = _plain(value)

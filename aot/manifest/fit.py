@@ -8,8 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from aot.errors import PromptError
-from aot.images.masks import decode_rle, read_indices
+from aot.images.mask_images import read_object
+from aot.images.masks import decode_rle
 from aot.types import BoolArray, MaskFile, Prompt, RleMask
+
+# An object that fills the frame up to its edges is rare; the mask of a background, or of everything, is more likely.
+_NEARLY_ALL = 0.95
 
 
 def check_prompts(
@@ -101,12 +105,24 @@ def read_mask(file: MaskFile | RleMask) -> BoolArray:
         PromptError: the file is not a readable mask image, or the run lengths do not match the mask's size.
     """
     try:
-        if isinstance(file, RleMask):
-            return decode_rle(file)
-        values = read_indices(file.path)
+        return decode_rle(file) if isinstance(file, RleMask) else read_object(file)
     except ValueError as exc:
         raise PromptError(f"mask {exc}") from exc
-    return np.asarray(values != 0 if file.value is None else values == file.value, dtype=np.bool_)
+
+
+def covering_masks(prompts: Iterable[Prompt]) -> list[str]:
+    """Name the mask prompts that cover nearly the whole frame, as inverted masks do; unread masks are skipped.
+
+    Args:
+        prompts: of one clip.
+    """
+    covered = [(prompt, prompt.mask.mean()) for prompt in prompts if isinstance(prompt.mask, np.ndarray)]
+    return [
+        f"object {prompt.object_id}: its mask covers {fraction:.1%} of frame {prompt.frame}; check that it marks the "
+        f"object and not the background"
+        for prompt, fraction in covered
+        if fraction >= _NEARLY_ALL
+    ]
 
 
 def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_source_frames: int) -> Prompt:
@@ -120,7 +136,7 @@ def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_sourc
     if mask.shape != (height, width):
         raise PromptError(f"{label}: {named} is {mask.shape[1]}x{mask.shape[0]} px, expected {width}x{height}")
     if not mask.any():
-        raise PromptError(f"{label}: {named} is empty; expected non-zero pixels")
+        raise PromptError(f"{label}: {named} is empty; expected pixels other than 0")
     return replace(prompt, mask=mask)
 
 

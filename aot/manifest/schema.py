@@ -87,8 +87,13 @@ class ObjectEntry(BaseModel):
     )
     mask: str | RleEntry | None = Field(
         None,
-        description="an image file relative to the manifest, or COCO run lengths {size, counts}; non-zero pixels are "
-        "the object",
+        description="an image file relative to the manifest, or COCO run lengths {size, counts}; pixels other than 0 "
+        "are the object, and mask_id chooses one of several values",
+    )
+    mask_id: Annotated[int, Field(ge=1, le=255, strict=True)] | None = Field(
+        None,
+        description="the pixel value of the object in a mask image with several, from 1 to 255; 255 is void beside "
+        "other values",
     )
     query_points: tuple[tuple[SourceFrame, Coordinate, Coordinate], ...] = Field(
         (),
@@ -125,6 +130,8 @@ class ObjectEntry(BaseModel):
             raise ValueError(f"labels: expected one per point ({len(self.points)}), got {len(self.labels)}")
         if self.mask is not None and (self.box is not None or self.points):
             raise ValueError("mask: cannot be combined with a box or points on the same frame; remove one of the two")
+        if self.mask_id is not None and not isinstance(self.mask, str):
+            raise ValueError("mask_id: expected a mask that is an image file; remove it otherwise")
         if self.box is None and not self.points and self.mask is None and not self.query_points:
             raise ValueError("box, points, mask or query_points: none given; expected at least one")
         return self

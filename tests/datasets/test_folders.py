@@ -289,7 +289,7 @@ class TestDavis2016:
         two, one = dataset.clips()
         assert (two.clip_id, one.clip_id) == ("two", "one")
         assert [(prompt.object_id, prompt.mask) for prompt in two.prompts] == [
-            (1, MaskFile(davis / "Annotations/480p/two/00000.png"))
+            (1, MaskFile(davis / "Annotations/480p/two/00000.png", has_several_ids=True))
         ]
         truth = dataset.ground_truth("two")
         assert truth is not None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from aot.errors import ConfigError
-from aot.manifest.assign import assign_prompts
-from aot.types import MaskFile
+from aot.manifest.assign import assign_prompts, check_manifest
+from aot.types import Clip, MaskFile
 from tests.manifest.samples import EVERY_KIND, clips, write
 
 
@@ -92,3 +93,27 @@ def test_a_missing_manifest_is_reported_with_the_command_that_creates_it(tmp_pat
     with pytest.raises(ConfigError, match="does not exist; click prompts with") as caught:
         assign_prompts(clips("a"), path, dataset="videos", root=path.parent)
     assert f"`{command}`, or name an existing manifest with dataset.prompts=FILE" in str(caught.value)
+
+
+def test_mask_id_chooses_the_value_of_the_object(tmp_path: Path) -> None:
+    manifest = tmp_path / "p.yaml"
+    manifest.write_text("clips: {a: {objects: [{id: 1, mask: two.png, mask_id: 2}]}}")
+    Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)).save(tmp_path / "two.png")
+    (clip,) = assign_prompts([Clip("a", tmp_path / "a.mp4")], manifest)
+    assert clip.prompts[0].mask == MaskFile(tmp_path / "two.png", 2)
+    manifest.write_text("clips: {a: {objects: [{id: 1, box: [0, 0, 9, 9], mask_id: 2}]}}")
+    with pytest.raises(ConfigError, match="mask_id: expected a mask that is an image file"):
+        check_manifest(manifest)
+
+
+def test_check_reads_the_masks(tmp_path: Path) -> None:
+    manifest = tmp_path / "p.yaml"
+    manifest.write_text("clips: {a: {objects: [{id: 1, mask: one.png}, {id: 2, mask: two.png}]}}")
+    Image.fromarray(np.full((4, 4), 255, dtype=np.uint8)).save(tmp_path / "one.png")
+    Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)).save(tmp_path / "two.png")
+    with pytest.raises(ConfigError, match=r"clip 'a', object 2: mask .*two\.png: contains the values 1, 2; expected"):
+        check_manifest(manifest)
+    manifest.write_text("clips: {a: {objects: [{id: 1, mask: one.png}]}}")
+    num_entries, (note,) = check_manifest(manifest)
+    assert num_entries == 1
+    assert note.startswith("clip 'a', object 1: its mask covers 100.0% of frame 0; check that it marks the object")

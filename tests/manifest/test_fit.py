@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from aot.errors import PromptError
-from aot.manifest.fit import check_prompts, read_mask, without_prompts_outside_range
+from aot.manifest.fit import check_prompts, covering_masks, read_mask, without_prompts_outside_range
 from aot.manifest.serialize import prompts_as_json as shown
 from aot.types import MaskFile, Prompt
 
@@ -62,13 +62,18 @@ def test_mask_files_are_read_by_pixel_value_and_checked(tmp_path: Path) -> None:
     image.putdata(values.reshape(-1).tolist())
     image.save(tmp_path / "palette.png")
     assert np.array_equal(read_mask(MaskFile(tmp_path / "palette.png", 2)), values == 2)
-    assert np.array_equal(read_mask(MaskFile(tmp_path / "palette.png")), values != 0)
+    assert np.array_equal(read_mask(MaskFile(tmp_path / "palette.png", has_several_ids=True)), values != 0)
+    with pytest.raises(PromptError, match=r"palette\.png: contains the values 2, 5; expected .* mask_id: 2"):
+        read_mask(MaskFile(tmp_path / "palette.png"))
     (fitted,), _ = fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "palette.png", 5)))
     assert isinstance(fitted.mask, np.ndarray)
     assert fitted.mask.sum() == 1
-    assert "is empty" in str(fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "palette.png", 9)))[1][1])
+    no_such_id = fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "palette.png", 9)))[1][1]
+    assert "contains the values 2, 5; expected pixels of the value 9 (mask_id)" in str(no_such_id)
+    Image.new("L", (20, 10)).save(tmp_path / "black.png")
+    assert "is empty" in str(fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "black.png")))[1][1])
     assert "expected 30x10" in str(
-        fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "palette.png")), width=30)[1][1]
+        fit(Prompt(object_id=1, frame=0, mask=MaskFile(tmp_path / "palette.png", 2)), width=30)[1][1]
     )
     (tmp_path / "broken.png").write_bytes(b"not an image")
     assert "not a readable image" in str(
@@ -116,3 +121,13 @@ def test_query_points_outside_the_time_range_are_left_out_unless_none_remains() 
     correction = replace(FIRST, frame=6, query_points=((3, 1, 1),))
     expected = [FIRST, Prompt(object_id=1, frame=6, query_points=((3, 1, 1),))]
     assert shown(left_out(FIRST, correction)[0]) == shown(expected)
+
+
+def test_masks_of_nearly_the_whole_frame_are_named() -> None:
+    mask = np.ones((10, 20), dtype=np.bool_)
+    mask[0, :9] = False
+    whole = Prompt(object_id=1, frame=3, mask=mask)
+    part = Prompt(object_id=2, frame=3, mask=np.triu(mask))
+    assert covering_masks([whole, part, Prompt(object_id=3, frame=0, box=(0, 0, 20, 10))]) == [
+        "object 1: its mask covers 95.5% of frame 3; check that it marks the object and not the background"
+    ]

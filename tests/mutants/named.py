@@ -121,11 +121,11 @@ NAMED = (
     Named(_ADAPTIVE, "what is near is ten times as far", "NEAR_MARGINS = 2", "NEAR_MARGINS = 20"),
     Named(
         _MASK_FOLDERS, "only the value 1 is the object",
-        "mask = read_mask(path) != 0", "mask = read_mask(path) == 1",
+        "mask = read_mask(path).any_object()", "mask = read_mask(path).values == 1",
     ),
     Named(
         _MASK_FOLDERS, "an empty merged mask becomes a prompt",
-        "[(1, MaskFile(path), values != 0)] if values.any() else []", "[(1, MaskFile(path), values != 0)]",
+        "image.any_object())] if image.ids else []", "image.any_object())]",
     ),
     Named(_ANNOTATIONS, "masks in the order of the file names", "dict(sorted(numbered.items()))", "numbered"),
     Named(_MASK_FOLDERS, "all images are read without late_objects", "list(files)[:1]", "list(files)"),

@@ -1,6 +1,6 @@
 // The prompts of one clip and their undo history; independent of the page.
 //
-// An entry is one object's prompt on one frame: {id, frame, name?, box?, points?, labels?, mask?, query_points?}.
+// An entry is one object's prompt on one frame: {id, frame, name?, box?, points?, labels?, mask?, mask_id?, query_points?}.
 // Entries are immutable, so that a step of the history is a list of entries.
 
 const MAX_STEPS = 500;
@@ -84,6 +84,7 @@ export class ClipPrompts {
       entry.points = entry.points.filter(keep);
     } else {
       delete entry[part.kind];
+      if (part.kind === "mask") delete entry.mask_id;
     }
     this.#put(entry);
   }
