@@ -31,7 +31,7 @@ from aot.drawing.style import OverlayStyle
 from aot.errors import ConfigError
 from aot.system.nearest import did_you_mean, suggestion
 
-GROUPS = ("dataset", "segmenter", "query_points", "tracker", "launcher")
+GROUPS = ("dataset", "decoder", "segmenter", "query_points", "tracker", "launcher")
 MISSING = "???"
 
 # pydantic's names of the error that a number raises where a list is expected.
@@ -114,6 +114,7 @@ class RunConfig(_Strict):
 
     dataset: PartConfig
     selection: Selection
+    decoder: PartConfig
     segmenter: PartConfig
     query_points: PartConfig
     tracker: PartConfig
@@ -128,7 +129,7 @@ class RunConfig(_Strict):
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the settings that affect results: not of launcher, ladder, output, paths, or selected clips.
+        """SHA-256 of the settings that affect results: not of decoder, launcher, ladder, output, paths, clips.
 
         Of weights, the content is hashed. Published weights are determined by the other arguments and are not hashed,
         so that the hash is the same before and after their download.
@@ -207,7 +208,11 @@ def load_run_config(run_json: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: it does not fit this version's schema.
     """
-    return check_config(run_json["config"], run_json["choices"])
+    config, choices = run_json["config"], run_json["choices"]
+    if "decoder" not in config:  # written by version 0.1, which had no other decoder
+        config = config | {"decoder": {"_target_": "aot.decoding.pyav.PyAVDecoder"}}
+        choices = choices | {"decoder": "pyav"}
+    return check_config(config, choices)
 
 
 def _bind(group: str, given: Mapping[str, Any], name: str) -> PartConfig:

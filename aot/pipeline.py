@@ -16,7 +16,7 @@ import numpy as np
 
 from aot.checkpoints import device_name_of, weights_of
 from aot.decoding import open_source
-from aot.decoding.base import FrameSource, kept_frames
+from aot.decoding.base import Decoder, FrameSource, kept_frames
 from aot.errors import AotError, OutOfMemory, error_context
 from aot.manifest.fit import check_prompts, covering_masks, without_prompts_outside_range
 from aot.paths import ClipPaths
@@ -37,8 +37,9 @@ OnProgress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Parts:
-    """The models and samplers, built once per worker and used for every clip."""
+    """The decoder, models and samplers, built once per worker and used for every clip."""
 
+    decoder: Decoder
     segmenter: Segmenter
     query_sampler: QuerySampler
     tracker: Tracker
@@ -91,6 +92,10 @@ class ClipSummary:
     peak_memory_bytes: int
     object_errors: dict[int, str]
     """Object id → error, of the objects that failed."""
+    decoder: str
+    """Name of the decoder that read the clip: "decord", "pyav" or "opencv"."""
+    decoder_fallback: str = ""
+    """Why the configured decoder did not take the clip; empty if it did."""
     rung: int = 1
     """Rung of the ladder; above 1, the clip ran out of memory before."""
     num_attempts: int = 1
@@ -135,7 +140,7 @@ def process_clip(
     timer = StageTimer()
     with error_context(clip_id=clip.clip_id, frame_interval=settings.frame_interval):
         with timer.stage("open"):
-            frames = open_source(clip)
+            frames = open_source(clip, parts.decoder)
         with frames:
             with timer.stage("prompts"):
                 prompts, errors, notes = _usable_prompts(clip, frames)
@@ -310,6 +315,8 @@ def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTi
         seconds={**timer.seconds, "decode": outcome.frames.decode_seconds},
         peak_memory_bytes=timer.peak_memory_bytes(),
         object_errors={object_id: str(error) for object_id, error in sorted(outcome.object_errors.items())},
+        decoder=outcome.frames.decoder,
+        decoder_fallback=outcome.frames.decoder_fallback,
         rung=settings.rung,
         num_attempts=len(settings.attempts) + 1,
         notes=outcome.notes,
@@ -333,6 +340,9 @@ def _attributes(
         "fps": frames.fps,
         "num_source_frames": frames.num_source_frames,
         **({"frame_pattern": clip.pattern} if clip.pattern else {}),
+        "decoder": frames.decoder,
+        "decoder_version": frames.decoder_version,
+        "decoder_fallback": frames.decoder_fallback,
         "source_range": json.dumps(outcome.source_range),
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,

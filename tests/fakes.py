@@ -23,6 +23,8 @@ class ArraySource(FrameSource):
             height=rgb.shape[1],
             fps=fps,
             num_source_frames=len(rgb),
+            decoder="memory",
+            decoder_version="1",
         )
         self._rgb = rgb
 

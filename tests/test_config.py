@@ -15,6 +15,7 @@ from aot.arguments import config_folder, parse_command
 from aot.checkpoints import CHECKPOINTS
 from aot.compose import Composed, compose_jobs
 from aot.config import GROUPS, RunConfig, check_config, load_run_config
+from aot.decoding.pyav import PyAVDecoder
 from aot.errors import ConfigError
 from aot.run import main
 
@@ -159,6 +160,7 @@ def test_hash_covers_only_settings_that_affect_results(tmp_path: Path) -> None:
     same = [
         "dataset.root=b", "output.root=elsewhere", "output.overlay=false", "dataset.limit=3", "dataset.include=[x]",
         "retry=[oom]", "dataset.masks_pattern=x", "shard=1/2", "ladder.max_frame_interval=2",
+        "decoder=pyav", "decoder.max_buffer_gb=0.5",
     ]  # fmt: skip
     for override in same:
         assert checked("dataset=videos", "dataset.root=a", override).hash == plain.hash, override
@@ -201,6 +203,15 @@ def test_the_configuration_in_run_json_can_be_loaded() -> None:
     again = load_run_config({"config": config.as_composed(), "choices": config.choices()})
     assert again.hash == config.hash
     assert again.dataset.arguments["root"] == Path("a").absolute()
+
+
+def test_the_configuration_of_a_run_before_there_were_decoders_is_that_of_pyav() -> None:
+    config = checked("dataset=videos", "dataset.root=a")
+    composed, choices = config.as_composed(), config.choices()
+    del composed["decoder"], choices["decoder"]
+    again = load_run_config({"config": composed, "choices": choices})
+    assert (again.decoder.name, again.hash) == ("pyav", config.hash)
+    assert isinstance(again.decoder.build(), PyAVDecoder)
 
 
 def test_options_in_a_folder_of_the_user(tmp_path: Path) -> None:

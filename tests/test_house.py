@@ -23,6 +23,7 @@ ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "wr
 # Groups of options, and the packages of the classes that they name.
 GROUPS = {
     "dataset": "datasets",
+    "decoder": "decoding",
     "segmenter": "segmentation",
     "query_points": "query_points",
     "tracker": "tracking",

@@ -17,6 +17,8 @@ from PIL import Image
 import aot
 from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
+from aot.decoding.decord import DecordDecoder
+from aot.decoding.pyav import PyAVDecoder
 from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
@@ -31,7 +33,7 @@ from aot.types import Clip, ClipResult, MaskBlock, Prompt
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.synthetic import moving_square, write_video
 
-PARTS = Parts(BoxSegmenter(), CentreSampler(), StillTracker())
+PARTS = Parts(PyAVDecoder(), BoxSegmenter(), CentreSampler(), StillTracker())
 PROVENANCE = {"source_sha256": "", "config_yaml": "", "config_hash": "", "versions": "{}"}
 
 
@@ -67,6 +69,22 @@ def test_masks_tracks_and_provenance_are_recorded(tmp_path: Path, video: Path) -
     assert {"open", "decode", "segment", "track"} <= set(json.loads(result.attributes["seconds"]))
     assert result.attributes["peak_memory_bytes"] > 2**20
     assert (summary.num_points, summary.num_frames, summary.in_mask_share) == (1, 12, 1.0)
+
+
+def test_decoder_is_recorded(tmp_path: Path, video: Path) -> None:
+    summary, result = run(tmp_path / "pyav", video, BOX)
+    assert (summary.decoder, summary.decoder_fallback) == ("pyav", "")
+    assert (result.attributes["decoder"], result.attributes["decoder_version"]) == ("pyav", av.__version__)
+    summary, result = run(tmp_path / "decord", video, BOX, parts=replace(PARTS, decoder=DecordDecoder()))
+    assert (summary.decoder, summary.decoder_fallback) == ("decord", "")
+    assert (result.attributes["decoder"], result.attributes["decoder_fallback"]) == ("decord", "")
+
+
+def test_reason_for_another_decoder_is_recorded(tmp_path: Path, video: Path) -> None:
+    short = replace(PARTS, decoder=DecordDecoder(max_buffer_gb=1e-6))
+    summary, result = run(tmp_path, video, BOX, parts=short)
+    assert summary.decoder == "pyav"
+    assert summary.decoder_fallback == result.attributes["decoder_fallback"] != ""
 
 
 def test_devices_and_weights_of_the_parts_are_recorded(tmp_path: Path, video: Path) -> None:

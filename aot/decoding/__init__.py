@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from aot.decoding.base import FrameSource
+from aot.decoding.base import Decoder, FrameSource
 from aot.errors import DecodeError
 from aot.types import Clip, UInt8Array
 
@@ -12,17 +12,18 @@ from aot.types import Clip, UInt8Array
 _STACK_SUFFIXES = frozenset({".tif", ".tiff"})
 
 
-def open_source(clip: Clip) -> FrameSource:
+def open_source(clip: Clip, decoder: Decoder | None = None) -> FrameSource:
     """Open the frames of a clip between its start_seconds and end_seconds.
 
     Args:
         clip: its source is a video file or a folder with one image per frame.
+        decoder: of video files; None: PyAV. Folders are always read by OpenCV.
     Returns:
         The frames whose presentation time is in [start_seconds, end_seconds).
     Raises:
         DecodeError: the source cannot be read, or has no frame in that time range.
     """
-    source = _open(clip)
+    source = _open(clip, decoder)
     try:
         _keep_time_range(source, clip)
     except DecodeError:
@@ -48,7 +49,7 @@ def first_frame(clip: Clip) -> UInt8Array:
     return first_frame_of_video(clip.source)
 
 
-def _open(clip: Clip) -> FrameSource:
+def _open(clip: Clip, decoder: Decoder | None) -> FrameSource:
     # One adapter per kind of source; its library is imported only when such a source is opened.
     if clip.source.is_dir():
         from aot.decoding.frame_folder import FrameFolder
@@ -58,6 +59,8 @@ def _open(clip: Clip) -> FrameSource:
         from aot.decoding.frame_folder import refuse_stack
 
         refuse_stack(clip.source)
+    if decoder is not None:
+        return decoder.open(clip.source)
     from aot.decoding.video_file import VideoFile
 
     return VideoFile(clip.source)

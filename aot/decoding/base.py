@@ -1,4 +1,4 @@
-"""The frame source: a clip as a stream of blocks of frames, at source resolution."""
+"""The frame source (a clip as a stream of blocks of frames, at source resolution) and the decoder, which opens one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 
@@ -33,12 +35,25 @@ class FrameSource(ABC):
         width, height: size in px as displayed (after the rotation in the metadata).
         fps: average frames per second.
         num_source_frames: number of frames of the source, kept or not.
+        decoder: name of the decoder: "decord", "pyav" or "opencv".
+        decoder_version: version of its package.
+        decoder_fallback: why the configured decoder did not take the source, in words; empty if it did.
         decode_seconds: wall time for which callers have waited for frames so far.
         num_decoded: number of frames returned so far.
     """
 
     def __init__(
-        self, *, index: Int64Array, time: Float64Array, width: int, height: int, fps: float, num_source_frames: int
+        self,
+        *,
+        index: Int64Array,
+        time: Float64Array,
+        width: int,
+        height: int,
+        fps: float,
+        num_source_frames: int,
+        decoder: str,
+        decoder_version: str,
+        decoder_fallback: str = "",
     ) -> None:
         self.index = index
         self.time = time
@@ -46,10 +61,13 @@ class FrameSource(ABC):
         self.height = height
         self.fps = fps
         self.num_source_frames = num_source_frames
+        self.decoder = decoder
+        self.decoder_version = decoder_version
+        self.decoder_fallback = decoder_fallback
         self.decode_seconds = 0.0
         self.num_decoded = 0
         # All reads share one decoder, including those that `blocks` starts ahead.
-        self._decoder = Lock()
+        self._reading = Lock()
 
     @abstractmethod
     def _read(self, index: Int64Array) -> UInt8Array:
@@ -115,7 +133,7 @@ class FrameSource(ABC):
     def _block(self, wanted: Int64Array) -> FrameBlock:
         rows = self.rows(wanted)
         order = np.argsort(wanted, kind="stable")
-        with self._decoder:
+        with self._reading:
             decoded = self._read(wanted[order])
             self.num_decoded += len(wanted)
         return FrameBlock(index=wanted, time=self.time[rows], rgb=_reordered(decoded, order))
@@ -135,6 +153,17 @@ class FrameSource(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Decoder(Protocol):
+    """Opens video files."""
+
+    def open(self, path: Path) -> FrameSource:
+        """Open all displayed frames of a video file.
+
+        Raises:
+            DecodeError: the file is not a video, or a frame cannot be decoded (also raised when it is read).
+        """
 
 
 def _reordered(decoded: UInt8Array, order: Int64Array) -> UInt8Array:

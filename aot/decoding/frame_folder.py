@@ -41,7 +41,14 @@ class FrameFolder(FrameSource):
         _refuse_unused_bits(self._files)
         index = np.arange(len(self._files), dtype=np.int64)
         super().__init__(
-            index=index, time=index / fps, width=width, height=height, fps=fps, num_source_frames=len(index)
+            index=index,
+            time=index / fps,
+            width=width,
+            height=height,
+            fps=fps,
+            num_source_frames=len(index),
+            decoder="opencv",
+            decoder_version=cv2.__version__,
         )
 
     def _read(self, index: Int64Array) -> UInt8Array:

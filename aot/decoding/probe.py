@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,20 @@ _MAX_MISSING_SECONDS = 1.0
 
 # From version 19 on, PyAV always replaces what is not UTF-8, and has no such argument.
 _OTHER_ENCODINGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+@dataclass(frozen=True)
+class FirstFrame:
+    """What the first decoded frame of a stream tells about all of them."""
+
+    width: int
+    """px as displayed."""
+    height: int
+    """px as displayed."""
+    bits: int
+    """Largest number of bits of a colour component."""
+    is_mirrored: bool
+    """Whether the metadata require more for display than a rotation by a multiple of 90 degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +56,11 @@ class VideoProbe:
     """px as displayed."""
     fps: float
     """Average frames per second."""
+    num_packets: int
+    """Number of packets, displayed or not; at least T."""
+    header_frames: int
+    """Number of frames according to the header; 0 if it gives none."""
+    first_frame: FirstFrame
 
     @property
     def num_frames(self) -> int:
@@ -82,8 +102,9 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
             packets = _read_packets(container, stream, path)
             _refuse_truncated(container, stream, packets, path)
             index, time_base, fps = stream.index, float(stream.time_base), stream.average_rate
+            header_frames = int(stream.frames)
         with open_container(path) as container:
-            width, height = _first_size(container, path)
+            first_frame = _first_frame(container, path)
     except av.FFmpegError as exc:
         raise DecodeError(
             f"{path} ({num_bytes} bytes): cannot be read as a video: {ffmpeg_reason(exc)}; expected a complete file "
@@ -96,9 +117,12 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
         pts=pts,
         time=time,
         restart_frame=np.searchsorted(pts, packets.pts[_clean_keys(packets)]).astype(np.int64),
-        width=width,
-        height=height,
+        width=first_frame.width,
+        height=first_frame.height,
         fps=float(fps) if fps else _average_fps(time),
+        num_packets=len(packets.pts),
+        header_frames=header_frames,
+        first_frame=first_frame,
     )
 
 
@@ -209,11 +233,22 @@ def _clean_keys(packets: _Packets) -> Int64Array:
     return np.flatnonzero(clean).astype(np.int64)
 
 
-def _first_size(container: Any, path: Path) -> tuple[int, int]:
+def _first_frame(container: Any, path: Path) -> FirstFrame:
     frame = next(container.decode(_best_stream(container, path)), None)
     if frame is None:
         raise DecodeError(f"{path}: no frame can be decoded; expected at least one")
-    return displayed_size(frame, path)
+    width, height = displayed_size(frame, path)
+    bits = max(component.bits for component in frame.format.components)
+    return FirstFrame(width, height, bits, is_mirrored=_is_mirrored(frame))
+
+
+def _is_mirrored(frame: Any) -> bool:
+    """Whether the display matrix of a frame is not that of a rotation; see libavutil/display.h."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return False
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side_data)[:36])
+    return bool(a * d - b * c <= 0)
 
 
 def displayed_size(frame: Any, path: Path) -> tuple[int, int]:

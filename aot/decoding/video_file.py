@@ -34,11 +34,13 @@ class VideoFile(FrameSource):
 
     Args:
         path: any container and codec that FFmpeg reads, with one time stamp per frame.
+        fallback: why the configured decoder did not take the file; empty if this is the configured one.
+        num_threads: of FFmpeg. With several, frames decoded soon after a seek are not always reported as damaged.
     Raises:
         DecodeError: the file is not a video, or a frame cannot be decoded (raised when it is read).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fallback: str = "", num_threads: int = NUM_THREADS) -> None:
         self._path = path
         self._probe = probe_video(path)
         super().__init__(
@@ -48,7 +50,13 @@ class VideoFile(FrameSource):
             height=self._probe.height,
             fps=self._probe.fps,
             num_source_frames=self._probe.num_frames,
+            decoder="pyav",
+            decoder_version=av.__version__,
+            decoder_fallback=fallback,
         )
+        self.num_taken = 0
+        """Number of frames decoded so far, wanted or not."""
+        self._num_threads = num_threads
         self._is_closed = False
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
@@ -74,13 +82,25 @@ class VideoFile(FrameSource):
             rgb[row] = _as_displayed(self._take(), self._path)
         return rgb
 
+    def frames_to_decode(self, frame: int) -> int:
+        """The work of reading `frame` next, in frames; a seek counts as the frames that it discards."""
+        if not self._seeks_to(frame):
+            return frame - self._next + 1
+        restarts = self._probe.restart_frame[self._probe.restart_frame <= frame]
+        return MIN_SEEK_FRAMES + frame - int(restarts[-1] if len(restarts) else 0) + 1
+
+    def _seeks_to(self, frame: int) -> bool:
+        """Whether a seek is faster than decoding all frames up to `frame`, or `frame` lies behind."""
+        if 0 <= frame - self._next < MIN_SEEK_FRAMES:
+            return False
+        restarts = self._probe.restart_frame[self._probe.restart_frame <= frame]
+        return self._next > frame or bool(len(restarts) and restarts[-1] >= self._next + MIN_SEEK_FRAMES)
+
     def _go_to(self, frame: int) -> None:
         """Move to `frame` or to a frame before it; seek if that is faster."""
-        if 0 <= frame - self._next < MIN_SEEK_FRAMES:
+        if not self._seeks_to(frame):
             return
         restarts = self._probe.restart_frame[self._probe.restart_frame <= frame]
-        if self._next <= frame and (not len(restarts) or restarts[-1] < self._next + MIN_SEEK_FRAMES):
-            return
         # Some containers seek by decoding time and arrive one key frame late, MPEG-TS at any frame. The time stamp of
         # the first frame after the seek gives the position; if it is too late, try an earlier key frame.
         for restart in reversed(restarts[-3:].tolist()):
@@ -96,7 +116,7 @@ class VideoFile(FrameSource):
         try:
             self._container = open_container(self._path)
             stream = self._container.streams[self._probe.stream_index]
-            stream.thread_type, stream.thread_count = "AUTO", NUM_THREADS
+            stream.thread_type, stream.thread_count = "AUTO", self._num_threads
             self._decoded = self._container.decode(stream)
         except av.FFmpegError as exc:
             raise self._missing(0, ffmpeg_reason(exc, invalid=_DAMAGED)) from exc
@@ -142,6 +162,7 @@ class VideoFile(FrameSource):
                 f"{repair_hint(self._path)}"
             )
         self._next = frame + 1
+        self.num_taken += 1
         return decoded
 
     def _next_decoded(self) -> Any:

@@ -185,7 +185,9 @@ class Worker:
         except OSError as exc:
             raise DecodeError(f"{exc.filename or clip.source} cannot be read: {os_problem(exc)}") from exc
         if self._parts is None:
-            self._parts = Parts(config.segmenter.build(), config.query_points.build(), config.tracker.build())
+            self._parts = Parts(
+                config.decoder.build(), config.segmenter.build(), config.query_points.build(), config.tracker.build()
+            )
         settings = Settings.on(
             rung,
             frame_interval_requested=config.frame_interval,

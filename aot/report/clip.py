@@ -34,6 +34,7 @@ _FACTS = (
     "source source_sha256 width height fps num_source_frames frame_interval frame_interval_requested config_hash "
     "device peak_memory_bytes created"
 ).split()
+_OPTIONAL_FACTS = "decoder decoder_version decoder_fallback".split()
 _JSON_FACTS = "versions attempts seconds weights notes".split()
 
 
@@ -93,6 +94,7 @@ def write_report_data(paths: ClipReportPaths, data: dict[str, Any]) -> None:
 def _facts(result: ClipResult) -> dict[str, Any]:
     attributes = result.attributes
     facts = {name: attributes[name] for name in _FACTS}
+    facts |= {name: attributes[name] for name in _OPTIONAL_FACTS if name in attributes}
     facts |= {name: json.loads(attributes[name]) for name in _JSON_FACTS if name in attributes}
     return {"facts": facts, "config": attributes["config_yaml"]}
 

@@ -20,7 +20,7 @@ SCHEMA = "aot-run/1"
 
 _REPORTED_PACKAGES = (
     "auto-objects-tracker", "torch", "torchvision", "rf-sam-2", "numpy", "opencv-python-headless", "av",
-    "h5py", "hydra-core",
+    "decord2", "h5py", "hydra-core",
 )  # fmt: skip
 
 

@@ -24,14 +24,14 @@ STATES = ("done", "partial", "failed", "pending")
 
 COLUMNS = (
     "clip_id state objects points frames source_frames frame_interval rung attempts visible in_mask mask_stability "
-    "return_error_px seconds frames_per_second peak_memory_mb J F AJ OA PCK error notes"
+    "return_error_px seconds frames_per_second peak_memory_mb J F AJ OA PCK decoder decoder_fallback error notes"
 ).split()
 
 _HEADINGS = {
     "clip_id": "clip", "state": "state", "objects": "objects", "points": "points", "frames": "frames",
     "frame_interval": "interval", "visible": "visible", "in_mask": "in mask", "mask_stability": "stability",
     "return_error_px": "return px", "seconds": "seconds",
-    "J": "J", "PCK": "PCK",
+    "J": "J", "PCK": "PCK", "decoder": "decoder",
 }  # fmt: skip
 
 # More rows than this would scroll the totals off the screen; summary.csv has all of them.
@@ -82,7 +82,7 @@ def _table(rows: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]]) -> T
     columns = [column for column in _HEADINGS if any(row[column] != "" for row in rows)]
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        justify = "left" if column in ("clip_id", "state") else "right"
+        justify = "left" if column in ("clip_id", "state", "decoder") else "right"
         table.add_column(_HEADINGS[column], justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in shown:
         table.add_row(*(_text(row[column]) for column in columns))
@@ -90,7 +90,7 @@ def _table(rows: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]]) -> T
 
 
 def _notes(shown: Sequence[dict[str, Any]]) -> list[str]:
-    """A line per clip that was computed on a leaner rung, and one per error."""
+    """A line per clip that was computed on a leaner rung or by another decoder, and one per error."""
     lines = []
     for row in shown:
         if row["rung"] not in ("", 1):
@@ -98,6 +98,8 @@ def _notes(shown: Sequence[dict[str, Any]]) -> list[str]:
                 f"{row['clip_id']}: ran out of memory; done on rung {row['rung']} of the ladder: lean, "
                 f"frame_interval {row['frame_interval']}"
             )
+        if row["decoder_fallback"]:
+            lines.append(f"{row['clip_id']}: decoded by {row['decoder']}: {row['decoder_fallback']}")
         lines += [f"{row['clip_id']}: {row[column]}" for column in ("error", "notes") if row[column]]
     return lines
 
@@ -166,6 +168,8 @@ def _done_columns(done: dict[str, Any]) -> dict[str, Any]:
         "frames_per_second": summary["num_frames"] / seconds,
         "peak_memory_mb": summary["peak_memory_bytes"] / 2**20,
         **{name: _blank_none(scores.get(name)) for name in ("J", "F", "AJ", "OA", "PCK")},
+        "decoder": summary.get("decoder", ""),
+        "decoder_fallback": summary.get("decoder_fallback", ""),
         "error": "; ".join([*object_errors, *([scores["error"]] if "error" in scores else [])]),
         "notes": "; ".join(summary.get("notes", ())),
     }

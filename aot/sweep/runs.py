@@ -80,7 +80,8 @@ def _check_distinct(root: Path, runs: list[SweptRun]) -> None:
 
 def _options(config: RunConfig) -> dict[str, Any]:
     """The options, other than frame_interval, that the runs of a sweep can differ in: choices and their arguments."""
-    options: dict[str, Any] = dict(config.choices())
+    # Decoders return the same images, so the choice is no difference between runs.
+    options: dict[str, Any] = {group: name for group, name in config.choices().items() if group != "decoder"}
     composed = config.as_composed()
     for group in ("dataset", "segmenter", "query_points", "tracker", "ladder"):
         options |= {f"{group}.{key}": value for key, value in composed[group].items() if key != "_target_"}

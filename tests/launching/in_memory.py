@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.config import GROUPS, Ladder, Output, PartConfig, RunConfig, Selection
+from aot.decoding.pyav import PyAVDecoder
 from aot.launching.base import Preview
 from aot.launching.plan import Plan, RunContext, make_plan
 from aot.paths import RunPaths
@@ -98,6 +99,7 @@ class MemoryRun:
         outputs |= {name: changes.pop(name) for name in list(changes) if name in outputs}
         parts: dict[str, Any] = {
             "dataset": part(ListedClips, folder=self.sources),
+            "decoder": part(PyAVDecoder),
             "segmenter": part(BoxSegmenter),
             "query_points": part(CentreSampler),
             "tracker": part(StillTracker),
@@ -164,7 +166,8 @@ def summary_of(**changes: Any) -> dict[str, Any]:
     return {
         "num_objects": 1, "num_points": 4, "num_frames": 8, "num_source_frames": 8, "frame_interval": 1,
         "visible_share": 1.0, "in_mask_share": 0.5, "checks": {}, "seconds": {"track": 2.0, "decode": 2.0},
-        "peak_memory_bytes": 3 * 2**20, "object_errors": {}, "rung": 1, "num_attempts": 1,
+        "peak_memory_bytes": 3 * 2**20, "object_errors": {}, "decoder": "pyav",
+        "decoder_fallback": "", "rung": 1, "num_attempts": 1,
     } | changes  # fmt: skip
 
 

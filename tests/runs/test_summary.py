@@ -97,7 +97,8 @@ def test_columns_of_a_finished_clip(run: Recorded) -> None:
         "clip_id": "a", "state": "done", "objects": 2, "points": 40, "frames": 12, "source_frames": 24,
         "frame_interval": 2, "rung": 3, "attempts": 4, "visible": 0.9877, "in_mask": 0.25, "mask_stability": 0.75,
         "return_error_px": 3.5, "seconds": 4.0, "frames_per_second": 3.0, "peak_memory_mb": 3.0, "J": 0.1235, "F": "",
-        "AJ": "", "OA": "", "PCK": 0.5, "error": "",
+        "AJ": "", "OA": "", "PCK": 0.5, "decoder": "pyav", "decoder_fallback": "", "error": "",
+        "notes": "",
     }  # fmt: skip
 
 
@@ -129,9 +130,9 @@ def test_table_has_the_columns_with_values(run: Recorded) -> None:
     run.finish("a")
     run.finish("b", scores={"J": 0.5, "PCK": None})
     heading, *lines = run.shown("a", "b").splitlines()
-    assert heading.split() == "clip state objects points frames interval visible in mask seconds J".split()
-    assert lines[0].split() == ["a", "done", "1", "4", "8", "1", "1", "0.5", "4"]
-    assert lines[1].split()[-1] == "0.5"
+    assert heading.split() == "clip state objects points frames interval visible in mask seconds J decoder".split()
+    assert lines[0].split() == ["a", "done", "1", "4", "8", "1", "1", "0.5", "4", "pyav"]
+    assert lines[1].split()[-2:] == ["0.5", "pyav"]
     assert lines[2:4] == ["2 clips: 2 done", "against ground truth: mean J 0.500, mean PCK –"]
 
 
@@ -146,6 +147,24 @@ def test_notes_name_leaner_attempts_and_errors(run: Recorded) -> None:
         "c: [oom] out of memory",
         "4 clips: 1 done, 1 partial, 1 failed, 1 pending",
     ]
+
+
+def test_reason_for_another_decoder_is_noted(run: Recorded) -> None:
+    run.finish("a", decoder="decord")
+    run.finish("b", decoder_fallback="its colours have 10 bits")
+    assert [row["decoder_fallback"] for row in run.rows("a", "b")] == ["", "its colours have 10 bits"]
+    _, a, b, note, _ = run.shown("a", "b").splitlines()[:5]
+    assert (a.split()[-1], b.split()[-1]) == ("decord", "pyav")
+    assert note == "b: decoded by pyav: its colours have 10 bits"
+
+
+def test_events_of_earlier_versions_have_no_decoder(run: Recorded) -> None:
+    summary = summary_of()
+    del summary["decoder"], summary["decoder_fallback"]
+    touch(run.paths.clip("a").result)
+    Ledger(run.paths.ledger("w")).append("done", clip_id="a", content={}, summary=summary, scores={})
+    assert run.rows("a")[0]["decoder"] == ""
+    assert "decoder" not in run.shown("a")
 
 
 def test_means_are_over_the_clips_with_a_score(run: Recorded) -> None:

@@ -62,6 +62,7 @@ aot.showClip = (clip) => {
       ["attempts", aot.shown(facts.attempts?.length ?? 1)],
       ["notes", facts.notes?.join("; ")],
       ["device", facts.device],
+      ...(facts.decoder ? [["decoder", facts.decoder_fallback ? `${facts.decoder}: ${facts.decoder_fallback}` : facts.decoder]] : []),
       ["time", `${aot.shown(Object.values(facts.seconds ?? {}).reduce((sum, value) => sum + value, 0))} s`],
       ["peak memory", `${aot.shown(facts.peak_memory_bytes / 2 ** 20)} MB`],
     ]),

@@ -20,16 +20,19 @@ const LABELS = {
   seconds: ["seconds", "", 80],
   frames_per_second: ["frames/s", "", 86],
   peak_memory_mb: ["peak MB", "Peak memory", 86],
+  decoder: ["decoder", "What decoded the video", 80],
+  decoder_fallback: ["why", "Why decord did not decode the video", 220],
   error: ["error", "", 360],
 };
-const TEXT_COLUMNS = new Set(["clip_id", "state", "error"]);
+const TEXT_COLUMNS = new Set(["clip_id", "state", "decoder", "decoder_fallback", "error"]);
+const SHOWN_IF_ANY = new Set(["decoder", "decoder_fallback", "error"]);
 const STATE_KEY = "aot-report";
 
 aot.showRun = (run) => {
   const columns = run.columns
     .map((key, place) => ({ key, place, isText: TEXT_COLUMNS.has(key), ...labelled(key) }))
     .filter(({ key, place }) => TEXT_COLUMNS.has(key) || run.rows.some((row) => row[place] !== null))
-    .filter(({ key, place }) => key !== "error" || run.rows.some((row) => row[place] !== null));
+    .filter(({ key, place }) => !SHOWN_IF_ANY.has(key) || run.rows.some((row) => row[place] !== null));
   const placeOf = Object.fromEntries(run.columns.map((key, place) => [key, place]));
   const pages = new Set(run.pages);
   const view = { ...{ sort: { key: "clip_id", isDown: false }, state: "", text: "" }, ...remembered(run.folder) };
@@ -46,7 +49,7 @@ aot.showRun = (run) => {
       return pages.has(value) ? aot.make("a", { href: aot.clipPage(value), title: value }, name) : name;
     }
     if (column.key === "state") return aot.state(value);
-    if (column.key === "error") return value ? aot.make("span", { title: value }, value) : "";
+    if (column.key === "error" || column.key === "decoder_fallback") return value ? aot.make("span", { title: value }, value) : "";
     const isRaised =
       (column.key === "attempts" && value > 1) || (column.key === "frame_interval" && value > run.frame_interval);
     if (isRaised) return aot.make("span", { className: "state warn" }, aot.shown(value));
