@@ -204,6 +204,39 @@ def test_a_correction_changes_its_frame_and_those_after_it() -> None:
         assert similarity(corrected[t], red[t]) > 0.6
 
 
+@pytest.mark.parametrize("is_object", [True, False], ids=["object", "background"])
+def test_one_point_adds_or_removes_a_part_on_all_later_frames(is_object: bool) -> None:
+    source, red, blue = two_discs(8)
+    start = red[0] if is_object else red[0] | blue[0]
+    y, x = (int(values.mean()) for values in np.nonzero(blue[3] & ~red[3]))
+    click = Prompt(object_id=1, frame=3, points=((x, y),), labels=(int(is_object),))
+    masks = run(source, Prompt(object_id=1, frame=0, mask=start), click).of(1)
+    for t in range(3, 8):
+        expected = red[t] | blue[t] if is_object else red[t] & ~blue[t]
+        assert similarity(masks[t], expected) > 0.75, f"frame {t}"
+
+
+def test_an_object_point_far_from_the_mask_adds_a_part_that_is_propagated() -> None:
+    """The parts need not touch, and the expected mask stays."""
+    truth = [(disc(30, 40, 14), disc(110 - 2 * t, 80, 10)) for t in range(5)]
+    source = ArraySource(np.stack([draw((near, RED), (far, BLUE), seed=t) for t, (near, far) in enumerate(truth)]))
+    click = Prompt(object_id=1, frame=2, points=((106, 80),), labels=(1,))
+    masks = run(source, Prompt(object_id=1, frame=0, mask=truth[0][0]), click).of(1)
+    for t, (near, far) in enumerate(truth):
+        assert similarity(masks[t], near | far if t >= 2 else near) > 0.75, f"frame {t}"
+
+
+def test_a_background_point_on_the_only_colour_of_the_mask_does_not_erase_it() -> None:
+    truth = disc(30, 40)
+    source = ArraySource(
+        np.where(truth[..., np.newaxis], np.uint8(RED), np.uint8((60, 130, 60)))[np.newaxis].repeat(4, 0)
+    )
+    click = Prompt(object_id=1, frame=2, points=((30, 40),), labels=(0,))
+    masks = run(source, Prompt(object_id=1, frame=0, mask=truth), click).of(1)
+    assert not masks[2][40, 30]
+    assert similarity(masks[2], truth) > 0.7
+
+
 def test_a_correction_recovers_a_lost_object() -> None:
     source, truth = one_disc(6)
     masks = run(

@@ -22,6 +22,11 @@ _UNCERTAIN_ODDS = 1.0
 _DISC_RADIUS = 0.08
 # Around points without a box the object is searched for within this fraction of the frame's height.
 _POINT_REACH = 0.2
+# A correction adds or removes the pixels around a point whose colour, blurred, differs by at most this (8-bit Lab) from
+# the median within the radius around the point.
+_CLICK_COLOUR = 14.0
+_CLICK_BLUR_PX = 1.0
+_CLICK_RADIUS_PX = 2.0
 # The ring around a box is as wide as this fraction of the box, on every side.
 _RING_WIDTH = 0.3
 # A pixel of the box whose colour is found in the ring within this distance (8-bit Lab) starts as background.
@@ -55,7 +60,8 @@ def segment_prompt(
         return grabcut(frame.lab, trimap, iterations)
 
     if prompt.box is None and propagated is not None and propagated.any():
-        mask = cut(_trimap_of_correction(propagated))
+        mask = cut(_trimap_of_correction(frame, prompt, propagated))
+        return _parts_with(mask, propagated | _at_clicks(prompt, mask.shape))
     else:
         box = prompt.box or _box_around_points(prompt, frame)
         mask = cut(_trimap_of_box(frame, box, exclude_ring_colours=True))
@@ -133,12 +139,53 @@ def _trimap_of_box(frame: WorkingFrame, box: Box, exclude_ring_colours: bool) ->
     return trimap
 
 
-def _trimap_of_correction(propagated: BoolArray) -> UInt8Array:
-    """The expected mask, with every pixel of the object's window left to GrabCut."""
+def _trimap_of_correction(frame: WorkingFrame, prompt: WorkingPrompt, propagated: BoolArray) -> UInt8Array:
+    """The expected mask with the parts around the points added or removed; GrabCut decides in the window of all.
+
+    The disc that a point marks is not enough: GrabCut would keep the colours of the expected mask, and the next frame
+    would undo the correction.
+    """
+    expected = propagated.copy()
+    for point, is_object in sorted(prompt.points, key=lambda item: item[1], reverse=True):
+        if is_object == expected[point[1], point[0]]:
+            continue
+        part = _part_around(frame, point, prompt)
+        expected = expected | part if is_object else expected & ~part
     trimap = np.full(propagated.shape, cv2.GC_BGD, np.uint8)
-    trimap[window_of(propagated)] = cv2.GC_PR_BGD
-    trimap[propagated] = cv2.GC_PR_FGD
+    trimap[window_of(propagated | expected)] = cv2.GC_PR_BGD
+    trimap[expected] = cv2.GC_PR_FGD
     return trimap
+
+
+def _part_around(frame: WorkingFrame, point: tuple[int, int], prompt: WorkingPrompt) -> BoolArray:
+    """The pixels of one colour around a point, connected to it, and not nearer to a point with the other label."""
+    height, width = frame.grey.shape
+    x, y = point
+    reach = max(1, round(_POINT_REACH * height))
+    area = clipped(y - reach, y + reach + 1, height), clipped(x - reach, x + reach + 1, width)
+    lab = cv2.GaussianBlur(frame.lab, (0, 0), _CLICK_BLUR_PX)[area].astype(np.float32)
+    rows, columns = np.mgrid[area].astype(np.float32)
+    distance = np.hypot(columns - x, rows - y)
+    (label,) = {is_object for other, is_object in prompt.points if other == point}
+    others = [other for other, is_object in prompt.points if is_object != label]
+    nearest = [np.hypot(columns - other_x, rows - other_y) for other_x, other_y in others]
+    colour = np.median(lab[distance <= _CLICK_RADIUS_PX], axis=0)
+    similar = np.linalg.norm(lab - colour, axis=2) <= _CLICK_COLOUR
+    if nearest:
+        similar &= distance < np.min(nearest, axis=0)
+    similar[distance == 0] = True
+    _, parts = cv2.connectedComponents(similar.astype(np.uint8), connectivity=4)
+    part = np.zeros((height, width), np.bool_)
+    part[area] = parts == parts[distance == 0]
+    return part
+
+
+def _at_clicks(prompt: WorkingPrompt, shape: tuple[int, ...]) -> BoolArray:
+    """(h, w) the clicked object points."""
+    clicks = np.zeros(shape, np.bool_)
+    for (x, y), is_object in prompt.points:
+        clicks[y, x] = is_object
+    return clicks
 
 
 def _fills(mask: BoolArray, box: Box) -> bool:
@@ -171,6 +218,10 @@ def _mark_points(trimap: UInt8Array, prompt: WorkingPrompt) -> None:
 
 def _clicked_parts(mask: BoolArray, prompt: WorkingPrompt) -> BoolArray:
     """The connected parts of a mask that contain a click: without a box nothing relates the others to the object."""
+    return _parts_with(mask, _at_clicks(prompt, mask.shape))
+
+
+def _parts_with(mask: BoolArray, pixels: BoolArray) -> BoolArray:
+    """The connected parts of a mask that contain any of the pixels."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
-    clicked = [parts[y, x] for (x, y), is_object in prompt.points if is_object and mask[y, x]]
-    return np.asarray(np.isin(parts, clicked), np.bool_)
+    return np.asarray(np.isin(parts, np.unique(parts[mask & pixels])), np.bool_)
