@@ -122,6 +122,9 @@ class Clip:
     """Frames with this or a later presentation time are left out."""
     pattern: str | None = None
     """Which images of a frame folder are its frames, by the pattern of their names; None: all."""
+    expected_frames: tuple[int, int | None] | None = None
+    """First source frame and number of frames (None: unknown) in the time range, according to the dataset; a clip that
+    has others is refused. None: not known."""
 
     @property
     def object_ids(self) -> tuple[int, ...]:

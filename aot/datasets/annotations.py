@@ -11,7 +11,7 @@ import numpy as np
 from aot.datasets.ground_truth import FOREGROUND, GroundTruth, QueryMode, TrackTruth, read_npz, unknown_tracks
 from aot.errors import DatasetError
 from aot.images.mask_images import VOID, MaskImage, read_mask_image
-from aot.system.listing import visible_entries
+from aot.system.listing import composed, visible_entries
 from aot.types import BoolArray, Float32Array, Int64Array, QueryPoints
 
 _MAX_MATCH_DISTANCE_PX = 0.01
@@ -183,14 +183,16 @@ def mask_files(folder: Path, frame_of: Mapping[str, int] | None = None) -> dict[
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected the annotated masks of a clip, 00000.png, …")
     paths = [path for path in visible_entries(folder) if path.suffix.lower() == ".png"]
-    unexpected = [p.name for p in paths if (not p.stem.isdecimal() if frame_of is None else p.stem not in frame_of)]
+    unexpected = [
+        p.name for p in paths if (not p.stem.isdecimal() if frame_of is None else composed(p.stem) not in frame_of)
+    ]
     if unexpected or not paths:
         found = ", ".join(unexpected[:3]) or "no PNG"
         naming = "by their source frame, such as 00000.png"
         if frame_of is not None:
             naming = f"like the clip's frames, from {min(frame_of)}.png to {max(frame_of)}.png"
         raise DatasetError(f"{folder}: found {found}, expected PNGs named {naming}")
-    numbered = {int(path.stem) if frame_of is None else frame_of[path.stem]: path for path in paths}
+    numbered = {int(path.stem) if frame_of is None else frame_of[composed(path.stem)]: path for path in paths}
     return dict(sorted(numbered.items()))
 
 

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import DatasetError
 from aot.paths import CLIP_FILE_SUFFIXES
+from aot.system.listing import composed
 from aot.system.nearest import suggestion
 from aot.system.os_errors import os_problem
 from aot.system.text import counted, first_names
@@ -52,6 +53,19 @@ class ReportsUnusableClips(Protocol):
 
     unusable: Mapping[str, str]
     """Clip id → why it cannot be processed; filled by `clips()`, in which such a clip has no prompts."""
+
+
+@runtime_checkable
+class ReportsSkippedPaths(Protocol):
+    """A dataset that looks for clips in folders, some of which cannot be read."""
+
+    skipped_paths: tuple[str, ...]
+    """Files and folders that were left out, each with the reason; filled by `clips()`."""
+
+
+def skipped_paths(dataset: Dataset) -> tuple[str, ...]:
+    """Files and folders that the dataset has left out when it listed its clips, each with the reason."""
+    return dataset.skipped_paths if isinstance(dataset, ReportsSkippedPaths) else ()
 
 
 def unusable_clips(dataset: Dataset) -> Mapping[str, str]:
@@ -166,10 +180,12 @@ def select_clips(
         DatasetError: a pattern matches no clip; lists all such patterns.
     """
     by_id = {clip.clip_id: clip for clip in clips}
+    include, exclude = ([composed(pattern) for pattern in patterns] for patterns in (include, exclude))
+    names = {composed(clip_id) for clip_id in by_id}
     errors = []
     for option, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
-            if not fnmatch.filter(by_id, pattern) and pattern not in by_id:
+            if not fnmatch.filter(names, pattern) and pattern not in names:
                 hint = suggestion(pattern, by_id, otherwise=_clip_list(by_id))
                 errors.append(f"dataset.{option}: {pattern!r} matches no clip of the dataset; {hint}")
     if errors:
@@ -192,8 +208,11 @@ def _cut(clip: Clip, start_seconds: float | None, end_seconds: float | None) -> 
     begin = clip.start_seconds or 0.0
     start = clip.start_seconds if start_seconds is None else begin + start_seconds
     ends = [end for end in (clip.end_seconds, None if end_seconds is None else begin + end_seconds) if end is not None]
-    return replace(clip, start_seconds=start, end_seconds=min(ends, default=None))
+    # A part of an episode no longer has all of its frames.
+    frames = clip.expected_frames if start_seconds is None and end_seconds is None else None
+    return replace(clip, start_seconds=start, end_seconds=min(ends, default=None), expected_frames=frames)
 
 
 def _matches(clip_id: str, patterns: Sequence[str]) -> bool:
-    return any(clip_id == pattern or fnmatch.fnmatchcase(clip_id, pattern) for pattern in patterns)
+    name = composed(clip_id)
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

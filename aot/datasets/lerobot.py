@@ -36,12 +36,16 @@ class LeRobot:
         self.root = root
         self.prompts = prompts
         self._cameras = tuple(cameras)
+        self.unusable: Mapping[str, str] = {}
 
     def clips(self) -> list[Clip]:
         info = self._info()
         read_episodes = self._episodes_v3 if info["codebase_version"].startswith("v3.") else self._episodes_v2
         episodes = list(read_episodes(info))
-        missing = sorted({clip.source for clip, _ in episodes if not clip.source.is_file()})
+        if episodes and len(self.unusable) == len(episodes):
+            raise DatasetError(next(iter(self.unusable.values())))
+        usable = [clip for clip, _ in episodes if clip.clip_id not in self.unusable]
+        missing = sorted({clip.source for clip in usable if not clip.source.is_file()})
         if missing:
             raise DatasetError(
                 f"{self.root / 'meta'} lists {counted(len(missing), 'missing video')}, starting with {missing[0]}; "
@@ -49,7 +53,12 @@ class LeRobot:
             )
         prompted = assign_prompts([clip for clip, _ in episodes], self.prompts, dataset="lerobot", root=self.root)
         return [
-            replace(clip, prompts=tuple(_shifted(prompt, first_frame) for prompt in clip.prompts))
+            replace(
+                clip,
+                prompts=()
+                if clip.clip_id in self.unusable
+                else tuple(_shifted(prompt, first_frame) for prompt in clip.prompts),
+            )
             for clip, (_, first_frame) in zip(prompted, episodes)
         ]
 
@@ -104,20 +113,30 @@ class LeRobot:
     def _episodes_v2(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
         """Clips without prompts, each with its first frame in its video file: 0."""
         path = self.root / "meta" / "episodes.jsonl"
-        for number in sorted(_episode_numbers(path)):
+        for number, length in sorted(_episode_numbers(path).items()):
             for camera in info["cameras"]:
                 chunk = number // info["chunks_size"]
                 source = self._video(info, episode_chunk=chunk, episode_index=number, video_key=camera)
-                yield Clip(clip_id=_clip_id(number, camera), source=source), 0
+                frames = None if length is None else (0, length)
+                yield Clip(clip_id=_clip_id(number, camera), source=source, expected_frames=frames), 0
 
     def _episodes_v3(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
         """Clips without prompts, each with its first frame in its video file."""
         # Frame i is shown at i / fps; with half a frame of tolerance, rounded times do not lose a frame.
         tolerance_seconds = 0.5 / info["fps"]
+        unusable = {}
         for episode in sorted(self._parquet_rows(info["cameras"]), key=lambda row: int(row["episode_index"])):
             number = int(episode["episode_index"])
             for camera in info["cameras"]:
                 values = {name: episode[f"videos/{camera}/{name}"] for name in _V3_COLUMNS}
+                if wrong := [name for name, value in values.items() if not _is_number(value)]:
+                    clip_id = _clip_id(number, camera)
+                    unusable[clip_id] = (
+                        f"clip {clip_id!r}: videos/{camera}/{wrong[0]} is {values[wrong[0]]!r} in "
+                        f"{self.root / 'meta' / 'episodes'}; expected a number: complete the episode list"
+                    )
+                    yield Clip(clip_id=clip_id, source=self.root), 0
+                    continue
                 file = {name: int(values[name]) for name in ("chunk_index", "file_index")}
                 source = self._video(info, video_key=camera, **file)
                 start, end = float(values["from_timestamp"]), float(values["to_timestamp"])
@@ -126,8 +145,10 @@ class LeRobot:
                     source=source,
                     start_seconds=start - tolerance_seconds,
                     end_seconds=end - tolerance_seconds,
+                    expected_frames=(round(start * info["fps"]), _length(episode)),
                 )
                 yield clip, round(start * info["fps"])
+        self.unusable = unusable
 
     def _video(self, info: dict[str, Any], **values: str | int) -> Path:
         """The video file according to the template `video_path`, such as chunk-{episode_chunk:03d}/{video_key}.mp4.
@@ -164,21 +185,34 @@ class LeRobot:
             try:
                 file = pyarrow.parquet.ParquetFile(path)
                 absent = sorted(set(columns) - set(file.schema_arrow.names))
-                rows = [] if absent else file.read(columns=columns).to_pylist()
+                optional = ["length"] if "length" in file.schema_arrow.names else []
+                rows = [] if absent else file.read(columns=[*columns, *optional]).to_pylist()
             except (OSError, pyarrow.ArrowException) as exc:
                 reason = os_reason(exc, otherwise="it is damaged, cut off, or not a parquet file")
                 raise DatasetError(f"{path} cannot be read: {reason}; copy it again") from exc
             if absent:
                 raise DatasetError(f"{path}: no column {', '.join(absent)}; expected an episode list of LeRobot v3")
-            for row, column in ((row, column) for row in rows for column in columns):
-                if not isinstance(row[column], int | float) or not math.isfinite(row[column]):
-                    raise DatasetError(f"{path}: {column} is {row[column]!r}; expected a number for every episode")
+            for row in rows:
+                if not _is_number(row["episode_index"]):
+                    raise DatasetError(
+                        f"{path}: episode_index is {row['episode_index']!r}; expected a number for every episode"
+                    )
             yield from rows
 
 
-def _episode_numbers(path: Path) -> list[int]:
-    """The numbers in a list of episodes with one line of JSON per episode."""
-    numbers: list[int] = []
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _length(episode: Mapping[str, Any]) -> int | None:
+    """Number of frames of an episode; None if the list does not contain it."""
+    length = episode.get("length")
+    return int(length) if length is not None and _is_number(length) else None
+
+
+def _episode_numbers(path: Path) -> dict[int, int | None]:
+    """Number → length of the episodes in a list with one line of JSON per episode; None: unknown length."""
+    numbers: dict[int, int | None] = {}
     expected = 'expected one line of JSON per episode, such as {"episode_index": 0}'
     try:
         lines = read_text(path).splitlines()
@@ -186,7 +220,9 @@ def _episode_numbers(path: Path) -> list[int]:
         raise DatasetError(f"{exc.about(path)}; {expected}") from exc
     for number, line in enumerate(lines, start=1):
         try:
-            numbers += [int(parse_json(line)["episode_index"])] if line.strip() else []
+            if line.strip():
+                episode = parse_json(line)
+                numbers[int(episode["episode_index"])] = _length(episode)
         except (ValueError, KeyError, TypeError, OverflowError) as exc:
             raise DatasetError(f"{about_file(path, placed(exc, number))}; {expected}") from exc
     if not numbers:

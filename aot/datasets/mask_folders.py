@@ -23,7 +23,7 @@ from aot.images.frames import IMAGE_SUFFIXES, image_files
 from aot.images.mask_images import VOID
 from aot.manifest.assign import assign_prompts
 from aot.manifest.from_masks import PromptKind, mask_prompt
-from aot.system.listing import is_ignored, visible_entries
+from aot.system.listing import composed, is_ignored, visible_entries
 from aot.system.os_errors import os_problem
 from aot.system.text_files import MalformedFile, about_file, read_json, read_text
 from aot.types import LOWEST_OBJECT_ID, BoolArray, Clip, MaskFile, Prompt
@@ -34,14 +34,19 @@ class _MetaObject:
     """One object in the meta file."""
 
     category: str
-    first_frame: str
-    """File name, without suffix, of the frame that first shows the object; empty if the file does not contain it."""
+    frames: tuple[str, ...]
+    """File names, without suffix, of frames that show the object, the first one among them; empty if there are none."""
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> _MetaObject:
         """Read an entry of YouTube-VOS (`frames`) or of LVOS (`frame_range`)."""
-        first = min(entry["frames"]) if entry.get("frames") else entry.get("frame_range", {}).get("start", "")
-        return cls(str(entry.get("category", "")), str(first))
+        frames = entry.get("frames") or [entry.get("frame_range", {}).get("start", "")]
+        return cls(str(entry.get("category", "")), tuple(str(frame) for frame in frames))
+
+    def first_frame(self, frame_of: Mapping[str, int]) -> str:
+        """The frame that first shows the object, in the order of the clip's frames; of unknown names, one of them."""
+        unknown = [name for name in self.frames if name not in frame_of]
+        return unknown[0] if unknown else min(self.frames, key=lambda name: frame_of[name])
 
 
 _Meta = Mapping[str, Mapping[int, _MetaObject]]
@@ -139,7 +144,7 @@ class MaskFolders:
         return found
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
-        folder = self._annotations / clip_id
+        folder = self._masks_of(clip_id)
         if not folder.is_dir():
             return None
         if self._object_folders:
@@ -186,7 +191,8 @@ class MaskFolders:
             raise DatasetError(f"{exc.about(f'dataset.split={self._split}')}; {hint}") from exc
         if not lines:
             raise DatasetError(f"dataset.split={self._split}: the file is empty; {hint}")
-        return list(dict.fromkeys(map(_clip_name, lines)))
+        listed = {composed(entry.name): entry.name for entry in visible_entries(self._images)}
+        return [listed.get(composed(name), name) for name in dict.fromkeys(map(_clip_name, lines))]
 
     def _refuse_unknown_subset(self) -> None:
         """Raise if the dataset does not have the requested subset, but has other subsets."""
@@ -213,11 +219,22 @@ class MaskFolders:
     def _frame_of(self, clip_id: str) -> dict[str, int]:
         """Frame name without suffix → source frame; names are multiples of 5 in YouTube-VOS and start at 1 in LVOS."""
         try:
-            return {path.stem: frame for frame, path in enumerate(image_files(self._images / clip_id, self._pattern))}
+            return {
+                composed(path.stem): frame
+                for frame, path in enumerate(image_files(self._images / clip_id, self._pattern))
+            }
         except DecodeError as error:
             raise DatasetError(f"clip {clip_id!r}: {error}") from error
         except OSError as exc:
             raise DatasetError(f"clip {clip_id!r}: {self._images / clip_id} cannot be read: {os_problem(exc)}") from exc
+
+    def _masks_of(self, clip_id: str) -> Path:
+        """The folder of a clip's masks; its name may be written with other characters that look the same."""
+        folder = self._annotations / clip_id
+        if folder.exists() or not self._annotations.is_dir():
+            return folder
+        same = (path for path in visible_entries(self._annotations) if composed(path.name) == composed(clip_id))
+        return next(same, folder)
 
     def _prompts(self, clip_id: str, meta: _Meta) -> tuple[Prompt, ...]:
         """One prompt per object, on the first frame that shows it, ordered by object id."""
@@ -225,13 +242,18 @@ class MaskFolders:
         if self._object_folders:
             prompts = [self._folder_prompt(i, path, frame_of) for i, path in self._folders_of_objects(clip_id).items()]
             return tuple(prompt for prompt in prompts if prompt is not None)
-        files = mask_files(self._annotations / clip_id, frame_of)
-        objects = {} if self._merge_objects else meta.get(clip_id, {})
+        files = mask_files(self._masks_of(clip_id), frame_of)
+        objects = {} if self._merge_objects else meta.get(composed(clip_id), {})
         found: dict[int, Prompt] = {}
         for frame in self._prompt_frames(clip_id, files, objects, frame_of):
             for object_id, file, mask in self._masks_in(files[frame]):
                 name = objects[object_id].category if object_id in objects else ""
                 found.setdefault(object_id, mask_prompt(object_id, frame, file, mask, self._prompt_from, name))
+        if files and not found and not self._late_objects:
+            raise DatasetError(
+                f"clip {clip_id!r}: no object in its first annotation {next(iter(files.values()))}; expected all "
+                f"objects there: dataset.late_objects=true prompts each object on the frame that first shows it"
+            )
         absent = sorted(set(objects) - set(found)) if self._late_objects else []
         if absent:
             raise DatasetError(
@@ -257,7 +279,7 @@ class MaskFolders:
             if frame not in files:
                 raise DatasetError(
                     f"{self._meta_path}: an object of clip {clip_id!r} first appears on frame {frame}; expected a mask "
-                    f"of this frame in {self._annotations / clip_id}"
+                    f"of this frame in {self._masks_of(clip_id)}"
                 )
         return frames
 
@@ -272,7 +294,7 @@ class MaskFolders:
 
     def _folders_of_objects(self, clip_id: str) -> dict[int, Path]:
         """Object id → its folder of masks; folder names start at 0, ids at 1."""
-        folder = self._annotations / clip_id
+        folder = self._masks_of(clip_id)
         folders = [path for path in visible_entries(folder) if path.is_dir()] if folder.is_dir() else []
         unexpected = [path.name for path in folders if not path.name.isdecimal()]
         if unexpected or not folders:
@@ -300,7 +322,9 @@ class MaskFolders:
         try:
             videos = read_json(self._meta_path)["videos"]
             return {
-                name: {int(object_id): _MetaObject.from_json(entry) for object_id, entry in video["objects"].items()}
+                composed(name): {
+                    int(object_id): _MetaObject.from_json(entry) for object_id, entry in video["objects"].items()
+                }
                 for name, video in videos.items()
             }
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
@@ -311,12 +335,13 @@ class MaskFolders:
 
     def _first_frame(self, clip_id: str, object_id: int, item: _MetaObject, frame_of: Mapping[str, int]) -> int:
         """Source frame on which an object first appears according to the meta file."""
-        if item.first_frame not in frame_of:
+        first = item.first_frame(frame_of)
+        if first not in frame_of:
             raise DatasetError(
-                f"{self._meta_path}: object {object_id} of clip {clip_id!r} first appears on {item.first_frame!r}; "
+                f"{self._meta_path}: object {object_id} of clip {clip_id!r} first appears on {first!r}; "
                 f"expected the name of a frame in {self._images / clip_id} (keys: frames, frame_range.start)"
             )
-        return frame_of[item.first_frame]
+        return frame_of[first]
 
 
 def _subsets(root: Path, template: str) -> list[str]:
@@ -336,4 +361,6 @@ def _one_of(names: list[str]) -> str:
 def _clip_name(line: str) -> str:
     """Clip name in a line of a split; DAVIS 2016 lists frames: `/JPEGImages/480p/bear/00000.jpg /Annotations/…`."""
     first = PurePosixPath(line.split()[0])
-    return first.parent.name if first.suffix.lower() in IMAGE_SUFFIXES and len(first.parts) > 1 else line.strip()
+    if first.suffix.lower() in IMAGE_SUFFIXES and len(first.parts) > 1:
+        return first.parent.name
+    return str(PurePosixPath(line.strip()))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from aot.datasets.annotations import AnnotatedTruth
 from aot.datasets.ground_truth import GroundTruth
 from aot.errors import ConfigError, DatasetError
 from aot.manifest.assign import assign_prompts
+from aot.system.listing import Tree, list_tree
+from aot.system.text import first_names
 from aot.types import Clip
 
+# What FFmpeg opens.
 VIDEO_SUFFIXES = frozenset(
-    ".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # what FFmpeg opens
+    ".3g2 .3gp .asf .avi .dv .f4v .flv .gif .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogm .ogv .ts "
+    ".vob .webm .wmv".split()
 )
 
 
@@ -35,6 +37,7 @@ class Videos:
     ) -> None:
         self.root = root
         self.prompts = prompts
+        self.skipped_paths: tuple[str, ...] = ()
         self._patterns = {"masks_pattern": masks_pattern, "tracks_pattern": tracks_pattern}
         for option in self._patterns:
             self._truth_path("", option)
@@ -42,13 +45,19 @@ class Videos:
     def clips(self) -> list[Clip]:
         if not self.root.is_dir():
             raise DatasetError(f"dataset.root={self.root} is not a folder; expected the folder of the videos")
-        clips = list_videos(self.root)
+        tree = list_tree(self.root)
+        clips = _listed(self.root, tree)
+        # What cannot be listed, or leads nowhere, is named beside the clips that can be processed.
+        broken = [f"{path} (a link to something that does not exist)" for path in tree.broken_links if not path.suffix]
+        self.skipped_paths = tuple(tree.skipped + broken)
         if not clips:
+            found = f"; cannot be read: {first_names(self.skipped_paths)}" if self.skipped_paths else ""
             raise DatasetError(
                 f"dataset.root={self.root} contains no video; expected files with one of the suffixes "
-                f"{' '.join(sorted(VIDEO_SUFFIXES))}"
+                f"{' '.join(sorted(VIDEO_SUFFIXES))}{found}"
             )
-        return assign_prompts(clips, self.prompts, dataset="videos", root=self.root)
+        not_clips = _other_files(self.root, tree)
+        return assign_prompts(clips, self.prompts, dataset="videos", root=self.root, not_clips=not_clips)
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
         masks, tracks = self._truth_path(clip_id, "masks_pattern"), self._truth_path(clip_id, "tracks_pattern")
@@ -70,23 +79,23 @@ class Videos:
 
 
 def list_videos(root: Path) -> list[Clip]:
-    """Every video below a folder, without prompts."""
+    """Every video below a folder, without prompts; a link to a missing video is one, whose processing reports it."""
+    return _listed(root, list_tree(root))
+
+
+def _listed(root: Path, tree: Tree) -> list[Clip]:
     return [
         Clip(clip_id=path.relative_to(root).with_suffix("").as_posix(), source=path)
-        for path in _files_below(root)
+        for path in sorted([*tree.files, *tree.broken_links])
         if path.suffix.lower() in VIDEO_SUFFIXES
     ]
 
 
-def _files_below(folder: Path, parents: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """All files below a folder, ordered by name; symbolic links to folders are followed, except to a parent folder."""
-    real = os.path.realpath(folder)
-    if real in parents:
-        return
-    with os.scandir(folder) as entries:
-        listed = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in listed:
-        if entry.is_dir():
-            yield from _files_below(Path(entry.path), parents | {real})
-        elif entry.is_file():
-            yield Path(entry.path)
+def _other_files(root: Path, tree: Tree) -> dict[str, str]:
+    """Clip id that a file would have → why it is none, of the files that are not videos according to their names."""
+    return {
+        path.relative_to(root).with_suffix("").as_posix(): f"{path} is no video according to its suffix; rename it, or "
+        f"convert it to one of {' '.join(sorted(VIDEO_SUFFIXES))}"
+        for path in tree.files
+        if path.suffix.lower() not in VIDEO_SUFFIXES
+    }

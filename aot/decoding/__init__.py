@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from aot.decoding.base import Decoder, FrameSource
 from aot.errors import DecodeError
-from aot.types import Clip, UInt8Array
+from aot.types import BoolArray, Clip, UInt8Array
 
 # Images that may contain several pages, of which FFmpeg reads only the first.
 _STACK_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -67,16 +69,40 @@ def _open(clip: Clip, decoder: Decoder | None) -> FrameSource:
 
 
 def _keep_time_range(source: FrameSource, clip: Clip) -> None:
-    if clip.start_seconds is None and clip.end_seconds is None:
+    if clip.start_seconds is None and clip.end_seconds is None and clip.expected_frames is None:
         return
     start = -math.inf if clip.start_seconds is None else clip.start_seconds
     end = math.inf if clip.end_seconds is None else clip.end_seconds
     shown = (source.time >= start) & (source.time < end)
+    if clip.expected_frames is not None and not _is_expected(source, shown, clip.expected_frames):
+        # A dataset may count its times from the first frame, and not from the start of the file.
+        since_first = source.time - source.time[0]
+        from_first = (since_first >= start) & (since_first < end)
+        if not _is_expected(source, from_first, clip.expected_frames):
+            raise _unexpected(source, shown, clip)
+        shown = from_first
     if not shown.any():
         raise DecodeError(
             f"{clip.source}: no frame {_range(clip)}; {_shown(source)}: choose a range that includes frames"
         )
     source.keep(source.index[shown])
+
+
+def _is_expected(source: FrameSource, shown: BoolArray, expected: tuple[int, int | None]) -> bool:
+    first, length = expected
+    return bool(shown.any()) and source.index[shown][0] == first and length in (None, np.count_nonzero(shown))
+
+
+def _unexpected(source: FrameSource, shown: BoolArray, clip: Clip) -> DecodeError:
+    """The error for a clip whose frames are not those that its dataset lists."""
+    first, length = clip.expected_frames or (0, None)
+    found = source.index[shown]
+    has = f"has {len(found)} frames, from frame {found[0]} on" if len(found) else "has no frame"
+    expected = f"frame {first} on" if length is None else f"frame {first} on, {length} of them"
+    return DecodeError(
+        f"{clip.source}: the clip {clip.clip_id!r} {has}; expected those from {expected}, as the dataset lists it: "
+        f"download or record the video again, or correct the list"
+    )
 
 
 def _range(clip: Clip) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.config import RunConfig
-from aot.datasets.base import Dataset, read_clips, select_clips, unusable_clips
+from aot.datasets.base import Dataset, read_clips, select_clips, skipped_paths, unusable_clips
 from aot.decoding.size import ClipSize
 from aot.errors import ConfigError, ResultError
 from aot.launching.costs import estimate_costs, find_sizes, recorded_sizes, size_as_json
@@ -113,6 +113,8 @@ class Plan:
             lines.append(f"skipped because they cannot be used: {counted(len(self.unusable), 'clip')}")
             lines += [f"  {self.unusable[clip_id]}" for clip_id in list(self.unusable)[:_MAX_REASONS]]
             lines += [f"  … and {len(self.unusable) - _MAX_REASONS} more"] if len(self.unusable) > _MAX_REASONS else []
+        if paths := skipped_paths(self.dataset):
+            lines.append(f"skipped because they cannot be read: {first_names(paths, at_most=_MAX_REASONS)}")
         if self.without_prompt:
             clips = counted(len(self.without_prompt), "clip")
             lines.append(f"skipped without a prompt: {clips} ({first_names(self.without_prompt)})")

@@ -11,6 +11,7 @@ from aot.errors import ConfigError, PromptError
 from aot.manifest.fit import covering_masks, read_mask
 from aot.manifest.read import MissingManifest, read_entries, refuse
 from aot.manifest.schema import ClipEntry, ObjectEntry, RleEntry
+from aot.system.listing import composed
 from aot.system.nearest import suggestion
 from aot.system.text import counted, override_text
 from aot.types import Clip, MaskFile, Prompt, RleMask
@@ -20,7 +21,12 @@ _MAX_ERRORS = 20
 
 
 def assign_prompts(
-    clips: Sequence[Clip], manifest_path: Path, *, dataset: str = "DATASET", root: Path | None = None
+    clips: Sequence[Clip],
+    manifest_path: Path,
+    *,
+    dataset: str = "DATASET",
+    root: Path | None = None,
+    not_clips: Mapping[str, str] | None = None,
 ) -> list[Clip]:
     """Assign the prompts of a manifest to the clips that its entries name or match.
 
@@ -29,6 +35,7 @@ def assign_prompts(
         manifest_path: the manifest, YAML or JSON.
         dataset: name of the dataset option; with `root`, for the command that creates a missing manifest.
         root: folder of the dataset; None: the message names no command.
+        not_clips: name that looks like a clip id → why there is no such clip; None: nothing is known about others.
     Returns:
         The clips in the same order; a clip that no entry matches stays without prompts.
     Raises:
@@ -46,13 +53,13 @@ def assign_prompts(
             f"prompt manifest {manifest_path} does not exist; click prompts with `{command}`, "
             f"or name an existing manifest with dataset.prompts=FILE"
         ) from exc
-    assigned, more = assign_entries(clips, entries, manifest_path.parent)
+    assigned, more = assign_entries(clips, entries, manifest_path.parent, not_clips or {})
     refuse(manifest_path, [*errors, *more])
     return assigned
 
 
 def assign_entries(
-    clips: Sequence[Clip], entries: Mapping[str, ClipEntry], folder: Path
+    clips: Sequence[Clip], entries: Mapping[str, ClipEntry], folder: Path, not_clips: Mapping[str, str] | None = None
 ) -> tuple[list[Clip], list[str]]:
     """As `assign_prompts`, for the entries of a manifest in a folder.
 
@@ -61,9 +68,11 @@ def assign_entries(
     """
     errors: list[str] = []
     clip_ids = {clip.clip_id for clip in clips}
+    entries = _with_ids_as_named(entries, clip_ids)
     patterns = [key for key in entries if key not in clip_ids]
-    unknown = [key for key in patterns if not fnmatch.filter(clip_ids, key)]
-    errors += [_unknown_clip(key, clip_ids) for key in unknown[:_MAX_ERRORS]]
+    names = {composed(clip_id) for clip_id in clip_ids}
+    unknown = [key for key in patterns if not fnmatch.filter(names, key)]
+    errors += [_unknown_clip(key, clip_ids, not_clips or {}) for key in unknown[:_MAX_ERRORS]]
     if len(unknown) > _MAX_ERRORS:
         errors.append(
             f"and {counted(len(unknown) - _MAX_ERRORS, 'more entry', 'more entries')} without a clip in the dataset"
@@ -73,7 +82,7 @@ def assign_entries(
     assigned = []
     for clip in clips:
         try:
-            entry_key = clip.clip_id if clip.clip_id in entries else best_pattern(clip.clip_id, patterns)
+            entry_key = clip.clip_id if clip.clip_id in entries else best_pattern(composed(clip.clip_id), patterns)
             assigned.append(clip if entry_key is None else replace(clip, prompts=prompts[entry_key]))
         except ConfigError as error:
             errors.append(str(error))
@@ -153,7 +162,19 @@ def _as_mask(item: ObjectEntry, folder: Path) -> MaskFile | RleMask | None:
     return None if item.mask is None else MaskFile(folder / item.mask, item.mask_id)
 
 
-def _unknown_clip(key: str, clip_ids: set[str]) -> str:
+def _with_ids_as_named(entries: Mapping[str, ClipEntry], clip_ids: set[str]) -> dict[str, ClipEntry]:
+    """The entries under the ids of their clips, of which names that look the same may have other characters."""
+    id_of = {composed(clip_id): clip_id for clip_id in clip_ids}
+    named = {}
+    for key, entry in entries.items():
+        clip_id = key if key in clip_ids else id_of.get(composed(key), composed(key))
+        named[key if clip_id in entries else clip_id] = entry
+    return named
+
+
+def _unknown_clip(key: str, clip_ids: set[str], not_clips: Mapping[str, str]) -> str:
+    if key in not_clips:
+        return f"clip {key!r} is not in the dataset: {not_clips[key]}"
     if any(char in key for char in "*?["):
         return f"pattern {key!r} matches no clip of the dataset, which has {counted(len(clip_ids), 'clip')}"
     such_as = f"it has {counted(len(clip_ids), 'clip')}, such as {min(clip_ids, default='')}"

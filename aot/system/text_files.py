@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable
@@ -86,11 +87,12 @@ def read_text(path: Path) -> str:
 
 
 def decode_text(content: bytes) -> str:
-    """Decode the content of a text file.
+    """Decode the content of a text file; a byte order mark at its start, as Windows editors write it, is left out.
 
     Raises:
         MalformedFile: it is not UTF-8.
     """
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
         return content.decode()
     except UnicodeDecodeError as exc:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aot.datasets.base import check_clip_ids, select_clips
+from aot.datasets.base import check_clip_ids, read_clips, select_clips, skipped_paths
 from aot.datasets.ground_truth import FOREGROUND
 from aot.datasets.mask_folders import MaskFolders
 from aot.datasets.single_video import SingleVideo
@@ -43,6 +43,36 @@ class TestVideos:
         (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")
         (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")
         assert [clip.clip_id for clip in videos(tmp_path / "root").clips()] == ["a", "link/b"]
+
+    def test_what_cannot_be_read_is_named_and_the_others_are_clips(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a.mp4", "b.m2ts", "day/c.mxf")
+        (tmp_path / "loop").symlink_to("loop")
+        (tmp_path / "missing_day").symlink_to("/nowhere/day")
+        (tmp_path / "gone.mp4").symlink_to("/nowhere/gone.mp4")
+        dataset = videos(tmp_path)
+        assert [clip.clip_id for clip in read_clips(dataset)] == ["a", "b", "day/c", "gone"]
+        assert skipped_paths(dataset) == (
+            f"{tmp_path}/loop (its symbolic links form a loop)",
+            f"{tmp_path}/missing_day (a link to something that does not exist)",
+        )
+
+    def test_prompted_file_of_another_kind_is_explained(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a.mp4", "b.xyz")
+        (tmp_path / "p.yaml").write_text("clips: {b: {objects: [{id: 1, box: [0, 0, 2, 2]}]}}")
+        with pytest.raises(
+            ConfigError, match=r"clip 'b' is not in the dataset: .*b\.xyz is no video according to its suff"
+        ):
+            Videos(tmp_path, tmp_path / "p.yaml").clips()
+
+    @pytest.mark.parametrize("key", ["caf\u00e9", "caf\u00e9*"])
+    def test_names_that_look_the_same_match(self, tmp_path: Path, key: str) -> None:
+        """macOS stores é as two characters."""
+        touch(tmp_path, "cafe\u0301.mp4", "a.mp4")
+        (tmp_path / "p.yaml").write_text(f"clips: {{'{key}': {{objects: [{{id: 1, box: [0, 0, 2, 2]}}]}}}}")
+        clips = Videos(tmp_path, tmp_path / "p.yaml").clips()
+        assert [clip.clip_id for clip in clips if clip.prompts] == ["cafe\u0301"]
+        chosen = select_clips(clips, include=[key], exclude=[], limit=None, start_seconds=None, end_seconds=None)
+        assert [clip.clip_id for clip in chosen] == ["cafe\u0301"]
 
     def test_missing_manifest_gives_the_command_that_creates_it(self, tmp_path: Path) -> None:
         touch(tmp_path, "a.mp4")
@@ -119,6 +149,30 @@ class TestMaskFolders:
     def test_manifest_replaces_annotations(self, davis: Path) -> None:
         (davis / "p.yaml").write_text(MANIFEST)
         assert all(clip.prompts[0].box == (0, 0, 2, 2) for clip in tree(davis, prompts=davis / "p.yaml").clips())
+
+    @pytest.mark.parametrize("content", ["\ufefftwo\r\none\r\n", "two/\n./one/\n"])
+    def test_split_of_other_editors(self, davis: Path, content: str) -> None:
+        (davis / "ImageSets/2017/val.txt").write_bytes(content.encode())
+        assert [clip.clip_id for clip in tree(davis).clips()] == ["two", "one"]
+
+    def test_split_and_masks_match_names_that_look_the_same(self, davis: Path) -> None:
+        (davis / "JPEGImages/480p/two").rename(davis / "JPEGImages/480p/e\u0301")
+        (davis / "Annotations/480p/two").rename(davis / "Annotations/480p/\u00e9")
+        (davis / "ImageSets/2017/val.txt").write_text("\u00e9\n")
+        (clip,) = tree(davis).clips()
+        assert (clip.clip_id, len(clip.prompts)) == ("e\u0301", 2)
+        assert tree(davis).ground_truth("e\u0301") is not None
+
+    def test_files_of_systems_and_tools_are_ignored(self, davis: Path) -> None:
+        touch(davis, "JPEGImages/480p/.ipynb_checkpoints/0.jpg", "JPEGImages/480p/@eaDir/0.jpg")
+        touch(
+            davis,
+            "JPEGImages/480p/two/._00000.jpg",
+            "Annotations/480p/two/._00000.png",
+            "JPEGImages/480p/two/Thumbs.db",
+        )
+        (davis / "JPEGImages/480p/other").rename(davis / "JPEGImages/480p/lost+found")
+        assert [clip.clip_id for clip in tree(davis, split=None).clips()] == ["one", "two"]
 
     def test_without_a_split_every_folder_is_a_clip(self, davis: Path) -> None:
         dataset = tree(davis, split=None)
@@ -211,11 +265,34 @@ class TestYoutubeVos:
         (clip,) = self.tree(root, subset="train", merge_objects=True).clips()
         assert [(prompt.object_id, prompt.frame) for prompt in clip.prompts] == [(1, 0)]
 
-    @pytest.mark.parametrize("late", [True, False])
-    def test_an_empty_merged_mask_is_not_a_prompt(self, root: Path, late: bool) -> None:
+    def test_an_empty_merged_mask_is_not_a_prompt(self, root: Path) -> None:
+        for path in (root / "train/Annotations/0a").glob("*.png"):
+            save_mask(path, [[0, 0, 0, 0]])
+        (clip,) = self.tree(root, subset="train", merge_objects=True, late_objects=True).clips()
+        assert clip.prompts == ()
+
+    @pytest.mark.parametrize("merge", [True, False])
+    def test_an_empty_first_annotation_names_the_option(self, root: Path, merge: bool) -> None:
         save_mask(root / "train/Annotations/0a/00000.png", [[0, 0, 0, 0]])
-        (clip,) = self.tree(root, subset="train", merge_objects=True, late_objects=late).clips()
-        assert [prompt.frame for prompt in clip.prompts] == ([1] if late else [])
+        options = {"subset": "train", "merge_objects": merge, "meta": None}
+        with pytest.raises(
+            DatasetError, match=r"first annotation .*00000\.png; .* dataset\.late_objects=true prompts each"
+        ):
+            self.tree(root, **options, late_objects=False).clips()
+        (clip,) = self.tree(root, **options, late_objects=True).clips()
+        assert min(prompt.frame for prompt in clip.prompts) == 1
+
+    def test_first_frame_of_a_meta_file_is_by_number(self, root: Path) -> None:
+        frames = {"5": [[0, 1]], "10": [[0, 1]], "100": [[0, 0]]}
+        for name, values in frames.items():
+            touch(root / "train", f"JPEGImages/b/{name}.jpg")
+            save_mask(root / f"train/Annotations/b/{name}.png", values)
+        objects = {"1": {"category": "cat", "frames": ["10", "5"]}}
+        (root / "train/meta.json").write_text(
+            json.dumps({"videos": {"b": {"objects": objects}, "0a": {"objects": {}}}})
+        )
+        clips = {clip.clip_id: clip for clip in self.tree(root, subset="train").clips()}
+        assert [(prompt.frame, prompt.name) for prompt in clips["b"].prompts] == [(0, "cat")]
 
     def test_without_late_objects_only_the_first_mask_is_read(self, root: Path) -> None:
         for name in ("00005", "00010"):

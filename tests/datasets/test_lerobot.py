@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -14,7 +15,7 @@ import pytest
 from aot.datasets.base import Dataset
 from aot.datasets.lerobot import LeRobot
 from aot.decoding import open_source
-from aot.errors import ConfigError, DatasetError
+from aot.errors import ConfigError, DatasetError, DecodeError
 from tests.datasets.contract import DatasetContract
 from tests.synthetic import moving_square, write_video
 
@@ -199,3 +200,53 @@ def test_an_episode_without_numbers_is_refused(v3: Path) -> None:
     )
     with pytest.raises(DatasetError, match=r"parquet: episode_index is None; expected a number for every episode"):
         dataset(v3).clips()
+
+
+def change_episodes(v3: Path, **columns: list[Any]) -> None:
+    path = next((v3 / "meta" / "episodes").rglob("*.parquet"))
+    rows = pyarrow.parquet.read_table(path).to_pydict()
+    pyarrow.parquet.write_table(pyarrow.table(rows | columns), path)
+
+
+def test_an_episode_without_times_is_named_and_the_others_are_clips(v3: Path) -> None:
+    change_episodes(v3, **{f"videos/{TOP}/from_timestamp": [0.0, None, 0.0]})
+    lerobot = dataset(v3, TOP)
+    assert [bool(clip.prompts) for clip in lerobot.clips()] == [True, False, True]
+    assert list(lerobot.unusable) == [f"episode_000001/{TOP}"]
+    assert f"videos/{TOP}/from_timestamp is None" in lerobot.unusable[f"episode_000001/{TOP}"]
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_an_episode_with_a_frame_too_few_is_refused(version: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(version)
+    if version == "v3":
+        change_episodes(root, length=[7, 6, 9])
+    else:
+        lines = [json.dumps({"episode_index": n, "length": length}) for n, length in enumerate((7, 6, 9))]
+        (root / "meta" / "episodes.jsonl").write_text("\n".join(lines))
+    first, second, _ = dataset(root, TOP).clips()
+    open_source(first).close()
+    with pytest.raises(
+        DecodeError, match=r"has 5 frames, from frame \d on; expected those from frame \d on, 6 of them"
+    ):
+        open_source(second)
+
+
+def test_times_may_count_from_the_first_frame_of_a_video(v3: Path) -> None:
+    """The container starts at 0.1 s, and the episode list at 0."""
+    path = v3 / "videos" / TOP / "chunk-000" / "file-000.mp4"
+    moved = path.with_name("moved.mp4")
+    with av.open(str(path)) as source, av.open(str(moved), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.pts += round(0.1 / packet.time_base)
+                packet.dts += round(0.1 / packet.time_base)
+                packet.stream = stream
+                target.mux(packet)
+    moved.replace(path)
+    second = dataset(v3, TOP).clips()[1]
+    with open_source(second) as frames:
+        assert frames.time[0] == pytest.approx(7 / FPS + 0.1, abs=1e-3)
+        assert frames.index.tolist() == [7, 8, 9, 10, 11]
+    assert second.prompts[0].frame == 7 + 2
