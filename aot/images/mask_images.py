@@ -119,7 +119,7 @@ def read_mask_image(path: Path) -> MaskImage:
 def _values(path: Path, image: Any) -> UInt8Array:
     """(H, W): the palette indices or grey values of an image that Pillow has read."""
     if image.mode == "1":
-        return np.asarray(image, dtype=np.bool_).astype(np.uint8)
+        return np.asarray(image.convert("L"), dtype=np.uint8)
     if image.mode in ("P", "L"):
         return np.asarray(image, dtype=np.uint8)
     if image.mode == "PA":

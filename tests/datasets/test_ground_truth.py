@@ -161,7 +161,7 @@ class TestAnnotatedMasks:
         assert mask[0].tolist() == [[False, True]]
 
     def test_colour_image_is_refused(self, tmp_path: Path) -> None:
-        Image.new("RGB", (2, 2)).save(tmp_path / "00000.png")
+        Image.new("RGB", (2, 2), (9, 0, 0)).save(tmp_path / "00000.png")
         with pytest.raises(DatasetError, match=r"00000\.png: got an image of mode RGB"):
             AnnotatedTruth(tmp_path).mask(0)
 
