@@ -67,14 +67,15 @@ def test_decord_is_not_imported_for_what_pyav_decodes(video: Path) -> None:
     ) == "pyav False"  # fmt: skip
 
 
-def test_pyav_keeps_its_own_ffmpeg(video: Path) -> None:
+def test_a_later_library_keeps_its_own_ffmpeg(video: Path) -> None:
     """decord's symbols are global unless prevented: PyAV, imported later, would log to Python and crash at exit."""
     assert run_python(
         """
         import sys
-        from aot.decoding.decord_library import load_decord
+        from aot.decoding import decord_library
 
-        _, log = load_decord()
+        assert "av" not in sys.modules
+        _, log = decord_library.load_decord()
         import av
 
         before = log.num_messages
@@ -85,20 +86,27 @@ def test_pyav_keeps_its_own_ffmpeg(video: Path) -> None:
     ) == "5 0"  # fmt: skip
 
 
-def test_the_process_ends_with_an_open_reader(video: Path) -> None:
-    """FFmpeg's threads must not call Python after it has shut down."""
+def test_python_is_not_called_after_it_has_shut_down() -> None:
+    """The handlers at exit run in reverse order: this one after that of the log."""
     assert run_python(
         """
-        import sys
-        from pathlib import Path
-        from aot.decoding.decord import DecordDecoder
+        import atexit, ctypes
+        from importlib import metadata
+        from aot.decoding.decord_library import load_decord
 
-        source = DecordDecoder().open(Path(sys.argv[1]))
-        source.read([2])
-        print("read")
-        """,
-        video,
-    ) == "read"  # fmt: skip
+        def write_late():
+            before = log.num_messages
+            library.av_log(None, 16, b"late")
+            print(log.num_messages - before)
+
+        atexit.register(write_late)
+        _, log = load_decord()
+        (path,) = [file for file in metadata.files("decord2") if file.name.startswith("libavutil")]
+        library = ctypes.CDLL(str(path.locate()))
+        library.av_log(None, 16, b"early")
+        print(log.num_problems)
+        """
+    ).split() == ["1", "0"]  # fmt: skip
 
 
 def test_modules_and_environment_are_restored() -> None:
