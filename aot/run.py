@@ -129,10 +129,11 @@ class Run:
         with self._reporting_errors():
             self._wait()
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.shard_clips])
-            all_rows = summary_rows(plan.paths, plan.all_clip_ids)
+            all_rows = summary_rows(plan.paths, plan.all_clip_ids, plan.all_without_prompt)
             with self._writing():
                 write_summary(plan.paths, all_rows)
-            print_summary(plan.paths, plan.config.output, rows, self._console)
+            listed = rows + summary_rows(plan.paths, (), plan.without_prompt)
+            print_summary(plan.paths, plan.config.output, listed, self._console)
             self._exit_code = EXIT_SOME_FAILED
             if not plan.unusable and all(row["state"] == "done" for row in rows):
                 self._exit_code = EXIT_DONE

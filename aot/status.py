@@ -33,7 +33,8 @@ from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, add_run_argument, output
 from aot.system.command_parser import CommandParser
 from aot.system.text import counted
 
-STATES = ("done", "partial", "failed", "running", "pending")
+NO_PROMPT = "no prompt"
+STATES = ("done", "partial", "failed", "running", "pending", NO_PROMPT)
 
 _REFRESH_SECONDS = 5.0
 # squeue is called less often than the run folder is read: it loads the cluster's controller.
@@ -118,7 +119,9 @@ class StatusReader:
     """
 
     def __init__(self, paths: RunPaths) -> None:
-        self._clip_ids = list(read_run_json(paths)["clips"])
+        run = read_run_json(paths)
+        self._clip_ids = list(run["clips"])
+        self._num_without_prompt = len(run.get("no_prompt", ()))
         self._paths = paths
         self._tail = LedgerTail(paths)
         self._open: dict[tuple[str, str], dict[str, Any]] = {}
@@ -161,7 +164,7 @@ class StatusReader:
         """
         finished = _names_below(self._paths.results, ".h5")
         failures = _names_below(self._paths.failures, ".json")
-        counts: Counter[str] = Counter()
+        counts: Counter[str] = Counter({NO_PROMPT: self._num_without_prompt} if self._num_without_prompt else {})
         failed = []
         for clip_id in self._clip_ids:
             if clip_id in running:
@@ -225,11 +228,12 @@ def describe_sweep(root: Path, statuses: Sequence[Status]) -> Group:
         root: the folder of the sweep.
         statuses: of its runs.
     """
-    table = _table("run", *STATES, "state")
-    for column in table.columns[1 : 1 + len(STATES)]:
+    states = [state for state in STATES if state != NO_PROMPT or any(status.counts[state] for status in statuses)]
+    table = _table("run", *states, "state")
+    for column in table.columns[1 : 1 + len(states)]:
         column.justify = "right"
     for status in statuses:
-        table.add_row(Text(status.root.name), *(str(status.counts[state]) for state in STATES), status.summary)
+        table.add_row(Text(status.root.name), *(str(status.counts[state]) for state in states), status.summary)
     return Group(Text(f"{root}\n{counted(len(statuses), 'run')}"), table)
 
 

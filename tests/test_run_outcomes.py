@@ -5,6 +5,7 @@ tests/test_run.py has complete runs over real videos.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -18,10 +19,12 @@ from aot import run as run_module
 from aot.config import Selection, Shard
 from aot.errors import AotError, ConfigError, WriteError
 from aot.launching.plan import Plan, make_plan
+from aot.report.index import write_report
 from aot.run import Run, _point_to_sweep, main
 from aot.runs.ledger import Ledger
 from aot.runs.run_json import read_run_json
 from aot.runs.task import ClipTask
+from aot.status import StatusReader
 from aot.system.processes import host
 from tests.launching.in_memory import FakeLauncher, MemoryRun, part, record_done
 
@@ -78,6 +81,33 @@ def test_finished_run(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.last.is_started
     assert run.paths.summary.read_text().count("\n") == 4
     assert read_run_json(run.paths)["command"] == ["aot", "run"]
+
+
+def test_clips_without_a_prompt_are_listed_as_such(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("unprompted-x", "unprompted-y"):
+        run.write_source(name, b"")
+    assert run.run() == 0, "a clip without a prompt is not a failure"
+    assert "5 clips: 3 done, 2 no prompt" in capsys.readouterr().out
+    assert read_run_json(run.paths)["no_prompt"] == ["unprompted-x", "unprompted-y"]
+    table = list(csv.DictReader(run.paths.summary.read_text().splitlines()))
+    assert [(row["clip_id"], row["state"]) for row in table[3:]] == [
+        ("unprompted-x", "no prompt"),
+        ("unprompted-y", "no prompt"),
+    ]
+    status = StatusReader(run.paths).read()
+    assert (status.counts["done"], status.counts["no prompt"], status.num_left) == (3, 2, 0)
+    assert '"no prompt"' in (write_report(run.paths).parent / "data" / "run.js").read_text()
+
+
+def test_a_clip_without_a_prompt_stays_listed_until_it_has_one(run: Started) -> None:
+    for name in ("unprompted-x", "unprompted-y"):
+        run.write_source(name, b"")
+    run.run()
+    run.run(selection=Selection(include=("a",)))
+    assert read_run_json(run.paths)["no_prompt"] == ["unprompted-x", "unprompted-y"]
+    plan = run.plan()
+    plan.__dict__["fingerprints"] = plan.fingerprints | {"unprompted-x": run.task("a").fingerprint}
+    assert plan.all_without_prompt == ["unprompted-y"]
 
 
 def test_text_before_the_start(run: Started, capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,11 @@ class Plan:
         """Ids of this command's clips and of those that earlier commands with the same settings listed, sorted."""
         return sorted(self.previous.get("clips", {}).keys() | self.fingerprints.keys())
 
+    @property
+    def all_without_prompt(self) -> list[str]:
+        """Ids of the clips without a prompt, of this command and of earlier ones with the same settings, sorted."""
+        return sorted({*self.previous.get("no_prompt", ()), *self.without_prompt} - set(self.all_clip_ids))
+
     def tasks(self) -> list[ClipTask]:
         """What every clip of this command still needs."""
         return self.context.tasks_for((clip, self.fingerprints[clip.clip_id]) for clip in self.shard_clips)
@@ -188,6 +193,7 @@ class Plan:
             "choices": self.config.choices(),
             "config": self.config.as_composed(),
             "versions": versions(),
+            "no_prompt": self.all_without_prompt,
             "clips": self._records(self.sizes if with_sizes else self.recorded_sizes),
         }
         write_run_json(self.paths, run)

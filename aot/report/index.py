@@ -48,7 +48,7 @@ def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) 
     """
     run = read_run_json(paths)
     if rows is None:
-        rows = summary_rows(paths, sorted(run["clips"]))
+        rows = summary_rows(paths, sorted(run["clips"]), run.get("no_prompt", ()))
     pages = [row["clip_id"] for row in rows if paths.clip(row["clip_id"]).report.data.exists()]
     failures = _failures(paths, rows)
     data = {

@@ -43,7 +43,8 @@ def update_report(
         ConfigError: not a run folder.
         WriteError: the report cannot be written.
     """
-    rows = summary_rows(paths, sorted(read_run_json(paths)["clips"]))
+    run = read_run_json(paths)
+    rows = summary_rows(paths, sorted(run["clips"]), run.get("no_prompt", ()))
     finished = [clip for clip in (paths.clip(row["clip_id"]) for row in rows) if clip.result.exists()]
     outdated = [clip for clip in finished if rewrite or not is_reported(clip)]
     errors = {}

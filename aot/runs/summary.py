@@ -20,7 +20,8 @@ from aot.self_checks import CHECKS, worst
 from aot.system.files import write_text
 from aot.system.text import counted
 
-STATES = ("done", "partial", "failed", "pending")
+NO_PROMPT = "no prompt"
+STATES = ("done", "partial", "failed", "pending", NO_PROMPT)
 
 COLUMNS = (
     "clip_id state objects points frames source_frames frame_interval rung attempts visible in_mask mask_stability "
@@ -38,15 +39,17 @@ _HEADINGS = {
 _MAX_ROWS = 40
 
 
-def summary_rows(paths: RunPaths, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
+def summary_rows(paths: RunPaths, clip_ids: Sequence[str], without_prompt: Sequence[str] = ()) -> list[dict[str, Any]]:
     """One row per clip, from the files in the run folder; the keys are `COLUMNS`.
 
     Args:
         paths: of the run folder.
         clip_ids: of the rows.
+        without_prompt: ids of clips that are not processed, because they have no prompt; their rows come last.
     """
     done = last_done(paths, "summary", "scores")
-    return [_row(paths, clip_id, done.get(clip_id)) for clip_id in clip_ids]
+    rows = [_row(paths, clip_id, done.get(clip_id)) for clip_id in clip_ids]
+    return rows + [dict.fromkeys(COLUMNS, "") | {"clip_id": clip_id, "state": NO_PROMPT} for clip_id in without_prompt]
 
 
 def write_summary(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> None:
@@ -71,7 +74,7 @@ def print_summary(paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]
         rows: of `summary_rows`; of a large run, only clips that are not done are printed.
         console: to print to.
     """
-    shown = [row for row in rows if len(rows) <= _MAX_ROWS or row["state"] != "done"][:_MAX_ROWS]
+    shown = [row for row in rows if len(rows) <= _MAX_ROWS or row["state"] not in ("done", NO_PROMPT)][:_MAX_ROWS]
     console.print(_table(rows, shown))
     lines = [*_notes(shown), *_totals(rows), _where(paths, output, rows)]
     console.print("\n".join(lines), markup=False, highlight=False)

@@ -34,7 +34,7 @@ aot.clipPage = (clipId) => `clip.html?clip=${encodeURIComponent(clipId)}`;
 /** The address of a file of the report; its name may contain any character. */
 aot.fileAddress = (path) => path.split("/").map((part) => (part === ".." ? part : encodeURIComponent(part))).join("/");
 
-aot.STATE_CLASS = { done: "good", partial: "warn", failed: "bad", pending: "" };
+aot.STATE_CLASS = { done: "good", partial: "warn", failed: "bad", pending: "", "no prompt": "" };
 
 aot.state = (state) => aot.make("span", { className: `state ${aot.STATE_CLASS[state] ?? ""}` }, state);
 

@@ -2,7 +2,7 @@
 
 "use strict";
 
-const STATES = ["done", "partial", "failed", "pending"];
+const STATES = ["done", "partial", "failed", "pending", "no prompt"];
 const LABELS = {
   clip_id: ["clip", "", 220],
   state: ["state", "", 96],
