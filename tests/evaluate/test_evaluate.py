@@ -96,7 +96,7 @@ def test_invalid_numbers_of_workers_are_refused(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         evaluate.main([str(tmp_path), f"--workers={workers}"])
-    assert f"--workers: '{workers}': expected an integer of at least 1" in capsys.readouterr().err
+    assert f"--workers '{workers}': expected an integer of at least 1" in capsys.readouterr().err
 
 
 def test_folders_that_are_not_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
