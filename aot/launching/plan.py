@@ -227,7 +227,7 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
     if not prompted:
         raise ConfigError(
             f"no prompt for any of {counted(len(chosen), 'chosen clip')} (of {len(clips)} in the dataset); "
-            f"check dataset.include, dataset.exclude and the manifest"
+            f"check dataset.include, dataset.exclude and the manifest, or the annotations from which prompts are made"
         )
     without = tuple(clip.clip_id for clip in chosen if not clip.prompts and clip.clip_id not in unusable)
     plan = Plan(config, RunPaths(root or config.run_folder), dataset, prompted, without, unusable)
