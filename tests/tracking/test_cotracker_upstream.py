@@ -18,6 +18,9 @@ from tests.fakes import ArraySource
 from tests.synthetic import moving_square
 from tests.tracking.contract import TrackerContract, query
 
+# (H, W) of upstream's model and, online, frames per window: the released ones take minutes.
+RESOLUTION, WINDOW_LEN = (48, 64), 4
+
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -27,43 +30,80 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("upstream")
-class TestContract(TrackerContract):
-    @pytest.fixture(params=["offline", "online"])
-    def tracker(self, checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
-        return CoTrackerUpstreamTracker(checkpoints[request.param], mode=request.param, device="cpu")
+@pytest.fixture
+def one_iteration(upstream: None) -> Iterator[None]:
+    from tests.tracking.cotracker3.upstream import small_upstream
+
+    with small_upstream(RESOLUTION, 1):
+        yield
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("upstream")
-@pytest.mark.parametrize("backward", [False, True])
-def test_tracks_equal_those_of_the_upstream_predictor(checkpoints: dict[str, Path], backward: bool) -> None:
-    """Resizing frames one by one and scaling points is equivalent to the predictor's own preprocessing."""
-    from tests.tracking.cotracker3.upstream import offline_tracks
+@pytest.fixture
+def two_iterations(upstream: None) -> Iterator[None]:
+    """After two, the spread weights give visible and hidden points."""
+    from tests.tracking.cotracker3.upstream import small_upstream
 
-    frames, queries = moving_square(6), query((0, 20, 30), (4, 60.5, 12))
-    tracker = CoTrackerUpstreamTracker(checkpoints["offline"], device="cpu", backward=backward)
-    tracks = tracker.track(ArraySource(frames), queries)
-    xy, visible = offline_tracks(frames, queries.txy, backward_tracking=backward)
-    np.testing.assert_allclose(tracks.xy, xy, atol=1e-3)
-    np.testing.assert_array_equal(tracks.visible, visible)
-    np.testing.assert_array_equal(tracks.visibility, visible)
+    with small_upstream(RESOLUTION, 2):
+        yield
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("upstream")
-def test_grid_points_equal_those_of_segm_mask(checkpoints: dict[str, Path]) -> None:
+@pytest.fixture(scope="module")
+def spread_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files of weights with which probabilities are spread, by mode."""
     import torch
 
+    from tests.tracking.cotracker3.weights import spread_weights
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    weights = {"offline": spread_weights("offline"), "online": spread_weights("online", WINDOW_LEN)}
+    files = {mode: folder / f"{mode}.pth" for mode in weights}
+    for mode, path in files.items():
+        torch.save(dict(weights[mode]), path)
+    return files
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_iteration", "one_thread")
+class TestContract(TrackerContract):
+    @pytest.fixture(params=["offline", "online"])
+    def tracker(self, spread_checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
+        mode, window_len = request.param, WINDOW_LEN if request.param == "online" else None
+        return CoTrackerUpstreamTracker(spread_checkpoints[mode], mode=mode, window_len=window_len, device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_iterations", "one_thread")
+@pytest.mark.parametrize("backward", [False, True])
+def test_tracks_equal_those_of_the_upstream_predictor(spread_checkpoints: dict[str, Path], backward: bool) -> None:
+    """Resizing frames one by one and scaling points is equivalent to the predictor's own preprocessing."""
+    from tests.tracking.cotracker3.upstream import offline_tracks
+    from tests.tracking.cotracker3.weights import spread_weights
+
+    frames, queries = moving_square(3), query((0, 20, 30), (2, 60.5, 12), (1, 90, 60), (0, 5, 50))
+    tracker = CoTrackerUpstreamTracker(spread_checkpoints["offline"], device="cpu", backward=backward)
+    tracks = tracker.track(ArraySource(frames), queries)
+    expected = offline_tracks(frames, queries.txy, weights=spread_weights("offline"), backward_tracking=backward)
+    np.testing.assert_allclose(tracks.xy, expected.xy, atol=1e-3)
+    np.testing.assert_array_equal(tracks.visible, expected.visible)
+    np.testing.assert_array_equal(tracks.visibility, expected.visible)
+    np.testing.assert_array_equal(tracks.confidence, expected.visible)
+    rows, own = queries.txy[:, 0].astype(int), np.arange(len(queries))
+    expected.visible[rows, own] = False  # where every point is visible
+    assert expected.visible.any()
+    assert not expected.visible.all()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_iteration", "one_thread")
+def test_grid_points_equal_those_of_segm_mask() -> None:
+    """On a frame of the model's size, where the predictor does not round the mask."""
     from tests.tracking.cotracker3.upstream import offline_tracks
 
-    frames, mask = moving_square(4), np.zeros((64, 96), np.bool_)
-    mask[10:50, 20:70] = True
-    xy, _ = offline_tracks(frames, grid_size=8, segm_mask=torch.from_numpy(mask)[None, None].float())
-    points = GridSampler(grid_size=8).sample(mask)
-    assert len(points) == xy.shape[1]
-    assert np.abs(np.sort(points, axis=0) - np.sort(xy[0], axis=0)).max() < 0.6  # the upstream grid is at 512x384
+    mask = np.zeros(RESOLUTION, np.bool_)
+    mask[8:40, 14:50] = True
+    height, width = RESOLUTION
+    expected = offline_tracks(moving_square(1, width=width, height=height), grid_size=8, segm_mask=mask)
+    np.testing.assert_allclose(GridSampler(grid_size=8).sample(mask), expected.xy[0], atol=1e-3)
 
 
 def test_missing_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,3 +40,22 @@ def _drawn(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if "flow_head" in key:
         drawn *= 0.15
     return drawn.astype(np.float32)
+
+
+# With the golden weights nearly all probabilities are 1 (the logits of confidence are 4.8 ± 0.8 after two iterations
+# and grow), so that an error in their logits hardly changes them. These gains and biases of the layer that updates
+# visibility and confidence make the logits 0 ± 1.6 after two iterations: offline in three frames, online in two windows
+# of four frames.
+_SPREAD: dict[Mode, tuple[tuple[float, float], tuple[float, float]]] = {
+    "offline": ((1.2, 2.0), (-1.6, -4.8)),
+    "online": ((1.0, 1.5), (1.7, -1.5)),
+}
+
+
+@lru_cache
+def spread_weights(mode: Mode, window_len: int | None = None) -> Mapping[str, torch.Tensor]:
+    """The golden weights, changed so that visibility and confidence are spread between 0 and 1."""
+    weights, layer = golden_weights(mode=mode, window_len=window_len), "updateformer.vis_conf_head"
+    gain, bias = (torch.tensor(values) for values in _SPREAD[mode])
+    changed = {f"{layer}.weight": weights[f"{layer}.weight"] * gain[:, None], f"{layer}.bias": bias}
+    return MappingProxyType({**weights, **changed})
