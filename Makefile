@@ -10,8 +10,8 @@ LOWEST_TESTS := $(addprefix tests/,decoding writing export manifest images test_
 # One thread per process: small models gain nothing from more.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: setup demo check format test test-fast test-long test-lowest mutants docs system system-slurm \
-	system-browser system-ffmpeg screenshots clean
+.PHONY: setup demo check format test test-fast test-long test-lowest mutants docs screenshots clean
+.PHONY: system system-slurm system-browser system-ffmpeg
 
 # The complete environment: the dependencies of aot and the development tools.
 setup: $(DEV)

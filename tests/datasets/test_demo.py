@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -249,6 +250,21 @@ class TestFolder:
             DatasetError, match=r"dataset\.root=.*/file/demo cannot be written, because .*/file is a file;"
         ):
             ensure_demo(tmp_path / "file" / "demo")
+
+    def test_folder_that_another_process_completes_meanwhile_is_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        complete, root = tmp_path / "other" / "demo", tmp_path / "here" / "demo"
+        ensure_demo(complete)
+        refuse_foreign = demo_folder._refuse_foreign
+
+        def complete_meanwhile(folder: Path) -> None:
+            refuse_foreign(folder)
+            shutil.copytree(complete, root)
+
+        monkeypatch.setattr(demo_folder, "_refuse_foreign", complete_meanwhile)
+        demo_folder._move_into_place(tmp_path / "built", root)
+        assert [path.name for path in root.parent.iterdir()] == ["demo"]
 
     def test_concurrent_calls_give_one_complete_folder(self, tmp_path: Path) -> None:
         root = tmp_path / "demo"

@@ -98,7 +98,8 @@ def _move_into_place(built: Path, root: Path) -> None:
     if _is_current(root):
         return
     _refuse_foreign(root)
-    if _marker_of(root):
+    # Another process may have completed the folder in the meantime.
+    if _marker_of(root) and not _is_current(root):
         _rename_old(root)
     try:
         built.replace(root)
