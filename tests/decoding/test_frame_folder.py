@@ -12,6 +12,7 @@ from aot.decoding import open_source
 from aot.decoding.base import FrameSource
 from aot.decoding.frame_folder import FrameFolder, first_frame
 from aot.errors import DecodeError
+from aot.images.whole import is_complete
 from aot.types import Clip, UInt8Array
 from tests.decoding.coded_video import coded_frame, numbers_in
 from tests.decoding.contract import FPS, NUM_FRAMES, FrameSourceContract
@@ -175,3 +176,11 @@ def test_images_of_16_bits_are_read(tmp_path: Path) -> None:
     for number in range(1, 4):
         cv2.imwrite(str(tmp_path / f"{number}.png"), coded_frame(number)[..., ::-1].astype(np.uint16) * 257)
     assert numbers_in(FrameFolder(tmp_path).read([1, 2, 3]).rgb).tolist() == [1, 2, 3]
+
+
+def test_marker_that_no_scan_contains_ends_a_truncated_jpeg(tmp_path: Path) -> None:
+    """The start of another image, whose data leads to an end."""
+    file = write_image(tmp_path / "7.jpg", coded_frame(7))
+    content = file.read_bytes()
+    assert is_complete(content)
+    assert not is_complete(content[:-200] + b"\0\xff\xd8\x00\x04\x00\x00\xff\xd9")

@@ -87,7 +87,7 @@ def test_unclear_mask_is_refused_with_what_was_found(tmp_path: Path, name: str) 
 
 
 def test_jpeg_is_read_only_if_nothing_was_lost(tmp_path: Path) -> None:
-    Image.fromarray(np.where(OBJECT, 250, 0).astype(np.uint8)).save(tmp_path / "lossy.jpg", quality=50)
+    Image.fromarray(np.where(OBJECT, 30, 0).astype(np.uint8)).save(tmp_path / "lossy.jpg", quality=50)
     with pytest.raises(ValueError, match=r"grey values .* beside 0 and 255 \(JPEG compression changes values\)"):
         read_object(MaskFile(tmp_path / "lossy.jpg"))
     blocks = np.kron(np.eye(3, 4, dtype=np.uint8), np.full((8, 8), 255, dtype=np.uint8))
