@@ -20,8 +20,30 @@ mapped to these in the adapter that calls the library, `from exc`.
 from __future__ import annotations
 
 import errno
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Control and format characters and line separators: they are invisible, reorder the text around them, or end a line.
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Zl", "Zp"})
+
+
+def unprintable_characters(text: str) -> list[str]:
+    """The control and format characters of a text, such as U+202E, which reverses the text after it; each once."""
+    return list(dict.fromkeys(char for char in text if unicodedata.category(char) in _UNPRINTABLE))
+
+
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """A text with its control and format characters as escapes (`\\u202e`), so that it is shown as it is.
+
+    Args:
+        text: a message, or the name of a file.
+        keep: characters that stay.
+    """
+    return "".join(
+        char.encode("unicode_escape").decode() if char not in keep and unprintable_characters(char) else char
+        for char in text
+    )
 
 
 class AotError(Exception):
@@ -32,6 +54,10 @@ class AotError(Exception):
     clip_id: str | None = None
     stage: str | None = None
     frame_interval: int | None = None
+
+    def __str__(self) -> str:
+        """The message; characters that would change how it is shown, such as those of a file name, are escapes."""
+        return printable(super().__str__())
 
 
 class ConfigError(AotError):

@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from aot.errors import printable
 from aot.launching.slurm.squeue import ENDED, task_states
 from aot.launching.slurm.submissions import read_submissions
 from aot.paths import RunPaths
@@ -242,7 +243,7 @@ def _running_table(running: Sequence[RunningClip]) -> Table:
     for clip in running:
         attempt = "as configured" if clip.rung == 1 else f"rung {clip.rung}, frame_interval {clip.frame_interval}"
         age, silent = (timedelta(seconds=round(value)) for value in (clip.seconds, clip.silent_seconds))
-        table.add_row(clip.host, str(clip.pid), Text(clip.clip_id), attempt, str(age), f"{silent} ago")
+        table.add_row(clip.host, str(clip.pid), Text(printable(clip.clip_id)), attempt, str(age), f"{silent} ago")
     return table
 
 
@@ -258,7 +259,7 @@ def _describe_failures(root: Path, failed: Sequence[FailedClip]) -> list[Rendera
         lines.append(f"{len(clips)} failed with {kind}: {next_step(kind)}{hidden}")
         for clip in clips[:_MAX_FAILURES]:
             message = clip.message.splitlines()[0] if clip.message else ""
-            table.add_row(kind, Text(clip.clip_id), Text(message), Text(_relative(clip.log, root)))
+            table.add_row(kind, Text(printable(clip.clip_id)), Text(message), Text(_relative(clip.log, root)))
     return [Text("\n".join(lines)), table]
 
 

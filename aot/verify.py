@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
+from aot.errors import printable
 from aot.paths import RunPaths
 from aot.runs.quarantine import quarantine
 from aot.runs.verify import State, verify_run
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reason = f": {finding.reason}" if finding.reason else ""
             is_moved = finding.state is State.BROKEN and options.repair
             moved = f"; moved to {quarantine(paths, finding.clip_id)}, now pending" if is_moved else ""
-            print(f"{finding.clip_id}: {finding.state.value}{reason}{moved}")
+            print(f"{printable(finding.clip_id)}: {finding.state.value}{reason}{moved}")
     summary = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
     print(f"{options.run}: {summary or 'no clips'}")
     if num_not_compared:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aot.errors import ConfigError
+from aot.errors import ConfigError, printable
 from aot.evaluate.run import evaluate_run
 from aot.evaluate.tables import score_rows, score_table, scores_as_csv, scores_as_json
 from aot.paths import RunPaths
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_output("--out", out.root)
     found = evaluate_run(options.run, query_mode=options.queries, workers=options.workers)
     for clip_id, error in found.errors.items():
-        print(f"{clip_id}: cannot be scored: {error}", file=sys.stderr)
+        print(f"{printable(clip_id)}: cannot be scored: {error}", file=sys.stderr)
     if not found.scores:
         num_clips = len(found.unscored) + len(found.errors)
         raise ConfigError(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from aot.errors import printable
 from aot.evaluate.clip import ClipScore
 from aot.evaluate.masks import MaskScore
 from aot.evaluate.tracks import THRESHOLDS, PointScore
@@ -91,7 +92,9 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name in columns:
         table.add_column(_HEADINGS[name], justify="right", no_wrap=True)
     for row in shown:
-        table.add_row(str(row["clip_id"]), *("–" if row[name] == "" else f"{row[name]:.3f}" for name in columns))
+        table.add_row(
+            printable(str(row["clip_id"])), *("–" if row[name] == "" else f"{row[name]:.3f}" for name in columns)
+        )
     return table
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aot.errors import AotError
+from aot.errors import AotError, printable
 from aot.export.run import FORMATS, create_exporter, select_clips
 from aot.paths import RunPaths
 from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, check_output, prints_errors, run_command
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_output("--out", out)
     num_failed = len(unfinished)
     for clip_id in unfinished:
-        print(f"{clip_id}: not finished, so not exported", file=sys.stderr)
+        print(f"{printable(clip_id)}: not finished, so not exported", file=sys.stderr)
     for clip in clips:
         try:
             print(exporter.export(clip, out))

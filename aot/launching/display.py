@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from aot.errors import printable
+
 _MAX_ID_LENGTH = 28
 
 
@@ -64,7 +66,7 @@ class Display:
         rate = f"{self._num_frames / (time.perf_counter() - self._started):.1f} frames/s"
         self._progress.update(self._task, completed=self._num_done, rate=rate)
         if message or not self._is_live:
-            self.print_line(f"{clip_id}: {state} · {_problem(message) if message else rate}")
+            self.print_line(f"{printable(clip_id)}: {state} · {_problem(message) if message else rate}")
 
     def _show(self) -> None:
         clip_id, progress = next(iter(self._running.items()), ("", ""))
@@ -87,4 +89,5 @@ def _problem(message: str) -> str:
 
 
 def _shorten(clip_id: str) -> str:
-    return clip_id if len(clip_id) <= _MAX_ID_LENGTH else "…" + clip_id[-_MAX_ID_LENGTH + 1 :]
+    shown = printable(clip_id)
+    return shown if len(shown) <= _MAX_ID_LENGTH else "…" + shown[-_MAX_ID_LENGTH + 1 :]

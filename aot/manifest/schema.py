@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from aot.system.text import printable, unprintable_characters
+from aot.errors import printable, unprintable_characters
 
 ObjectId = Annotated[
     int, Field(ge=1, le=2**31 - 1, strict=True, description="an integer ≥ 1; unique for each object of a clip")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.progress import track
 
+from aot.errors import printable
 from aot.paths import ClipPaths, RunPaths
 from aot.report.update import update_report
 from aot.runs.run_json import read_run_json
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_output(None, paths.report)
     update = update_report(paths, rewrite=options.all, progress=_track)
     for clip_id, error in update.errors.items():
-        print(f"{clip_id}: {error}", file=sys.stderr)
+        print(f"{printable(clip_id)}: {error}", file=sys.stderr)
     print(f"{counted(update.num_clips, 'clip')}, {update.num_written} updated: open {update.page.absolute()}")
     return EXIT_SOME_FAILED if update.errors else EXIT_DONE
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aot.config import Output
+from aot.errors import printable
 from aot.paths import RunPaths
 from aot.runs.failure import read_failure
 from aot.runs.ledger import last_done
@@ -88,7 +89,7 @@ def _table(rows: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]]) -> T
         justify = "left" if column in ("clip_id", "state", "decoder") else "right"
         table.add_column(_HEADINGS[column], justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in shown:
-        table.add_row(*(_text(row[column]) for column in columns))
+        table.add_row(*(printable(_text(row[column])) for column in columns))
     return table
 
 
@@ -104,7 +105,7 @@ def _notes(shown: Sequence[dict[str, Any]]) -> list[str]:
         if row["decoder_fallback"]:
             lines.append(f"{row['clip_id']}: decoded by {row['decoder']}: {row['decoder_fallback']}")
         lines += [f"{row['clip_id']}: {row[column]}" for column in ("error", "notes") if row[column]]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _totals(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-
-# Control and format characters and line separators: they are invisible, reorder the text around them, or end a line.
-_UNPRINTABLE = frozenset({"Cc", "Cf", "Zl", "Zp"})
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -38,21 +34,3 @@ def override_text(key: str, value: str | Path) -> str:
     escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
     escaped += "\\" * (len(text) - len(text.rstrip("\\")))
     return shlex.quote(f'{key}="{escaped}"')
-
-
-def unprintable_characters(text: str) -> list[str]:
-    """The control and format characters of a text, such as U+202E, which reverses the text after it; each once."""
-    return list(dict.fromkeys(char for char in text if unicodedata.category(char) in _UNPRINTABLE))
-
-
-def printable(text: str, *, keep: str = "\n\t") -> str:
-    """A text with its control and format characters as escapes (`\\u202e`), so that it is shown as it is.
-
-    Args:
-        text: a message, or the name of a file.
-        keep: characters that stay.
-    """
-    return "".join(
-        char.encode("unicode_escape").decode() if char not in keep and unprintable_characters(char) else char
-        for char in text
-    )

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aot.system.text import override_text, printable
+from aot.system.text import override_text
 
 
 def read_back(typed: str) -> object:
@@ -44,8 +44,3 @@ def test_a_path_is_read_back_unchanged(name: str) -> None:
 )
 def test_quotes_are_added_only_where_needed(value: str | Path, typed: str) -> None:
     assert override_text("key", value) == typed
-
-
-def test_control_and_format_characters_are_shown_as_escapes() -> None:
-    assert printable("a\u202eb\u200dc\x1b[0m\u2028\nd\té 茶") == "a\\u202eb\\u200dc\\x1b[0m\\u2028\nd\té 茶"
-    assert printable("a\nb", keep="") == r"a\nb"

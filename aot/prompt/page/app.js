@@ -5,7 +5,7 @@ import { ClipListView } from "./clip-list.js";
 import { ClipPrompts } from "./prompts.js";
 import { Side, maskFacts, partsOf } from "./side.js";
 import { Stage } from "./stage.js";
-import { counted } from "./text.js";
+import { counted, printable } from "./text.js";
 
 const SAVE_AFTER_MS = 150;
 const RETRY_SAVE_MS = 3000;
@@ -125,8 +125,8 @@ async function openClip(id) {
   clipRequests += 1;
   const request = clipRequests;
   list.select(id);
-  $("clip-name").textContent = id;
-  $("clip-name").title = id;
+  $("clip-name").textContent = printable(id);
+  $("clip-name").title = printable(id);
   // Until the clip is loaded, clicks are ignored: they would reach the previous clip.
   state.clip = { id, info: null, prompts: new ClipPrompts([]) };
   state.masks = [];
@@ -398,7 +398,7 @@ function noteState(id, saved) {
 function showConflict(clip, theirs) {
   state.conflict = { clip, theirs };
   setSaved("changed on disk", "warn");
-  $("conflict-clip").textContent = clip.id;
+  $("conflict-clip").textContent = printable(clip.id);
   $("conflict-theirs").textContent = asText(theirs.objects);
   $("conflict-yours").textContent = asText(clip.prompts.entries);
   $("conflict").showModal();

@@ -1,6 +1,7 @@
 // The list of clips: only the visible rows exist, and only their thumbnails are loaded.
 
 import * as api from "./api.js";
+import { printable } from "./text.js";
 
 const ROW_HEIGHT = 60;
 const ROWS_BEYOND = 4;
@@ -94,7 +95,7 @@ export class ClipListView {
     row.ariaSetSize = String(this.clips.length);
     row.ariaPosInSet = String(place + 1);
     row.style.top = `${place * ROW_HEIGHT}px`;
-    row.title = clip.clip_id;
+    row.title = printable(clip.clip_id);
     row.dataset.clip = clip.clip_id;
     const thumbnail = document.createElement("span");
     thumbnail.className = "blank";
@@ -102,7 +103,7 @@ export class ClipListView {
     const name = document.createElement("span");
     name.className = "name";
     const inner = document.createElement("bdi");
-    inner.textContent = clip.clip_id;
+    inner.textContent = printable(clip.clip_id);
     name.append(inner);
     const state = document.createElement("span");
     state.className = `state ${STATE_CLASS[clip.state] ?? ""}`;

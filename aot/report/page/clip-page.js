@@ -11,8 +11,8 @@ const CLOCK_SLACK = 1e-3;
 /** Load the data of the clip, a script; its name may contain anything except a path out of its folder. */
 function begin() {
   const parts = clipId.split("/");
-  aot.byId("name").textContent = clipId || "No clip selected";
-  document.title = `${clipId} · aot`;
+  aot.byId("name").textContent = aot.printable(clipId) || "No clip selected";
+  document.title = `${aot.printable(clipId)} · aot`;
   if (!clipId || parts.some((part) => ["", ".", ".."].includes(part))) {
     showProblem("There is no such clip: select one in the table of clips.");
     return;
@@ -42,7 +42,7 @@ aot.showPages = (pages) => {
     link.hidden = place < 0 || other === undefined;
     if (link.hidden) continue;
     link.href = aot.clipPage(other);
-    link.title = other;
+    link.title = aot.printable(other);
   }
 };
 

@@ -4,13 +4,20 @@
 
 const aot = {};
 
+/** A text with its control and format characters as escapes (U+202E reverses the text after it); line breaks stay. */
+aot.printable = (text) => {
+  if (/^[ -~]*$/.test(text)) return text; // a table makes thousands of cells
+  return text.replace(/(?![\n\t])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`);
+};
+
 /** Create an element with properties and children (elements or text); text is never parsed as markup. */
 aot.make = (name, properties = {}, ...children) => {
   const element = document.createElement(name);
   const { dataset, ...others } = properties;
   Object.assign(element, others);
   Object.assign(element.dataset, dataset ?? {});
-  element.append(...children.filter((child) => child !== null && child !== undefined));
+  const shown = children.filter((child) => child !== null && child !== undefined);
+  element.append(...shown.map((child) => (typeof child === "string" ? aot.printable(child) : child)));
   return element;
 };
 

@@ -46,7 +46,7 @@ aot.showRun = (run) => {
     const value = row[column.place];
     if (column.key === "clip_id") {
       const name = aot.make("bdi", {}, value);
-      return pages.has(value) ? aot.make("a", { href: aot.clipPage(value), title: value }, name) : name;
+      return pages.has(value) ? aot.make("a", { href: aot.clipPage(value), title: aot.printable(value) }, name) : name;
     }
     if (column.key === "state") return aot.state(value);
     if (column.key === "error" || column.key === "decoder_fallback") return value ? aot.make("span", { title: value }, value) : "";
