@@ -106,6 +106,8 @@ def orders(source: FrameSource) -> list[np.ndarray]:
 
 LEFT_TO_PYAV = {"broadcast.ts"}
 UNCUTTABLE = {"open.mp4", "open.mkv", "open_hevc.mp4", "one_group.mp4", "mpeg2.mkv"}
+if av.__version__ < "18":
+    UNCUTTABLE |= {"mpeg4.avi"}  # the pieces that it writes have no frame rate
 
 
 @pytest.mark.parametrize("num_held", [1000, 30])

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource
@@ -154,9 +154,11 @@ def test_stack_of_images_is_no_video(tmp_path: Path) -> None:
 
 
 def test_smaller_copy_in_a_tiff_is_no_page(tmp_path: Path) -> None:
-    small = Image.fromarray(coded_frame(5)).resize((16, 12))
-    small.encoderinfo = {"tiffinfo": {254: 1}}
-    Image.fromarray(coded_frame(5)).save(tmp_path / "0.tif", save_all=True, append_images=[small])
+    image = Image.fromarray(coded_frame(5))
+    with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / "0.tif"), new=True) as pages:
+        image.save(pages, format="TIFF")
+        pages.newFrame()
+        image.resize((16, 12)).save(pages, format="TIFF", tiffinfo={254: 1})
     assert numbers_in(FrameFolder(tmp_path).read([0]).rgb).tolist() == [5]
 
 
