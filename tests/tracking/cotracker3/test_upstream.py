@@ -35,7 +35,8 @@ OFFLINE_THRESHOLD, ONLINE_THRESHOLD = 0.9, 0.6
 # five how windows are joined, in a fraction of the time of six iterations and windows of sixteen frames.
 FEW = 2
 WINDOW_LEN = 4
-LANDSCAPE, PORTRAIT = (48, 64), (64, 48)
+# The sides differ by more than a patch, so that a limit taken from the wrong side changes the results.
+LANDSCAPE, PORTRAIT = (48, 88), (88, 48)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,7 +71,7 @@ def check_spread(*probabilities: np.ndarray) -> None:
     for probability in probabilities:
         assert probability.min() < 0.3
         assert probability.max() > 0.7
-        assert np.mean((probability > 0.02) & (probability < 0.98)) > 0.9
+        assert np.mean((probability > 0.02) & (probability < 0.98)) > 0.8
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_offline_points_drawn(
 def test_offline_masked_grid_drawn(offline_model: CoTracker3, monkeypatch: pytest.MonkeyPatch) -> None:
     height, width = source_of(PORTRAIT)
     frames, mask = moving_square(3, width=width, height=height), np.zeros((height, width), np.uint8)
-    mask[20:95, 10:60] = 1
+    mask[height // 5 :, : width * 4 // 5] = 1
     options = {"grid_size": 5, "segm_mask": mask, "grid_query_frame": 2}
     with small_upstream(PORTRAIT, FEW):
         expected = offline_tracks(frames, weights=spread_weights("offline"), **options)
