@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -415,36 +414,6 @@ def test_sweep_with_one_unusable_run_folder_exits_1_because_others_ran(folder: P
 def test_a_wrong_value_in_a_sweep_starts_nothing(folder: Path) -> None:
     assert run("-m", "frame_interval=1,0") == 2
     assert not (folder / "outputs").exists()
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "aot.run", "dataset=videos", "dataset.root='my clips'", *FAST, *arguments]
-
-
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_interrupted_runs_leave_complete_files_and_can_be_resumed(
-    folder: Path, number: signal.Signals, exit_code: int
-) -> None:
-    write_video(folder / "my clips" / "b.mp4", moving_square(400))
-    environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
-    process = subprocess.Popen(command(), cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:  # "a: done": the run is now processing b
-        if line.startswith("a: done"):
-            process.send_signal(number)
-            break
-    rest = process.stderr.read()
-    assert process.wait(timeout=120) == exit_code
-    assert ("Run the same command again to resume" in rest) == (number is signal.SIGINT)
-    process.stderr.close()
-    path = run_folder(folder)
-    assert [file.name for file in path.rglob("*.h5")] == ["a.h5"]
-    aot.load(path / "clips" / "a.h5")
-    (folder / "my clips" / "b.mp4").unlink()
-    shutil.copy(folder / "my clips" / "a.mp4", folder / "my clips" / "b.mp4")
-    assert run() == 0
-    assert started(path).count("a") == 1
-    assert list(path.rglob("*.part")) == []
 
 
 def test_help_and_cfg_print_only_what_concerns_the_user(folder: Path) -> None:

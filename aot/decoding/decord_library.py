@@ -15,6 +15,7 @@ from typing import Any
 
 from aot.decoding.ffmpeg_log import FFmpegLog, watch_log
 from aot.errors import ConfigError
+from aot.system.os_errors import os_reason
 
 _PACKAGE = "decord2"
 _MIN_MAJOR_VERSION = 3
@@ -62,7 +63,8 @@ def _load_decord() -> tuple[Any, FFmpegLog | None]:
             import decord
     except (ImportError, OSError, RuntimeError) as exc:
         raise ConfigError(
-            f"decoder=decord: the package {_PACKAGE} cannot be imported: {exc}; {_HOW_TO_INSTALL}"
+            f"decoder=decord: the package {_PACKAGE} cannot be imported: "
+            f"{os_reason(exc, otherwise='it, or a library that it needs, is missing or damaged')}; {_HOW_TO_INSTALL}"
         ) from exc
     return decord, _watch_log()
 

@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from aot.decoding.probe import VideoProbe, open_container
+from aot.system.os_errors import os_reason
 from aot.types import Int64Array
 
 
@@ -67,7 +68,8 @@ class VideoPieces:
             return self._cut(start, end)
         except (av.FFmpegError, ValueError, OverflowError) as exc:
             self.close()
-            raise Uncuttable(f"frames {start} to {end - 1} cannot be copied to Matroska ({exc})") from exc
+            reason = os_reason(exc, otherwise="PyAV refuses its packets")
+            raise Uncuttable(f"frames {start} to {end - 1} cannot be copied to Matroska: {reason}") from exc
         except Uncuttable:
             self.close()
             raise

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 
 from aot.system.listing import visible_entries
 
 _MAX_SUGGESTED = 3
 _CUTOFF = 0.6
+# A name that is less similar than the nearest one by more than this is not suggested beside it.
+_MAX_BEHIND = 0.12
 
 
 def nearest_names(name: str, known: Iterable[str], *, cutoff: float = _CUTOFF) -> list[str]:
@@ -25,6 +27,8 @@ def nearest_names(name: str, known: Iterable[str], *, cutoff: float = _CUTOFF) -
     for each in known:
         by_key.setdefault(_key(each), []).append(each)
     near = get_close_matches(_key(name), by_key, n=_MAX_SUGGESTED, cutoff=cutoff)
+    similarity = {key: SequenceMatcher(None, key, _key(name)).ratio() for key in near}
+    near = [key for key in near if similarity[key] >= similarity[near[0]] - _MAX_BEHIND]
     return [each for key in near for each in by_key[key]][:_MAX_SUGGESTED]
 
 

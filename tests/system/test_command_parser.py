@@ -31,7 +31,7 @@ from aot.__main__ import _module
         ("report RUN --al1", "--al1: no such option; did you mean --all?"),
         ("status RUN --wach", "--wach: no such option; did you mean --watch?"),
         ("cancel", "RUN: required and not given"),
-        ("prompts chek x", "command chek: no such command; did you mean check or schema?"),
+        ("prompts chek x", "command chek: no such command; did you mean check?"),
         ("prompts import x --format coc --out y", "--format coc: no such value; did you mean coco?"),
         ("prompts import x --format coco --ouut y", "--out: required and not given"),
         ("checkpoints lst", "command lst: no such command; did you mean list?"),
