@@ -71,7 +71,7 @@ class FrameSource(ABC):
 
     @abstractmethod
     def _read(self, index: Int64Array) -> UInt8Array:
-        """Decode the frames `index` (ascending source frame numbers) as (B, H, W, 3) RGB.
+        """Decode the frames `index` (ascending source frame numbers, each once) as (B, H, W, 3) RGB.
 
         Raises:
             DecodeError: a frame cannot be decoded, or the decoder returns another frame than requested.
@@ -132,11 +132,11 @@ class FrameSource(ABC):
 
     def _block(self, wanted: Int64Array) -> FrameBlock:
         rows = self.rows(wanted)
-        order = np.argsort(wanted, kind="stable")
+        index, place = np.unique(wanted, return_inverse=True)
         with self._reading:
-            decoded = self._read(wanted[order])
+            decoded = self._read(index)
             self.num_decoded += len(wanted)
-        return FrameBlock(index=wanted, time=self.time[rows], rgb=_reordered(decoded, order))
+        return FrameBlock(index=wanted, time=self.time[rows], rgb=_taken(decoded, place))
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -166,13 +166,13 @@ class Decoder(Protocol):
         """
 
 
-def _reordered(decoded: UInt8Array, order: Int64Array) -> UInt8Array:
-    """Undo a sort; ascending and descending orders need no copy."""
-    if np.array_equal(order, np.arange(len(order))):
+def _taken(decoded: UInt8Array, place: Int64Array) -> UInt8Array:
+    """The frames at these places; all in ascending or descending order need no copy."""
+    if np.array_equal(place, np.arange(len(decoded))):
         return decoded
-    if np.array_equal(order, np.arange(len(order))[::-1]):
+    if np.array_equal(place, np.arange(len(decoded))[::-1]):
         return decoded[::-1]
-    return decoded[np.argsort(order)]
+    return decoded[place]
 
 
 def kept_frames(num_source_frames: int, frame_interval: int, always: Sequence[int] = ()) -> Int64Array:

@@ -130,9 +130,6 @@ class DecordFile(FrameSource):
             raise DecodeError(f"{self._path} is closed; read its frames inside the `with` block")
         rgb = np.empty((len(index), self.height, self.width, 3), dtype=np.uint8)
         for row, frame in enumerate(index.tolist()):
-            if row and frame == index[row - 1]:
-                rgb[row] = rgb[row - 1]
-                continue
             rgb[row] = self._frame(frame, _end_of_run(index[row:]))
             self._position = frame + 1
         self._read_from = int(index[0])

@@ -73,9 +73,6 @@ class VideoFile(FrameSource):
             raise DecodeError(f"{self._path} is closed; read its frames inside the `with` block")
         rgb = np.empty((len(index), self.height, self.width, 3), dtype=np.uint8)
         for row, frame in enumerate(index.tolist()):
-            if row and frame == index[row - 1]:
-                rgb[row] = rgb[row - 1]
-                continue
             self._go_to(frame)
             while self._next < frame:
                 self._take()
