@@ -44,8 +44,9 @@ class GridSampler:
         points = self._grid(*mask.shape)
         column, row = np.rint(points).astype(np.int64).T  # half to even, as torch rounds
         height, width = mask.shape
-        # In frames narrower than 64 px the last positions are rounded to a pixel beyond the border.
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        # In frames narrower than 32 px the last positions are rounded to a pixel beyond the border, and in very wide
+        # frames the margin, a fraction of the width, is more than the height.
+        inside = (column < width) & (row >= 0) & (row < height)
         inside[inside] = mask[row[inside], column[inside]]
         return np.asarray(points[inside], dtype=np.float32)
 

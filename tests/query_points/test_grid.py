@@ -47,6 +47,12 @@ def test_tiny_and_narrow_frames_do_not_fail(shape: tuple[int, int]) -> None:
     assert points.shape[1] == 2
 
 
+def test_positions_above_a_wide_frame_are_left_out() -> None:
+    # The margin is 512 / 64 = 8 px, the frame is 6 px high: the rows of the grid lie at 8, 3 and -2.
+    points = GridSampler(grid_size=3).sample(np.ones((6, 512), dtype=np.bool_))
+    np.testing.assert_array_equal(points, [[8, 3], [256, 3], [504, 3]])
+
+
 def test_empty_mask_gives_no_points() -> None:
     points = GridSampler().sample(np.zeros((30, 40), dtype=np.bool_))
     assert points.shape == (0, 2)
@@ -57,6 +63,7 @@ def test_empty_mask_gives_no_points() -> None:
 def test_every_point_lies_in_the_mask(mask: np.ndarray, grid_size: int) -> None:
     points = GridSampler(grid_size).sample(mask)
     column, row = np.rint(points).astype(int).T
-    assert len(points) <= grid_size**2
+    assert len(points) <= GridSampler(grid_size).max_points == grid_size**2
+    assert (row >= 0).all()
     assert mask[row, column].all()
     assert len(np.unique(points, axis=0)) == len(points) or mask.shape[0] < 64  # narrow frames: margins may cross
