@@ -10,7 +10,8 @@ from typing import Any
 import av
 import numpy as np
 
-from aot.decoding.probe import VideoProbe, open_container
+from aot.decoding.container import open_container
+from aot.decoding.probe import VideoProbe
 from aot.system.os_errors import os_reason
 from aot.types import Int64Array
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,15 +12,13 @@ from typing import Any
 import av
 import numpy as np
 
+from aot.decoding.container import ffmpeg_argument, ffmpeg_reason, open_container, repair_hint
 from aot.errors import DecodeError
-from aot.system.os_errors import os_problem, os_reason
+from aot.system.os_errors import os_problem
 from aot.types import BoolArray, Float64Array, Int64Array
 
 # Durations in headers are rounded, and often do not include the duration of the last frame.
 _MAX_MISSING_SECONDS = 1.0
-
-# From version 19 on, PyAV always replaces what is not UTF-8, and has no such argument.
-_OTHER_ENCODINGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 @dataclass(frozen=True)
@@ -123,40 +120,6 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
         num_packets=len(packets.pts),
         header_frames=header_frames,
         first_frame=first_frame,
-    )
-
-
-def open_container(path: Path) -> Any:
-    """Open a file with FFmpeg.
-
-    FFmpeg cannot mistake the absolute path for an option (leading dash) or a protocol (colon). Metadata in another
-    encoding than UTF-8, such as a title, is not an error.
-    """
-    return av.open(str(path.absolute()), **_OTHER_ENCODINGS)
-
-
-def ffmpeg_reason(error: Exception, *, invalid: str = "it is not a video, or it is damaged") -> str:
-    """Why FFmpeg cannot read a file, in plain words.
-
-    Args:
-        error: raised by PyAV.
-        invalid: the reason if FFmpeg reports the data as invalid.
-    """
-    return invalid if isinstance(error, av.error.InvalidDataError) else os_reason(error)
-
-
-def ffmpeg_argument(path: Path) -> str:
-    """A path as FFmpeg's argument in a shell; without `./`, `-a.mp4` would be an option and `a:b.mp4` a protocol."""
-    text = str(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") or ":" in text.split("/")[0] else text)
-
-
-def repair_hint(path: Path) -> str:
-    """The command that re-encodes the readable frames of a damaged video to another file."""
-    source, repaired = ffmpeg_argument(path), ffmpeg_argument(path.with_name(f"{path.stem}_repaired.mp4"))
-    return (
-        f"re-encode the frames that can be decoded: "
-        f"ffmpeg -i {source} -an -fps_mode passthrough -c:v libx264 -crf 18 {repaired}"
     )
 
 

@@ -54,7 +54,7 @@ def num_shown_frames(size: ClipSize, clip: Clip) -> int:
 def _video_size(source: Path) -> ClipSize:
     import av
 
-    from aot.decoding.probe import ffmpeg_reason, open_container
+    from aot.decoding.container import ffmpeg_reason, open_container
 
     try:
         with open_container(source) as container:

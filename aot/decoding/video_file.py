@@ -14,7 +14,8 @@ import av
 import numpy as np
 
 from aot.decoding.base import FrameSource
-from aot.decoding.probe import displayed_size, ffmpeg_reason, open_container, probe_video, quarter_turns, repair_hint
+from aot.decoding.container import ffmpeg_reason, open_container, repair_hint
+from aot.decoding.probe import displayed_size, probe_video, quarter_turns
 from aot.errors import DecodeError
 from aot.types import Int64Array, UInt8Array
 

@@ -1,0 +1,48 @@
+"""Open files with FFmpeg, and describe in words why it cannot read one and how it is repaired."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import av
+
+from aot.system.os_errors import os_reason
+
+# From version 19 on, PyAV always replaces what is not UTF-8, and has no such argument.
+_OTHER_ENCODINGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+def open_container(path: Path) -> Any:
+    """Open a file with FFmpeg.
+
+    FFmpeg cannot mistake the absolute path for an option (leading dash) or a protocol (colon). Metadata in another
+    encoding than UTF-8, such as a title, is not an error.
+    """
+    return av.open(str(path.absolute()), **_OTHER_ENCODINGS)
+
+
+def ffmpeg_reason(error: Exception, *, invalid: str = "it is not a video, or it is damaged") -> str:
+    """Why FFmpeg cannot read a file, in plain words.
+
+    Args:
+        error: raised by PyAV.
+        invalid: the reason if FFmpeg reports the data as invalid.
+    """
+    return invalid if isinstance(error, av.error.InvalidDataError) else os_reason(error)
+
+
+def ffmpeg_argument(path: Path) -> str:
+    """A path as FFmpeg's argument in a shell; without `./`, `-a.mp4` would be an option and `a:b.mp4` a protocol."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") or ":" in text.split("/")[0] else text)
+
+
+def repair_hint(path: Path) -> str:
+    """The command that re-encodes the readable frames of a damaged video to another file."""
+    source, repaired = ffmpeg_argument(path), ffmpeg_argument(path.with_name(f"{path.stem}_repaired.mp4"))
+    return (
+        f"re-encode the frames that can be decoded: "
+        f"ffmpeg -i {source} -an -fps_mode passthrough -c:v libx264 -crf 18 {repaired}"
+    )
