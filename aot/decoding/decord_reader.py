@@ -16,7 +16,7 @@ from aot.types import Float64Array, UInt8Array
 # decord replaces frames that it cannot decode by others. This fraction of the frames may be replaced before it raises.
 _NO_REPLACED_FRAME = 1e-9
 
-# On two cores more threads are no faster; see NUM_THREADS in video_file.py.
+# On two cores more threads are no faster.
 _NUM_THREADS = 2
 
 

@@ -35,8 +35,7 @@ class Verifier:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # One thread: what it reports about damage must not depend on where it has started to decode.
-        self._judge = VideoFile(path, num_threads=1)
+        self._judge = VideoFile(path)
         self._num_repeats = 0
         self._is_repeat = False
         self._num_since_repeat = 0

@@ -46,9 +46,15 @@ def write_coded_video(
     size: tuple[int, int] = (64, 48),
     container_options: dict[str, str] | None = None,
     pix_fmt: str = "yuv420p",
+    texture: int = 0,
 ) -> Path:
-    """Encode one frame per number, with presentation times `times_ms` or every 40 ms."""
+    """Encode one frame per number, with presentation times `times_ms` or every 40 ms.
+
+    Args:
+        texture: largest value of noise that moves over the dark columns, so that frames take kilobytes.
+    """
     numbers = list(numbers)
+    noise = np.random.default_rng(0).integers(0, texture + 1, (size[1], size[0], 3), dtype=np.uint8)
     # MPEG-2 does not support a time base of 1 ms.
     time_base = Fraction(1, FPS if times_ms is None else 1000)
     times = range(len(numbers)) if times_ms is None else times_ms
@@ -57,7 +63,8 @@ def write_coded_video(
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.codec_context.time_base = time_base
         for number, time in zip(numbers, times):
-            frame = av.VideoFrame.from_ndarray(coded_frame(number, *size), format="rgb24")
+            image = np.maximum(coded_frame(number, *size), np.roll(noise, 3 * number, axis=1))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = time, time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

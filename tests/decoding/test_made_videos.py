@@ -137,6 +137,14 @@ class TestDamage:
         with VideoFile(with_lost_ts_packet(path)) as source, pytest.raises(DecodeError, match="reports it as damaged"):
             source.read(source.index)
 
+    def test_damage_soon_after_a_seek(self, tmp_path: Path) -> None:
+        """With two threads, FFmpeg returns most of these frames before it knows that they are damaged."""
+        path = write_coded_video(tmp_path / "a.mkv", size=(640, 480), texture=80)
+        with_damaged_frame(path, 25, 0.9)
+        for _ in range(8):
+            with VideoFile(path) as source, pytest.raises(DecodeError, match=r"frame 25 .* reports it as damaged"):
+                source.read([25])
+
     @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
     def test_size_change_with_valid_time_stamps(self, tmp_path: Path, name: str) -> None:
         with VideoFile(write_size_change(tmp_path / name)) as source:
