@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,13 +11,12 @@ from typing import Any
 import av
 import numpy as np
 
+from aot.decoding.completeness import refuse_incomplete
 from aot.decoding.container import ffmpeg_argument, ffmpeg_reason, open_container, repair_hint
+from aot.decoding.packets import clean_keys, read_packets
 from aot.errors import DecodeError
 from aot.system.os_errors import os_problem
-from aot.types import BoolArray, Float64Array, Int64Array
-
-# Durations in headers are rounded, and often do not include the duration of the last frame.
-_MAX_MISSING_SECONDS = 1.0
+from aot.types import Float64Array, Int64Array
 
 
 @dataclass(frozen=True)
@@ -65,17 +63,6 @@ class VideoProbe:
         return len(self.pts)
 
 
-@dataclass(frozen=True, eq=False)
-class _Packets:
-    """The packets of one stream in decoding order."""
-
-    pts: Int64Array
-    is_key: BoolArray
-    is_shown: BoolArray
-    end: int
-    """End of the presentation of the last packet, in units of the stream's time base."""
-
-
 def probe_video(path: Path) -> VideoProbe:
     """Read the packets of a video file (0.03 to 0.1 ms each) and decode its first frame.
 
@@ -96,8 +83,8 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
     try:
         with open_container(path) as container:
             stream = _best_stream(container, path)
-            packets = _read_packets(container, stream, path)
-            _refuse_truncated(container, stream, packets, path)
+            packets = read_packets(container, stream, path)
+            refuse_incomplete(container, stream, packets, path)
             index, time_base, fps = stream.index, float(stream.time_base), stream.average_rate
             header_frames = int(stream.frames)
         with open_container(path) as container:
@@ -113,7 +100,7 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
         stream_index=index,
         pts=pts,
         time=time,
-        restart_frame=np.searchsorted(pts, packets.pts[_clean_keys(packets)]).astype(np.int64),
+        restart_frame=np.searchsorted(pts, packets.pts[clean_keys(packets)]).astype(np.int64),
         width=first_frame.width,
         height=first_frame.height,
         fps=float(fps) if fps else _average_fps(time),
@@ -129,71 +116,6 @@ def _best_stream(container: Any, path: Path) -> Any:
         kinds = sorted({stream.type for stream in container.streams})
         raise DecodeError(f"{path}: no video stream, only {', '.join(kinds) or 'nothing'}; expected a video file")
     return stream
-
-
-def _read_packets(container: Any, stream: Any, path: Path) -> _Packets:
-    rows = [
-        (packet.pts, packet.is_keyframe, not packet.is_discard, packet.duration or 0)
-        for packet in container.demux(stream)
-        if packet.size  # the last packet is empty: it flushes the decoder
-    ]
-    shown = [pts for pts, _, is_shown, _ in rows if is_shown]
-    if not shown:
-        raise DecodeError(f"{path}: its video stream has no frame; expected at least one")
-    unclear = sum(pts is None for pts, *_ in rows) or len(shown) - len(set(shown))
-    if unclear:
-        raise DecodeError(
-            f"{path}: {unclear} of {len(rows)} frames have no unique presentation time; "
-            f"expected one time stamp per frame: {repair_hint(path)}"
-        )
-    return _Packets(
-        pts=np.array([pts for pts, *_ in rows], dtype=np.int64),
-        is_key=np.array([is_key for _, is_key, *_ in rows], dtype=np.bool_),
-        is_shown=np.array([is_shown for _, _, is_shown, _ in rows], dtype=np.bool_),
-        end=max(pts + duration for pts, _, _, duration in rows),
-    )
-
-
-def _refuse_truncated(container: Any, stream: Any, packets: _Packets, path: Path) -> None:
-    """Refuse a file whose end is missing, such as an incomplete copy; it must not be read as a shorter video.
-
-    Only MP4 and Matroska files are checked: for other containers FFmpeg estimates the duration. A file that was
-    written as a live stream has no duration in its header.
-    """
-    expected, found = None, float((packets.end - packets.pts.min()) * stream.time_base)
-    if "mov" in container.format.name and stream.duration:
-        expected = float(stream.duration * stream.time_base)
-    elif "matroska" in container.format.name:
-        expected, found = _matroska_end(container, stream), float(packets.end * stream.time_base)
-    if expected is not None and found < expected - _MAX_MISSING_SECONDS:
-        raise DecodeError(
-            f"{path}: the header gives a duration of {expected:.3f} s, but the frames end after {found:.3f} s: the "
-            f"file is truncated; copy it again, or {repair_hint(path)}"
-        )
-
-
-def _matroska_end(container: Any, stream: Any) -> float | None:
-    """End of a stream in s: from its DURATION tag, or the file's duration if it has only one stream; None: unknown."""
-    tag = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))
-    if tag:
-        hours, minutes, seconds = map(float, tag.groups())
-        return 3600 * hours + 60 * minutes + seconds
-    return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
-
-
-def _clean_keys(packets: _Packets) -> Int64Array:
-    """Key packets from which decoding can start.
-
-    All packets decoded before one of them are displayed before it, and all packets decoded after it (at least one) are
-    displayed after it.
-
-    decoded  I0 P3 b1 b2 I4 P7 b5 b6 I10 P13 b8 b9 …
-    clean    #           #           - (an open group: b8 and b9 need P7 and I10)
-    """
-    before = np.maximum.accumulate(np.concatenate([[np.iinfo(np.int64).min], packets.pts[:-1]]))
-    after = np.minimum.accumulate(np.concatenate([packets.pts[1:], [packets.pts[-1]]])[::-1])[::-1]
-    clean = packets.is_key & packets.is_shown & (before < packets.pts) & (packets.pts < after)
-    return np.flatnonzero(clean).astype(np.int64)
 
 
 def _first_frame(container: Any, path: Path) -> FirstFrame:
