@@ -221,7 +221,7 @@ def _refuse_unverifiable(probe: VideoProbe) -> None:
         raise Unverified(f"its colours have {first.bits} bits, decord is verified for 8")
     if probe.width % 2 or probe.height % 2:
         raise Unverified(f"its size {probe.width}x{probe.height} px is odd")
-    if first.is_mirrored:
+    if first.orientation.is_mirrored:
         raise Unverified("its metadata mirror the frames")
 
 

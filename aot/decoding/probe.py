@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from aot.decoding.completeness import refuse_incomplete
 from aot.decoding.container import ffmpeg_argument, ffmpeg_reason, open_container, repair_hint
+from aot.decoding.displayed import Orientation, displayed_image, orientation_of
 from aot.decoding.packets import clean_keys, read_packets
 from aot.errors import DecodeError
 from aot.system.os_errors import os_problem
@@ -29,8 +29,8 @@ class FirstFrame:
     """px as displayed."""
     bits: int
     """Largest number of bits of a colour component."""
-    is_mirrored: bool
-    """Whether the metadata require more for display than a rotation by a multiple of 90 degrees."""
+    orientation: Orientation
+    """How the frames are turned and mirrored for display."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,41 +122,11 @@ def _first_frame(container: Any, path: Path) -> FirstFrame:
     frame = next(container.decode(_best_stream(container, path)), None)
     if frame is None:
         raise DecodeError(f"{path}: no frame can be decoded; expected at least one")
-    width, height = displayed_size(frame, path)
+    displayed_image(frame, path)  # raises if its colours cannot be converted
+    orientation = orientation_of(frame, path)
+    width, height = orientation.size(frame.width, frame.height)
     bits = max(component.bits for component in frame.format.components)
-    return FirstFrame(width, height, bits, is_mirrored=_is_mirrored(frame))
-
-
-def _is_mirrored(frame: Any) -> bool:
-    """Whether the display matrix of a frame is not that of a rotation; see libavutil/display.h."""
-    side_data = frame.side_data.get("DISPLAYMATRIX")
-    if side_data is None:
-        return False
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side_data)[:36])
-    return bool(a * d - b * c <= 0)
-
-
-def displayed_size(frame: Any, path: Path) -> tuple[int, int]:
-    """Width and height in px at which a decoded frame is displayed.
-
-    Raises:
-        DecodeError: see `quarter_turns`.
-    """
-    return (frame.height, frame.width) if quarter_turns(frame, path) % 2 else (frame.width, frame.height)
-
-
-def quarter_turns(frame: Any, path: Path) -> int:
-    """Number of counter-clockwise rotations by 90 degrees that the metadata of a decoded frame require for display.
-
-    Raises:
-        DecodeError: the rotation is not a multiple of 90 degrees.
-    """
-    if frame.rotation % 90:
-        raise DecodeError(
-            f"{path}: its metadata rotate the frames by {frame.rotation} degrees; expected 0, 90, 180 or 270: "
-            f"{repair_hint(path)}"
-        )
-    return int(frame.rotation // 90)
+    return FirstFrame(width, height, bits, orientation)
 
 
 def _average_fps(time: Float64Array) -> float:

@@ -15,7 +15,8 @@ import numpy as np
 
 from aot.decoding.base import FrameSource
 from aot.decoding.container import ffmpeg_reason, open_container, repair_hint
-from aot.decoding.probe import displayed_size, probe_video, quarter_turns
+from aot.decoding.displayed import displayed_image, orientation_of
+from aot.decoding.probe import probe_video
 from aot.errors import DecodeError
 from aot.types import Int64Array, UInt8Array
 
@@ -70,7 +71,7 @@ class VideoFile(FrameSource):
             self._go_to(frame)
             while self._next < frame:
                 self._take()
-            rgb[row] = _as_displayed(self._take(), self._path)
+            rgb[row] = displayed_image(self._take(), self._path)
         return rgb
 
     def frames_to_decode(self, frame: int) -> int:
@@ -147,7 +148,7 @@ class VideoFile(FrameSource):
             raise self._missing(frame, f"the decoder returns a frame with another time stamp ({decoded.pts})")
         if decoded.is_corrupt:
             raise self._missing(frame, "the decoder reports it as damaged")
-        size = displayed_size(decoded, self._path)
+        size = orientation_of(decoded, self._path).size(decoded.width, decoded.height)
         if size != (self.width, self.height):
             raise DecodeError(
                 f"{self._path}: the size changes to {size[0]}x{size[1]} px at frame {frame} "
@@ -187,9 +188,4 @@ def first_frame(path: Path) -> UInt8Array:
         ) from exc
     if frame is None:
         raise DecodeError(f"{path}: no frame can be decoded; expected a video file")
-    return _as_displayed(frame, path)
-
-
-def _as_displayed(frame: Any, path: Path) -> UInt8Array:
-    """(H, W, 3) RGB, rotated as the metadata require."""
-    return np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns(frame, path))
+    return displayed_image(frame, path)

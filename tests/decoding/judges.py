@@ -22,11 +22,25 @@ def by_pyav(path: Path, size: tuple[int, int]) -> UInt8Array:
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         stream.thread_type = "NONE"
-        frames = [
-            np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90) for frame in container.decode(stream)
-        ]
+        frames = [_displayed(frame) for frame in container.decode(stream)]
     assert frames[0].shape == (size[1], size[0], 3)
     return np.stack(frames)
+
+
+def _displayed(frame: av.VideoFrame) -> UInt8Array:
+    """Each pixel where the display matrix, rounded to whole numbers, puts it."""
+    image = frame.to_ndarray(format="rgb24")
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    a, b, _, c, d, *_ = np.frombuffer(side_data or bytes(36), np.int32)
+    matrix = np.rint(np.array([[a, c], [b, d]]) / 2**16).astype(int)
+    if not matrix.any():
+        return image
+    y, x = np.indices(image.shape[:2])
+    to_x, to_y = (row[0] * x + row[1] * y for row in matrix)
+    to_x, to_y = to_x - to_x.min(), to_y - to_y.min()
+    out = np.empty((to_y.max() + 1, to_x.max() + 1, 3), np.uint8)
+    out[to_y, to_x] = image
+    return out
 
 
 def by_ffmpeg(path: Path, size: tuple[int, int]) -> UInt8Array:

@@ -35,6 +35,8 @@ class Made:
     """Width and height as displayed, px."""
     turns: int = 0
     """Counter-clockwise rotations by 90 degrees for display."""
+    is_mirrored: bool = False
+    """Whether the upper and the lower side are exchanged before that."""
     numbers: Sequence[int] = range(40)
     """The numbers that the displayed frames encode."""
     times: Sequence[float] | None = None
@@ -101,14 +103,34 @@ def _encoded(encoder: Any, size: tuple[int, int], numbers: Sequence[int], start:
     return packets + encoder.encode(None)
 
 
+# The display matrix of a track header (x' = a x + c y and y' = b x + d y) as a, b, c, d.
+TURNS = {1: (0, -1, 1, 0), 2: (-1, 0, 0, -1), 3: (0, 1, -1, 0)}
+MIRRORINGS = {"left-right": (-1, 0, 0, 1), "up-down": (1, 0, 0, -1), "transpose": (0, 1, 1, 0), "other": (0, -1, -1, 0)}
+
+
+def with_matrix(path: Path, matrix: Sequence[float]) -> Path:
+    """Change an MP4 file so that players turn and mirror its images by a matrix a, b, c, d."""
+    content = bytearray(path.read_bytes())
+    a, b, c, d = (round(value * 2**16) for value in matrix)
+    at = content.index(b"tkhd") + 44
+    content[at : at + 20] = struct.pack(">5i", a, b, 0, c, d)
+    path.write_bytes(content)
+    return path
+
+
 def rotated(path: Path, turns: int) -> Path:
     """Change an MP4 file so that players turn its images counter-clockwise by 90 degrees `turns` times."""
-    content = bytearray(path.read_bytes())
-    # The display matrix of the track header: x' = a x + c y and y' = b x + d y, as a, b, 0, c, d with 16 binary places.
-    matrix = {0: (1, 0, 0, 0, 1), 1: (0, -1, 0, 1, 0), 2: (-1, 0, 0, 0, -1), 3: (0, 1, 0, -1, 0)}[turns]
-    at = content.index(b"tkhd") + 44
-    content[at : at + 20] = struct.pack(">5i", *(value << 16 for value in matrix))
-    path.write_bytes(content)
+    return with_matrix(path, TURNS[turns])
+
+
+def write_with_matrix(path: Path, matrix: int, pix_fmt: str = "yuv420p") -> Path:
+    """Three frames whose colours are described as converted by a matrix (AVColorSpace of FFmpeg)."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
+        stream.codec_context.colorspace = matrix
+        for packet in _encoded(stream, (64, 48), range(3)):
+            container.mux(packet)
     return path
 
 
@@ -174,6 +196,12 @@ def _one(size: tuple[int, int], pix_fmt: str, codec: str = "libx264") -> Callabl
     return lambda path: write_streams(path, [(size, pix_fmt, range(40))], codec)
 
 
+def _displayed_by(
+    matrix: Sequence[float], size: tuple[int, int] = (64, 48), pix_fmt: str = "yuv420p"
+) -> Callable[[Path], Path]:
+    return lambda path: with_matrix(_one(size, pix_fmt)(path), matrix)
+
+
 def _timed(times_ms: Sequence[int], **options: Any) -> Callable[[Path], Path]:
     return lambda path: write_coded_video(path, range(40), times_ms, **options)
 
@@ -183,6 +211,14 @@ READABLE = {
     "turned by 180 degrees": Made(lambda path: rotated(_one((64, 48), "yuv420p")(path), 2), ".mp4", turns=2),
     "turned by 270 degrees": Made(lambda path: rotated(_one((64, 48), "yuv420p")(path), 3), ".mov", (48, 64), turns=3),
     "turned, of odd size": Made(lambda path: rotated(_one((67, 51), "yuv444p")(path), 1), ".mp4", (51, 67), turns=1),
+    "turned by 89.6 degrees": Made(_displayed_by((0.007, -1, 1, 0.007)), ".mp4", (48, 64), turns=1),
+    "matrix of zeros": Made(_displayed_by((0, 0, 0, 0)), ".mp4"),
+    "mirrored": Made(_displayed_by(MIRRORINGS["left-right"]), ".mp4", turns=2, is_mirrored=True),
+    "upside down and mirrored": Made(_displayed_by(MIRRORINGS["up-down"]), ".mov", is_mirrored=True),
+    "transposed": Made(_displayed_by(MIRRORINGS["transpose"]), ".mp4", (48, 64), turns=3, is_mirrored=True),
+    "transposed the other way": Made(
+        _displayed_by(MIRRORINGS["other"], (67, 51), "yuv444p"), ".mp4", (51, 67), turns=1, is_mirrored=True
+    ),
     "4:4:4": Made(_one((64, 48), "yuv444p"), ".mp4"),
     "4:4:4 of odd size": Made(_one((67, 51), "yuv444p"), ".mkv", (67, 51)),
     "odd size, MPEG-2": Made(_one((67, 51), "yuv420p", "mpeg2video"), ".mkv", (67, 51)),

@@ -70,6 +70,11 @@ FALLBACKS = {
     # decord takes the padding of rows of 48 px for a fourth colour.
     "turned by 90 degrees": "decord returns frame 0 with the shape (64, 48, 4)",
     "turned by 270 degrees": "decord returns frame 0 with the shape (64, 48, 4)",
+    "turned by 89.6 degrees": "decord returns frame 0 with the shape (64, 48, 4)",
+    "mirrored": "its metadata mirror the frames",
+    "upside down and mirrored": "its metadata mirror the frames",
+    "transposed": "its metadata mirror the frames",
+    "transposed the other way": "its size 51x67 px is odd",
     # decord seeks to the first frame, which arrives too late in MPEG-TS.
     "negative times": "decord and PyAV decode its first frame to different images",
     "4:4:4 of odd size": "its size 67x51 px is odd",

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from aot.decoding.decord import DecordDecoder
+from aot.decoding.pyav import PyAVDecoder
 from aot.decoding.video_file import VideoFile, first_frame
 from aot.errors import DecodeError
 from tests.decoding.coded_video import CLOSED_GROUPS, numbers_in, write_coded_video
@@ -24,6 +30,7 @@ from tests.decoding.made_videos import (
     write_by_old_encoder,
     write_size_change,
     write_streams,
+    write_with_matrix,
 )
 
 # Mean difference between two conversions of the same frame to RGB.
@@ -37,8 +44,9 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def numbers_of(made: Made, rgb: np.ndarray) -> list[int]:
-    """The numbers in displayed frames, which are turned back for it."""
-    return numbers_in(np.rot90(rgb, -made.turns, axes=(1, 2))).tolist()
+    """The numbers in displayed frames, which are turned and mirrored back for it."""
+    stored = np.rot90(rgb, -made.turns, axes=(1, 2))
+    return numbers_in(stored[:, ::-1] if made.is_mirrored else stored).tolist()
 
 
 def test_frames_and_times_are_those_that_were_encoded(made: tuple[Made, Path]) -> None:
@@ -95,6 +103,39 @@ def decoded_from(path: Path, pts: int) -> list[av.VideoFrame]:
         if pts:
             container.seek(pts, stream=stream)
         return list(container.decode(stream))
+
+
+class TestColourMatrices:
+    """Every colour matrix that a video may name is converted, or refused with a reason and a command."""
+
+    UNSUPPORTED = (8, *range(10, 18))
+
+    @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le"])
+    def test_converted(self, tmp_path: Path, pix_fmt: str) -> None:
+        for matrix in sorted(set(range(18)) - set(self.UNSUPPORTED)):
+            path = write_with_matrix(tmp_path / f"{matrix}.mkv", matrix, pix_fmt)
+            for decoder in (PyAVDecoder(), DecordDecoder()):
+                with decoder.open(path) as source:
+                    assert numbers_in(source.read([2, 0]).rgb).tolist() == [2, 0]
+
+    @pytest.mark.parametrize("open_video", [PyAVDecoder().open, DecordDecoder().open, first_frame])
+    @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
+    def test_refused(self, tmp_path: Path, pix_fmt: str, open_video: Callable[[Path], object]) -> None:
+        for matrix in self.UNSUPPORTED:
+            path = write_with_matrix(tmp_path / f"{matrix}.mkv", matrix, pix_fmt)
+            message = rf"{matrix}\.mkv: its colours cannot be converted to RGB .* colour matrix {matrix} \(.*; expected"
+            with pytest.raises(DecodeError, match=message):
+                open_video(path)
+
+    def test_the_advice_helps(self, tmp_path: Path) -> None:
+        if shutil.which("ffmpeg") is None:
+            pytest.skip("no ffmpeg command: `make system` installs it (as root on Debian)")
+        with pytest.raises(DecodeError, match=r"colour matrix 14 \(ICtCp\)") as caught:
+            VideoFile(write_with_matrix(tmp_path / "a.mkv", 14))
+        command = re.search(r"ffmpeg -i .*_repaired\.mp4", str(caught.value))[0]
+        subprocess.run([*shlex.split(command), "-v", "error", "-nostdin"], check=True)
+        with VideoFile(tmp_path / "a_repaired.mp4") as repaired:
+            assert numbers_in(repaired.read(repaired.index).rgb).tolist() == [0, 1, 2]
 
 
 class TestDamage:
