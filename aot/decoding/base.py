@@ -33,7 +33,7 @@ class FrameSource(ABC):
         index: (T,) int64, ascending source frame numbers of the kept frames.
         time: (T,) float64, their presentation times in the container in s, not shifted to start at 0.
         width, height: size in px as displayed (after the rotation in the metadata).
-        fps: average frames per second.
+        fps: average frames per second: (number of frames - 1) / (last time - first time).
         num_source_frames: number of frames of the source, kept or not.
         decoder: name of the decoder: "decord", "pyav" or "opencv".
         decoder_version: version of its package.

@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from aot.decoding.completeness import refuse_incomplete
-from aot.decoding.container import ffmpeg_argument, ffmpeg_reason, open_container, repair_hint
+from aot.decoding.container import ffmpeg_argument, ffmpeg_reason, open_container
 from aot.decoding.displayed import Orientation, displayed_image, orientation_of
 from aot.decoding.packets import clean_keys, read_packets
 from aot.errors import DecodeError
@@ -50,7 +50,7 @@ class VideoProbe:
     height: int
     """px as displayed."""
     fps: float
-    """Average frames per second."""
+    """Average frames per second: (T - 1) / (last time - first time); of a single frame, the rate in the header."""
     num_packets: int
     """Number of packets, displayed or not; at least T."""
     header_frames: int
@@ -85,17 +85,18 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
             stream = _best_stream(container, path)
             packets = read_packets(container, stream, path)
             refuse_incomplete(container, stream, packets, path)
-            index, time_base, fps = stream.index, float(stream.time_base), stream.average_rate
-            header_frames = int(stream.frames)
+            index, time_base, rate = stream.index, float(stream.time_base), stream.average_rate
+            header_frames, is_avi = int(stream.frames), container.format.name == "avi"
         with open_container(path) as container:
             first_frame = _first_frame(container, path)
+        delay = int(packets.pts.min()) - _first_dts(path) if is_avi else 0
     except av.FFmpegError as exc:
         raise DecodeError(
             f"{path} ({num_bytes} bytes): cannot be read as a video: {ffmpeg_reason(exc)}; expected a complete file "
             f"that FFmpeg can read: copy it again, or see the output of `ffmpeg -i {ffmpeg_argument(path)}`"
         ) from exc
     pts = np.sort(packets.pts[packets.is_shown])
-    time = np.asarray(pts * time_base, dtype=np.float64)
+    time = np.asarray((pts - delay) * time_base, dtype=np.float64)
     return VideoProbe(
         stream_index=index,
         pts=pts,
@@ -103,7 +104,7 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
         restart_frame=np.searchsorted(pts, packets.pts[clean_keys(packets)]).astype(np.int64),
         width=first_frame.width,
         height=first_frame.height,
-        fps=float(fps) if fps else _average_fps(time),
+        fps=_average_fps(time, float(rate or 0), time_base),
         num_packets=len(packets.pts),
         header_frames=header_frames,
         first_frame=first_frame,
@@ -129,5 +130,20 @@ def _first_frame(container: Any, path: Path) -> FirstFrame:
     return FirstFrame(width, height, bits, orientation)
 
 
-def _average_fps(time: Float64Array) -> float:
-    return float((len(time) - 1) / (time[-1] - time[0])) if len(time) > 1 else 1.0
+def _first_dts(path: Path) -> int:
+    """When the first packet is decoded, in units of the stream's time base.
+
+    AVI stores no presentation times. Those that FFmpeg makes up begin later by the encoder's delay.
+    """
+    with open_container(path) as container:
+        return int(next(container.demux(_best_stream(container, path))).dts or 0)
+
+
+def _average_fps(time: Float64Array, header_rate: float, time_base: float) -> float:
+    """The rate in the header if the times agree with it, because they are rounded; otherwise that of the times."""
+    if len(time) == 1:
+        return header_rate or 1.0
+    num_steps, seconds = len(time) - 1, float(time[-1] - time[0])
+    if header_rate and abs(num_steps / header_rate - seconds) <= time_base:
+        return header_rate
+    return num_steps / seconds

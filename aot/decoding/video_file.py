@@ -24,6 +24,7 @@ from aot.types import Int64Array, UInt8Array
 MIN_SEEK_FRAMES = 16
 
 _DAMAGED = "its data are damaged"
+_GUESSED = ", because AVI stores no presentation times, and FFmpeg makes up wrong ones for H.264 with B-frames"
 
 
 class VideoFile(FrameSource):
@@ -145,7 +146,8 @@ class VideoFile(FrameSource):
         if decoded is None:
             raise self._missing(frame, "the decoder returns no more frames")
         if decoded.pts != self._probe.pts[frame]:
-            raise self._missing(frame, f"the decoder returns a frame with another time stamp ({decoded.pts})")
+            guessed = _GUESSED if self._container.format.name == "avi" else ""
+            raise self._missing(frame, f"the decoder returns a frame with another time stamp ({decoded.pts}){guessed}")
         if decoded.is_corrupt:
             raise self._missing(frame, "the decoder reports it as damaged")
         size = orientation_of(decoded, self._path).size(decoded.width, decoded.height)

@@ -47,8 +47,9 @@ def write_coded_video(
     container_options: dict[str, str] | None = None,
     pix_fmt: str = "yuv420p",
     texture: int = 0,
+    rate: int = FPS,
 ) -> Path:
-    """Encode one frame per number, with presentation times `times_ms` or every 40 ms.
+    """Encode one frame per number, with presentation times `times_ms` or every 40 ms; `rate` is that of the header.
 
     Args:
         texture: largest value of noise that moves over the dark columns, so that frames take kilobytes.
@@ -59,7 +60,7 @@ def write_coded_video(
     time_base = Fraction(1, FPS if times_ms is None else 1000)
     times = range(len(numbers)) if times_ms is None else times_ms
     with av.open(str(path.absolute()), "w", options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=FPS, options=CLOSED_GROUPS if options is None else options)
+        stream = container.add_stream(codec, rate=rate, options=CLOSED_GROUPS if options is None else options)
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.codec_context.time_base = time_base
         for number, time in zip(numbers, times):

@@ -259,6 +259,58 @@ class TestHeaders:
             assert source.fps == pytest.approx(fps)
 
 
+class TestAverageRate:
+    """(frames - 1) / (last - first time stamp), whatever the header says; exact where the header agrees."""
+
+    VARIABLE_MS = ([40 * i for i in range(20)], [760 + 1000 * i for i in range(1, 5)])
+
+    @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+    def test_variable(self, tmp_path: Path, suffix: str) -> None:
+        times_ms = [time for part in self.VARIABLE_MS for time in part]
+        path = write_coded_video(tmp_path / f"a{suffix}", range(24), times_ms)
+        for decoder in (PyAVDecoder(), DecordDecoder()):
+            with decoder.open(path) as source:
+                assert source.fps == pytest.approx(23 / 4.76, rel=1e-6)
+
+    def test_constant_with_rounded_times(self, tmp_path: Path) -> None:
+        """Matroska rounds times to ms, so that the average of the times may differ from the rate in the header."""
+        times_ms = [round(i * 1000 / 24) for i in range(30)]
+        path = write_coded_video(tmp_path / "a.mkv", range(30), times_ms, rate=24)
+        with VideoFile(path) as source:
+            assert source.time[-1] == pytest.approx(1.208)
+            assert source.fps == 24
+
+
+class TestAVI:
+    """AVI stores no presentation times."""
+
+    @pytest.mark.parametrize(
+        ("codec", "options"),
+        [
+            ("libx264", {"x264-params": "bframes=0"}),
+            ("mpeg4", {"g": "12", "bf": "2"}),
+            ("mpeg2video", {"g": "12", "bf": "2"}),
+            ("mpeg4", {"g": "12"}),
+        ],
+    )
+    def test_frames_begin_at_zero_in_their_order(self, tmp_path: Path, codec: str, options: dict[str, str]) -> None:
+        path = write_coded_video(tmp_path / "a.avi", codec=codec, options=options)
+        for decoder in (PyAVDecoder(), DecordDecoder()):
+            with decoder.open(path) as source:
+                np.testing.assert_allclose(source.time, np.arange(40) / 25)
+                for index in (source.index, source.index[::-1]):
+                    assert numbers_in(source.read(index).rgb).tolist() == index.tolist()
+
+    def test_b_frames_of_h264_are_refused_with_the_reason(self, tmp_path: Path) -> None:
+        path = write_coded_video(tmp_path / "a.avi")
+        for decoder in (PyAVDecoder(), DecordDecoder()):
+            message = (
+                r"frame 1 .* time stamp \(4\), because AVI stores no presentation times, and FFmpeg makes up wrong"
+            )
+            with decoder.open(path) as source, pytest.raises(DecodeError, match=message):
+                source.read(source.index)
+
+
 class TestReplacedFiles:
     """Files are probed once as long as they do not change."""
 
