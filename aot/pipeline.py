@@ -337,6 +337,7 @@ def _attributes(
         "source": str(clip.source.resolve()),
         "width": frames.width,
         "height": frames.height,
+        "pixel_aspect_ratio": f"{frames.pixel_aspect.numerator}:{frames.pixel_aspect.denominator}",
         "fps": frames.fps,
         "num_source_frames": frames.num_source_frames,
         **({"frame_pattern": clip.pattern} if clip.pattern else {}),

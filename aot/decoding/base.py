@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -32,7 +33,8 @@ class FrameSource(ABC):
     Attributes:
         index: (T,) int64, ascending source frame numbers of the kept frames.
         time: (T,) float64, their presentation times in the container in s, not shifted to start at 0.
-        width, height: size in px as displayed (after the rotation in the metadata).
+        width, height: size in stored px, after the rotation in the metadata.
+        pixel_aspect: width of a pixel as displayed, in heights of a pixel; 1: pixels are square.
         fps: average frames per second: (number of frames - 1) / (last time - first time).
         num_source_frames: number of frames of the source, kept or not.
         decoder: name of the decoder: "decord", "pyav" or "opencv".
@@ -54,11 +56,13 @@ class FrameSource(ABC):
         decoder: str,
         decoder_version: str,
         decoder_fallback: str = "",
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self.index = index
         self.time = time
         self.width = width
         self.height = height
+        self.pixel_aspect = pixel_aspect
         self.fps = fps
         self.num_source_frames = num_source_frames
         self.decoder = decoder

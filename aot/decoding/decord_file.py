@@ -69,6 +69,7 @@ class DecordFile(FrameSource):
             time=probe.time,
             width=probe.width,
             height=probe.height,
+            pixel_aspect=probe.first_frame.pixel_aspect,
             fps=probe.fps,
             num_source_frames=probe.num_frames,
             decoder="decord",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ class FirstFrame:
     """What the first decoded frame of a stream tells about all of them."""
 
     width: int
-    """px as displayed."""
+    """Stored px, after the rotation in the metadata."""
     height: int
-    """px as displayed."""
+    """Likewise."""
     bits: int
     """Largest number of bits of a colour component."""
     orientation: Orientation
     """How the frames are turned and mirrored for display."""
+    pixel_aspect: Fraction
+    """Width of a pixel as displayed, in heights of a pixel: its sample aspect ratio, after the rotation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +49,9 @@ class VideoProbe:
     restart_frame: Int64Array
     """(R,) ascending: frames from which decoding can start, because no frame depends on packets from before them."""
     width: int
-    """px as displayed: after the rotation in the metadata, without scaling of non-square pixels."""
+    """Stored px, after the rotation in the metadata: non-square pixels are not scaled."""
     height: int
-    """px as displayed."""
+    """Likewise."""
     fps: float
     """Average frames per second: (T - 1) / (last time - first time); of a single frame, the rate in the header."""
     num_packets: int
@@ -120,14 +123,16 @@ def _best_stream(container: Any, path: Path) -> Any:
 
 
 def _first_frame(container: Any, path: Path) -> FirstFrame:
-    frame = next(container.decode(_best_stream(container, path)), None)
+    stream = _best_stream(container, path)
+    frame = next(container.decode(stream), None)
     if frame is None:
         raise DecodeError(f"{path}: no frame can be decoded; expected at least one")
     displayed_image(frame, path)  # raises if its colours cannot be converted
     orientation = orientation_of(frame, path)
     width, height = orientation.size(frame.width, frame.height)
     bits = max(component.bits for component in frame.format.components)
-    return FirstFrame(width, height, bits, orientation)
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    return FirstFrame(width, height, bits, orientation, 1 / aspect if orientation.turns % 2 else aspect)
 
 
 def _first_dts(path: Path) -> int:

@@ -45,6 +45,7 @@ class VideoFile(FrameSource):
             time=self._probe.time,
             width=self._probe.width,
             height=self._probe.height,
+            pixel_aspect=self._probe.first_frame.pixel_aspect,
             fps=self._probe.fps,
             num_source_frames=self._probe.num_frames,
             decoder="pyav",

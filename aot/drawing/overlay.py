@@ -73,7 +73,14 @@ def write_overlay(
     with (
         replacing(path) as part,
         VideoWriter(
-            part, path, width=width, height=frames.height, time=frames.time, fps=frames.fps, comment=style.mark
+            part,
+            path,
+            width=width,
+            height=frames.height,
+            pixel_aspect=frames.pixel_aspect,
+            time=frames.time,
+            fps=frames.fps,
+            comment=style.mark,
         ) as video,
     ):
         row = 0

@@ -37,6 +37,7 @@ class VideoWriter:
         part: the file to write.
         path: the final name of the file, for error messages.
         width, height: of the images, px; odd sizes are padded to even ones.
+        pixel_aspect: width of a pixel as displayed, in heights of a pixel; players stretch the images by it.
         time: (T,) presentation times of the images, s.
         fps: nominal rate of the source, which sets the duration of a video of one frame. 0 or less: unknown.
         comment: stored in the file's metadata.
@@ -46,7 +47,16 @@ class VideoWriter:
     """
 
     def __init__(
-        self, part: Path, path: Path, *, width: int, height: int, time: Float64Array, fps: float, comment: str
+        self,
+        part: Path,
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        pixel_aspect: Fraction,
+        time: Float64Array,
+        fps: float,
+        comment: str,
     ) -> None:
         self._path = path
         self._times = _ticks(time)
@@ -61,6 +71,7 @@ class VideoWriter:
             try:
                 self._stream = self._container.add_stream("libx264", options=_ENCODER_OPTIONS)
                 self._set_up(self._stream, width, height)
+                self._stream.codec_context.sample_aspect_ratio = pixel_aspect
             except BaseException:
                 self._abandon()
                 raise

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from aot.decoding.base import FrameSource
 from aot.errors import AotError, error_context
 from aot.paths import ClipPaths, ClipReportPaths
 from aot.system.files import replacing, write_errors, write_text
@@ -239,8 +240,7 @@ def _write_images(paths: ClipPaths, result: ClipResult, masks: Any, frames: list
             found: BoolArray | None = masks.row(int(np.searchsorted(result.index, frame)))
             if found is not None:
                 tint(image, found, result.object_id.tolist())
-            scale = min(1.0, _IMAGE_WIDTH / source.width)
-            small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+            small = cv2.resize(image, _image_size(source), interpolation=cv2.INTER_AREA)
             path = paths.report.prompt_image(frame)
             _, jpeg = cv2.imencode(
                 ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
@@ -249,6 +249,13 @@ def _write_images(paths: ClipPaths, result: ClipResult, masks: Any, frames: list
                 part.write_bytes(bytes(jpeg))
             written.append({"frame": frame, "file": path.relative_to(paths.report.root).as_posix()})
     return written
+
+
+def _image_size(source: FrameSource) -> tuple[int, int]:
+    """Width and height at which a frame is shown, px: with square pixels, and at most _IMAGE_WIDTH wide."""
+    width = source.width * float(source.pixel_aspect)
+    scale = min(1.0, _IMAGE_WIDTH / width)
+    return max(1, round(width * scale)), max(1, round(source.height * scale))
 
 
 def _link_video(paths: ClipPaths) -> str | None:

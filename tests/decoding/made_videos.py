@@ -134,6 +134,17 @@ def write_with_matrix(path: Path, matrix: int, pix_fmt: str = "yuv420p") -> Path
     return path
 
 
+def write_narrow(path: Path, pixel_aspect: Fraction, matrix: Sequence[float] | None = None) -> Path:
+    """40 frames of 64x48 px whose pixels are not square, turned and mirrored by a display matrix (MP4)."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options=CLOSED_GROUPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
+        for packet in _encoded(stream, (64, 48), range(40)):
+            container.mux(packet)
+    return path if matrix is None else with_matrix(path, matrix)
+
+
 def write_by_old_encoder(path: Path, seed: int) -> Path:
     """36 textured frames of 4:4:4 video, which name as their encoder a version of x264 with a different 4:4:4.
 

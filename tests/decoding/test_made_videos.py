@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -21,13 +22,16 @@ from aot.errors import DecodeError
 from tests.decoding.coded_video import CLOSED_GROUPS, numbers_in, write_coded_video
 from tests.decoding.judges import JUDGES
 from tests.decoding.made_videos import (
+    MIRRORINGS,
     READABLE,
+    TURNS,
     Made,
     cut_off,
     with_damaged_frame,
     with_lost_ts_packet,
     without_duration_tags,
     write_by_old_encoder,
+    write_narrow,
     write_size_change,
     write_streams,
     write_with_matrix,
@@ -279,6 +283,37 @@ class TestAverageRate:
         with VideoFile(path) as source:
             assert source.time[-1] == pytest.approx(1.208)
             assert source.fps == 24
+
+
+class TestPixelAspect:
+    """Frames have the stored pixels; their shape as displayed is known, and turns with them."""
+
+    ASPECT = Fraction(4, 3)
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mov"])
+    def test_all_containers(self, tmp_path: Path, suffix: str) -> None:
+        path = write_narrow(tmp_path / f"a{suffix}", self.ASPECT)
+        for decoder in (PyAVDecoder(), DecordDecoder()):
+            with decoder.open(path) as source:
+                assert (source.width, source.height, source.pixel_aspect) == (64, 48, self.ASPECT)
+                assert numbers_in(source.read([39, 1]).rgb).tolist() == [39, 1]
+
+    @pytest.mark.parametrize(
+        ("matrix", "expected"),
+        [
+            (TURNS[1], 1 / ASPECT), (TURNS[2], ASPECT), (TURNS[3], 1 / ASPECT),
+            (MIRRORINGS["left-right"], ASPECT), (MIRRORINGS["transpose"], 1 / ASPECT),
+        ],
+    )  # fmt: skip
+    def test_turned(self, tmp_path: Path, matrix: tuple[int, ...], expected: Fraction) -> None:
+        path = write_narrow(tmp_path / "a.mp4", self.ASPECT, matrix)
+        for decoder in (PyAVDecoder(), DecordDecoder()):
+            with decoder.open(path) as source:
+                assert source.pixel_aspect == expected
+
+    def test_square(self, tmp_path: Path) -> None:
+        with VideoFile(write_coded_video(tmp_path / "a.mp4")) as source:
+            assert source.pixel_aspect == 1
 
 
 class TestAVI:
