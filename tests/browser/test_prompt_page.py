@@ -14,9 +14,12 @@ import pytest
 
 from aot.manifest.read import load_manifest
 from aot.run import main as run_main
-from tests.prompt.prompt_server import prompt_server
+from tests.prompt.prompt_server import prompt_server_in_thread
 from tests.shared_data import DAVIS_CLIPS, SHARED_DATA, needs_shared_data
 from tests.synthetic import moving_square, write_video
+
+# In one process, which starts the browser and the pages of a module once.
+pytestmark = pytest.mark.xdist_group("browser")
 
 WIDTH, HEIGHT, FRAMES = 320, 240, 12
 FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
@@ -39,7 +42,7 @@ def folder(video: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def address(folder: Path) -> Iterator[str]:
-    with prompt_server(folder, *DATASET, *FAST) as url:
+    with prompt_server_in_thread(folder, *DATASET, *FAST) as url:
         yield url
 
 
@@ -114,6 +117,7 @@ def entry(folder: Path, clip_id: str) -> list[Any]:
     return list(load_manifest(folder / "clips" / "prompts.yaml").clips[clip_id].objects)
 
 
+@pytest.mark.slow
 def test_clicked_prompts_are_saved_and_run(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.open("a")
@@ -177,7 +181,7 @@ def run(folder: Path, *arguments: str) -> int:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        return run_main([*DATASET, *FAST, *arguments])
+        return run_main([*DATASET, *FAST, "launcher=inline", *arguments])
     finally:
         os.chdir(before)
 
@@ -330,7 +334,7 @@ def test_list_handles_thousands_of_clips(video: Path, tmp_path: Path, new_page: 
         path = tmp_path / "clips" / f"day{number // 100:02d}" / f"ep_{number:04d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(video, path)
-    with prompt_server(tmp_path, *DATASET, *FAST) as url:
+    with prompt_server_in_thread(tmp_path, *DATASET, *FAST) as url:
         raw = new_page()
         requested: list[str] = []
         raw.on("request", lambda request: "thumbnail" in request.url and requested.append(request.url))
@@ -377,7 +381,7 @@ def test_real_clip_is_prompted(new_page: Callable[..., Any], tmp_path: Path) -> 
     (prompt,) = known["prompt"]["objects"]
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "car.mp4").symlink_to(video)
-    with prompt_server(tmp_path, *DATASET, *FAST) as url:
+    with prompt_server_in_thread(tmp_path, *DATASET, *FAST) as url:
         page = Page(new_page(), url, size=(854, 480))
         page.wait_open("car")
         x0, y0, x1, y1 = prompt["box"]
@@ -398,7 +402,7 @@ def test_real_clip_is_prompted(new_page: Callable[..., Any], tmp_path: Path) -> 
 
 def test_clip_that_cannot_be_read_shows_the_reason(folder: Path, new_page: Callable[..., Any]) -> None:
     (folder / "clips" / "broken.mp4").write_text("not a video")
-    with prompt_server(folder, *DATASET, *FAST) as url:
+    with prompt_server_in_thread(folder, *DATASET, *FAST) as url:
         page = Page(new_page(expected=("422",)), url)
         page.page.locator(".clip-row", has_text="broken").click()
         page.page.locator("#stage-message", has_text="cannot be read as a video").wait_for()

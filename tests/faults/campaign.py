@@ -39,17 +39,19 @@ from tests.launching.clips import Clips, datasets_of
 HERE = Path(__file__).parent
 
 
-def clip_lengths(num_clips: int) -> dict[str, int]:
-    """Clip ids and their numbers of frames, all different."""
-    return {f"day{number % 3}/c{number:02}": 20 + number for number in range(num_clips)}
-
-
 @dataclass(frozen=True)
 class Size:
-    """How often a fault is injected, and into runs over how many clips."""
+    """How often a fault is injected, and into runs over which clips."""
 
     times: int
+    """Number of faults."""
     num_clips: int = 20
+    shortest: int = 20
+    """Number of frames of the shortest clip."""
+
+    def lengths(self) -> dict[str, int]:
+        """Clip ids and their numbers of frames, all different."""
+        return {f"day{number % 3}/c{number:02}": self.shortest + number for number in range(self.num_clips)}
 
 
 @dataclass
@@ -69,13 +71,13 @@ class Outcome:
 class Trial:
     """A dataset with its reference results, and the run folder that faults are injected into."""
 
-    def __init__(self, folder: Path, num_clips: int, root: Path | None = None) -> None:
-        self.lengths = clip_lengths(num_clips)
+    def __init__(self, folder: Path, size: Size, root: Path | None = None) -> None:
+        self.lengths = size.lengths()
         self.clips = Clips(folder, self.lengths)
         self._root = f"output.root={root or folder / 'outputs'}"
         self._outputs = root or folder / "outputs"
         self.outcome = Outcome()
-        self._expected = reference_run(num_clips)[0]
+        self._expected, self.seconds = reference_run(tuple(self.lengths.items()))
 
     def command(self, *arguments: str, **environment: str) -> Command:
         return Command(self.clips, self._root, *arguments, environment=environment)
@@ -94,6 +96,17 @@ class Trial:
             return None
         pids = [event["pid"] for event in read_events(RunPaths(self.root), ["started"])]
         return next((pid for pid in reversed(pids) if is_alive(pid)), None)
+
+    def num_finished(self) -> int:
+        return sum(map(self.exists, self.lengths))
+
+    def sleep_until(self, num_before: int, moment: float, command: Command) -> None:
+        """Return at a moment of a command, counted in clips that are finished; below 0, before the first one."""
+        num_more = int(max(moment, 0))
+        while num_more and command.is_running() and self.num_finished() < num_before + num_more:
+            time.sleep(0.02)
+        # A command takes about a second until its first clip.
+        time.sleep(1 + moment if moment < 0 else (moment - num_more) * self.seconds / len(self.lengths))
 
     def record_fault(self) -> None:
         """Count a fault, and whether every existing result is still correct."""
@@ -131,9 +144,9 @@ class Trial:
 
 
 @cache
-def reference_run(num_clips: int) -> tuple[dict[str, dict[str, Any]], float]:
+def reference_run(clip_lengths: tuple[tuple[str, int], ...]) -> tuple[dict[str, dict[str, Any]], float]:
     """The datasets of every clip of a run without faults, and its duration in seconds."""
-    lengths = clip_lengths(num_clips)
+    lengths = dict(clip_lengths)
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         with Command(Clips(Path(folder), lengths), "launcher=inline") as command:
@@ -182,17 +195,17 @@ def _at_random_moments(
 ) -> Outcome:
     """Start a run, inject a fault, and start it again until all clips are complete; then continue with another run.
 
-    The moments are spread over the remaining duration of the run, measured on this machine. If the command has exited
-    before its moment, nothing is injected or counted.
+    The moments are spread over the start of the command and the remaining clips. They are reached by the number of
+    finished clips, because a duration depends on what else this machine computes. If the command has exited before its
+    moment, nothing is injected or counted.
     """
-    _, seconds = reference_run(size.num_clips)
     number, outcome = 0, Outcome()
     while outcome.injected < size.times:
-        trial = Trial(folder / str(number := number + 1), size.num_clips)
+        trial = Trial(folder / str(number := number + 1), size)
         trial.outcome = outcome
-        while outcome.injected < size.times and (left := size.num_clips - sum(map(trial.exists, trial.lengths))):
+        while outcome.injected < size.times and (left := size.num_clips - trial.num_finished()):
             with trial.command("launcher.workers=2") as command:
-                time.sleep(rng.uniform(0.2, 1.0 + seconds * left / size.num_clips))
+                trial.sleep_until(size.num_clips - left, rng.uniform(-1, left), command)
                 if not command.is_running():
                     continue
                 inject(trial, command)
@@ -205,8 +218,9 @@ def full_disk(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """The disk of the run folder is full; later it has space again."""
     outcome = Outcome()
     for number in range(size.times):
-        with mounted(folder / f"disk{number}", f"{rng.randrange(200, 1000)}k") as disk:
-            trial = Trial(folder / str(number), size.num_clips, root=disk / "outputs")
+        # A run takes about 40 kB per clip, and 150 kB for the report.
+        with mounted(folder / f"disk{number}", f"{rng.randrange(10, 50) * size.num_clips}k") as disk:
+            trial = Trial(folder / str(number), size, root=disk / "outputs")
             trial.outcome = outcome
             with trial.command("launcher.workers=2") as command:
                 assert command.wait() != 0, "the disk was not full"
@@ -222,11 +236,11 @@ def read_only(folder: Path, size: Size, rng: random.Random) -> Outcome:
     outcome = Outcome()
     for number in range(size.times):
         with mounted(folder / f"disk{number}", "200m") as disk:
-            trial = Trial(folder / str(number), size.num_clips, root=disk / "outputs")
+            trial = Trial(folder / str(number), size, root=disk / "outputs")
             trial.outcome = outcome
             with trial.command("launcher.workers=1") as command:
                 enough = rng.randrange(1, size.num_clips // 2)
-                while command.is_running() and sum(map(trial.exists, trial.lengths)) < enough:
+                while command.is_running() and trial.num_finished() < enough:
                     time.sleep(0.02)
                 subprocess.run(["mount", "-o", "remount,ro,force", disk], check=False, stderr=subprocess.DEVNULL)
                 with suppress(subprocess.CalledProcessError):  # refused while a file is open for writing
@@ -245,10 +259,10 @@ def twice(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """The same command, started twice at the same time."""
     outcome = Outcome()
     for number in range(size.times):
-        trial = Trial(folder / str(number), size.num_clips)
+        trial = Trial(folder / str(number), size)
         trial.outcome = outcome
         with trial.command("launcher.workers=1") as one:
-            time.sleep(rng.uniform(0, 2))
+            time.sleep(rng.uniform(0, trial.seconds))
             with trial.command("launcher.workers=1") as other:
                 assert (one.wait(), other.wait()) == (0, 0), one.output + other.output
         trial.record_fault()
@@ -258,7 +272,7 @@ def twice(folder: Path, size: Size, rng: random.Random) -> Outcome:
 
 def damage(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """Files lost, truncated, emptied, and with a bit flipped between two runs; `aot.verify --repair` finds them."""
-    trial = Trial(folder, size.num_clips)
+    trial = Trial(folder, size)
     outcome = trial.outcome
     with trial.command("launcher.workers=2") as command:
         assert command.wait() == 0
@@ -289,7 +303,7 @@ def hang_and_crash(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """Workers that hang in C with the GIL held, crash with a segmentation fault, or are stopped by SIGSTOP."""
     outcome = Outcome()
     for number in range(size.times):
-        trial = Trial(folder / str(number), size.num_clips)
+        trial = Trial(folder / str(number), size)
         trial.outcome = outcome
         for name in rng.sample(sorted(trial.lengths), 2):
             trial.clips.inject(name, rng.choice(["hang", "segfault"]))
@@ -313,7 +327,7 @@ def io_errors(folder: Path, size: Size, rng: random.Random) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, HERE / "io_faults.c", "-ldl"], check=True)
     for number in range(size.times):
-        trial = Trial(folder / str(number), size.num_clips)
+        trial = Trial(folder / str(number), size)
         trial.outcome = outcome
         errors = folder / f"errors{number}"
         errors.write_bytes(bytes(num_errors := rng.randrange(1, 6)))

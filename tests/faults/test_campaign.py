@@ -13,10 +13,12 @@ import pytest
 from tests.conftest import FIGURE
 from tests.faults.campaign import FAULTS, Size
 
-# In one process: the faults come at random moments of a run, whose duration is measured once per process.
+# In one process: the run without faults is made once per process.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("campaign")]
 
-SHORT = {"kill": Size(2, 8), "full_disk": Size(1, 8), "twice": Size(1, 8), "damage": Size(1, 8)}
+SHORT = dict.fromkeys(["full_disk", "twice", "damage"], Size(1, num_clips=5, shortest=5)) | {
+    "kill": Size(2, num_clips=5, shortest=5)
+}
 COMPLETE = dict.fromkeys(FAULTS, Size(10)) | {"kill": Size(200)}
 NEEDS_ROOT = ("full_disk", "read_only")
 
