@@ -16,7 +16,11 @@ from tests.fuzz.__main__ import FINDINGS, mutate
 from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
 
-SAVED = sorted(path for path in FINDINGS.glob("*/*") if path.parent.name in NAMES)
+SAVED = [
+    pytest.param(path, marks=pytest.mark.long if path.name.startswith("hang-") else [])
+    for path in sorted(FINDINGS.glob("*/*"))
+    if path.parent.name in NAMES
+]
 NUM_MUTATIONS = {
     "manifest": 300, "overrides": 20, "results": 150, "video": 100, "pickled": 300, "tree": 300, "imported": 300,
 }  # fmt: skip
@@ -24,6 +28,7 @@ NUM_MUTATIONS = {
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_finding_is_handled(path: Path) -> None:
+    """Quick counterpart of the file that hangs: test_file_that_hangs_hdf5_does_not_stop_the_check (test_verify.py)."""
     TARGETS[path.parent.name](path.read_bytes())
 
 

@@ -48,6 +48,13 @@ def prompt_server_in_thread(folder: Path, *arguments: str) -> Iterator[str]:
 
     Until it has stopped, `folder` is the working folder of this process.
     """
+    with started_in_thread(folder, *arguments) as lines:
+        yield lines[-1].split()[1]
+
+
+@contextmanager
+def started_in_thread(folder: Path, *arguments: str) -> Iterator[list[str]]:
+    """The lines that the command prints when it runs in a thread of this process; the last one has the address."""
     started: queue.Queue[uvicorn.Server | None] = queue.Queue()
 
     class Reporting(uvicorn.Server):
@@ -71,7 +78,7 @@ def prompt_server_in_thread(folder: Path, *arguments: str) -> Iterator[str]:
             server = started.get()
         assert server is not None, "the server did not start"
         try:
-            yield output.getvalue().rpartition("open ")[2].split()[0]
+            yield output.getvalue().splitlines()
         finally:
             server.should_exit = True
             thread.join()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import aot
 from aot.manifest.edit_file import version_of
 from aot.manifest.read import load_manifest
 from aot.prompt.__main__ import main
-from tests.prompt.prompt_server import prompt_server
+from tests.prompt.prompt_server import prompt_server, started_in_thread
 from tests.synthetic import moving_square, write_video
 
 SECRET = "not for the browser"
@@ -259,23 +255,8 @@ class TestMaskMaker:
     """The choice of the segmenter; models are loaded on the first click, so any file serves as weights."""
 
     def output(self, folder: Path, *arguments: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
-        command = [
-            sys.executable,
-            "-m",
-            "aot.prompt",
-            "dataset=videos",
-            "dataset.root=clips",
-            "--port",
-            "0",
-            *arguments,
-        ]
-        with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(3)]
-            process.send_signal(signal.SIGINT)
-        assert process.wait() == 0
-        assert lines[2].startswith("open http://127.0.0.1:")
+        with started_in_thread(folder, "dataset=videos", "dataset.root=clips", *arguments) as lines:
+            assert lines[2].startswith("open http://127.0.0.1:")
         return lines[1]
 
     def test_grabcut_is_used_without_the_weights_of_sam2(self, folder: Path) -> None:
@@ -288,8 +269,8 @@ class TestMaskMaker:
         weights.parent.mkdir()
         weights.write_bytes(b"weights")
         try:
-            assert self.output(folder) == "masks by sam2\n"
-            assert self.output(folder, "segmenter=grabcut") == "masks by grabcut\n"
+            assert self.output(folder) == "masks by sam2"
+            assert self.output(folder, "segmenter=grabcut") == "masks by grabcut"
         finally:
             weights.unlink()
 
@@ -311,7 +292,7 @@ class TestCommand:
             (["dataset=videos", "dataset.root=clips", "segmenter=sam2"], "download them with"),
             (["dataset=videos", "dataset.root=clips", "-m"], "remove it"),
             (
-                ["dataset=videos", "dataset.root=clips", "--port", "1", "--host", "203.0.113.7"],
+                ["dataset=videos", "dataset.root=clips", "segmenter=grabcut", "--port", "1", "--host", "203.0.113.7"],
                 "cannot listen on this",
             ),
         ],
