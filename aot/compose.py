@@ -17,9 +17,6 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
@@ -56,8 +53,11 @@ def compose_jobs(command: argparse.Namespace) -> tuple[list[Composed], list[str]
     overrides, errors = _parse(command.overrides)
     overrides, refused = _refuse_hydra_settings(overrides)
     errors += refused
-    with _hydra() as loader:
-        usable, unknown = _drop_unknown_names(overrides, loader, command)
+    with _hydra():
+        correct = [] if errors else _compose_correct(overrides, command)
+        if correct:
+            return correct, []
+        usable, unknown = _drop_unknown_names(overrides, command)
         errors += not_yet_reported(unknown, errors)
         if not command.multirun:
             errors += [_describe_sweep(override) for override in usable if override.is_sweep_override()]
@@ -188,10 +188,10 @@ def _search_path(command: argparse.Namespace) -> list[str]:
 
 
 @contextmanager
-def _hydra() -> Iterator[ConfigLoader]:
+def _hydra() -> Iterator[None]:
     """Hydra, ready to compose; afterwards its global state is empty again."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+        yield
 
 
 @contextmanager
@@ -230,11 +230,28 @@ def _reason(error: Exception) -> str:
     return " ".join(lines) + where if lines else "an interpolation in braces, such as ${output.root}, is not complete"
 
 
-def _drop_unknown_names(
-    overrides: Sequence[Override], loader: ConfigLoader, command: argparse.Namespace
-) -> tuple[list[Override], list[str]]:
+def _compose_correct(overrides: Sequence[Override], command: argparse.Namespace) -> list[Composed]:
+    """The jobs of a command without errors. No jobs if there is any error: to describe it takes another composition."""
+    is_sweep = any(override.is_sweep_override() for override in overrides)
+    if (is_sweep and not command.multirun) or _chosen_options(overrides, _all_options(command))[1]:
+        return []
+    try:
+        jobs = [_compose(job, command) for job in _expand(overrides)]
+    except ConfigError:
+        return []
+    named = {override.key_or_group for override in overrides if _names_a_key(override)}
+    return jobs if all(named <= set(_keys(job.values)) for job in jobs) else []
+
+
+def _names_a_key(override: Override) -> bool:
+    """Whether an override sets a key that must exist; not one that it adds, the option of a group, or one of Hydra."""
+    key = override.key_or_group
+    return not (override.is_add() or key in GROUPS or key.startswith("hydra"))
+
+
+def _drop_unknown_names(overrides: Sequence[Override], command: argparse.Namespace) -> tuple[list[Override], list[str]]:
     """Split off all overrides with unknown names; Hydra stops at the first one and suggests none."""
-    options = {group: _options(group, loader, command) for group in GROUPS}
+    options = _all_options(command)
     chosen, errors = _chosen_options(overrides, options)
     has_dataset = "dataset" in chosen
     # Without a valid dataset, any dataset serves to list the keys that all of them have.
@@ -247,7 +264,7 @@ def _drop_unknown_names(
             usable += [override] if key in chosen else []
         elif key.startswith("dataset.") and not has_dataset:
             continue
-        elif override.is_add() or key.startswith("hydra") or key in valid:
+        elif not _names_a_key(override) or key in valid:
             usable.append(override)
         else:
             errors.append(f"{key}: no such key; {_option_with(key, options, base, command) or _nearest(key, valid)}")
@@ -297,17 +314,25 @@ def _values(override: Override) -> list[str]:
     return [value if isinstance(value, str) else override.get_value_element_as_str()]
 
 
-def _options(group: str, loader: ConfigLoader, command: argparse.Namespace) -> list[str]:
-    own = Path(command.config_dir or "", group)
-    added = [path.stem for path in own.glob("*.yaml") if path.is_file()] if command.config_dir else []
-    return sorted({*loader.get_group_options(group, results_filter=ObjectType.CONFIG), *added})
+def _all_options(command: argparse.Namespace) -> dict[str, list[str]]:
+    """The options of every group: those of aot, and the user's own."""
+    folders = [config_folder(), *([Path(command.config_dir)] if command.config_dir else [])]
+    return {
+        group: sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml") if path.is_file()})
+        for group in GROUPS
+    }
 
 
 def _valid_keys(choices: list[str], command: argparse.Namespace) -> list[str]:
     """All keys of the configuration that these choices compose, dotted."""
     with _hydra_errors(choices, command):
         config = compose(CONFIG_NAME, [*choices, *_search_path(command)])
-    return [key for key in _dotted(OmegaConf.to_container(config)) if not key.endswith("_target_")]
+    return _keys(OmegaConf.to_container(config))
+
+
+def _keys(values: Any) -> list[str]:
+    """The dotted keys that a command may set."""
+    return [key for key in _dotted(values) if not key.endswith("_target_")]
 
 
 def _dotted(values: Any, above: str = "") -> Iterator[str]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.command_line import demo_command, only_run, run_in
+from tests.made_once import made_once
 
 # Set by CI, which may lack only a GPU and the data next to the repository.
 REQUIRE_ALL = os.environ.get("AOT_REQUIRE_ALL") == "1"
@@ -79,17 +80,18 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The complete demo dataset, rendered once per process; tests must not change it."""
+    """The complete demo dataset, rendered once; tests must not change it."""
     from aot.datasets.demo.folder import generate_demo
 
-    root = tmp_path_factory.mktemp("demo") / "demo"
-    generate_demo(root)
-    return root
+    return made_once(tmp_path_factory, "demo", generate_demo)
 
 
 @pytest.fixture(scope="session")
 def demo_outputs(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of two demo clips with every eighth frame, made once per process; to change it, copy it."""
-    folder = tmp_path_factory.mktemp("demo_run")
-    assert run_in(folder, *demo_command(demo_root, folder)) == 0
-    return only_run(folder, "demo")
+    """The run folder of two demo clips with every eighth frame, made once; to change it, copy it."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        assert run_in(folder, *demo_command(demo_root, folder)) == 0
+
+    return only_run(made_once(tmp_path_factory, "demo_run", make), "demo")

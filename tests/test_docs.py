@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,9 @@ NEEDS_WEIGHTS = {
 }
 # Datasets of tens of gigabytes, which tests/datasets tests with small copies: the message must name the missing path.
 MISSING_DATASETS = ("/data/sav_train/sav_000", "/data/my_robot", "/data/tapvid_davis.pkl")
+# Added to commands that do not choose these themselves: few frames, or of a sweep over the frames one clip.
+FEW_FRAMES, ONE_CLIP = "frame_interval=10", "dataset.limit=1"
+NUM_KEPT = 5  # of the clips in `place`
 NOT_RUN = {"pip": "downloads packages", "ssh": "needs another host", "sudo": "changes the system", "git": "clones"}
 
 
@@ -103,7 +107,7 @@ def first_block(language: str, containing: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working directory that the documents assume: videos, a manifest, own options and parts, a small /data."""
     place = tmp_path_factory.mktemp("reader")
     video = write_video(place / "teapot.mp4", np.stack([draw_frame(t // 10) for t in range(NUM_FRAMES)]))
@@ -128,6 +132,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_text(block.text.replace("/data/", f"{place}/data/"))
     (place / "launch").symlink_to(ROOT / "launch")
+    shutil.copytree(demo_root, place / "data/demo")
     make_davis_trees(place)
     make_detections(place)
     return place
@@ -184,8 +189,8 @@ def outputs(place: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         command = ["dataset=videos", "dataset.root=my_clips", *EMBEDDED, "output.root=made"]
-        assert run_main(command) == 0
-        assert run_main(["-m", *command, "frame_interval=4,8"]) == 0
+        assert run_main([*command, FEW_FRAMES]) == 0
+        assert run_main(["-m", *command, "frame_interval=10,20", ONE_CLIP]) == 0
         davis = ["dataset=davis", f"dataset.root={place}/data/DAVIS", *EMBEDDED, "output.root=made"]
         assert run_main(davis) == 0
     return place / "made"
@@ -242,6 +247,7 @@ def test_run(words: list[str], at: Path, capsys: pytest.CaptureFixture[str], mon
     named = " ".join(given)
     needs_weights = [advice for key, advice in NEEDS_WEIGHTS.items() if key in named]
     given += [] if needs_weights else [option for option in EMBEDDED_MODELS if option.split("=")[0] + "=" not in named]
+    given.append(ONE_CLIP if "frame_interval=" in named else FEW_FRAMES)
     if "launcher=slurm" in given or "launcher=devcluster" in given:
         given += ["dry_run=true", "output.root=planned"]  # no cluster here; tests/faults has one
     elif "launcher" not in named:
@@ -272,7 +278,7 @@ def test_run(words: list[str], at: Path, capsys: pytest.CaptureFixture[str], mon
     ],
 )
 def test_commands_that_read_a_run(module: str, words: list[str], at: Path, outputs: Path) -> None:
-    (run_folder,) = outputs.glob(f"{'davis' if module == 'evaluate' else 'videos'}/grabcut-lucas_kanade-k1-*")
+    (run_folder,) = outputs.glob("davis/grabcut-*" if module == "evaluate" else "videos/grabcut-*")
     (sweep_folder,) = outputs.glob("videos/sweep-*")
     known = {"RUN": str(run_folder), "outputs/videos/sam2-cotracker3-k1-0123abcd": str(run_folder)}
     known |= dict.fromkeys(("outputs/videos/sweep-0123abcd", "outputs/videos/sweep-*"), str(sweep_folder))
@@ -301,6 +307,7 @@ def test_checkpoints(
     from aot.checkpoints.__main__ import main
 
     monkeypatch.setenv("AOT_CHECKPOINTS_URL", "http://127.0.0.1:9/")  # no server listens on this port
+    monkeypatch.setattr("aot.checkpoints.download._pause_seconds", lambda attempt: 0.0)
     assert main([*words, "--accept-license"]) == 1
     output = capsys.readouterr()
     assert "127.0.0.1:9" in output.err + output.out
@@ -351,7 +358,7 @@ def test_benchmarks_have_the_options_shown(script: str) -> None:
 @pytest.mark.slow
 def test_python_examples(at: Path, outputs: Path) -> None:
     """The examples that read results, executed in one session; the other examples need weights."""
-    (run_folder,) = outputs.glob("videos/grabcut-lucas_kanade-k1-*")
+    (run_folder,) = outputs.glob("videos/grabcut-*")
     torch = pytest.importorskip("torch")
     names: dict[str, object] = {"torch": torch, "RUN": run_folder}
     examples = [block for block in blocks() if block.language == "python" and not block.title]
@@ -362,13 +369,14 @@ def test_python_examples(at: Path, outputs: Path) -> None:
         text = text.replace("book.h5", "teapot.h5").replace("num_workers=4", "num_workers=1")
         exec(compile(text, block.document, "exec"), names)
     assert isinstance(names["result"], aot.ClipResult)
-    assert names["xy"].shape[0] == NUM_FRAMES  # type: ignore[attr-defined]
+    assert names["xy"].shape[0] == NUM_KEPT  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
-def test_demo_output_is_the_one_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_output_is_the_one_shown(demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Except seconds and scores, whose last digits depend on the processor and the libraries."""
     shown = first_block("console", "make demo").splitlines()[1:]
+    shutil.copytree(demo_root, tmp_path / "data/demo")
     printed = demo_output(tmp_path, capsys)
     assert [without_numbers(line) for line in printed] == [without_numbers(line) for line in shown]
 

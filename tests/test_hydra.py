@@ -77,15 +77,17 @@ def test_sweep_in_which_nothing_started_does_not_name_the_comparison(capsys: pyt
     assert "aot.sweep" not in capsys.readouterr().out
 
 
-def test_hydra_mode_multirun_starts_a_sweep() -> None:
-    assert main([*DEMO, "hydra.mode=MULTIRUN", "frame_interval=16,24", "output.report=false"]) == 0
+def test_hydra_mode_multirun_starts_a_sweep(demo_root: Path) -> None:
+    command = [*DEMO, f"dataset.root={demo_root}", "output.report=false"]
+    assert main([*command, "hydra.mode=MULTIRUN", "frame_interval=16,24"]) == 0
     (sweep,) = Path("outputs/demo").iterdir()
     assert sweep.name.startswith("sweep-")
     assert len(list(sweep.glob("*/clips/late.h5"))) == 2
 
 
-def test_the_last_line_of_a_sweep_is_the_next_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*DEMO, "-m", "frame_interval=16,24", "output.report=false"]) == 0
+def test_the_last_line_of_a_sweep_is_the_next_command(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [*DEMO, f"dataset.root={demo_root}", "output.report=false"]
+    assert main([*command, "-m", "frame_interval=16,24"]) == 0
     (sweep,) = Path("outputs/demo").iterdir()
     assert f"python -m aot.sweep {sweep}" in capsys.readouterr().out
 

@@ -18,6 +18,9 @@ from tests.shared_data import AWKWARD, CLIPS, DAVIS_CLIPS, SHARED_DATA, needs_sh
 
 pytestmark = [needs_shared_data, pytest.mark.slow]
 
+# Options of tests that check neither the other masks nor the positions of points.
+MASKS_ON_PROMPT_FRAMES, ROUGH_TRACKS = "segmenter.propagate=false", "tracker.max_side_px=160"
+
 # Broken videos: each must fail on its own, with this error class.
 BROKEN = {
     "audio_only_mp4/audio_only": "decode",
@@ -37,7 +40,7 @@ def run(root: Path, manifest: dict[str, Any], folder: Path, *overrides: str) -> 
     exit_code = main(
         [
             "dataset=videos", f"dataset.root='{root}'", f"dataset.prompts='{folder}/prompts.json'",
-            f"output.root='{folder}'", "output.overlay=false", *EMBEDDED_MODELS, *overrides,
+            f"output.root='{folder}'", "output.overlay=false", "output.report=false", *EMBEDDED_MODELS, *overrides,
         ]
     )  # fmt: skip
     with next(folder.glob("videos/*/summary.csv")).open(newline="") as file:
@@ -47,10 +50,10 @@ def run(root: Path, manifest: dict[str, Any], folder: Path, *overrides: str) -> 
 def test_results_have_the_frames_and_times_of_the_source(tmp_path: Path) -> None:
     expected = {"book": 235, "pillow": 147, "teapot": 110, "teddy": 141}
     names = ",".join(f"{name}/clip" for name in expected)
-    exit_code, rows = run(CLIPS, manifest_of(CLIPS, None), tmp_path, f"dataset.include=[{names}]")
+    chosen = [f"dataset.include=[{names}]", MASKS_ON_PROMPT_FRAMES, ROUGH_TRACKS]
+    exit_code, rows = run(CLIPS, manifest_of(CLIPS, None), tmp_path, *chosen)
     assert exit_code == 0
-    chosen = {name: rows[f"{name}/clip"] for name in expected}
-    assert {name: int(row["frames"]) for name, row in chosen.items()} == expected
+    assert {name: int(rows[f"{name}/clip"]["frames"]) for name in expected} == expected
     results = {name: aot.load(next(tmp_path.glob(f"videos/*/clips/{name}/clip.h5"))) for name in expected}
     steps = np.diff(results["book"].time)
     assert results["book"].time[0] == pytest.approx(0.25, abs=1e-6)
@@ -61,25 +64,33 @@ def test_results_have_the_frames_and_times_of_the_source(tmp_path: Path) -> None
         assert len(result.query) >= 20
 
 
+def masks_pattern() -> str:
+    return f"dataset.masks_pattern='{DAVIS_CLIPS}/{{folder}}/Annotations'"
+
+
+@pytest.mark.long
 def test_embedded_masks_beat_copying_the_first_mask(tmp_path: Path) -> None:
-    exit_code, rows = run(
-        DAVIS_CLIPS,
-        manifest_of(DAVIS_CLIPS, None),
-        tmp_path,
-        f"dataset.masks_pattern='{DAVIS_CLIPS}/{{folder}}/Annotations'",
-    )
+    """Quick counterpart: `test_embedded_masks_of_two_clips`."""
+    exit_code, rows = run(DAVIS_CLIPS, manifest_of(DAVIS_CLIPS, None), tmp_path, masks_pattern())
     assert exit_code == 0
     assert len(rows) == 12
     assert np.mean([float(row["J"]) for row in rows.values()]) >= 0.55  # copying the first mask gives 0.28
 
 
+def test_embedded_masks_of_two_clips(tmp_path: Path) -> None:
+    copied = {"car-shadow": 0.404, "horsejump-high": 0.138}  # J of copying the first mask
+    names = ",".join(f"{name}/clip" for name in copied)
+    chosen = [masks_pattern(), f"dataset.include=[{names}]", "query_points.num_points=20"]
+    exit_code, rows = run(DAVIS_CLIPS, manifest_of(DAVIS_CLIPS, None), tmp_path, *chosen)
+    assert exit_code == 0
+    for name, score in copied.items():
+        assert float(rows[f"{name}/clip"]["J"]) > score + 0.15
+
+
 def test_embedded_tracks_beat_plain_lucas_kanade(tmp_path: Path) -> None:
     tracks = SHARED_DATA / "tracks"
-    patterns = [
-        f"dataset.masks_pattern='{DAVIS_CLIPS}/{{folder}}/Annotations'",
-        f"dataset.tracks_pattern='{tracks}/badja_{{folder}}/tracks.npz'",
-    ]
-    exit_code, rows = run(DAVIS_CLIPS, manifest_of(DAVIS_CLIPS, tracks), tmp_path, *patterns)
+    chosen = [masks_pattern(), f"dataset.tracks_pattern='{tracks}/badja_{{folder}}/tracks.npz'", MASKS_ON_PROMPT_FRAMES]
+    exit_code, rows = run(DAVIS_CLIPS, manifest_of(DAVIS_CLIPS, tracks), tmp_path, *chosen)
     assert exit_code == 0
     plain = {"bear": 0.67, "camel": 0.71, "horsejump-high": 0.35}
     for name, score in plain.items():
@@ -89,7 +100,7 @@ def test_embedded_tracks_beat_plain_lucas_kanade(tmp_path: Path) -> None:
 def test_unusual_videos_run_and_only_broken_ones_fail(tmp_path: Path) -> None:
     # Query points only: a box in a fixed corner would not contain an object in all of these videos.
     manifest = {"clips": {"*": {"objects": [{"id": 1, "query_points": [[0, 20, 20], [0, 30, 25]]}]}}}
-    exit_code, rows = run(AWKWARD, manifest, tmp_path, "segmenter=none")
+    exit_code, rows = run(AWKWARD, manifest, tmp_path, "segmenter=none", ROUGH_TRACKS)
     assert exit_code == 1
     failures = {path: json.loads(path.read_text()) for path in tmp_path.glob("videos/*/failures/*/*.json")}
     assert {failure["clip_id"]: failure["class"] for failure in failures.values()} == BROKEN

@@ -21,11 +21,14 @@ from aot.launching.local import LocalLauncher
 from aot.launching.plan import Plan
 from aot.run import main
 from aot.runs.task import ClipTask
+from tests.command_line import run_in
 from tests.synthetic import moving_square, write_video
 
 ENTRY = "{objects: [{id: 1, name: square, box: [8, 20, 28, 40]}]}"
 PROMPTS = f"clips:\n  '*': {ENTRY}\n"
-FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points=adaptive", "query_points.num_points=20"]
+FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20", "launcher=inline"]
+LOCAL = "launcher=local"
+COMMAND = ["dataset=videos", "dataset.root='my clips'", *FAST]
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +45,23 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory that contains only a copy of the videos, `my clips`."""
     shutil.copytree(source, tmp_path / "my clips")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def completed_folder(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a finished run of all videos."""
+    folder = tmp_path_factory.mktemp("completed")
+    shutil.copytree(source, folder / "my clips")
+    assert run_in(folder, *COMMAND) == 0
+    return folder
+
+
+@pytest.fixture
+def completed(completed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory that contains a copy of the videos and the folder of a finished run."""
+    shutil.copytree(completed_folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -67,7 +87,7 @@ def started(path: Path) -> list[str]:
 
 
 def test_a_folder_of_videos_becomes_complete_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run() == 0
+    assert run(LOCAL) == 0
     path = run_folder(folder)
     ids = ["a", "day 1/-b=(é) 100%", "day 1/c"]
     assert sorted(rows(path)) == ids
@@ -84,55 +104,51 @@ def test_a_folder_of_videos_becomes_complete_files(folder: Path, capsys: pytest.
     assert list(path.rglob("*.part")) == []
 
 
-def test_the_same_command_again_computes_nothing(folder: Path) -> None:
-    assert run() == 0
-    path = run_folder(folder)
+def test_the_same_command_again_computes_nothing(completed: Path) -> None:
+    path = run_folder(completed)
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")}
     assert run() == 0
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*.h5")} == before
     assert len(started(path)) == 3
 
 
-def test_missing_and_changed_clips_are_processed_again(folder: Path) -> None:
-    assert run() == 0
-    path = run_folder(folder)
+def test_missing_and_changed_clips_are_processed_again(completed: Path) -> None:
+    path = run_folder(completed)
     (path / "clips" / "a.h5").unlink()
     (path / "overlays" / "day 1" / "c.mp4").unlink()
     assert run() == 0
     assert sorted(started(path)[3:]) == ["a", "day 1/c"]
-    write_video(folder / "my clips" / "a.mp4", moving_square(6))
-    os.utime(folder / "my clips" / "day 1" / "c.mp4")  # a new modification time, the same content
+    write_video(completed / "my clips" / "a.mp4", moving_square(6))
+    os.utime(completed / "my clips" / "day 1" / "c.mp4")  # a new modification time, the same content
     assert run() == 0
     assert started(path)[5:] == ["a"]
     assert len(aot.load(path / "clips" / "a.h5").index) == 6
-    (folder / "my clips" / "prompts.yaml").write_text(PROMPTS + f"  a: {ENTRY.replace('28, 40', '30, 42')}\n")
+    (completed / "my clips" / "prompts.yaml").write_text(PROMPTS + f"  a: {ENTRY.replace('28, 40', '30, 42')}\n")
     assert run() == 0
     assert started(path)[6:] == ["a"]
 
 
-def test_results_survive_a_lost_ledger_and_a_moved_dataset(folder: Path) -> None:
-    assert run() == 0
-    path = run_folder(folder)
+def test_results_survive_a_lost_ledger_and_a_moved_dataset(completed: Path) -> None:
+    path = run_folder(completed)
     shutil.rmtree(path / "ledger")
-    (folder / "my clips").rename(folder / "moved")
+    (completed / "my clips").rename(completed / "moved")
     assert run(root="moved") == 0
     assert started(path) == []
 
 
-def test_another_dataset_never_overwrites_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run() == 0
-    write_video(folder / "other" / "a.mp4", moving_square(5))
-    (folder / "other" / "prompts.yaml").write_text(PROMPTS)
+def test_another_dataset_never_overwrites_results(completed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_video(completed / "other" / "a.mp4", moving_square(5))
+    (completed / "other" / "prompts.yaml").write_text(PROMPTS)
     assert run(root="other") == 2
     assert "another video" in capsys.readouterr().err
-    assert len(aot.load(run_folder(folder) / "clips" / "a.h5").index) == 8
+    assert len(aot.load(run_folder(completed) / "clips" / "a.h5").index) == 8
 
 
 def test_a_broken_clip_fails_without_the_others_and_is_not_retried(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "my clips" / "a.mp4").write_text("not a video")
-    assert run() == 1
+    assert run(LOCAL) == 1
     path = run_folder(folder)
     failure = json.loads((path / "failures" / "a.json").read_text())
     assert (failure["class"], failure["stage"]) == ("decode", "open")
@@ -170,9 +186,8 @@ sys.exit(main(sys.argv[1:]))
 
 def test_a_full_disk_is_reported_in_one_line_per_clip(folder: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
-    arguments = ["dataset=videos", "dataset.root='my clips'", "launcher=inline", *FAST]
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, *arguments], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", FULL_DISK, *COMMAND], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 4, "three clips and the report: " + done.stderr
@@ -184,12 +199,13 @@ def test_a_full_disk_is_reported_in_one_line_per_clip(folder: Path) -> None:
 def test_the_command_line_is_recorded(folder: Path) -> None:
     assert run("frame_interval=3") == 0
     command = json.loads((run_folder(folder) / "run.json").read_text())["command"]
-    assert command[1:] == ["dataset=videos", "dataset.root='my clips'", *FAST, "frame_interval=3"]
+    assert command[1:] == [*COMMAND, "frame_interval=3"]
 
 
-def test_a_failure_after_the_result_is_complete_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run() == 0
-    path = run_folder(folder)
+def test_a_failure_after_the_result_is_complete_is_reported(
+    completed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_folder(completed)
     result = next(path.glob("clips/*.h5"))
     result.unlink()
     overlay = path / "overlays" / f"{result.stem}.mp4"
@@ -219,13 +235,12 @@ UNPRIVILEGED = 65534
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a command as another user")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
-def test_unwritable_run_folder_is_accepted_if_nothing_needs_work(folder: Path) -> None:
+def test_unwritable_run_folder_is_accepted_if_nothing_needs_work(completed: Path) -> None:
     def run_unprivileged(*arguments: str) -> subprocess.CompletedProcess[str]:
-        options = ["dataset=videos", "dataset.root='my clips'", "launcher=inline", *FAST, *arguments]
         return subprocess.run(
             [
                 *("setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups"),
-                *(sys.executable, "-m", "aot.run", *options),
+                *(sys.executable, "-m", "aot.run", *COMMAND, *arguments),
             ],
             env=os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True, text=True, check=False,
@@ -233,25 +248,24 @@ def test_unwritable_run_folder_is_accepted_if_nothing_needs_work(folder: Path) -
 
     if run_unprivileged("--version").returncode:
         pytest.skip("another user cannot run this interpreter")
-    for path in (folder, *folder.parents[:2], *(path for path in folder.rglob("*") if path.is_dir())):
+    for path in (completed, *completed.parents[:2], *(path for path in completed.rglob("*") if path.is_dir())):
         path.chmod(0o755)
-    assert run("launcher=inline") == 0
     finished = run_unprivileged()
     assert finished.returncode == 0, finished.stderr
     assert "3 clips: 3 done" in finished.stdout
     assert "not updated: " in finished.stderr
     assert "Traceback" not in finished.stderr
-    (run_folder(folder) / "clips" / "a.h5").unlink()
+    (run_folder(completed) / "clips" / "a.h5").unlink()
     unfinished = run_unprivileged()
     assert unfinished.returncode == 2
     assert "was not started: outputs/videos/grabcut" in unfinished.stderr
     assert "is not writable for this user; choose another folder with output.root=FOLDER" in unfinished.stderr
     assert unfinished.stderr.splitlines()[1:] == ["Nothing was started."]
-    run_folder(folder).chmod(0o000)
+    run_folder(completed).chmod(0o000)
     unreadable = run_unprivileged()
     assert unreadable.returncode == 2
     assert "cannot be read" in unreadable.stderr
-    run_folder(folder).chmod(0o755)
+    run_folder(completed).chmod(0o755)
 
 
 @pytest.mark.long
@@ -259,11 +273,11 @@ def test_outdated_result_that_was_not_processed_is_not_success(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Quick counterpart: test_results_that_were_not_computed_again_are_not_success in test_run_outcomes.py."""
-    assert run() == 0
+    assert run(LOCAL) == 0
     write_video(folder / "my clips" / "a.mp4", moving_square(6))
     monkeypatch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: lambda: None)
     capsys.readouterr()
-    assert run() == 1
+    assert run(LOCAL) == 1
     assert "1 clip not processed, only earlier results exist" in capsys.readouterr().err
 
 
@@ -284,7 +298,7 @@ def test_clip_that_a_second_command_draws_again_at_the_end_was_processed(
         return wait_and_remove
 
     monkeypatch.setattr(LocalLauncher, "launch", remove_a_drawing_after_processing)
-    assert run() == 0
+    assert run(LOCAL) == 0
     assert "not processed" not in capsys.readouterr().err
 
 
@@ -295,14 +309,14 @@ def test_run_that_starts_no_clip_is_success_only_if_all_are_finished(
     """Quick counterparts: test_launcher_that_does_not_wait_is_success and the next test in test_run_outcomes.py."""
     with monkeypatch.context() as patch:
         patch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: lambda: None)
-        assert run() == 1, "the launcher started nothing"
+        assert run(LOCAL) == 1, "the launcher started nothing"
         patch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: None)
-        assert run() == 0, "as with launcher.wait=false"
-    assert run("dry_run=true") == 0
+        assert run(LOCAL) == 0, "as with launcher.wait=false"
+    assert run(LOCAL, "dry_run=true") == 0
     assert started(run_folder(folder)) == []
-    assert run() == 0
+    assert run(LOCAL) == 0
     monkeypatch.setattr(LocalLauncher, "launch", lambda self, plan, tasks: 1 / 0)
-    assert run() == 0, "all clips are finished, and the launcher is not called"
+    assert run(LOCAL) == 0, "all clips are finished, and the launcher is not called"
 
 
 def test_one_failed_object_makes_the_clip_partial(folder: Path) -> None:
@@ -401,7 +415,7 @@ def test_a_sweep_has_one_run_folder_per_value(folder: Path) -> None:
 
 
 def test_sweep_with_one_unusable_run_folder_exits_1_because_others_ran(folder: Path) -> None:
-    sweep_command = ("-m", "frame_interval=2,4", "launcher=inline")
+    sweep_command = ("-m", "frame_interval=2,4")
     run(*sweep_command, "dataset.include=[a]")
     (sweep,) = (folder / "outputs" / "videos").iterdir()
     blocked = next(path for path in sweep.iterdir() if "-k4-" in path.name)

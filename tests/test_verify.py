@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import h5py
@@ -20,6 +21,18 @@ from aot.runs.verify import Expected, FileChecker, State, verify_run
 from aot.verify import main
 from tests.command_line import DEMO_CLIPS, demo_command
 from tests.fuzz.__main__ import FINDINGS
+
+
+@pytest.fixture(scope="module")
+def checker() -> Iterator[FileChecker]:
+    with FileChecker() as checker:
+        yield checker
+
+
+@pytest.fixture(autouse=True)
+def one_child_process(checker: FileChecker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all checks share one child process, most of whose time is its start."""
+    monkeypatch.setattr("aot.runs.verify.FileChecker", lambda: nullcontext(checker))
 
 
 @pytest.fixture

@@ -21,9 +21,10 @@ from aot.report.index import write_report
 from aot.run import main as run_main
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing.hdf5 import new_clip_file
+from tests.command_line import EMBEDDED
 from tests.synthetic import moving_square, write_video
 
-FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
+FAST = [*EMBEDDED, "query_points.num_points=20"]
 DIAGONAL = encode_rle(np.eye(64, 96, dtype=np.bool_)).counts
 ENTRY = (
     '{objects: [{id: 1, name: "<b>square</b>", box: [8, 20, 28, 40]}, {id: 3, query_points: [[2, 5, 6]]},'

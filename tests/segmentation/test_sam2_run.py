@@ -169,11 +169,9 @@ def test_real_davis_clips_run_from_end_to_end(tmp_path: Path, weights: Path, mon
 
 
 @pytest.mark.slow
-def test_single_runs_and_sweeps_in_separate_processes(folder: Path, weights: Path) -> None:
-    for sweep in ([], ["-m", "frame_interval=2,4"]):
-        chosen = [*VIDEO, *TINY, *REST, f"segmenter.checkpoint='{weights}'"]
-        done = subprocess.run(
-            [sys.executable, "-m", "aot.run", *sweep, *chosen], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-    assert len(list((folder / "outputs").rglob("clip.h5"))) == 3
+def test_a_sweep_in_a_separate_process(folder: Path, weights: Path) -> None:
+    """The second run is composed after SAM 2 was built for the first one."""
+    chosen = ["-m", "frame_interval=4,8", *VIDEO, *TINY, *REST, f"segmenter.checkpoint='{weights}'"]
+    done = subprocess.run([sys.executable, "-m", "aot.run", *chosen], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((folder / "outputs").rglob("clip.h5"))) == 2

@@ -1,6 +1,10 @@
 """The engine compared with results of the upstream package in fp32 on a CPU, with reproducible weights.
 
-The files in the repository are the quick counterparts of those in ../shared, whose tests are marked long.
+The files in the repository are the quick counterparts of those in ../shared, whose tests are marked long. So are two
+files whose quick counterparts are live comparisons on drawn frames in test_upstream.py:
+
+    predictor_grid_mask_backward    test_offline_masked_grid_drawn (backward)
+    predictor_online_late_support   test_online_points_drawn (support)
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ SHARED = SHARED_DATA.parent / "golden" / "cotracker3"
 MAX_PX = 0.01
 MAX_PROBABILITY = 1e-3
 
+LONG = ("predictor_grid_mask_backward", "predictor_online_late_support")
 OFFLINE_THRESHOLD, ONLINE_THRESHOLD = 0.9, 0.6
 
 
@@ -38,10 +43,10 @@ def golden(name: str) -> dict[str, Any]:
 
 def parametrize_files(*names: str) -> pytest.MarkDecorator:
     """Run a test for each of these golden files."""
-    is_here = {name: (HERE / f"{name}.npz").exists() for name in names}
+    is_quick = {name: (HERE / f"{name}.npz").exists() and name not in LONG for name in names}
     return pytest.mark.parametrize(
         "name",
-        [pytest.param(name, marks=pytest.mark.slow if is_here[name] else pytest.mark.long) for name in names],
+        [pytest.param(name, marks=pytest.mark.slow if is_quick[name] else pytest.mark.long) for name in names],
     )
 
 

@@ -128,15 +128,18 @@ def test_offline_points_drawn(
     check_spread(expected.visibility, expected.confidence)
 
 
-def test_offline_masked_grid_drawn(offline_model: CoTracker3, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backward", [False, True])
+def test_offline_masked_grid_drawn(offline_model: CoTracker3, backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     height, width = source_of(PORTRAIT)
     frames, mask = moving_square(3, width=width, height=height), np.zeros((height, width), np.uint8)
     mask[height // 5 :, : width * 4 // 5] = 1
-    options = {"grid_size": 5, "segm_mask": mask, "grid_query_frame": 2}
+    options = {"grid_size": 5, "segm_mask": mask, "grid_query_frame": 2, "backward_tracking": backward}
     with small_upstream(PORTRAIT, FEW):
         expected = offline_tracks(frames, weights=spread_weights("offline"), **options)
     monkeypatch.setattr(offline_model, "resolution", PORTRAIT)
-    tracks = track_offline(offline_model, frames, grid_size=5, mask=mask, query_frame=2, num_iters=FEW)
+    tracks = track_offline(
+        offline_model, frames, grid_size=5, mask=mask, query_frame=2, backward=backward, num_iters=FEW
+    )
     check_offline(tracks, expected, DRAWN)
     check_spread(expected.visibility, expected.confidence)
 

@@ -120,10 +120,10 @@ def offline_tracks(
     with torch.inference_mode():
         xy, visible = predictor(_video(frames), **options)
     tracks = _tracks(xy, visible, calls[0])
-    if queries is None or len(calls) == 1:
+    if len(calls) == 1:
         return tracks
     reverse = _tracks(xy, visible, calls[1])
-    is_before = np.arange(len(frames))[:, None] < queries[:, 0]
+    is_before = np.arange(len(frames))[:, None] < (options["grid_query_frame"] if queries is None else queries[:, 0])
     return replace(
         tracks,
         visibility=np.where(is_before, reverse.visibility[::-1], tracks.visibility),

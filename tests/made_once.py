@@ -1,0 +1,29 @@
+"""Folders that are expensive to make, shared by all processes of one session of pytest."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The folder that `make` creates at the path it is given; made by the first process that asks for it.
+
+    The other processes wait until it is complete. Tests must not change it.
+    """
+    own = factory.getbasetemp()
+    # pytest-xdist gives every process a folder inside that of the session.
+    session = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder, complete = session / name, session / f"{name}.complete"
+    with (session / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            make(folder)
+            complete.touch()
+    return folder
