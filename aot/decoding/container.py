@@ -39,10 +39,16 @@ def ffmpeg_argument(path: Path) -> str:
     return shlex.quote(f"./{text}" if text.startswith("-") or ":" in text.split("/")[0] else text)
 
 
-def repair_hint(path: Path) -> str:
-    """The command that re-encodes the readable frames of a damaged video to another file."""
+def repair_hint(path: Path, *, has_shared_times: bool = False) -> str:
+    """The command that re-encodes the readable frames of a damaged video to another file.
+
+    Args:
+        path: of the video.
+        has_shared_times: whether frames must be moved in time, by as little as possible, to have different times.
+    """
     source, repaired = ffmpeg_argument(path), ffmpeg_argument(path.with_name(f"{path.stem}_repaired.mp4"))
+    times = "-vf 'setpts=max(PREV_OUTPTS+1\\,PTS)' " if has_shared_times else ""
     return (
         f"re-encode the frames that can be decoded: "
-        f"ffmpeg -i {source} -an -fps_mode passthrough -c:v libx264 -crf 18 {repaired}"
+        f"ffmpeg -i {source} -an {times}-fps_mode passthrough -c:v libx264 -crf 18 {repaired}"
     )

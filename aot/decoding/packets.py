@@ -1,4 +1,7 @@
-"""The packets of a video stream: when their frames are shown, and from which of them decoding can start."""
+"""The packets of a video stream: when their frames are shown, and from which of them decoding can start.
+
+Nothing is decoded; packets that are known to be damaged are refused.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from aot.decoding.container import repair_hint
+from aot.decoding.nal_units import hole_finder
 from aot.errors import DecodeError
 from aot.types import BoolArray, Int64Array
 
@@ -24,27 +28,92 @@ class Packets:
     """End of the presentation of the last packet, in units of the stream's time base."""
 
 
+@dataclass(frozen=True)
+class _Row:
+    """What is kept of a packet."""
+
+    pts: int | None
+    dts: int | None
+    duration: int
+    place: int | None
+    """Its first byte in the file, if FFmpeg knows it."""
+    is_key: bool
+    is_shown: bool
+    is_damaged: bool
+
+
 def read_packets(container: Any, stream: Any, path: Path) -> Packets:
+    """Read the packets of a stream.
+
+    Raises:
+        DecodeError: packets are damaged or lost, or frames have no time or share one.
+    """
+    has_hole = hole_finder(stream)
     rows = [
-        (packet.pts, packet.is_keyframe, not packet.is_discard, packet.duration or 0)
+        _Row(
+            pts=packet.pts,
+            dts=packet.dts,
+            duration=packet.duration or 0,
+            place=packet.pos,
+            is_key=packet.is_keyframe,
+            is_shown=not packet.is_discard,
+            is_damaged=packet.is_corrupt or (has_hole is not None and has_hole(bytes(packet))),
+        )
         for packet in container.demux(stream)
         if packet.size  # the last packet is empty: it flushes the decoder
     ]
-    shown = [pts for pts, _, is_shown, _ in rows if is_shown]
-    if not shown:
+    if not any(row.is_shown for row in rows):
         raise DecodeError(f"{path}: its video stream has no frame; expected at least one")
-    unclear = sum(pts is None for pts, *_ in rows) or len(shown) - len(set(shown))
-    if unclear:
+    _refuse_shared_times(rows, path)
+    _refuse_damage(rows, float(stream.time_base), path)
+    pts = [row.pts for row in rows if row.pts is not None]
+    if len(pts) < len(rows):
         raise DecodeError(
-            f"{path}: {unclear} of {len(rows)} frames have no unique presentation time; "
+            f"{path}: {len(rows) - len(pts)} of {len(rows)} frames have no presentation time; "
             f"expected one time stamp per frame: {repair_hint(path)}"
         )
     return Packets(
-        pts=np.array([pts for pts, *_ in rows], dtype=np.int64),
-        is_key=np.array([is_key for _, is_key, *_ in rows], dtype=np.bool_),
-        is_shown=np.array([is_shown for _, _, is_shown, _ in rows], dtype=np.bool_),
-        end=max(pts + duration for pts, _, _, duration in rows),
+        pts=np.array(pts, dtype=np.int64),
+        is_key=np.array([row.is_key for row in rows], dtype=np.bool_),
+        is_shown=np.array([row.is_shown for row in rows], dtype=np.bool_),
+        end=max(time + row.duration for time, row in zip(pts, rows)),
     )
+
+
+def _refuse_shared_times(rows: list[_Row], path: Path) -> None:
+    times = [row.pts for row in rows if row.is_shown and row.pts is not None]
+    num_shared = len(times) - len(set(times))
+    if num_shared:
+        raise DecodeError(
+            f"{path}: {num_shared} of {len(rows)} frames share the presentation time of another frame; "
+            f"expected one time stamp per frame: {repair_hint(path, has_shared_times=True)}"
+        )
+
+
+def _refuse_damage(rows: list[_Row], time_base: float, path: Path) -> None:
+    """Refuse a stream of which packets are damaged, or which begins with a frame that needs others before it."""
+    damaged = [row for row in rows if row.is_damaged]
+    if damaged == rows[-1:]:
+        raise DecodeError(
+            f"{path}: its last packet ({_position(rows[-1], time_base)}) is damaged or incomplete: the file is "
+            f"truncated; copy it again, or {repair_hint(path)}"
+        )
+    if damaged:
+        raise DecodeError(
+            f"{path}: {len(damaged)} of {len(rows)} packets are damaged, or parts of them are lost, the first "
+            f"{_position(damaged[0], time_base)}: copy or record the file again, or {repair_hint(path)}"
+        )
+    if not rows[0].is_key:
+        raise DecodeError(
+            f"{path}: its first packet ({_position(rows[0], time_base)}) is not a key frame: the beginning is missing; "
+            f"copy or record the file again, or {repair_hint(path)}"
+        )
+
+
+def _position(row: _Row, time_base: float) -> str:
+    time = row.pts if row.pts is not None else row.dts
+    at_time = "at an unknown time" if time is None else f"at {time * time_base:.3f} s"
+    return at_time if row.place is None else f"{at_time}, byte {row.place}"
 
 
 def clean_keys(packets: Packets) -> Int64Array:

@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
-from aot.decoding.completeness import refuse_incomplete
+from aot.decoding.completeness import refuse_incomplete, refuse_interrupted
 from aot.decoding.container import ffmpeg_argument, ffmpeg_reason, open_container
 from aot.decoding.displayed import Orientation, displayed_image, orientation_of
 from aot.decoding.packets import clean_keys, read_packets
@@ -86,6 +86,7 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
     try:
         with open_container(path) as container:
             stream = _best_stream(container, path)
+            refuse_interrupted(container, path)
             packets = read_packets(container, stream, path)
             refuse_incomplete(container, stream, packets, path)
             index, time_base, rate = stream.index, float(stream.time_base), stream.average_rate

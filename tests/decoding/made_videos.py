@@ -16,6 +16,8 @@ from aot.types import UInt8Array
 from tests.decoding.coded_video import CLOSED_GROUPS, FPS, coded_frame, write_coded_video
 
 TS_PACKET_BYTES = 188
+CLUSTER = b"\x1f\x43\xb6\x75"  # identifier of the parts of a Matroska file
+NO_CHECKSUMS = {"write_crc32": "0"}  # for FFmpeg's Matroska
 _TS_VIDEO_PID = 256  # FFmpeg numbers the streams from here on
 
 EVERY_40_MS = [40 * i for i in range(40)]
@@ -175,6 +177,29 @@ def cut_off(path: Path, fraction: float) -> Path:
     """Keep only the beginning of a file."""
     content = path.read_bytes()
     path.write_bytes(content[: round(len(content) * fraction)])
+    return path
+
+
+def cut_at_frame(path: Path, frame: int) -> Path:
+    """Keep the beginning of a file, up to the packet of a frame."""
+    with av.open(str(path)) as container:
+        start = sorted((packet.pts, packet.pos) for packet in container.demux(video=0) if packet.size)[frame][1]
+    path.write_bytes(path.read_bytes()[:start])
+    return path
+
+
+def cut_before(path: Path, mark: bytes, fraction: float) -> Path:
+    """Keep the beginning of a file, up to the last place of some bytes in it."""
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(mark, 0, round(len(content) * fraction))])
+    return path
+
+
+def with_unknown_length(path: Path) -> Path:
+    """Change a Matroska file as if it were written to where its length cannot be entered later."""
+    content = path.read_bytes()
+    at = content.index(b"\x18\x53\x80\x67") + 4
+    path.write_bytes(content[:at] + b"\x01" + b"\xff" * 7 + content[at + 8 :])
     return path
 
 
