@@ -34,7 +34,7 @@ class Series:
     @classmethod
     def of(cls, values: Sequence[float]) -> Series:
         """Statistics of one value per frame, in ascending order; at least one."""
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
         # Adjacent quarters share a frame, as in the toolkit.
         ends = np.round(np.linspace(1, len(array), _DECAY_QUARTERS + 1) + 1e-10).astype(np.int64) - 1
         decay = array[ends[0] : ends[1] + 1].mean() - array[ends[-2] : ends[-1] + 1].mean()

@@ -71,6 +71,13 @@ def test_contour_accuracy_of_simple_shapes() -> None:
         contour_accuracy(square(0), np.zeros((2, 2), dtype=np.bool_))
 
 
+@pytest.mark.parametrize(("shift", "all_match"), [(4, True), (5, False)])
+def test_tolerance_grows_with_the_diagonal(shift: int, all_match: bool) -> None:
+    truth = np.zeros((300, 400), dtype=np.bool_)  # ceil(0.008 · 500) = 4 px
+    truth[100:200, 100:200] = True
+    assert (contour_accuracy(np.roll(truth, shift, axis=1), truth) == 1) == all_match
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -94,7 +101,7 @@ def test_region_similarity_equals_pycocotools(seed: int) -> None:
 
 
 @settings(max_examples=60)
-@given(seed=st.integers(0, 10_000), height=st.integers(2, 70), width=st.integers(2, 90))
+@given(seed=st.integers(0, 10_000), height=st.integers(2, 160), width=st.integers(2, 240))
 def test_contour_accuracy_equals_vos_benchmark_on_any_size(seed: int, height: int, width: int) -> None:
     from vos_benchmark.evaluator import Evaluator
 
