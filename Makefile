@@ -32,6 +32,9 @@ $(DEV): $(RUN)
 	$(BIN)/pip install --disable-pip-version-check --no-deps 'vos-benchmark==0.1.0'
 	# Not installed: the package cotracker is extracted from it, as the reference for CoTracker3.
 	$(BIN)/pip download --disable-pip-version-check --no-deps --dest $(VENV)/wheels 'autosegmentor==3.0.1'
+	# Without its dependencies, which are robots and policies; beside the environment, whose packages come first.
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --target $(VENV)/lerobot --requirement tests/lerobot.txt
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --target $(VENV)/lerobot-v2.1 'lerobot==0.3.3'
 	touch $(DEV)
 
 demo: $(RUN)
