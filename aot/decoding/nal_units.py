@@ -16,9 +16,10 @@ _START = b"\0\0\1"
 
 def hole_finder(stream: Any) -> Callable[[bytes], bool] | None:
     """A function that finds zeros inside the data of an image in a packet of a stream; None: not for this codec."""
-    codec, header = stream.codec_context.name, stream.codec_context.extradata or b""
-    if codec not in ("h264", "hevc"):
+    context = stream.codec_context
+    if context is None or context.name not in ("h264", "hevc"):
         return None
+    codec, header = context.name, context.extradata or b""
     is_image = _is_h264_image if codec == "h264" else _is_hevc_image
     # The header of MP4 and Matroska begins with a version, that of other containers with a start code.
     flags = header[4:5] if codec == "h264" else header[21:22]
