@@ -19,7 +19,7 @@ HEIGHT, WIDTH, SIDE, STEP = 64, 96, 20, 6
 TOP = 20
 
 
-def picture(episode: int, frame: int) -> np.ndarray:
+def image(episode: int, frame: int) -> np.ndarray:
     """(64, 96, 3) uint8: a red square on a grey that tells the episode, at a position that tells the frame."""
     rgb = np.full((HEIGHT, WIDTH, 3), grey(episode), dtype=np.uint8)
     rgb[TOP : TOP + SIDE, left(frame) : left(frame) + SIDE] = (255, 20, 20)
@@ -47,7 +47,7 @@ def main(root: str, *folders: str) -> None:
     dataset = LeRobotDataset.create("local/made", fps=FPS, features=features, root=root)
     for episode, length in enumerate(LENGTHS):
         for frame in range(length):
-            row = {CAMERA: picture(episode, frame), "action": np.array([episode, frame], dtype=np.float32)}
+            row = {CAMERA: image(episode, frame), "action": np.array([episode, frame], dtype=np.float32)}
             if CODEBASE_VERSION == "v2.1":
                 dataset.add_frame(row, task="pick")
             else:

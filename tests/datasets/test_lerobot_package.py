@@ -42,7 +42,7 @@ def test_frames_of_each_episode_are_found(version: str, folders: list[Path], tmp
         assert len(shown) == writer.LENGTHS[episode]
         for frame, rgb in enumerate(shown):
             # Between neighbouring frames the square moves by 6 px, and the grey of neighbouring episodes differs by 60.
-            expected = writer.picture(episode, frame).astype(float)
+            expected = writer.image(episode, frame).astype(float)
             assert np.abs(rgb - expected).mean() < 6, f"episode {episode}, frame {frame}"
 
 
