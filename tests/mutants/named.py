@@ -17,6 +17,7 @@ class Named:
 
 _VIDEO_FILE = "aot/decoding/video_file.py"
 _PROBE = "aot/decoding/probe.py"
+_COMPLETENESS = "aot/decoding/completeness.py"
 _CORRELATION = "aot/tracking/cotracker3/correlation.py"
 _STREAMING = "aot/segmentation/sam2/streaming.py"
 _HDF5 = "aot/writing/hdf5.py"
@@ -40,17 +41,17 @@ NAMED = (
     Named(_VIDEO_FILE, "no first frame taken before a seek", "if self._next == 0:", "if False:"),
     Named(_VIDEO_FILE, "the size is not checked", "if size != (self.width, self.height):", "if False:"),
     Named(
-        _PROBE, "the first time stamp not subtracted",
+        _COMPLETENESS, "the first time stamp not subtracted",
         "float((packets.end - packets.pts.min()) * stream.time_base)", "float(packets.end * stream.time_base)",
     ),
-    Named(_PROBE, "hours counted as minutes", "3600 * hours", "60 * hours"),
-    Named(_PROBE, "the file's duration used for one of two streams", " and len(container.streams) == 1", ""),
+    Named(_COMPLETENESS, "hours counted as minutes", "3600 * hours", "60 * hours"),
+    Named(_COMPLETENESS, "the file's duration used for one of two streams", " and len(container.streams) == 1", ""),
     Named(
         _PROBE, "a file replaced at equal size is not read again",
         "_probe(path, path.absolute(), stat.st_size, stat.st_mtime_ns)",
         "_probe(path, path.absolute(), stat.st_size, 0)",
     ),
-    Named(_PROBE, "average rate of one frame too many", "(len(time) - 1) / (time", "len(time) / (time"),
+    Named(_PROBE, "average rate of one frame too many", "num_steps, seconds = len(time) - 1,", "num_steps, seconds = len(time),"),
     Named(
         _CORRELATION, "y clamped by the width",
         "xy[..., 1].clamp(-TAPS, height + TAPS)", "xy[..., 1].clamp(-TAPS, width + TAPS)",
