@@ -67,6 +67,19 @@ def test_decord_is_not_imported_for_what_pyav_decodes(video: Path) -> None:
     ) == "pyav False"  # fmt: skip
 
 
+def test_symbols_of_its_ffmpeg_are_not_global() -> None:
+    assert run_python(
+        """
+        import ctypes
+        from aot.decoding.decord_library import load_decord
+
+        load_decord()
+        everything = ctypes.CDLL(None)
+        print([name for name in ("avcodec_open2", "av_log", "sws_scale") if hasattr(everything, name)])
+        """
+    ) == "[]"  # fmt: skip
+
+
 def test_a_later_library_keeps_its_own_ffmpeg(video: Path) -> None:
     """decord's symbols are global unless prevented: PyAV, imported later, would log to Python and crash at exit."""
     assert run_python(
