@@ -341,6 +341,7 @@ def _attributes(
         "fps": frames.fps,
         "num_source_frames": frames.num_source_frames,
         **({"frame_pattern": clip.pattern} if clip.pattern else {}),
+        **({"stream": frames.stream} if frames.stream is not None else {}),
         "decoder": frames.decoder,
         "decoder_version": frames.decoder_version,
         "decoder_fallback": frames.decoder_fallback,

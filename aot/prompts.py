@@ -39,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         help="folder of the videos: compares clip ids, frames, positions and sizes of masks with them",
     )
+    check.add_argument(
+        "--stream",
+        type=_number,
+        metavar="N",
+        help="which video stream, of files with several; default: dataset.stream's",
+    )
     _add_import(commands.add_parser("import", help="convert the boxes of a detector or another tracker to a manifest"))
     options = parser.parse_args(arguments)
     if options.command == "schema":
@@ -50,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join([f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no errors", *notes]))
         print("clip ids, frame numbers and coordinates were not compared with the videos; --root FOLDER does this")
     else:
-        _check_with_videos(options.manifest, options.root)
+        _check_with_videos(options.manifest, options.root, options.stream)
     return EXIT_DONE
 
 
-def _check_with_videos(path: Path, root: Path) -> None:
+def _check_with_videos(path: Path, root: Path, stream: int | None) -> None:
     """Check a manifest against the videos below a folder, and print what was compared.
 
     Raises:
@@ -65,7 +71,7 @@ def _check_with_videos(path: Path, root: Path) -> None:
     if not root.is_dir():
         raise ConfigError(f"--root {root} is not a folder; expected the folder of the videos")
     entries, errors = read_entries(path)
-    clips, more = assign_entries(list_videos(root), entries, path.parent)
+    clips, more = assign_entries(list_videos(root, stream), entries, path.parent)
     prompted = [clip for clip in clips if clip.prompts]
     errors += [*more, *(f"clip {clip.clip_id!r}: {error}" for clip in prompted for error in _errors_with_video(clip))]
     refuse(path, errors)
@@ -116,7 +122,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--first-frame",
-        type=_frame_number,
+        type=_number,
         metavar="N",
         help="number of the first frame of every clip, usually 0 or 1; default: mot 1, coco 0 if there is a frame 0",
     )
@@ -145,7 +151,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", help="mot: size of the video as WIDTHxHEIGHT, if there is no seqinfo.ini")
 
 
-def _frame_number(text: str) -> int:
+def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least 0")
     return int(text)

@@ -122,6 +122,9 @@ class Clip:
     """Frames with this or a later presentation time are left out."""
     pattern: str | None = None
     """Which images of a frame folder are its frames, by the pattern of their names; None: all."""
+    stream: int | None = None
+    """Number of the stream to read of a video file with several, see `aot.decoding.streams`; None: the one that the
+    `ffmpeg` command takes."""
     expected_frames: tuple[int, int | None] | None = None
     """First source frame and number of frames (None: unknown) in the time range, according to the dataset; a clip that
     has others is refused. None: not known."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -25,7 +27,9 @@ from aot.decoding.pyav import PyAVDecoder
 from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
-from aot.paths import RunPaths
+from aot.export.base import ExportedClip
+from aot.export.tap_vid import TapVidExporter
+from aot.paths import ClipPaths, RunPaths
 from aot.pipeline import ClipSummary, Parts, Settings, process_clip
 from aot.query_points.grid import GridSampler
 from aot.report.clip import report_clip
@@ -34,7 +38,7 @@ from aot.segmentation.base import OnObjectError
 from aot.segmentation.none import NoSegmenter
 from aot.types import Clip, ClipResult, MaskBlock, Prompt
 from tests.decoding.coded_video import write_coded_video
-from tests.decoding.made_videos import TURNS, write_narrow
+from tests.decoding.made_videos import TURNS, write_narrow, write_streams
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.synthetic import moving_square, write_video
 
@@ -80,8 +84,7 @@ def test_decoder_is_recorded(tmp_path: Path, video: Path) -> None:
     summary, result = run(tmp_path / "pyav", video, BOX)
     assert (summary.decoder, summary.decoder_fallback) == ("pyav", "")
     assert (result.attributes["decoder"], result.attributes["decoder_version"]) == ("pyav", av.__version__)
-    # decord takes the padding of rows of up to 96 px for a fourth colour, depending on the processor; rows of 64 px have
-    # none.
+    # Depending on the processor, decord takes the padding of rows for a fourth colour; rows of 64 px have none.
     unpadded = write_coded_video(tmp_path / "a.mp4", range(12), size=(64, 48))
     summary, result = run(tmp_path / "decord", unpadded, BOX, parts=replace(PARTS, decoder=DecordDecoder()))
     assert (summary.decoder, summary.decoder_fallback) == ("decord", "")
@@ -181,6 +184,47 @@ def test_overlay_and_report_are_not_squeezed(
         entries = ["-show_entries", "stream=sample_aspect_ratio,display_aspect_ratio", "-of", "csv=p=0"]
         probed = subprocess.run(["ffprobe", "-v", "error", *entries, paths.overlay], capture_output=True, text=True)
         assert probed.stdout.strip() == f"{pixel_aspect},{'16:9' if turns == 0 else '9:16'}"
+
+
+class TestSameFramesLater:
+    """Overlay, report and exports read the frames from which a result was computed, not others of the same source."""
+
+    @staticmethod
+    def brightness(paths: ClipPaths, folder: Path) -> list[float]:
+        """Mean of frame 0 in the overlay, the report and TAP-Vid's frames."""
+        report_clip(paths)
+        exported = TapVidExporter().export(ExportedClip("square", paths.result), folder)
+        with av.open(paths.overlay) as container:
+            overlay = next(container.decode(video=0)).to_ndarray(format="rgb24")
+        jpeg = pickle.loads(exported.read_bytes())["square"]["video"][0]
+        images = [np.asarray(Image.open(file)) for file in (paths.report.prompt_image(0), io.BytesIO(jpeg))]
+        return [float(image[:10].mean()) for image in (overlay, *images)]
+
+    def test_of_a_video_stream(self, tmp_path: Path) -> None:
+        numbers = {0: [0] * 3, 1: [255] * 3}
+        streams = [((64, 48), "yuv420p", numbers[stream]) for stream in numbers]
+        for stream, is_bright in ((None, False), (0, False), (1, True)):
+            folder = tmp_path / str(stream)
+            folder.mkdir()
+            clip = Clip("square", write_streams(folder / "a.mkv", streams), (BOX,), stream=stream)
+            paths = RunPaths(folder).clip("square")
+            process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
+            assert aot.load(paths.result).attributes["stream"] == (stream or 0)
+            draw_clip(clip, paths, OverlayStyle(label=False))
+            assert [value > 100 for value in self.brightness(paths, folder)] == [is_bright] * 3
+
+    def test_of_a_folder_with_several_patterns(self, tmp_path: Path) -> None:
+        for name, value in (("color", 250), ("depth", 5)):
+            for frame in range(3):
+                path = tmp_path / "frames" / f"{frame:05d}_{name}.png"
+                path.parent.mkdir(exist_ok=True)
+                Image.fromarray(np.full((48, 64, 3), value, np.uint8)).save(path)
+        clip = Clip("square", tmp_path / "frames", (BOX,), pattern="*_color.png")
+        paths = RunPaths(tmp_path).clip("square")
+        process_clip(clip, PARTS, Settings(1, 1, PROVENANCE), paths)
+        assert "stream" not in aot.load(paths.result).attributes
+        draw_clip(clip, paths, OverlayStyle(label=False))
+        assert min(self.brightness(paths, tmp_path)) > 200
 
 
 def test_errors_of_drawing_a_missing_video_name_the_stage(tmp_path: Path, video: Path) -> None:

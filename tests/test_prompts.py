@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from aot import prompts
+from tests.decoding.made_videos import write_streams
 from tests.manifest.samples import EVERY_KIND, write
 from tests.synthetic import moving_square, write_video
 
@@ -67,6 +68,17 @@ def test_check_with_videos_reports_every_mistake(tmp_path: Path, capsys: pytest.
         "object 5, frame 7: frame 7 is beyond the end",
     ):
         assert expected in message
+
+
+def test_check_with_another_video_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_streams(tmp_path / "a.mp4", [((64, 48), "yuv420p", range(5)), ((32, 16), "yuv420p", range(3))])
+    manifest = tmp_path / "prompts.yaml"
+    manifest.write_text("clips: {a: {objects: [{id: 1, frame: 4, points: [[60, 40]]}]}}")
+    assert prompts.main(["check", str(manifest), "--root", str(tmp_path)]) == 0
+    assert prompts.main(["check", str(manifest), "--root", str(tmp_path), "--stream", "1"]) == 2
+    assert "frame 4" in capsys.readouterr().err
+    assert prompts.main(["check", str(manifest), "--root", str(tmp_path), "--stream", "2"]) == 2
+    assert "has no video stream 2" in capsys.readouterr().err
 
 
 def test_check_with_videos_suggests_the_nearest_clip_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

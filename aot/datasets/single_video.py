@@ -31,6 +31,8 @@ class SingleVideo:
         labels: one per point: 1 object, 0 background; empty: all are 1.
         mask: image file, in which all pixels other than 0 are the object; excludes box and points. None: no mask.
         fps: frames per second of a folder of frames, above 0; None: 24.
+        stream: number of the video stream to read of a file with several, from 0; None: the one that the `ffmpeg`
+            command takes, which is the largest, preferably the default one, and the first of equal ones.
         mask_id: pixel value of the object in a mask with several, 1 to 255; None: it has only one.
         pattern: of the names of the frames in a folder with several kinds of images, such as `*_color.png`, as the
             message about such a folder lists them; None: all images are frames.
@@ -49,11 +51,13 @@ class SingleVideo:
         fps: Annotated[float, Gt(0)] | None = None,
         pattern: str | None = None,
         mask_id: Annotated[int, Ge(1)] | None = None,
+        stream: Annotated[int, Ge(0)] | None = None,
     ) -> None:
         self.path = path
         self.mask = mask
         self.fps = fps
         self.pattern = pattern
+        self.stream = stream
         if box is None and not points and mask is None:
             raise ConfigError(
                 "dataset.box, dataset.points and dataset.mask are missing; expected one of them to locate the object, "
@@ -85,7 +89,7 @@ class SingleVideo:
             )
         clip_id = self.path.resolve().name if self.path.is_dir() else self.path.stem
         prompts = entry_prompts(self._entry, folder=Path())
-        return [Clip(clip_id=clip_id, source=self.path, prompts=prompts, fps=self.fps, pattern=self.pattern)]
+        return [Clip(clip_id, self.path, prompts=prompts, fps=self.fps, pattern=self.pattern, stream=self.stream)]
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
         return None

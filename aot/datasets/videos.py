@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
 
 from aot.datasets.annotations import AnnotatedTruth
 from aot.datasets.ground_truth import GroundTruth
@@ -28,16 +31,24 @@ class Videos:
         masks_pattern: path of the annotated masks of a clip, a folder of PNGs named by source frame; {clip_id} (such as
             day1/ep_003) and {folder} (day1) are replaced. None: there are no masks.
         tracks_pattern: likewise for the annotated tracks, an npz file as described in `AnnotatedTruth`.
+        stream: number of the video stream to read of files with several, from 0; None: the one that the `ffmpeg`
+            command takes, which is the largest, preferably the default one, and the first of equal ones.
     Raises:
         ConfigError: a pattern contains another name in braces.
     """
 
     def __init__(
-        self, root: Path, prompts: Path, masks_pattern: Path | None = None, tracks_pattern: Path | None = None
+        self,
+        root: Path,
+        prompts: Path,
+        masks_pattern: Path | None = None,
+        tracks_pattern: Path | None = None,
+        stream: Annotated[int, Ge(0)] | None = None,
     ) -> None:
         self.root = root
         self.prompts = prompts
         self.skipped_paths: tuple[str, ...] = ()
+        self._stream = stream
         self._patterns = {"masks_pattern": masks_pattern, "tracks_pattern": tracks_pattern}
         for option in self._patterns:
             self._truth_path("", option)
@@ -46,7 +57,7 @@ class Videos:
         if not self.root.is_dir():
             raise DatasetError(f"dataset.root={self.root} is not a folder; expected the folder of the videos")
         tree = list_tree(self.root)
-        clips = _listed(self.root, tree)
+        clips = _listed(self.root, tree, self._stream)
         # What cannot be listed, or leads nowhere, is named beside the clips that can be processed.
         broken = [f"{path} (a link to something that does not exist)" for path in tree.broken_links if not path.suffix]
         self.skipped_paths = tuple(tree.skipped + broken)
@@ -78,14 +89,14 @@ class Videos:
             ) from exc
 
 
-def list_videos(root: Path) -> list[Clip]:
+def list_videos(root: Path, stream: int | None = None) -> list[Clip]:
     """Every video below a folder, without prompts; a link to a missing video is one, whose processing reports it."""
-    return _listed(root, list_tree(root))
+    return _listed(root, list_tree(root), stream)
 
 
-def _listed(root: Path, tree: Tree) -> list[Clip]:
+def _listed(root: Path, tree: Tree, stream: int | None) -> list[Clip]:
     return [
-        Clip(clip_id=path.relative_to(root).with_suffix("").as_posix(), source=path)
+        Clip(clip_id=path.relative_to(root).with_suffix("").as_posix(), source=path, stream=stream)
         for path in sorted([*tree.files, *tree.broken_links])
         if path.suffix.lower() in VIDEO_SUFFIXES
     ]

@@ -48,7 +48,7 @@ def first_frame(clip: Clip) -> UInt8Array:
         return first_frame_of_folder(clip.source, clip.pattern)
     from aot.decoding.video_file import first_frame as first_frame_of_video
 
-    return first_frame_of_video(clip.source)
+    return first_frame_of_video(clip.source, clip.stream)
 
 
 def _open(clip: Clip, decoder: Decoder | None) -> FrameSource:
@@ -62,10 +62,10 @@ def _open(clip: Clip, decoder: Decoder | None) -> FrameSource:
 
         refuse_stack(clip.source)
     if decoder is not None:
-        return decoder.open(clip.source)
+        return decoder.open(clip.source, clip.stream)
     from aot.decoding.video_file import VideoFile
 
-    return VideoFile(clip.source)
+    return VideoFile(clip.source, stream=clip.stream)
 
 
 def _keep_time_range(source: FrameSource, clip: Clip) -> None:

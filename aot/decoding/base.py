@@ -40,6 +40,7 @@ class FrameSource(ABC):
         decoder: name of the decoder: "decord", "pyav" or "opencv".
         decoder_version: version of its package.
         decoder_fallback: why the configured decoder did not take the source, in words; empty if it did.
+        stream: number of the video stream among those of the file; None: the source is not a video file.
         decode_seconds: wall time for which callers have waited for frames so far.
         num_decoded: number of frames returned so far.
     """
@@ -57,6 +58,7 @@ class FrameSource(ABC):
         decoder_version: str,
         decoder_fallback: str = "",
         pixel_aspect: Fraction = Fraction(1),
+        stream: int | None = None,
     ) -> None:
         self.index = index
         self.time = time
@@ -68,6 +70,7 @@ class FrameSource(ABC):
         self.decoder = decoder
         self.decoder_version = decoder_version
         self.decoder_fallback = decoder_fallback
+        self.stream = stream
         self.decode_seconds = 0.0
         self.num_decoded = 0
         # All reads share one decoder, including those that `blocks` starts ahead.
@@ -162,11 +165,15 @@ class FrameSource(ABC):
 class Decoder(Protocol):
     """Opens video files."""
 
-    def open(self, path: Path) -> FrameSource:
+    def open(self, path: Path, stream: int | None = None) -> FrameSource:
         """Open all displayed frames of a video file.
 
+        Args:
+            path: the file.
+            stream: number of the video stream, see `aot.decoding.streams`; None: as the `ffmpeg` command chooses.
         Raises:
-            DecodeError: the file is not a video, or a frame cannot be decoded (also raised when it is read).
+            DecodeError: the file is not a video or lacks the stream, or a frame cannot be decoded (also raised when it
+                is read).
         """
 
 

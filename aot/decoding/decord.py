@@ -31,11 +31,11 @@ class DecordDecoder:
         decord_version()
         self._max_buffer_bytes = round(max_buffer_gb * 1e9)
 
-    def open(self, path: Path) -> FrameSource:
+    def open(self, path: Path, stream: int | None = None) -> FrameSource:
         """See `Decoder.open`. The decoder of a file is chosen here, and recorded with the reason if it is PyAV."""
-        probe = probe_video(path)
+        probe = probe_video(path, stream)
         try:
             return DecordFile(path, probe, self._max_buffer_bytes)
         except Unverified as reason:
             _log.info("%s: decoded by pyav: %s", path, reason)
-            return VideoFile(path, fallback=str(reason))
+            return VideoFile(path, fallback=str(reason), stream=stream)

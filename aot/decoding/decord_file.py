@@ -74,6 +74,7 @@ class DecordFile(FrameSource):
             num_source_frames=probe.num_frames,
             decoder="decord",
             decoder_version=decord_version(),
+            stream=probe.stream,
         )
         self._path = path
         self._probe = probe
@@ -218,6 +219,8 @@ def _refuse_unverifiable(probe: VideoProbe) -> None:
         raise Unverified(f"the header counts {probe.header_frames} frames, but {probe.num_frames} are shown")
     if probe.num_packets != probe.num_frames:
         raise Unverified(f"{probe.num_packets - probe.num_frames} of its {probe.num_packets} packets are not shown")
+    if probe.num_streams > 1:
+        raise Unverified(f"it has {probe.num_streams} video streams, of which decord chooses one by itself")
     if first.bits > 8:
         raise Unverified(f"its colours have {first.bits} bits, decord is verified for 8")
     if probe.width % 2 or probe.height % 2:

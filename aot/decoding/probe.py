@@ -15,6 +15,7 @@ from aot.decoding.completeness import refuse_incomplete, refuse_interrupted
 from aot.decoding.container import ffmpeg_argument, ffmpeg_reason, open_container
 from aot.decoding.displayed import Orientation, displayed_image, orientation_of
 from aot.decoding.packets import clean_keys, read_packets
+from aot.decoding.streams import chosen_stream, video_streams
 from aot.errors import DecodeError
 from aot.system.os_errors import os_problem
 from aot.types import Float64Array, Int64Array
@@ -38,10 +39,14 @@ class FirstFrame:
 
 @dataclass(frozen=True, eq=False)
 class VideoProbe:
-    """The best video stream of a file. T is the number of displayed frames."""
+    """One video stream of a file. T is the number of displayed frames."""
 
     stream_index: int
-    """The stream that FFmpeg ranks first; not always the first of the file."""
+    """Of the stream among all streams of the file."""
+    stream: int
+    """Number of the stream among the video streams, see `streams.video_streams`."""
+    num_streams: int
+    """Number of video streams."""
     pts: Int64Array
     """(T,) presentation time stamps, ascending, in units of the stream's time base."""
     time: Float64Array
@@ -66,34 +71,40 @@ class VideoProbe:
         return len(self.pts)
 
 
-def probe_video(path: Path) -> VideoProbe:
+def probe_video(path: Path, stream: int | None = None) -> VideoProbe:
     """Read the packets of a video file (0.03 to 0.1 ms each) and decode its first frame.
 
+    Args:
+        path: the video file.
+        stream: number of the video stream to read, see `chosen_stream`.
     Raises:
-        DecodeError: the file is not a video, has no time stamps, or its first frame cannot be decoded.
+        DecodeError: the file is not a video or lacks the stream, has no time stamps, or its first frame cannot be
+            decoded.
     """
     try:
         stat = path.stat()
     except OSError as exc:
         raise DecodeError(f"{path} cannot be read as a video: {os_problem(exc)}") from exc
-    return _probe(path, path.absolute(), stat.st_size, stat.st_mtime_ns)
+    return _probe(path, stream, path.absolute(), stat.st_size, stat.st_mtime_ns)
 
 
 # Tracking, overlay and report each open the video of a clip. Its size and modification time show whether it changed.
 # Messages name the path as it was given; the absolute path distinguishes files of the same name in two folders.
 @lru_cache(maxsize=4)
-def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
+def _probe(path: Path, number: int | None, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoProbe:
     try:
         with open_container(path) as container:
-            stream = _best_stream(container, path)
+            stream = chosen_stream(container, path, number)
+            streams = video_streams(container)
+            place = streams.index(stream)
             refuse_interrupted(container, path)
             packets = read_packets(container, stream, path)
             refuse_incomplete(container, stream, packets, path)
             index, time_base, rate = stream.index, float(stream.time_base), stream.average_rate
             header_frames, is_avi = int(stream.frames), container.format.name == "avi"
         with open_container(path) as container:
-            first_frame = _first_frame(container, path)
-        delay = int(packets.pts.min()) - _first_dts(path) if is_avi else 0
+            first_frame = _first_frame(container, path, number)
+        delay = int(packets.pts.min()) - _first_dts(path, number) if is_avi else 0
     except av.FFmpegError as exc:
         raise DecodeError(
             f"{path} ({num_bytes} bytes): cannot be read as a video: {ffmpeg_reason(exc)}; expected a complete file "
@@ -103,6 +114,8 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
     time = np.asarray((pts - delay) * time_base, dtype=np.float64)
     return VideoProbe(
         stream_index=index,
+        stream=place,
+        num_streams=len(streams),
         pts=pts,
         time=time,
         restart_frame=np.searchsorted(pts, packets.pts[clean_keys(packets)]).astype(np.int64),
@@ -115,16 +128,8 @@ def _probe(path: Path, _absolute: Path, num_bytes: int, mtime_ns: int) -> VideoP
     )
 
 
-def _best_stream(container: Any, path: Path) -> Any:
-    stream = container.streams.best("video")
-    if stream is None:
-        kinds = sorted({stream.type for stream in container.streams})
-        raise DecodeError(f"{path}: no video stream, only {', '.join(kinds) or 'nothing'}; expected a video file")
-    return stream
-
-
-def _first_frame(container: Any, path: Path) -> FirstFrame:
-    stream = _best_stream(container, path)
+def _first_frame(container: Any, path: Path, number: int | None) -> FirstFrame:
+    stream = chosen_stream(container, path, number)
     frame = next(container.decode(stream), None)
     if frame is None:
         raise DecodeError(f"{path}: no frame can be decoded; expected at least one")
@@ -136,13 +141,13 @@ def _first_frame(container: Any, path: Path) -> FirstFrame:
     return FirstFrame(width, height, bits, orientation, 1 / aspect if orientation.turns % 2 else aspect)
 
 
-def _first_dts(path: Path) -> int:
+def _first_dts(path: Path, number: int | None) -> int:
     """When the first packet is decoded, in units of the stream's time base.
 
     AVI stores no presentation times. Those that FFmpeg makes up begin later by the encoder's delay.
     """
     with open_container(path) as container:
-        return int(next(container.demux(_best_stream(container, path))).dts or 0)
+        return int(next(container.demux(chosen_stream(container, path, number))).dts or 0)
 
 
 def _average_fps(time: Float64Array, header_rate: float, time_base: float) -> float:

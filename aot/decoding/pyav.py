@@ -11,6 +11,6 @@ from aot.decoding.video_file import VideoFile
 class PyAVDecoder:
     """Decodes every file that FFmpeg reads, in constant memory."""
 
-    def open(self, path: Path) -> FrameSource:
+    def open(self, path: Path, stream: int | None = None) -> FrameSource:
         """See `Decoder.open`."""
-        return VideoFile(path)
+        return VideoFile(path, stream=stream)

@@ -23,17 +23,18 @@ class ClipSize:
     """Average frames per second."""
 
 
-def read_size(source: Path, pattern: str | None = None) -> ClipSize:
+def read_size(source: Path, pattern: str | None = None, stream: int | None = None) -> ClipSize:
     """Read the header of a video file, or the file list of a folder and the header of its first image.
 
     Args:
         source: of a clip.
         pattern: of the names of the frames in a folder; None: all images.
+        stream: number of the video stream of a file, see `aot.decoding.streams`.
     Raises:
         DecodeError: the source is neither a video file nor a folder of images.
         OSError: the folder cannot be listed.
     """
-    return _folder_size(source, pattern) if source.is_dir() else _video_size(source)
+    return _folder_size(source, pattern) if source.is_dir() else _video_size(source, stream)
 
 
 def num_kept_frames(size: ClipSize, clip: Clip, frame_interval: int) -> int:
@@ -51,16 +52,15 @@ def num_shown_frames(size: ClipSize, clip: Clip) -> int:
     return min(size.num_frames, round(max(0.0, end - start) * fps))
 
 
-def _video_size(source: Path) -> ClipSize:
+def _video_size(source: Path, number: int | None) -> ClipSize:
     import av
 
     from aot.decoding.container import ffmpeg_reason, open_container
+    from aot.decoding.streams import chosen_stream
 
     try:
         with open_container(source) as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise DecodeError(f"{source}: no video stream; expected a video file")
+            stream = chosen_stream(container, source, number)
             fps = float(stream.average_rate or stream.guessed_rate or 25)
             seconds = (container.duration or 0) / av.time_base
             num_frames = stream.frames or round(seconds * fps)

@@ -17,6 +17,7 @@ from aot.decoding.base import FrameSource
 from aot.decoding.container import ffmpeg_reason, open_container, repair_hint
 from aot.decoding.displayed import displayed_image, orientation_of
 from aot.decoding.probe import probe_video
+from aot.decoding.streams import chosen_stream
 from aot.errors import DecodeError
 from aot.types import Int64Array, UInt8Array
 
@@ -33,13 +34,14 @@ class VideoFile(FrameSource):
     Args:
         path: any container and codec that FFmpeg reads, with one time stamp per frame.
         fallback: why the configured decoder did not take the file; empty if this is the configured one.
+        stream: number of the video stream to read, see `chosen_stream`.
     Raises:
         DecodeError: the file is not a video, or a frame cannot be decoded (raised when it is read).
     """
 
-    def __init__(self, path: Path, fallback: str = "") -> None:
+    def __init__(self, path: Path, fallback: str = "", stream: int | None = None) -> None:
         self._path = path
-        self._probe = probe_video(path)
+        self._probe = probe_video(path, stream)
         super().__init__(
             index=np.arange(self._probe.num_frames, dtype=np.int64),
             time=self._probe.time,
@@ -51,6 +53,7 @@ class VideoFile(FrameSource):
             decoder="pyav",
             decoder_version=av.__version__,
             decoder_fallback=fallback,
+            stream=self._probe.stream,
         )
         self.num_taken = 0
         """Number of frames decoded so far, wanted or not."""
@@ -175,16 +178,18 @@ class VideoFile(FrameSource):
         )
 
 
-def first_frame(path: Path) -> UInt8Array:
+def first_frame(path: Path, stream: int | None = None) -> UInt8Array:
     """The first frame of a video file, (H, W, 3) RGB; the rest of the file is not read.
 
+    Args:
+        path: the file.
+        stream: number of the video stream, see `chosen_stream`.
     Raises:
         DecodeError: the file is not a video, or its first frame cannot be decoded.
     """
     try:
         with open_container(path) as container:
-            stream = container.streams.best("video")
-            frame = None if stream is None else next(container.decode(stream), None)
+            frame = next(container.decode(chosen_stream(container, path, stream)), None)
     except av.FFmpegError as exc:
         raise DecodeError(
             f"{path}: its first frame cannot be decoded: {ffmpeg_reason(exc)}; expected a video file"

@@ -13,8 +13,8 @@ from aot.errors import ConfigError, ExportError
 from aot.export.base import ExportedClip
 from aot.export.davis import flatten
 from aot.system.files import replacing, write_errors
-from aot.types import Clip
 from aot.writing.reader import MaskReader
+from aot.writing.schema import recorded_clip
 
 if TYPE_CHECKING:
     from rerun import RecordingStream
@@ -72,7 +72,7 @@ class RerunExporter:
             masks = stack.enter_context(MaskReader(clip.path))
             images = None
             if self._with_video:
-                frames = stack.enter_context(open_source(Clip(clip_id=clip.clip_id, source=clip.source)))
+                frames = stack.enter_context(open_source(recorded_clip(result.attributes)))
                 images = (rgb for block in frames.blocks(result.index) for rgb in block.rgb)
             for row, frame in enumerate(result.index.tolist()):
                 rerun.set_time("frame", sequence=frame, recording=recording)

@@ -13,7 +13,7 @@ from aot.decoding import open_source
 from aot.evaluate.tracks import RASTER
 from aot.export.base import ExportedClip, as_fractions
 from aot.system.files import replacing, write_errors
-from aot.types import Clip
+from aot.writing.schema import recorded_clip
 
 _JPEG_QUALITY = 95
 
@@ -54,7 +54,7 @@ def _jpegs(clip: ExportedClip) -> list[bytes]:
     from PIL import Image
 
     encoded = []
-    with open_source(Clip(clip_id=clip.clip_id, source=clip.source)) as frames:
+    with open_source(recorded_clip(clip.result.attributes)) as frames:
         for block in frames.blocks(clip.result.index):
             for rgb in block.rgb:
                 stream = io.BytesIO()

@@ -98,13 +98,13 @@ def _pixels(clip: Clip, size: ClipSize, frame_interval: int) -> float:
 
 
 def _size(clip: Clip, fingerprint: Fingerprint) -> ClipSize | None:
-    return _read_once(fingerprint.source, clip.pattern, fingerprint.size, fingerprint.mtime_ns)
+    return _read_once(fingerprint.source, clip.pattern, clip.stream, fingerprint.size, fingerprint.mtime_ns)
 
 
 @cache
-def _read_once(source: str, pattern: str | None, size: int, mtime_ns: int) -> ClipSize | None:
+def _read_once(source: str, pattern: str | None, stream: int | None, size: int, mtime_ns: int) -> ClipSize | None:
     """A source's size, read once for all jobs of a sweep; None if it cannot be read: its worker will report why."""
     try:
-        return read_size(Path(source), pattern)
+        return read_size(Path(source), pattern, stream)
     except (DecodeError, OSError):
         return None

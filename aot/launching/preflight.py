@@ -77,7 +77,7 @@ def _problem(clip: Clip) -> str | None:
 def _is_readable(clip: Clip) -> bool:
     """Whether the header shows frames in the time range of the clip."""
     try:
-        size: ClipSize = read_size(clip.source, clip.pattern)
+        size: ClipSize = read_size(clip.source, clip.pattern, clip.stream)
     except (DecodeError, OSError):
         return False
     return num_shown_frames(size, clip) >= 1

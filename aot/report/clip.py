@@ -230,11 +230,10 @@ def _write_images(paths: ClipPaths, result: ClipResult, masks: Any, frames: list
 
     from aot.decoding import open_source
     from aot.drawing.colours import tint
-    from aot.types import Clip
+    from aot.writing.schema import recorded_clip
 
-    attributes = result.attributes
     written = []
-    with open_source(Clip(paths.clip_id, Path(attributes["source"]), fps=float(attributes["fps"]))) as source:
+    with open_source(recorded_clip(result.attributes)) as source:
         for frame in frames:
             image = source.read([frame]).rgb[0].copy()
             found: BoolArray | None = masks.row(int(np.searchsorted(result.index, frame)))

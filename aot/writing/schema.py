@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,21 @@ def read_names(file: h5py.File) -> tuple[str, ...]:
 def attributes_of(file: h5py.File) -> dict[str, Any]:
     """The root attributes as Python values."""
     return {name: plain(value) for name, value in file.attrs.items()}
+
+
+def recorded_clip(attributes: Mapping[str, Any]) -> Clip:
+    """The clip from whose frames a result was computed, without its prompts and time range, to open its source again.
+
+    Args:
+        attributes: root attributes of the result file.
+    """
+    return Clip(
+        clip_id=attributes["clip_id"],
+        source=Path(attributes["source"]),
+        fps=float(attributes["fps"]),
+        pattern=attributes.get("frame_pattern"),
+        stream=attributes.get("stream"),
+    )
 
 
 def plain(value: Any) -> Any:

@@ -38,6 +38,14 @@ class TestVideos:
         touch(tmp_path, *names)
         assert [clip.clip_id for clip in videos(tmp_path).clips()] == ["a b/-x", "a b/ü/ep.003", "b"]
 
+    def test_the_video_stream_can_be_chosen(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a.mp4", "day/b.mp4")
+        assert [clip.stream for clip in videos(tmp_path).clips()] == [None, None]
+        chosen = Videos(tmp_path, tmp_path / "prompts.yaml", stream=1).clips()
+        assert [(clip.stream, len(clip.prompts)) for clip in chosen] == [(1, 1), (1, 1)]
+        (clip,) = SingleVideo(tmp_path / "a.mp4", box=[0, 0, 2, 2], stream=0).clips()
+        assert clip.stream == 0
+
     def test_linked_folders_are_followed_without_cycles(self, tmp_path: Path) -> None:
         touch(tmp_path, "root/a.mp4", "elsewhere/b.mp4")
         (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")

@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from aot.types import UInt8Array
 from tests.decoding.coded_video import CLOSED_GROUPS, FPS, coded_frame, write_coded_video
@@ -59,6 +60,7 @@ def write_streams(
     codec: str = "libx264",
     *,
     audio_seconds: int = 0,
+    are_default: bool = False,
 ) -> Path:
     """Encode a file with several streams: (width, height), pixel format and numbers of each video, and silence."""
     with av.open(str(path), "w") as container:
@@ -66,19 +68,44 @@ def write_streams(
         for size, pix_fmt, numbers in streams:
             stream = container.add_stream(codec, rate=FPS, options=CLOSED_GROUPS if codec == "libx264" else {})
             stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+            if are_default:
+                stream.disposition = Disposition.default
             videos.append((stream, size, numbers))
         audio = container.add_stream("aac", rate=8000, layout="mono") if audio_seconds else None
         for stream, size, numbers in videos:
             for packet in _encoded(stream, size, numbers):
                 container.mux(packet)
         if audio is not None:
-            silence = np.zeros((1, 1000), np.float32)
             for start in range(0, 8000 * audio_seconds, 1000):
-                frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
-                frame.sample_rate, frame.pts, frame.time_base = 8000, start, Fraction(1, 8000)
-                container.mux(audio.encode(frame))
+                container.mux(audio.encode(_silence(start)))
             container.mux(audio.encode(None))
     return path
+
+
+def write_with_cover(path: Path, *, has_video: bool = True) -> Path:
+    """An MP4 file with an image of 128x96 px as its cover, and with 40 frames or silence."""
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("png", rate=FPS)
+        cover.width, cover.height, cover.pix_fmt = 128, 96, "rgb24"
+        cover.disposition = Disposition.attached_pic
+        packets = _encoded(cover, (128, 96), [7])
+        if has_video:
+            stream = container.add_stream("libx264", rate=FPS, options=CLOSED_GROUPS)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            packets += _encoded(stream, (64, 48), range(40))
+        else:
+            audio = container.add_stream("aac", rate=8000, layout="mono")
+            packets += audio.encode(_silence(0)) + audio.encode(None)
+        for packet in packets:
+            container.mux(packet)
+    return path
+
+
+def _silence(start: int) -> av.AudioFrame:
+    """1000 samples at 8000 per second, from a sample on."""
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), format="fltp", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = 8000, start, Fraction(1, 8000)
+    return frame
 
 
 def write_size_change(path: Path, sizes: Sequence[tuple[int, int]] = ((64, 48), (96, 64))) -> Path:
@@ -274,6 +301,16 @@ READABLE = {
     "a small stream first": Made(
         lambda path: write_streams(path, [((32, 16), "yuv420p", (1, 2)), ((64, 48), "yuv420p", range(40))]), ".mkv"
     ),
+    "two equal streams": Made(
+        lambda path: write_streams(path, [((64, 48), "yuv420p", range(40)), ((64, 48), "yuv420p", range(100, 140))]),
+        ".mp4",
+    ),
+    "two equal streams, the first with fewer bits": Made(
+        lambda path: write_streams(
+            path, [((64, 48), "yuv420p", [0] * 40), ((64, 48), "yuv420p", range(100, 140))], are_default=True
+        ), ".mp4", numbers=[0] * 40,
+    ),
+    "a cover first": Made(lambda path: write_with_cover(path), ".mp4"),
     "audio longer than video": Made(
         lambda path: write_streams(path, [((64, 48), "yuv420p", range(40))], audio_seconds=5), ".mkv"
     ),

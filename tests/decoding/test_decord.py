@@ -82,6 +82,10 @@ FALLBACKS = {
     "odd size, VP9": "its size 67x51 px is odd",
     "10 bits": "its colours have 10 bits, decord is verified for 8",
     "lossless RGB": "its size 67x51 px is odd",
+    "a small stream first": "it has 2 video streams, of which decord chooses one by itself",
+    "two equal streams": "it has 2 video streams, of which decord chooses one by itself",
+    "two equal streams, the first with fewer bits": "it has 2 video streams, of which decord chooses one by itself",
+    "a cover first": "decord's FFmpeg reports problems in the file",
     "frames before the start": "the header counts 40 frames, but 35 are shown",
 }
 

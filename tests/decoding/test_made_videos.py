@@ -14,11 +14,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
+from aot.decoding import first_frame as clip_first_frame
+from aot.decoding import open_source
 from aot.decoding.decord import DecordDecoder
 from aot.decoding.pyav import PyAVDecoder
+from aot.decoding.size import read_size
 from aot.decoding.video_file import VideoFile, first_frame
 from aot.errors import DecodeError
+from aot.types import Clip
 from tests.decoding.coded_video import CLOSED_GROUPS, numbers_in, write_coded_video
 from tests.decoding.judges import JUDGES
 from tests.decoding.made_videos import (
@@ -37,6 +42,7 @@ from tests.decoding.made_videos import (
     write_narrow,
     write_size_change,
     write_streams,
+    write_with_cover,
     write_with_matrix,
 )
 
@@ -265,7 +271,7 @@ class TestHeaders:
         path = write_streams(tmp_path / "a.mp4", [], audio_seconds=1)
         with pytest.raises(DecodeError, match=r"no video stream, only audio; expected a video file"):
             VideoFile(path)
-        with pytest.raises(DecodeError, match=r"no frame can be decoded; expected a video file"):
+        with pytest.raises(DecodeError, match=r"no video stream, only audio; expected a video file"):
             first_frame(path)
 
     def test_title_in_another_encoding(self, tmp_path: Path) -> None:
@@ -281,6 +287,61 @@ class TestHeaders:
         path = write_coded_video(tmp_path / "a.ts", range(3), times_ms, size=(320, 240), options=options)
         with VideoFile(path) as source:
             assert source.fps == pytest.approx(fps)
+
+
+class TestStreams:
+    """Files with several video streams."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        streams = [((64, 48), "yuv420p", range(40)), ((64, 48), "yuv420p", range(100, 120)), ((32, 16), "yuv420p", [1])]
+        return write_streams(tmp_path / "a.mkv", streams)
+
+    def test_any_can_be_chosen(self, path: Path) -> None:
+        expected = {None: list(range(40)), 0: list(range(40)), 1: list(range(100, 120)), 2: [1]}
+        for stream, numbers in expected.items():
+            clip = Clip("a", path, stream=stream)
+            size = read_size(path, stream=stream)
+            assert (size.width, size.height) == ((32, 16) if stream == 2 else (64, 48))
+            assert numbers_in(clip_first_frame(clip)[None]).tolist() == numbers[:1]
+            for decoder in (None, PyAVDecoder(), DecordDecoder()):
+                with open_source(clip, decoder) as source:
+                    assert source.stream == (stream or 0)
+                    for index in (source.index, source.index[::-1]):
+                        assert numbers_in(source.read(index).rgb).tolist() == [numbers[frame] for frame in index]
+
+    def test_a_missing_one_is_refused_with_those_that_exist(self, path: Path) -> None:
+        clip = Clip("a", path, stream=3)
+        message = (
+            r"a\.mkv: has no video stream 3 \(dataset\.stream\); expected one of "
+            r"0: h264 64x48 px, 1: h264 64x48 px, 2: h264 32x16 px"
+        )
+        for read in (open_source, clip_first_frame, lambda clip: read_size(clip.source, stream=clip.stream)):
+            with pytest.raises(DecodeError, match=message):
+                read(clip)
+
+    def test_the_default_one_is_preferred(self, tmp_path: Path) -> None:
+        """FFmpeg counts a default stream as 5 million px larger."""
+        path = tmp_path / "a.mkv"
+        with av.open(str(path), "w") as container:
+            first, second = (container.add_stream("libx264", rate=25) for _ in range(2))
+            for stream, size in ((first, 96), (second, 64)):
+                stream.width, stream.height, stream.pix_fmt = size, 48, "yuv420p"
+            second.disposition = Disposition.default
+            for stream in (first, second):
+                for packet in stream.encode(av.VideoFrame(stream.width, 48, "yuv420p")) + stream.encode(None):
+                    container.mux(packet)
+        assert JUDGES["ffmpeg"](path, (64, 48)).shape == (1, 48, 64, 3)
+        with VideoFile(path) as source:
+            assert (source.width, source.stream) == (64, 1)
+
+    def test_a_cover_is_no_video(self, tmp_path: Path) -> None:
+        path = write_with_cover(tmp_path / "a.mp4")
+        with pytest.raises(DecodeError, match=r"has no video stream 1 .*; expected one of 0: h264 64x48 px$"):
+            VideoFile(path, stream=1)
+        silent = write_with_cover(tmp_path / "b.mp4", has_video=False)
+        with pytest.raises(DecodeError, match=r"no video stream, only a cover image, audio; expected a video file"):
+            VideoFile(silent)
 
 
 class TestAverageRate:

@@ -24,7 +24,7 @@ class Sources:
     errors: dict[str, Exception] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
 
-    def read_size(self, source: Path, pattern: str | None = None) -> ClipSize:
+    def read_size(self, source: Path, pattern: str | None = None, stream: int | None = None) -> ClipSize:
         found = self.num_frames.get(source.stem, 10)
         if isinstance(found, Exception):
             raise found
