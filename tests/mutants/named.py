@@ -18,6 +18,8 @@ class Named:
 _VIDEO_FILE = "aot/decoding/video_file.py"
 _PROBE = "aot/decoding/probe.py"
 _COMPLETENESS = "aot/decoding/completeness.py"
+_DISPLAYED = "aot/decoding/displayed.py"
+_STREAMS = "aot/decoding/streams.py"
 _CORRELATION = "aot/tracking/cotracker3/correlation.py"
 _STREAMING = "aot/segmentation/sam2/streaming.py"
 _HDF5 = "aot/writing/hdf5.py"
@@ -48,10 +50,20 @@ NAMED = (
     Named(_COMPLETENESS, "the file's duration used for one of two streams", " and len(container.streams) == 1", ""),
     Named(
         _PROBE, "a file replaced at equal size is not read again",
-        "_probe(path, path.absolute(), stat.st_size, stat.st_mtime_ns)",
-        "_probe(path, path.absolute(), stat.st_size, 0)",
+        "_probe(path, stream, path.absolute(), stat.st_size, stat.st_mtime_ns)",
+        "_probe(path, stream, path.absolute(), stat.st_size, 0)",
     ),
-    Named(_PROBE, "average rate of one frame too many", "num_steps, seconds = len(time) - 1,", "num_steps, seconds = len(time),"),
+    Named(
+        _PROBE, "average rate of one frame too many",
+        "num_steps, seconds = len(time) - 1,", "num_steps, seconds = len(time),",
+    ),
+    Named(_PROBE, "AVI files begin late", "(pts - delay) * time_base", "pts * time_base"),
+    Named(_PROBE, "the shape of pixels is not turned", "1 / aspect if orientation.turns % 2 else aspect", "aspect"),
+    Named(_DISPLAYED, "frames are not mirrored", "image[::-1] if self.is_mirrored else image", "image"),
+    Named(_DISPLAYED, "a matrix of zeros is an angle", "if not (first and second):", "if False:"),
+    Named(_DISPLAYED, "angles are not rounded", "-round(math.degrees(", "-int(math.degrees("),
+    Named(_STREAMS, "covers are video streams", "if not stream.disposition & _PICTURES", "if True"),
+    Named(_STREAMS, "the default stream is not preferred", "_DEFAULT_BONUS * bool(", "0 * bool("),
     Named(
         _CORRELATION, "y clamped by the width",
         "xy[..., 1].clamp(-TAPS, height + TAPS)", "xy[..., 1].clamp(-TAPS, width + TAPS)",

@@ -19,6 +19,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "aot/decoding/video_file.py": ("tests/decoding",),
     "aot/decoding/probe.py": ("tests/decoding",),
     "aot/decoding/completeness.py": ("tests/decoding",),
+    "aot/decoding/displayed.py": ("tests/decoding",),
+    "aot/decoding/streams.py": ("tests/decoding",),
     "aot/tracking/cotracker3/correlation.py": ("tests/tracking/cotracker3",),
     "aot/segmentation/sam2/streaming.py": ("tests/segmentation",),
     "aot/writing/hdf5.py": ("tests/writing", "tests/test_verify.py"),
