@@ -95,7 +95,7 @@ def displayed_image(frame: Any, path: Path) -> UInt8Array:
     """
     try:
         image = frame.to_ndarray(format="rgb24")
-    except MemoryError:
+    except (MemoryError, BlockingIOError):  # without memory, the threads of the conversion cannot start
         raise
     except av.FFmpegError as exc:
         raise _unconvertible(frame, path, exc) from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -19,10 +20,11 @@ from av.stream import Disposition
 from aot.decoding import first_frame as clip_first_frame
 from aot.decoding import open_source
 from aot.decoding.decord import DecordDecoder
+from aot.decoding.displayed import displayed_image
 from aot.decoding.pyav import PyAVDecoder
 from aot.decoding.size import read_size
 from aot.decoding.video_file import VideoFile, first_frame
-from aot.errors import DecodeError
+from aot.errors import DecodeError, OutOfMemory, error_context
 from aot.types import Clip
 from tests.decoding.coded_video import CLOSED_GROUPS, numbers_in, write_coded_video
 from tests.decoding.judges import JUDGES
@@ -139,6 +141,15 @@ class TestColourMatrices:
             message = rf"{matrix}\.mkv: its colours cannot be converted to RGB .* colour matrix {matrix} \(.*; expected"
             with pytest.raises(DecodeError, match=message):
                 open_video(path)
+
+    @pytest.mark.parametrize("error", [MemoryError(), av.BlockingIOError(errno.EAGAIN, "no thread")])
+    def test_no_memory_is_not_taken_for_unknown_colours(self, error: Exception) -> None:
+        class Frame:
+            def to_ndarray(self, format: str) -> None:
+                raise error
+
+        with pytest.raises(OutOfMemory), error_context():
+            displayed_image(Frame(), Path("a.mp4"))
 
     def test_the_advice_helps(self, tmp_path: Path) -> None:
         if shutil.which("ffmpeg") is None:
