@@ -17,6 +17,8 @@ from tests.waiting import wait_until
 
 CONFIG = Path("/etc/slurm/slurm.conf")
 LOCK = Path("/var/tmp/aot-devcluster-tests.lock")
+# Every question to SLURM starts a process.
+POLL_SECONDS = 0.2
 # These tests kill daemons and cancel every job: never run them on a cluster that this repository did not set up.
 OURS = ("# written by launch/devcluster/up.sh", "# written by slurm-up.sh")
 
@@ -58,7 +60,7 @@ class Devcluster:
         jobs = {task.partition("_")[0] for task in self.states()}
         if jobs:
             self.cancel(*jobs)
-            wait_until(lambda: not self.states())
+            wait_until(lambda: not self.states(), interval_seconds=POLL_SECONDS)
 
     def preempt_all(self) -> str:
         """Preempt all running tasks by a job of higher priority on all nodes. Returns the job's id."""
@@ -66,7 +68,7 @@ class Devcluster:
             "sbatch", "--parsable", "--partition=high", "--nodes=4", "--exclusive", "--job-name=important",
             "--output=/dev/null", "--wrap=sleep 600",
         ).strip()  # fmt: skip
-        wait_until(lambda: self.states().get(job) == "RUNNING")
+        wait_until(lambda: self.states().get(job) == "RUNNING", interval_seconds=POLL_SECONDS)
         return job
 
     def kill_node(self, node: str, *pids: int) -> None:
@@ -74,16 +76,18 @@ class Devcluster:
         daemon = self._daemon(node)
         for pid in (daemon, *pids):
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: "down" in self.state_of(node))
+        wait_until(lambda: "down" in self.state_of(node), interval_seconds=POLL_SECONDS)
 
     def restore_nodes(self) -> None:
         """Restart the daemons of lost nodes."""
         for node in ("n1", "n2", "n3", "n4"):
             if not Path(f"/proc/{self._daemon(node)}").exists():
                 _run("slurmd", "-N", node)
-        wait_until(
-            lambda: all(self.state_of(node).startswith(("idle", "mixed", "alloc")) for node in ("n1", "n2", "n3", "n4"))
-        )
+        wait_until(self._all_nodes_work, interval_seconds=POLL_SECONDS)
+
+    def _all_nodes_work(self) -> bool:
+        states = _run("sinfo", "--noheader", "--Node", "--partition=debug", "--format=%T").split()
+        return all(state.startswith(("idle", "mixed", "alloc")) for state in states)
 
     def state_of(self, node: str) -> str:
         return _run("sinfo", "--noheader", f"--nodes={node}", "--partition=debug", "--format=%T").strip()

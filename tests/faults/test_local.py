@@ -13,8 +13,10 @@ import pytest
 import aot
 from aot.system.processes import is_alive
 from tests.faults.commands import Command
-from tests.launching.clips import Clips, assert_same_results
+from tests.launching.clips import Clips
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 LENGTHS = {"a": 5, "b": 7, "c": 9, "d": 11}
 
@@ -22,15 +24,6 @@ LENGTHS = {"a": 5, "b": 7, "c": 9, "d": 11}
 @pytest.fixture
 def clips(tmp_path: Path) -> Clips:
     return Clips(tmp_path, LENGTHS)
-
-
-def test_local_results_equal_inline_results_and_models_are_loaded_once(clips: Clips, tmp_path: Path) -> None:
-    assert clips.run("launcher.workers=2") == 0
-    workers = {event["worker"] for event in clips.events("started")}
-    assert len({event["pid"] for event in clips.events("started")}) == len(workers) == 2
-    assert clips.run("launcher=inline", f"output.root={tmp_path / 'inline'}") == 0
-    (inline,) = (tmp_path / "inline" / "videos").iterdir()
-    assert_same_results(clips.root, inline)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +107,7 @@ def test_interrupted_command_abandons_the_current_clip_cleanly(clips: Clips, num
     complete, failed = clips.outcome()
     assert (complete, failed) == ({"a"}, set())
     assert clips.events("interrupted")[0]["clip_id"] == "b"
-    assert clips.run() == 0
+    assert clips.run("launcher=inline") == 0
     clips.assert_none_lost()
     assert clips.attempts("b") == [(1, None)], "an interrupted attempt does not count"
 
@@ -129,7 +122,7 @@ def test_workers_of_a_killed_command_exit_and_the_attempt_counts(clips: Clips) -
     wait_until(lambda: not is_alive(worker))
     for path in clips.root.rglob("*.h5"):
         aot.load(path)
-    assert clips.run() == 0
+    assert clips.run("launcher=inline") == 0
     clips.assert_none_lost()
     assert clips.attempts("b") == [(1, "lost"), (1, None)]
     assert clips.started().count("a") == 1

@@ -18,7 +18,7 @@ from aot.cancel import main as cancel
 from aot.status import main as status
 from aot.system.processes import is_alive
 from tests.faults.commands import Command
-from tests.faults.devcluster import Devcluster, require_devcluster
+from tests.faults.devcluster import POLL_SECONDS, Devcluster, require_devcluster
 from tests.launching.clips import Clips, assert_same_results
 from tests.waiting import wait_until
 
@@ -50,8 +50,8 @@ def waiting_worker(clips: Clips, clip_id: str) -> dict[str, object]:
 
 
 def test_results_of_four_nodes_equal_inline_results(cluster: Devcluster, tmp_path: Path) -> None:
-    clips = Clips(tmp_path, {f"day{number % 3}/c{number:02}": 4 + number % 5 for number in range(24)})
-    arguments = ["launcher.clips_per_task=6", "launcher.cpus_per_task=4", "launcher.gpus_per_node=2"]
+    clips = Clips(tmp_path, {f"day{number % 3}/c{number:02}": 4 + number % 5 for number in range(12)})
+    arguments = ["launcher.clips_per_task=3", "launcher.cpus_per_task=4", "launcher.gpus_per_node=2"]
     assert clips.run(*SLURM, *arguments) == 0
     clips.assert_none_lost()
     started = clips.events("started")
@@ -63,19 +63,9 @@ def test_results_of_four_nodes_equal_inline_results(cluster: Devcluster, tmp_pat
     assert_same_results(clips.root, inline)
 
 
-def test_killed_task_is_resubmitted(cluster: Devcluster, clips: Clips) -> None:
-    clips.inject("d", "wait")
-    with Command(clips, *SLURM) as command:
-        worker = waiting_worker(clips, "d")
-        supervisor = int(Path(f"/proc/{worker['pid']}/stat").read_text().rpartition(")")[2].split()[1])
-        os.kill(supervisor, signal.SIGKILL)
-        assert command.wait() == 0
-    clips.assert_none_lost()
-    assert clips.attempts("d") == [(1, "lost"), (1, None)]
-    assert "ended as FAILED" in clips.events("died")[0]["error"]
-
-
-def test_refused_resubmission_is_repeated(cluster: Devcluster, clips: Clips, tmp_path: Path) -> None:
+def test_killed_task_is_resubmitted_although_slurm_refuses_twice(
+    cluster: Devcluster, clips: Clips, tmp_path: Path
+) -> None:
     refusals, shim = tmp_path / "refusals", tmp_path / "bin" / "sbatch"
     refusals.touch()
     shim.parent.mkdir()
@@ -94,6 +84,8 @@ def test_refused_resubmission_is_repeated(cluster: Devcluster, clips: Clips, tmp
         assert command.wait() == 0
     assert command.output.count("SLURM refused the tasks") == 2
     clips.assert_none_lost()
+    assert clips.attempts("d") == [(1, "lost"), (1, None)]
+    assert "ended as FAILED" in clips.events("died")[0]["error"]
 
 
 def test_task_beyond_its_memory_limit_moves_the_clip_up_the_ladder(cluster: Devcluster, clips: Clips) -> None:
@@ -122,7 +114,8 @@ def test_preempted_task_resumes_with_the_missing_clips(cluster: Devcluster, clip
 
 @pytest.mark.long  # a time limit of SLURM is at least one minute
 def test_timed_out_task_resumes_with_the_missing_clips(cluster: Devcluster, clips: Clips) -> None:
-    """Quick counterparts: test_killed_task_is_resubmitted, and the time limits in tests/launching/slurm."""
+    """Quick counterparts: test_killed_task_is_resubmitted_although_slurm_refuses_twice, and the time limits in
+    tests/launching/slurm."""
     clips.inject("c", "wait")
     with Command(clips, *SLURM, "launcher.timeout_min=1", "launcher.signal_delay_s=40") as command:
         waiting_worker(clips, "c")
@@ -157,7 +150,7 @@ def test_task_cancelled_while_pending_is_not_reported_as_lost(cluster: Devcluste
     [pytest.param(True, marks=pytest.mark.long, id="processes killed"), pytest.param(False, id="processes alive")],
 )
 def test_lost_node(cluster: Devcluster, clips: Clips, kill_processes: bool) -> None:
-    """Quick counterpart of "processes killed": test_killed_task_is_resubmitted."""
+    """Quick counterpart of "processes killed": test_killed_task_is_resubmitted_although_slurm_refuses_twice."""
     clips.inject("d", "wait")
     with Command(clips, *SLURM) as command:
         worker = waiting_worker(clips, "d")
@@ -188,7 +181,7 @@ def test_cancelled_array_is_restarted(cluster: Devcluster, clips: Clips, by: str
     assert complete | failed == set(LENGTHS)
     assert complete & failed == set()
     assert {clips.failure(clip_id)["class"] for clip_id in failed} == {"cancelled"}
-    assert clips.run(*SLURM) == 0
+    assert clips.run("launcher=inline") == 0, "another launcher can complete the run"
     clips.assert_none_lost()
     assert clips.attempts("d") == [(1, None)], "a cancelled attempt does not count"
 
@@ -220,28 +213,30 @@ def test_status_and_cancel_of_tasks_without_a_waiting_command(
     assert f"{worker['host']}  " in shown
     assert cancel([str(clips.root)]) == 0
     assert "cancelled 2 SLURM tasks" in capsys.readouterr().out
-    wait_until(lambda: not cluster.states())
-    assert clips.run(*SLURM) == 0
+    wait_until(lambda: not cluster.states(), interval_seconds=POLL_SECONDS)
+    assert clips.run(*SLURM, "launcher.clips_per_task=4") == 0
     clips.assert_none_lost()
     assert clips.attempts("d") == [(1, None)], "a cancelled attempt does not count"
 
 
 def test_ctrl_c_while_waiting_does_not_cancel_tasks(cluster: Devcluster, clips: Clips) -> None:
     clips.inject("d", "wait")
-    with Command(clips, *SLURM) as command:
+    with Command(clips, *SLURM, "launcher.clips_per_task=4") as command:
         waiting_worker(clips, "d")
         command.send_signal(signal.SIGINT)
         assert command.wait() == 130
         assert f"the tasks continue without this command: python -m aot.status {clips.root}" in command.output
     clips.release()
-    wait_until(lambda: not cluster.states())
+    wait_until(lambda: not cluster.states(), interval_seconds=POLL_SECONDS)
     clips.assert_none_lost()
 
 
 def test_sweep_submits_all_runs_before_it_waits(cluster: Devcluster, clips: Clips) -> None:
     clips.inject("d", "wait", "wait")
     (clips.folder / "clips" / "a.mp4").write_text("not a video")
-    with Command(clips, "-m", "frame_interval=1,2", *SLURM, "launcher.gpus_per_node=0") as command:
+    with Command(
+        clips, "-m", "frame_interval=1,2", *SLURM, "launcher.clips_per_task=4", "launcher.gpus_per_node=0"
+    ) as command:
         wait_until(lambda: clips.was_injected("d", 1, "wait"))  # once per run: tasks of both runs are running
         clips.release()
         assert command.wait() == 1
@@ -256,7 +251,7 @@ def test_sbatch_array_divides_a_run_into_shards(cluster: Devcluster, clips: Clip
     script = Path(__file__).parents[2] / "launch" / "sbatch_array.sh"
     environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run(
-        ["sbatch", "--wait", "--array=1-3", "--cpus-per-task=1", "--mem=1G", str(script), *clips.arguments()],
+        ["sbatch", "--wait", "--array=1-2", "--cpus-per-task=1", "--mem=1G", str(script), *clips.arguments()],
         cwd=clips.folder,
         env=environment,
         check=True,
