@@ -7,8 +7,8 @@ DEV := $(VENV)/.ready-to-develop
 SOURCES := aot tests benchmarks
 LOWEST := .venv-lowest
 LOWEST_TESTS := $(addprefix tests/,decoding writing export manifest images test_types.py test_paths.py test_bounds.py)
-# One thread per process: small models gain nothing from more.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+# One thread per process: small models gain nothing from more. Compiled modules are kept, as tests start many processes.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 .PHONY: setup demo check format test test-fast test-long test-lowest mutants docs screenshots clean
 .PHONY: system system-slurm system-browser system-ffmpeg

@@ -267,22 +267,19 @@ def _drop_unknown_names(overrides: Sequence[Override], command: argparse.Namespa
         elif not _names_a_key(override) or key in valid:
             usable.append(override)
         else:
-            errors.append(f"{key}: no such key; {_option_with(key, options, base, command) or _nearest(key, valid)}")
+            errors.append(f"{key}: no such key; {_option_with(key, command) or _nearest(key, valid)}")
     if not has_dataset:
         usable += _parse([f"dataset={base['dataset']}"])[0]
     return usable, errors
 
 
-def _option_with(
-    key: str, options: Mapping[str, Sequence[str]], chosen: Mapping[str, str], command: argparse.Namespace
-) -> str:
-    """A hint at the options that have a key which the chosen option has not; empty if there are none."""
-    group = key.partition(".")[0]
-    others = [
-        f"{group}={option}"
-        for option in options.get(group, ())
-        if key in _valid_keys([f"{name}={value}" for name, value in {**chosen, group: option}.items()], command)
-    ]
+def _option_with(key: str, command: argparse.Namespace) -> str:
+    """A hint at the options whose files have a key which the chosen option has not; empty if there are none."""
+    group, _, own = key.partition(".")
+    files = _option_files(group, command) if group in GROUPS else []
+    others = sorted(
+        {f"{group}={path.stem}" for path in files if path.stat().st_size and own in _keys(option_values(path))}
+    )
     return f"it belongs to {' or '.join(others)}" if others else ""
 
 
@@ -316,11 +313,12 @@ def _values(override: Override) -> list[str]:
 
 def _all_options(command: argparse.Namespace) -> dict[str, list[str]]:
     """The options of every group: those of aot, and the user's own."""
+    return {group: sorted({path.stem for path in _option_files(group, command)}) for group in GROUPS}
+
+
+def _option_files(group: str, command: argparse.Namespace) -> list[Path]:
     folders = [config_folder(), *([Path(command.config_dir)] if command.config_dir else [])]
-    return {
-        group: sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml") if path.is_file()})
-        for group in GROUPS
-    }
+    return [path for folder in folders for path in (folder / group).glob("*.yaml") if path.is_file()]
 
 
 def _valid_keys(choices: list[str], command: argparse.Namespace) -> list[str]:

@@ -23,6 +23,9 @@ settings.register_profile(
 )
 settings.load_profile("no_deadline")
 
+# The process in which tests share an expensive fixture: networks, or the files and runs of the documentation.
+GROUPS = {"tests/segmentation/": "networks", "tests/tracking/": "networks", "tests/test_docs.py": "documentation"}
+
 FIGURE = "figure"
 """Name of a property of a test: what it measured, in words (`record_property(FIGURE, …)`), printed at the end."""
 
@@ -33,8 +36,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A long test is also a slow one, so that `-m 'not slow'` selects neither."""
+    """Mark long tests as slow, so that `-m 'not slow'` selects neither, and give tests their process."""
     for item in items:
+        for start, group in GROUPS.items():
+            if item.nodeid.startswith(start):
+                item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
 

@@ -128,7 +128,7 @@ def test_every_part_has_the_contract_test_of_its_role(role: str, part: str) -> N
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_is_complete(tmp_path: Path) -> None:
+def test_an_installed_wheel_is_complete(demo_root: Path, tmp_path: Path) -> None:
     build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=PACKAGE.parent, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -138,7 +138,7 @@ def test_an_installed_wheel_is_complete(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             *(sys.executable, "-m", "aot.run", "dataset=demo", "dataset.include=[late]", "frame_interval=8"),
-            *EMBEDDED,
+            *(*EMBEDDED, f"dataset.root={demo_root}"),
         ],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": str(tmp_path / "site")},

@@ -193,6 +193,7 @@ def aot_command(*arguments: str, **environment: str) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_commands_are_listed_and_run() -> None:
     listed = aot_command("-m", "aot", "--help")
     without_verb = aot_command("-m", "aot")

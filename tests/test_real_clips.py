@@ -19,7 +19,8 @@ from tests.shared_data import AWKWARD, CLIPS, DAVIS_CLIPS, SHARED_DATA, needs_sh
 pytestmark = [needs_shared_data, pytest.mark.slow]
 
 # Options of tests that check neither the other masks nor the positions of points.
-MASKS_ON_PROMPT_FRAMES, ROUGH_TRACKS = "segmenter.propagate=false", "tracker.max_side_px=160"
+MASKS_ON_PROMPT_FRAMES = "segmenter.propagate=false"
+ROUGH_TRACKS = ("tracker.max_side_px=160", "tracker.max_helpers=0")
 
 # Broken videos: each must fail on its own, with this error class.
 BROKEN = {
@@ -50,7 +51,7 @@ def run(root: Path, manifest: dict[str, Any], folder: Path, *overrides: str) -> 
 def test_results_have_the_frames_and_times_of_the_source(tmp_path: Path) -> None:
     expected = {"book": 235, "pillow": 147, "teapot": 110, "teddy": 141}
     names = ",".join(f"{name}/clip" for name in expected)
-    chosen = [f"dataset.include=[{names}]", MASKS_ON_PROMPT_FRAMES, ROUGH_TRACKS]
+    chosen = [f"dataset.include=[{names}]", MASKS_ON_PROMPT_FRAMES, *ROUGH_TRACKS]
     exit_code, rows = run(CLIPS, manifest_of(CLIPS, None), tmp_path, *chosen)
     assert exit_code == 0
     assert {name: int(rows[f"{name}/clip"]["frames"]) for name in expected} == expected
@@ -100,7 +101,7 @@ def test_embedded_tracks_beat_plain_lucas_kanade(tmp_path: Path) -> None:
 def test_unusual_videos_run_and_only_broken_ones_fail(tmp_path: Path) -> None:
     # Query points only: a box in a fixed corner would not contain an object in all of these videos.
     manifest = {"clips": {"*": {"objects": [{"id": 1, "query_points": [[0, 20, 20], [0, 30, 25]]}]}}}
-    exit_code, rows = run(AWKWARD, manifest, tmp_path, "segmenter=none", ROUGH_TRACKS)
+    exit_code, rows = run(AWKWARD, manifest, tmp_path, "segmenter=none", *ROUGH_TRACKS)
     assert exit_code == 1
     failures = {path: json.loads(path.read_text()) for path in tmp_path.glob("videos/*/failures/*/*.json")}
     assert {failure["clip_id"]: failure["class"] for failure in failures.values()} == BROKEN

@@ -86,6 +86,7 @@ def started(path: Path) -> list[str]:
     return [event["clip_id"] for event in map(json.loads, lines) if event["event"] == "started"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_videos_becomes_complete_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(LOCAL) == 0
     path = run_folder(folder)
@@ -144,6 +145,7 @@ def test_another_dataset_never_overwrites_results(completed: Path, capsys: pytes
     assert len(aot.load(run_folder(completed) / "clips" / "a.h5").index) == 8
 
 
+@pytest.mark.slow
 def test_a_broken_clip_fails_without_the_others_and_is_not_retried(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,6 +186,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_in_one_line_per_clip(folder: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
     done = subprocess.run(
@@ -233,6 +236,7 @@ def test_unwritable_output_folder_starts_nothing(folder: Path, capsys: pytest.Ca
 UNPRIVILEGED = 65534
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a command as another user")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 def test_unwritable_run_folder_is_accepted_if_nothing_needs_work(completed: Path) -> None:
@@ -430,6 +434,7 @@ def test_a_wrong_value_in_a_sweep_starts_nothing(folder: Path) -> None:
     assert not (folder / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_help_and_cfg_print_only_what_concerns_the_user(folder: Path) -> None:
     def run_command(*arguments: str) -> Any:
         environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}

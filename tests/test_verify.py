@@ -225,6 +225,7 @@ def test_damage_inside_a_chunk_is_found_without_quick(folder: Path) -> None:
         assert next(verify_run(paths)).state is State.BROKEN
 
 
+@pytest.mark.slow
 def test_file_that_hangs_hdf5_does_not_stop_the_check(folder: Path) -> None:
     paths = run_paths(folder)
     hanging = next(FINDINGS.glob("results/hang-*"))

@@ -25,6 +25,7 @@ def folder(demo_outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return Path(shutil.copytree(demo_outputs, tmp_path_factory.mktemp("scored") / "run"))
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_from_its_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(folder), "--workers", "1"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

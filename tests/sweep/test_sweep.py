@@ -110,6 +110,7 @@ def folder(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_command_writes_a_page_and_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main([str(folder), "--workers", "1", "--tolerance", "0.9"]) == 0
     printed = capsys.readouterr().out
@@ -136,6 +137,7 @@ def test_command_writes_a_page_and_a_table(folder: Path, capsys: pytest.CaptureF
     assert clip["runs"]["8"]["beyond"] == []
 
 
+@pytest.mark.slow
 def test_other_swept_options_become_groups(demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [f"dataset.root='{demo_root}'", "dataset.include=[zoom]", f"output.root='{tmp_path}/out'"]
     options += ["output.overlay=false", "output.evaluate=false", "query_points.num_points=9"]
