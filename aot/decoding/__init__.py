@@ -46,6 +46,7 @@ def first_frame(clip: Clip) -> UInt8Array:
         from aot.decoding.frame_folder import first_frame as first_frame_of_folder
 
         return first_frame_of_folder(clip.source, clip.pattern)
+    _refuse_stack(clip)
     from aot.decoding.video_file import first_frame as first_frame_of_video
 
     return first_frame_of_video(clip.source, clip.stream)
@@ -57,15 +58,19 @@ def _open(clip: Clip, decoder: Decoder | None) -> FrameSource:
         from aot.decoding.frame_folder import FrameFolder
 
         return FrameFolder(clip.source, fps=clip.fps, pattern=clip.pattern)
-    if clip.source.suffix.lower() in _STACK_SUFFIXES:
-        from aot.decoding.frame_folder import refuse_stack
-
-        refuse_stack(clip.source)
+    _refuse_stack(clip)
     if decoder is not None:
         return decoder.open(clip.source, clip.stream)
     from aot.decoding.video_file import VideoFile
 
     return VideoFile(clip.source, stream=clip.stream)
+
+
+def _refuse_stack(clip: Clip) -> None:
+    if clip.source.suffix.lower() in _STACK_SUFFIXES:
+        from aot.decoding.frame_folder import refuse_stack
+
+        refuse_stack(clip.source)
 
 
 def _keep_time_range(source: FrameSource, clip: Clip) -> None:

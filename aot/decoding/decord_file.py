@@ -124,6 +124,10 @@ class DecordFile(FrameSource):
             raise Unverified(str(exc)) from exc
         if not self._verifier.is_right(0, image):
             raise Unverified("decord and PyAV decode its first frame to different images")
+        # decord ignores the rotation in the metadata of frames (EXIF, H.264), and applies that of the container.
+        turns = self._probe.first_frame.orientation.turns
+        if turns and np.array_equal(image, np.rot90(image, turns)):
+            raise Unverified("its first frame looks the same when it is turned, so that decord may not turn the others")
         self._last = 0, image
         return _Piece(0, reader.end, reader)
 

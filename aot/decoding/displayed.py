@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 
 from aot.decoding.container import ffmpeg_argument, repair_hint
 from aot.errors import DecodeError
@@ -28,6 +29,16 @@ _UNSUPPORTED_MATRICES = {
     16: "YCgCo-Re",
     17: "YCgCo-Ro",
 }
+
+
+def _unknown_kind(kinds: type[Type], value: Any) -> Type:
+    kind = object.__new__(kinds)
+    kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+    return kind
+
+
+# PyAV 18 cannot list the side data of a frame among which is a kind that is newer than it: EXIF, views of 3D videos.
+Type._missing_ = classmethod(_unknown_kind)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 from av.stream import Disposition
+from PIL import ExifTags, Image
 
 from aot.types import UInt8Array
 from tests.decoding.coded_video import CLOSED_GROUPS, FPS, coded_frame, write_coded_video
@@ -106,6 +108,23 @@ def _silence(start: int) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), format="fltp", layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = 8000, start, Fraction(1, 8000)
     return frame
+
+
+def write_with_exif(path: Path, orientation: int) -> Path:
+    """40 JPEGs with EXIF metadata, as the frames of a video; the orientation is 1 for upright, up to 8."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number in range(40):
+            jpeg = io.BytesIO()
+            Image.fromarray(marked_frame(number, (64, 48))).save(jpeg, "JPEG", exif=exif, quality=95)
+            packet = av.Packet(jpeg.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, FPS)
+            packet.is_keyframe = True
+            container.mux(packet)
+    return path
 
 
 def write_size_change(path: Path, sizes: Sequence[tuple[int, int]] = ((64, 48), (96, 64))) -> Path:
@@ -272,6 +291,10 @@ def _timed(times_ms: Sequence[int], **options: Any) -> Callable[[Path], Path]:
 READABLE = {
     "turned by 90 degrees": Made(lambda path: rotated(_one((64, 48), "yuv420p")(path), 1), ".mp4", (48, 64), turns=1),
     "turned by 180 degrees": Made(lambda path: rotated(_one((64, 48), "yuv420p")(path), 2), ".mp4", turns=2),
+    "turned by 180 degrees, no black frame": Made(
+        lambda path: rotated(write_streams(path, [((64, 48), "yuv420p", range(1, 41))]), 2), ".mp4", turns=2,
+        numbers=range(1, 41),
+    ),
     "turned by 270 degrees": Made(lambda path: rotated(_one((64, 48), "yuv420p")(path), 3), ".mov", (48, 64), turns=3),
     "turned, of odd size": Made(lambda path: rotated(_one((67, 51), "yuv444p")(path), 1), ".mp4", (51, 67), turns=1),
     "turned by 89.6 degrees": Made(_displayed_by((0.007, -1, 1, 0.007)), ".mp4", (48, 64), turns=1),
@@ -291,6 +314,8 @@ READABLE = {
     "lossless RGB": Made(_one((67, 51), "bgr0", "ffv1"), ".mkv", (67, 51)),
     "GIF": Made(_one((64, 48), "rgb8", "gif"), ".gif"),
     "Motion JPEG": Made(_one((64, 48), "yuvj420p", "mjpeg"), ".avi"),
+    "Motion JPEG with EXIF": Made(lambda path: write_with_exif(path, 1), ".mkv"),
+    "Motion JPEG turned by EXIF": Made(lambda path: write_with_exif(path, 3), ".mkv", turns=2),
     "uneven times": Made(_timed(UNEVEN_MS), ".mkv", times=np.divide(UNEVEN_MS, 1000).tolist()),
     "late start": Made(_timed([10_000 + t for t in EVERY_40_MS]), ".mp4", times=[10 + t / 1000 for t in EVERY_40_MS]),
     "negative times": Made(_timed(BEFORE_WRAP_MS), ".ts", times=[(t - 2**33 / 90) / 1000 for t in BEFORE_WRAP_MS]),

@@ -64,12 +64,15 @@ class TestContractInPieces(FrameSourceContract):
             yield source
 
 
+SYMMETRIC = "its first frame looks the same when it is turned, so that decord may not turn the others"
 FALLBACKS = {
     "turned, of odd size": "its size 51x67 px is odd",
     # decord takes the padding of rows of 48 px for a fourth colour.
     "turned by 90 degrees": "decord returns frame 0 with the shape (64, 48, 4)",
     "turned by 270 degrees": "decord returns frame 0 with the shape (64, 48, 4)",
     "turned by 89.6 degrees": "decord returns frame 0 with the shape (64, 48, 4)",
+    "turned by 180 degrees": SYMMETRIC,
+    "Motion JPEG turned by EXIF": SYMMETRIC,
     "mirrored": "its metadata mirror the frames",
     "upside down and mirrored": "its metadata mirror the frames",
     "transposed": "its metadata mirror the frames",
@@ -294,7 +297,7 @@ class TestVerification:
         path = write_coded_video(tmp_path / "a.mp4")
         other = write_coded_video(tmp_path / "other.mp4", range(39))
         probe = probe_video(other)
-        monkeypatch.setattr("aot.decoding.decord.probe_video", lambda path: probe)
+        monkeypatch.setattr("aot.decoding.decord.probe_video", lambda path, stream: probe)
         with DecordDecoder().open(path) as source:
             assert source.decoder_fallback == "decord counts 40 frames, but 39 are shown"
 
@@ -303,7 +306,7 @@ class TestVerification:
         probe = probe_video(
             write_coded_video(tmp_path / "b.mp4", range(40), [40 * i + 20 * (i % 7 == 3) for i in range(40)])
         )
-        monkeypatch.setattr("aot.decoding.decord.probe_video", lambda path: probe)
+        monkeypatch.setattr("aot.decoding.decord.probe_video", lambda path, stream: probe)
         with DecordDecoder().open(path) as source:
             assert source.decoder_fallback == "decord gives its frames other times"
 

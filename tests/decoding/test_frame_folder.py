@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
+from aot.decoding import first_frame as first_frame_of_clip
 from aot.decoding import open_source
 from aot.decoding.base import FrameSource
 from aot.decoding.frame_folder import FrameFolder, first_frame
@@ -151,6 +152,8 @@ def test_stack_of_images_is_no_video(tmp_path: Path) -> None:
     stack = save_pages(tmp_path / "stack.tif")
     with pytest.raises(DecodeError, match=r"stack\.tif: contains 2 pages; expected a video file, or a folder"):
         open_source(Clip("stack", stack))
+    with pytest.raises(DecodeError, match=r"stack\.tif: contains 2 pages; expected a video file, or a folder"):
+        first_frame_of_clip(Clip("stack", stack))
 
 
 def test_smaller_copy_in_a_tiff_is_no_page(tmp_path: Path) -> None:
