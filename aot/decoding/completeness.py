@@ -39,7 +39,7 @@ def refuse_incomplete(container: Any, stream: Any, packets: Packets, path: Path)
         DecodeError: there are fewer packets than the header lists, or they end earlier.
     """
     num_listed = _num_listed(container, stream)
-    expected, found = _seconds(container, stream, packets)
+    expected, found = _seconds(container, stream), float(packets.end * stream.time_base)
     if expected is not None and found < expected - _MAX_MISSING_SECONDS:
         problem = f"the header gives a duration of {expected:.3f} s, but the frames end after {found:.3f} s"
     elif len(packets.pts) < num_listed:
@@ -59,14 +59,11 @@ def _num_listed(container: Any, stream: Any) -> int:
     return int(stream.duration or 0) if is_counted else 0
 
 
-def _seconds(container: Any, stream: Any, packets: Packets) -> tuple[float | None, float]:
-    """Duration or end of the stream in s, according to the header (None: unknown) and to its packets."""
-    duration = float((packets.end - packets.pts.min()) * stream.time_base)
+def _seconds(container: Any, stream: Any) -> float | None:
+    """End of the stream in s according to the header; None: unknown."""
     if container.format.name.startswith(("mov", "asf")) and stream.duration:
-        return float(stream.duration * stream.time_base), duration
-    if "matroska" in container.format.name:
-        return _matroska_end(container, stream), float(packets.end * stream.time_base)
-    return None, duration
+        return float(stream.duration * stream.time_base)
+    return _matroska_end(container, stream) if "matroska" in container.format.name else None
 
 
 def _matroska_end(container: Any, stream: Any) -> float | None:

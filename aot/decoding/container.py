@@ -39,16 +39,21 @@ def ffmpeg_argument(path: Path) -> str:
     return shlex.quote(f"./{text}" if text.startswith("-") or ":" in text.split("/")[0] else text)
 
 
-def repair_hint(path: Path, *, has_shared_times: bool = False) -> str:
-    """The command that re-encodes the readable frames of a damaged video to another file.
+def repair_command(path: Path, filters: str = "") -> str:
+    """The command that re-encodes the frames of a video to another file, which can be read.
+
+    The times are kept exactly, and 4:4:4 has no restrictions on the size.
 
     Args:
         path: of the video.
-        has_shared_times: whether frames must be moved in time, by as little as possible, to have different times.
+        filters: of FFmpeg, quoted for a shell if necessary.
     """
     source, repaired = ffmpeg_argument(path), ffmpeg_argument(path.with_name(f"{path.stem}_repaired.mp4"))
-    times = "-vf 'setpts=max(PREV_OUTPTS+1\\,PTS)' " if has_shared_times else ""
-    return (
-        f"re-encode the frames that can be decoded: "
-        f"ffmpeg -i {source} -an {times}-fps_mode passthrough -c:v libx264 -crf 18 {repaired}"
-    )
+    filtered = f"-vf {filters} " if filters else ""
+    encoded = "-fps_mode passthrough -enc_time_base 1:90000 -c:v libx264 -pix_fmt yuv444p -crf 18"
+    return f"ffmpeg -i {source} -an {filtered}{encoded} {repaired}"
+
+
+def repair_hint(path: Path, filters: str = "") -> str:
+    """The advice to re-encode the readable frames of a damaged video; see `repair_command`."""
+    return f"re-encode the frames that can be decoded: {repair_command(path, filters)}"

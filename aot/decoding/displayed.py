@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type
 
-from aot.decoding.container import ffmpeg_argument, repair_hint
+from aot.decoding.container import repair_command, repair_hint
 from aot.errors import DecodeError
 from aot.system.os_errors import os_reason
 from aot.types import UInt8Array
@@ -116,10 +116,9 @@ def displayed_image(frame: Any, path: Path) -> UInt8Array:
 def _unconvertible(frame: Any, path: Path, error: av.FFmpegError) -> DecodeError:
     matrix = int(frame.colorspace)
     name = _UNSUPPORTED_MATRICES.get(matrix, "unknown")
-    repaired = ffmpeg_argument(path.with_name(f"{path.stem}_repaired.mp4"))
     return DecodeError(
         f"{path}: its colours cannot be converted to RGB ({os_reason(error)}): they are {frame.format.name} with the "
         f"colour matrix {matrix} ({name}); expected BT.601, BT.709 or BT.2020: if that label is wrong, correct it by "
-        f"ffmpeg -i {ffmpeg_argument(path)} -an -vf setparams=colorspace=bt709 -fps_mode passthrough -c:v libx264 "
-        f"-crf 18 {repaired}; otherwise convert the colours with FFmpeg's filter zscale or libplacebo"
+        f"{repair_command(path, 'setparams=colorspace=bt709')}; otherwise convert the colours with FFmpeg's filter "
+        f"zscale or libplacebo"
     )

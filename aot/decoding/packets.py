@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from aot.decoding.container import repair_hint
-from aot.decoding.nal_units import hole_finder
+from aot.decoding.overwritten import hole_finder
 from aot.errors import DecodeError
 from aot.types import BoolArray, Int64Array
+
+# FFmpeg's filter that moves frames by as little as possible.
+_DIFFERENT_TIMES = "'setpts=max(PREV_OUTPTS+1\\,PTS)'"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +89,7 @@ def _refuse_shared_times(rows: list[_Row], path: Path) -> None:
     if num_shared:
         raise DecodeError(
             f"{path}: {num_shared} of {len(rows)} frames share the presentation time of another frame; "
-            f"expected one time stamp per frame: {repair_hint(path, has_shared_times=True)}"
+            f"expected one time stamp per frame: {repair_hint(path, _DIFFERENT_TIMES)}"
         )
 
 

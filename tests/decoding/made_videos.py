@@ -261,16 +261,15 @@ def with_damaged_frame(path: Path, frame: int, fraction: float = 0.5) -> Path:
     return path
 
 
-def with_lost_ts_packet(path: Path) -> Path:
-    """Remove the last packet of an MPEG-TS file that continues a frame."""
+def without_ts_packets(path: Path, frame: int, part: slice) -> Path:
+    """Remove a part of the MPEG-TS packets of a frame, counted in decoding order."""
     content = path.read_bytes()
     pieces = [content[at : at + TS_PACKET_BYTES] for at in range(0, len(content), TS_PACKET_BYTES)]
-    continued = [
-        number for number, (_, high, low, _) in enumerate(piece[:4] for piece in pieces)
-        if (high & 31) << 8 | low == _TS_VIDEO_PID and not high & 64
-    ]  # fmt: skip
-    del pieces[continued[-1]]
-    path.write_bytes(b"".join(pieces))
+    video = [number for number, piece in enumerate(pieces) if (piece[1] & 31) << 8 | piece[2] == _TS_VIDEO_PID]
+    starts = [place for place, number in enumerate(video) if pieces[number][1] & 64]
+    bounds = [*starts, len(video)]
+    lost = set(video[bounds[frame] : bounds[frame + 1]][part])
+    path.write_bytes(b"".join(piece for number, piece in enumerate(pieces) if number not in lost))
     return path
 
 

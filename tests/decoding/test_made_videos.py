@@ -468,24 +468,3 @@ class TestReplacedFiles:
             monkeypatch.chdir(folder)
             with VideoFile(Path("a.mp4")) as source:
                 assert source.num_source_frames == len(numbers)
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("-a.mp4", "ffmpeg -i ./-a.mp4 -an -fps_mode passthrough -c:v libx264 -crf 18 ./-a_repaired.mp4"),
-        ("b:a.mp4", "ffmpeg -i ./b:a.mp4 -an -fps_mode passthrough -c:v libx264 -crf 18 ./b:a_repaired.mp4"),
-        ("my a.mp4", "ffmpeg -i 'my a.mp4' -an -fps_mode passthrough -c:v libx264 -crf 18 'my a_repaired.mp4'"),
-        ("b/c:a.mkv", "ffmpeg -i b/c:a.mkv -an -fps_mode passthrough -c:v libx264 -crf 18 b/c:a_repaired.mp4"),
-    ],
-)
-def test_the_repair_command_can_be_pasted_into_a_shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
-) -> None:
-    """Without `./`, FFmpeg reads a leading dash as an option and text before a colon as a protocol."""
-    (tmp_path / "b").mkdir()
-    monkeypatch.chdir(tmp_path)
-    write_size_change(tmp_path / "made.mp4").rename(name)
-    with pytest.raises(DecodeError) as caught, VideoFile(Path(name)) as source:
-        source.read([30])
-    assert str(caught.value).endswith(f"re-encode the frames that can be decoded: {shown}")

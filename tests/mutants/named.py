@@ -20,6 +20,7 @@ _PROBE = "aot/decoding/probe.py"
 _COMPLETENESS = "aot/decoding/completeness.py"
 _DISPLAYED = "aot/decoding/displayed.py"
 _STREAMS = "aot/decoding/streams.py"
+_PACKETS = "aot/decoding/packets.py"
 _CORRELATION = "aot/tracking/cotracker3/correlation.py"
 _STREAMING = "aot/segmentation/sam2/streaming.py"
 _HDF5 = "aot/writing/hdf5.py"
@@ -42,10 +43,12 @@ NAMED = (
     ),
     Named(_VIDEO_FILE, "no first frame taken before a seek", "if self._next == 0:", "if False:"),
     Named(_VIDEO_FILE, "the size is not checked", "if size != (self.width, self.height):", "if False:"),
+    Named(_COMPLETENESS, "frames that the header lists are not missed", "< num_listed", "< 0"),
     Named(
-        _COMPLETENESS, "the first time stamp not subtracted",
-        "float((packets.end - packets.pts.min()) * stream.time_base)", "float(packets.end * stream.time_base)",
+        _PACKETS, "packets that FFmpeg marks as corrupt are accepted",
+        "packet.is_corrupt or (", "False or (",
     ),
+    Named(_PACKETS, "a first packet without a key frame is accepted", "if not rows[0].is_key:", "if False:"),
     Named(_COMPLETENESS, "hours counted as minutes", "3600 * hours", "60 * hours"),
     Named(_COMPLETENESS, "the file's duration used for one of two streams", " and len(container.streams) == 1", ""),
     Named(

@@ -23,17 +23,13 @@ def avi_problem(file: BinaryIO, num_bytes: int) -> str | None:
     """
     num_expected: list[int] = []
     num_found: Counter[int] = Counter()
-    place, is_padded, problem = 0, False, None
+    place, problem = 0, None
     while place + _CHUNK_HEADER_BYTES <= num_bytes:
         file.seek(place)
         header = file.read(_LIST_HEADER_BYTES)
         name, size, kind = header[:4], int.from_bytes(header[4:8], "little"), header[8:]
         if name in (b"RIFF", b"LIST") and kind in _GROUPS:
             place += _LIST_HEADER_BYTES
-            continue
-        if not _is_name(name) and is_padded:
-            # Some programs write no byte after a chunk of odd length.
-            place, is_padded = place - 1, False
             continue
         if not _is_name(name):
             problem = f"byte {place} does not begin a chunk"
@@ -45,8 +41,7 @@ def avi_problem(file: BinaryIO, num_bytes: int) -> str | None:
             num_found[int(name[:2])] += 1
         if end > num_bytes:
             problem = f"the chunk at byte {place} continues after the end of the file"
-        is_padded = size % 2 == 1
-        place = end + is_padded
+        place = end + _num_padding_bytes(file, end) if size % 2 else end
     for stream, expected in enumerate(num_expected):
         if num_found[stream] < expected:
             where = f"; {problem}" if problem else ""
@@ -59,6 +54,13 @@ def _length_of_video(file: BinaryIO, place: int) -> int:
     file.seek(place + _CHUNK_HEADER_BYTES)
     header = file.read(36)
     return int.from_bytes(header[32:36], "little") if header[:4] == b"vids" else 0
+
+
+def _num_padding_bytes(file: BinaryIO, end: int) -> int:
+    """1 behind a chunk of odd length; some programs write no such byte, so that the next name begins there."""
+    file.seek(end)
+    name = file.read(4)
+    return 0 if len(name) == 4 and _is_name(name) else 1
 
 
 def _is_name(name: bytes) -> bool:

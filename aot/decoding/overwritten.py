@@ -1,7 +1,8 @@
-"""Find overwritten data in H.264 and HEVC packets.
+"""Find packets of which a part was overwritten with zeros; FFmpeg decodes most of them without an error.
 
-Both put a byte 3 between two zeros and a small byte, so that three zeros in a row never occur inside the data of an
-image. FFmpeg decodes an image of which a part was overwritten with zeros mostly without an error.
+H.264 and HEVC put a byte 3 between two zeros and a small byte, so that three zeros in a row never occur inside the data
+of an image. VP8 and VP9 code nearly without redundancy: that many zeros in a row occur inside their data by chance with
+a probability of 2^-2048.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from typing import Any
 
 _ZEROS = bytes(3)
 _START = b"\0\0\1"
+_MANY_ZEROS = bytes(256)
 
 
 def hole_finder(stream: Any) -> Callable[[bytes], bool] | None:
     """A function that finds zeros inside the data of an image in a packet of a stream; None: not for this codec."""
     context = stream.codec_context
-    if context is None or context.name not in ("h264", "hevc"):
+    if context is None:
+        return None
+    if context.name in ("vp8", "vp9"):
+        return _has_many_zeros
+    if context.name not in ("h264", "hevc"):
         return None
     codec, header = context.name, context.extradata or b""
     is_image = _is_h264_image if codec == "h264" else _is_hevc_image
@@ -27,6 +33,11 @@ def hole_finder(stream: Any) -> Callable[[bytes], bool] | None:
         length_bytes = (flags[0] & 3) + 1
         return partial(_has_hole_between_lengths, is_image=is_image, length_bytes=length_bytes)
     return partial(_has_hole_between_start_codes, is_image=is_image)
+
+
+def _has_many_zeros(data: bytes) -> bool:
+    """Whether many zeros are followed by something else; zeros at the end may fill a packet."""
+    return _MANY_ZEROS in data.rstrip(b"\0")
 
 
 def _has_hole_between_lengths(data: bytes, *, is_image: Callable[[int], bool], length_bytes: int) -> bool:
