@@ -56,7 +56,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """Names of the sources that were opened; sources whose name contains "broken" cannot be read."""
     names: list[str] = []
 
-    def read(source: Path, pattern: str | None = None) -> ClipSize:
+    def read(source: Path, pattern: str | None = None, stream: int | None = None) -> ClipSize:
         names.append(source.stem)
         if "broken" in source.name:
             raise DecodeError("no header")

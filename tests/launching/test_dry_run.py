@@ -59,7 +59,7 @@ class DryRun(MemoryRun):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DryRun:
     frames = {"a.mp4": 10, "b.mp4": 20, "c.mp4": 30, "d.mp4": 40}
 
-    def read(source: Path, pattern: str | None = None) -> ClipSize:
+    def read(source: Path, pattern: str | None = None, stream: int | None = None) -> ClipSize:
         if source.name not in frames:
             raise DecodeError("no header")
         return ClipSize(frames[source.name], 10, 10, 25.0)

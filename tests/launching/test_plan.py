@@ -36,7 +36,7 @@ def headers(monkeypatch: pytest.MonkeyPatch) -> dict[str, ClipSize]:
     """Name of a source → size that its header has; the others cannot be read."""
     sizes: dict[str, ClipSize] = {}
 
-    def read(source: Path, pattern: str | None = None) -> ClipSize:
+    def read(source: Path, pattern: str | None = None, stream: int | None = None) -> ClipSize:
         if source.name not in sizes:
             raise DecodeError("no header")
         return sizes[source.name]
