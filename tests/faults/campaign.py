@@ -48,6 +48,7 @@ class Size:
     num_clips: int = 20
     shortest: int = 20
     """Number of frames of the shortest clip."""
+    num_workers: int = 2
 
     def lengths(self) -> dict[str, int]:
         """Clip ids and their numbers of frames, all different."""
@@ -73,6 +74,7 @@ class Trial:
 
     def __init__(self, folder: Path, size: Size, root: Path | None = None) -> None:
         self.lengths = size.lengths()
+        self.workers = f"launcher.workers={size.num_workers}"
         self.clips = Clips(folder, self.lengths)
         self._root = f"output.root={root or folder / 'outputs'}"
         self._outputs = root or folder / "outputs"
@@ -129,7 +131,7 @@ class Trial:
 
     def finish(self, *, retry: bool = True) -> None:
         """Run the same command again, which must complete all clips; `retry`: those that the fault made fail, too."""
-        with self.command("launcher.workers=2", *(["retry=[all]"] if retry else [])) as command:
+        with self.command(self.workers, *(["retry=[all]"] if retry else [])) as command:
             code = command.wait()
         if code:
             print(command.output)
@@ -204,7 +206,7 @@ def _at_random_moments(
         trial = Trial(folder / str(number := number + 1), size)
         trial.outcome = outcome
         while outcome.injected < size.times and (left := size.num_clips - trial.num_finished()):
-            with trial.command("launcher.workers=2") as command:
+            with trial.command(trial.workers) as command:
                 trial.sleep_until(size.num_clips - left, rng.uniform(-1, left), command)
                 if not command.is_running():
                     continue
@@ -222,7 +224,7 @@ def full_disk(folder: Path, size: Size, rng: random.Random) -> Outcome:
         with mounted(folder / f"disk{number}", f"{rng.randrange(10, 50) * size.num_clips}k") as disk:
             trial = Trial(folder / str(number), size, root=disk / "outputs")
             trial.outcome = outcome
-            with trial.command("launcher.workers=2") as command:
+            with trial.command(trial.workers) as command:
                 assert command.wait() != 0, "the disk was not full"
             outcome.message = line_with(command.output, "the disk is full", "free some space")
             trial.record_fault()
@@ -274,7 +276,7 @@ def damage(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """Files lost, truncated, emptied, and with a bit flipped between two runs; `aot.verify --repair` finds them."""
     trial = Trial(folder, size)
     outcome = trial.outcome
-    with trial.command("launcher.workers=2") as command:
+    with trial.command(trial.workers) as command:
         assert command.wait() == 0
     for _ in range(size.times):
         damaged = rng.sample(sorted(trial.lengths), 4)
@@ -307,7 +309,7 @@ def hang_and_crash(folder: Path, size: Size, rng: random.Random) -> Outcome:
         trial.outcome = outcome
         for name in rng.sample(sorted(trial.lengths), 2):
             trial.clips.inject(name, rng.choice(["hang", "segfault"]))
-        with trial.command("launcher.workers=2", "launcher.stall_seconds=4") as command:
+        with trial.command(trial.workers, "launcher.stall_seconds=4") as command:
             if rng.random() < 0.5:
                 time.sleep(rng.uniform(1, 3))
                 worker = trial.worker()
@@ -335,7 +337,7 @@ def io_errors(folder: Path, size: Size, rng: random.Random) -> Outcome:
             "LD_PRELOAD": str(library), "IO_FAULTS_FOLDER": str(folder / str(number) / "outputs"),
             "IO_FAULTS_ERRORS": str(errors), "IO_FAULTS_MS": str(rng.choice([0, 5])),
         }  # fmt: skip
-        with trial.command("launcher.workers=2", "output.report=false", **environment) as command:
+        with trial.command(trial.workers, "output.report=false", **environment) as command:
             command.wait()
         assert errors.stat().st_size < num_errors, "no write has failed"
         outcome.message = line_with(command.output, "Input/output error") or outcome.message

@@ -16,9 +16,8 @@ from tests.faults.campaign import FAULTS, Size
 # In one process: the run without faults is made once per process.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("campaign")]
 
-SHORT = dict.fromkeys(["full_disk", "twice", "damage"], Size(1, num_clips=5, shortest=5)) | {
-    "kill": Size(2, num_clips=5, shortest=5)
-}
+FEW = {"num_clips": 5, "shortest": 5, "num_workers": 1}
+SHORT = dict.fromkeys(["full_disk", "twice", "damage"], Size(1, **FEW)) | {"kill": Size(2, **FEW)}
 COMPLETE = dict.fromkeys(FAULTS, Size(10)) | {"kill": Size(200)}
 NEEDS_ROOT = ("full_disk", "read_only")
 

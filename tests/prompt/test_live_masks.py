@@ -166,7 +166,7 @@ class TestFrames:
             assert many.shown("0", 2).time == pytest.approx(0.2)
 
     def test_a_thumbnail_decodes_only_the_first_frame(self, tmp_path: Path) -> None:
-        path = write_video(tmp_path / "a.mp4", moving_square(200, WIDTH, HEIGHT))
+        path = write_video(tmp_path / "a.mp4", moving_square(50, WIDTH, HEIGHT))
         content = path.read_bytes()
         (tmp_path / "cut.mkv").write_bytes(content)
         with closing(ClipFrames({"a": Clip("a", path)})) as own:
