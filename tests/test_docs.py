@@ -283,6 +283,8 @@ def test_commands_that_read_a_run(module: str, words: list[str], at: Path, outpu
     known = {"RUN": str(run_folder), "outputs/videos/sam2-cotracker3-k1-0123abcd": str(run_folder)}
     known |= dict.fromkeys(("outputs/videos/sweep-0123abcd", "outputs/videos/sweep-*"), str(sweep_folder))
     given = [known.get(word, word) for word in localised(words, at)]
+    if module in ("evaluate", "sweep") and "--workers" not in given:
+        given += ["--workers", "1"]
     name = (
         f"aot.{module}.__main__"
         if importlib.util.find_spec(f"aot.{module}").submodule_search_locations

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -434,22 +433,14 @@ def test_a_wrong_value_in_a_sweep_starts_nothing(folder: Path) -> None:
     assert not (folder / "outputs").exists()
 
 
-@pytest.mark.slow
-def test_help_and_cfg_print_only_what_concerns_the_user(folder: Path) -> None:
-    def run_command(*arguments: str) -> Any:
-        environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
-        return subprocess.run(
-            [sys.executable, "-m", "aot.run", *arguments], capture_output=True, text=True, env=environment, check=False
-        )
-
-    shown = run_command("--help")
-    assert shown.returncode == 0
-    assert "dataset: davis, davis_2016, demo*, " in shown.stdout
-    shown = run_command("--cfg", "job", "dataset=videos")
-    assert shown.returncode == 0
-    assert "root: ???" in shown.stdout
-    assert "hydra" not in shown.stdout
-    assert run_command("--nonsense").returncode == 2
+def test_help_and_cfg_print_only_what_concerns_the_user(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "dataset: davis, davis_2016, demo*, " in capsys.readouterr().out
+    assert main(["--cfg", "job", "dataset=videos"]) == 0
+    shown = capsys.readouterr().out
+    assert "root: ???" in shown
+    assert "hydra" not in shown
+    assert main(["--nonsense"]) == 2
     assert list(folder.iterdir()) == [folder / "my clips"], "no files are created"
 
 

@@ -132,11 +132,14 @@ def test_masks_equal_those_of_the_official_video_predictor(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_masks_equal_those_of_the_official_video_predictor_beyond_all_windows(
     stride: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a memory of two frames and five pointers, which a short clip exceeds in both passes."""
+    """With a memory of two frames and five pointers, which a short clip exceeds in both passes.
+
+    Quick counterparts of stride 1: stride 2, and `test_exactly_the_rows_that_are_still_read_are_kept`.
+    """
     ours = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=SIZE)
     stock = repaired(weights)
     for model in (ours._loaded(), stock):
