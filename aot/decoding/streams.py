@@ -30,24 +30,29 @@ def chosen_stream(container: Any, path: Path, number: int | None) -> Any:
         number: of the stream among the video streams, from 0; None: the one that the `ffmpeg` command chooses, which is
             the largest, preferably one marked as the default, and the first of equal ones.
     Raises:
-        DecodeError: there is no video stream, or none with this number.
+        DecodeError: there is no video stream, or none with this number, or FFmpeg does not know its codec.
     Source: FFmpeg, `map_auto_video` in fftools/ffmpeg_mux_init.c.
     """
     streams = video_streams(container)
     if not streams:
         kinds = sorted({"a cover image" if one.type == "video" else one.type for one in container.streams})
         raise DecodeError(f"{path}: no video stream, only {', '.join(kinds) or 'nothing'}; expected a video file")
-    if number is None:
-        return max(streams, key=_rank)  # of equal ones, `max` returns the first
-    if number >= len(streams):
+    if number is not None and number >= len(streams):
         listed = ", ".join(f"{place}: {_description(stream)}" for place, stream in enumerate(streams))
         raise DecodeError(f"{path}: has no video stream {number} (dataset.stream); expected one of {listed}")
-    return streams[number]
+    # Of equal ones, `max` returns the first.
+    stream = max(streams, key=_rank) if number is None else streams[number]
+    if stream.codec_context is None:
+        raise DecodeError(f"{path}: its video stream has a codec that FFmpeg does not know; expected a video file")
+    return stream
 
 
 def _rank(stream: Any) -> int:
-    return int(stream.width * stream.height + _DEFAULT_BONUS * bool(stream.disposition & Disposition.default))
+    pixels = stream.width * stream.height if stream.codec_context else 0
+    return int(pixels + _DEFAULT_BONUS * bool(stream.disposition & Disposition.default))
 
 
 def _description(stream: Any) -> str:
+    if stream.codec_context is None:
+        return "unknown codec"
     return f"{stream.codec_context.name} {stream.width}x{stream.height} px"

@@ -331,6 +331,22 @@ class TestStreams:
             with pytest.raises(DecodeError, match=message):
                 read(clip)
 
+    def test_an_unknown_codec_is_refused(self, path: Path) -> None:
+        content = path.read_bytes()
+        assert content.count(b"V_MPEG4/ISO/AVC") == 3
+        path.write_bytes(content.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ", 1))
+        with VideoFile(path) as source:
+            assert (source.stream, source.num_source_frames) == (1, 20)
+        for read in (
+            VideoFile,
+            lambda path, stream: first_frame(path, stream),
+            lambda path, stream: read_size(path, stream=stream),
+        ):
+            with pytest.raises(DecodeError, match=r"a\.mkv: its video stream has a codec that FFmpeg does not know"):
+                read(path, stream=0)
+        with pytest.raises(DecodeError, match=r"expected one of 0: unknown codec, 1: h264 64x48 px, 2: h264 32x16 px"):
+            VideoFile(path, stream=3)
+
     def test_the_default_one_is_preferred(self, tmp_path: Path) -> None:
         """FFmpeg counts a default stream as 5 million px larger."""
         path = tmp_path / "a.mkv"
