@@ -148,9 +148,9 @@ class TestStyle:
     def test_trail_length_can_be_set(self, tmp_path: Path) -> None:
         lengths = {}
         for trail in (0, 4, 25):
-            clip = grey_clip(30, 640, 480)
-            video = write(tmp_path / "o.mp4", clip, points(30, (40, 240), step=16), trail=trail).astype(int)
-            lengths[trail] = int((np.abs(video[29, 240, : 40 + 29 * 16 - 10] - GREY).max(axis=1) > 12).sum()) / 16
+            clip = grey_clip(30, 640, 96)
+            video = write(tmp_path / "o.mp4", clip, points(30, (40, 60), step=16), trail=trail).astype(int)
+            lengths[trail] = int((np.abs(video[29, 60, : 40 + 29 * 16 - 10] - GREY).max(axis=1) > 12).sum()) / 16
         assert lengths[0] == 0
         assert 2 <= lengths[4] <= 4
         assert 17 <= lengths[25] <= 25
