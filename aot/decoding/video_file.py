@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from aot.decoding.base import FrameSource
 from aot.decoding.container import ffmpeg_reason, open_container, repair_hint
@@ -58,6 +59,7 @@ class VideoFile(FrameSource):
         self.num_taken = 0
         """Number of frames decoded so far, wanted or not."""
         self._is_closed = False
+        self._reformatter = VideoReformatter()
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
         self._next = 0
@@ -76,7 +78,7 @@ class VideoFile(FrameSource):
             self._go_to(frame)
             while self._next < frame:
                 self._take()
-            rgb[row] = displayed_image(self._take(), self._path)
+            rgb[row] = displayed_image(self._take(), self._path, self._reformatter)
         return rgb
 
     def frames_to_decode(self, frame: int) -> int:

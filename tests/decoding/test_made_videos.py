@@ -144,12 +144,12 @@ class TestColourMatrices:
 
     @pytest.mark.parametrize("error", [MemoryError(), av.BlockingIOError(errno.EAGAIN, "no thread")])
     def test_no_memory_is_not_taken_for_unknown_colours(self, error: Exception) -> None:
-        class Frame:
-            def to_ndarray(self, format: str) -> None:
+        class Failing:
+            def reformat(self, frame: object, *, format: str) -> None:
                 raise error
 
         with pytest.raises(OutOfMemory), error_context():
-            displayed_image(Frame(), Path("a.mp4"))
+            displayed_image(None, Path("a.mp4"), Failing())
 
     def test_the_advice_helps(self, tmp_path: Path) -> None:
         if shutil.which("ffmpeg") is None:
