@@ -20,6 +20,7 @@ def clips(tmp_path: Path) -> Clips:
     return Clips(tmp_path, {"a": 5, "b": 7, "c": 9})
 
 
+@pytest.mark.slow
 def test_status_and_cancel_of_running_command(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
     clips.inject("b", "memory_error", "wait")
     with Command(clips) as command:
@@ -43,6 +44,7 @@ def test_status_and_cancel_of_running_command(clips: Clips, capsys: pytest.Captu
     assert capsys.readouterr().out == "no worker is running\n"
 
 
+@pytest.mark.slow
 def test_failures_are_listed_by_class_with_their_logs(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
     clips.inject("b", "tracking_error")
     (clips.folder / "clips" / "c.mp4").write_text("not a video")

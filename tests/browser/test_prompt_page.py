@@ -19,7 +19,7 @@ from tests.shared_data import DAVIS_CLIPS, SHARED_DATA, needs_shared_data
 from tests.synthetic import moving_square, write_video
 
 # In one process, which starts the browser and the pages of a module once.
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 WIDTH, HEIGHT, FRAMES = 320, 240, 12
 FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
@@ -117,7 +117,6 @@ def entry(folder: Path, clip_id: str) -> list[Any]:
     return list(load_manifest(folder / "clips" / "prompts.yaml").clips[clip_id].objects)
 
 
-@pytest.mark.slow
 def test_clicked_prompts_are_saved_and_run(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.open("a")

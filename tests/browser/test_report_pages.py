@@ -18,7 +18,7 @@ from tests.browser.static_server import static_server
 from tests.synthetic import moving_square, write_video
 
 # In one process, which starts the browser and the pages of a module once.
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
 EVIL = "<b>&#1 %41?é\u202e"
@@ -209,7 +209,6 @@ def test_page_is_accessible_in_light_and_dark(
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
-@pytest.mark.slow
 def test_table_handles_ten_thousand_clips(tmp_path: Path, new_page: Callable[..., Any]) -> None:
     paths = large_run(tmp_path, 10_000)
     write_report(paths)

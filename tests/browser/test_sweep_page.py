@@ -15,7 +15,7 @@ from aot.sweep.page import write_page
 from aot.sweep.scores import SweptClip, summarize_intervals
 
 # In one process, which starts the browser and the pages of a module once.
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 TOLERANCE = 0.1
 INTERVALS = (1, 2, 4, 8)

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 import aot
@@ -16,8 +15,6 @@ from tests.command_line import EMBEDDED
 from tests.datasets.test_lerobot import TOP, v3  # noqa: F401 (a fixture)
 from tests.datasets.test_tap_vid import example, write
 from tests.synthetic import moving_square
-
-pytestmark = pytest.mark.slow
 
 
 def finished(folder: Path, *arguments: str) -> Path:

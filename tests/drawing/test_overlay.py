@@ -184,6 +184,7 @@ class TestStyle:
         assert np.abs(video[:, :, 2:60] - GREY).max() < 12
         assert np.abs(video[:, 20:30, 80:110] - GREY).max() > 25
 
+    @pytest.mark.slow
     def test_a_video_identifies_its_style(self, tmp_path: Path) -> None:
         default, other = OverlayStyle(), OverlayStyle(trail=3)
         for num_frames in (1, 3000):

@@ -32,7 +32,7 @@ def test_finding_is_handled(path: Path) -> None:
     TARGETS[path.parent.name](path.read_bytes())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "overrides" else []) for n in NAMES])
 def test_valid_and_mutated_inputs(name: str) -> None:
     """The same mutations in every run; `python -m tests.fuzz` tries new ones."""
     inputs = seeds(name)

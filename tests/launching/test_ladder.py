@@ -15,6 +15,7 @@ def clips(tmp_path: Path) -> Clips:
     return Clips(tmp_path, {"a": 5, "b": 9})
 
 
+@pytest.mark.slow
 def test_out_of_memory_goes_lean_and_then_drops_frames(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
     clips.inject("b", "memory_error", "memory_error", "memory_error")
     assert clips.run("launcher=inline") == 0
@@ -62,6 +63,7 @@ def test_other_errors_are_repeated_once_or_never(
     assert clips.attempts("b") == [(1, None)]
 
 
+@pytest.mark.slow
 def test_rungs_that_cannot_fit_are_skipped(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "tests.faults.parts.ScriptedTracker.needed_bytes",

@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 
 COMMANDS = [
     *(["-m", f"aot.{verb}"] for verb in VERBS),
-    *(pytest.param(["-m", "aot", verb], marks=[] if verb == "run" else pytest.mark.long) for verb in VERBS),
+    *(["-m", "aot", verb] for verb in VERBS),
     ["-maot.run"],
     ["bin/aot", "report"],
 ]
@@ -50,7 +50,6 @@ sys.exit(console_script())
 @pytest.mark.parametrize("module", ["argparse", "aot.errors", "tempfile"])
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_ctrl_c_during_imports_prints_one_line(words: list[str], module: str, tmp_path: Path) -> None:
-    """Quick counterparts of `-m aot` with the other verbs: the same with `run`, and `-m aot.VERB`."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "aot").write_text(CONSOLE_SCRIPT)
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTING)
