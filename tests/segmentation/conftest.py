@@ -21,7 +21,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ours(weights: Path) -> Sam2Segmenter:
-    """A segmenter whose model is built once for all tests."""
+    """A segmenter whose model is built once for all tests, and encodes equal images once."""
     from aot.segmentation.sam2 import Sam2Segmenter
+    from tests.segmentation.sam2_models import remember_features
 
-    return Sam2Segmenter(size="tiny", checkpoint=weights, image_size=128)
+    segmenter = Sam2Segmenter(size="tiny", checkpoint=weights, image_size=128)
+    remember_features(segmenter._loaded())
+    return segmenter

@@ -46,6 +46,20 @@ def stock_video_predictor(weights: Path | None, size: str = "tiny", image_size: 
         )
 
 
+def remember_features(model: Any) -> None:
+    """Let a model encode equal images once: the encoder takes a third of the time of the tests of SAM 2."""
+    encode = model.forward_image
+    known: dict[bytes, dict[str, Any]] = {}
+
+    def remembered(image: torch.Tensor) -> dict[str, Any]:
+        key = image.numpy().tobytes()
+        if key not in known:
+            known[key] = encode(image)
+        return {name: list(value) if isinstance(value, list) else value for name, value in known[key].items()}
+
+    model.forward_image = remembered
+
+
 def stock_image_predictor(weights: Path, size: str = "tiny", image_size: int = 128) -> Any:
     builder = import_sam2("sam2.build_sam")
     with initialize_config_module("sam2", version_base="1.2"):

@@ -21,6 +21,7 @@ from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
 from tests.fakes import ArraySource
 from tests.segmentation.sam2_models import (
     LOGITS,
+    remember_features,
     save_random_weights,
     stock_image_predictor,
     stock_propagation,
@@ -39,7 +40,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def stock(weights: Path) -> Any:
-    return stock_video_predictor(weights)
+    predictor = stock_video_predictor(weights)
+    remember_features(predictor)
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def stock_images(weights: Path) -> Any:
+    predictor = stock_image_predictor(weights)
+    remember_features(predictor.model)
+    return predictor
 
 
 def square(t: int) -> tuple[float, float, float, float]:
@@ -204,10 +214,10 @@ def test_random_weights_give_meaningful_masks(ours: Sam2Segmenter, monkeypatch: 
     ids=["box", "points", "box and points", "mask", "two objects on two frames"],
 )
 def test_without_propagation_masks_equal_those_of_the_official_image_predictor(
-    prompts: list[Prompt], weights: Path, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
+    prompts: list[Prompt], ours: Sam2Segmenter, stock_images: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ours, "propagate", False)
-    assert_same_image(ours, stock_image_predictor(weights), moving_square(4), prompts)
+    assert_same_image(ours, stock_images, moving_square(4), prompts)
 
 
 def assert_same_image(ours: Sam2Segmenter, stock: Any, rgb: UInt8Array, prompts: list[Prompt]) -> None:
