@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -19,12 +21,14 @@ from aot.drawing.colours import object_colour, tint
 from aot.drawing.style import OverlayStyle
 from aot.drawing.video_writer import VideoWriter
 from aot.system.files import replacing
-from aot.types import BoolArray, QueryPoints, Tracks, UInt8Array
+from aot.types import BoolArray, Float32Array, QueryPoints, Tracks, UInt8Array
 
 # As a fraction of the image height, and the minimum in px: smaller text cannot be read.
 _LABEL_HEIGHT, _MIN_LABEL_HEIGHT = 1 / 32, 10
-# As a fraction of the image diagonal.
-_RADIUS = 1 / 250
+# As a fraction of the image diagonal; less where the discs of an object would cover more than this share of its mask.
+_RADIUS, _COVERED = 1 / 250, 1 / 3
+# In px: smaller discs cannot be seen.
+_MIN_RADIUS = 1.0
 # As a multiple of the radius. A dark rim separates discs from any background; rings have none, to be less prominent.
 _RIM, _RIM_COLOUR = 1.3, (24, 24, 24)
 # Opacity (of 255) at the start of a trail: the image stays visible under many trails.
@@ -55,7 +59,7 @@ def write_overlay(
         queries: the N query points.
         masks: returns the (K, H, W) masks of a row, or None if it has none; called once per row, in ascending order.
         object_ids: the K object ids.
-        style: None: the defaults.
+        style: None: the defaults. Frames with more lines than `style.max_height` are reduced to it.
     Raises:
         ValueError: `tracks` does not have one row per kept frame and one column per query point.
         WriteError: the video cannot be encoded or moved to `path`.
@@ -68,15 +72,15 @@ def write_overlay(
             f"one row per kept frame, one column per query point"
         )
     style = style or OverlayStyle()
-    points = _PointPainter(frames.width, frames.height, tracks, queries, style)
-    width = frames.width * (2 if style.side_by_side else 1)
+    size = _Size.of(frames, style.max_height)
+    points = _PointPainter(size, tracks, queries, style)
     with (
         replacing(path) as part,
         VideoWriter(
             part,
             path,
-            width=width,
-            height=frames.height,
+            width=size.width * (2 if style.side_by_side else 1),
+            height=size.height,
             pixel_aspect=frames.pixel_aspect,
             time=frames.time,
             fps=frames.fps,
@@ -86,16 +90,55 @@ def write_overlay(
         row = 0
         for block in frames.blocks():
             for frame, time, rgb in zip(block.index.tolist(), block.time.tolist(), block.rgb):
+                original = size.of_image(rgb)
                 # A block may be a view of the decoder's memory.
-                image = rgb.copy()
+                image = original.copy() if original is rgb or style.side_by_side else original
                 found = masks(row)
                 if found is not None:
+                    found = size.of_masks(found)
                     tint(image, found, object_ids, style)
+                    points.fit(found, object_ids)
                 points.draw(image, row)
                 if style.label:
                     _label(image, f"frame {frame}   {time:.2f} s")
-                video.write(np.hstack([rgb, image]) if style.side_by_side else image)
+                video.write(np.hstack([original, image]) if style.side_by_side else image)
                 row += 1
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Size of the overlay's images in px."""
+
+    width: int
+    height: int
+    scale: float
+    """In px of the overlay per px of the source."""
+
+    @classmethod
+    def of(cls, frames: FrameSource, max_height: int) -> _Size:
+        scale = min(1.0, max_height / frames.height)
+        return cls(max(1, round(frames.width * scale)), round(frames.height * scale), scale)
+
+    def of_image(self, rgb: UInt8Array) -> UInt8Array:
+        if self.scale == 1:
+            return rgb
+        # Averaging the source's pixels instead takes four times as long, and shows hardly more.
+        return cast(UInt8Array, cv2.resize(rgb, (self.width, self.height), interpolation=cv2.INTER_LINEAR))
+
+    def of_masks(self, masks: BoolArray) -> BoolArray:
+        if self.scale == 1:
+            return masks
+        resized = np.empty((len(masks), self.height, self.width), dtype=np.uint8)
+        for mask, target in zip(masks, resized):
+            cv2.resize(
+                np.ascontiguousarray(mask).view(np.uint8), (self.width, self.height), target,
+                interpolation=cv2.INTER_NEAREST,
+            )  # fmt: skip
+        return resized.view(np.bool_)
+
+    def of_points(self, xy: Float32Array) -> Float32Array:
+        """Positions whose integers are centres of pixels."""
+        return np.asarray((xy + 0.5) * self.scale - 0.5, dtype=np.float32)
 
 
 def _label(image: UInt8Array, text: str) -> None:
@@ -119,29 +162,50 @@ class _PointPainter:
     """Draws the points of one row after another, and keeps the fading trails between rows.
 
     Args:
-        width, height: of the frames, px.
-        tracks: T rows of N points.
+        size: of the images.
+        tracks: T rows of N points, in px of the source.
         queries: the N query points.
         style: colour of the points and length of the trails.
     """
 
-    def __init__(self, width: int, height: int, tracks: Tracks, queries: QueryPoints, style: OverlayStyle) -> None:
-        self._radius = max(1.5, float(np.hypot(width, height)) * _RADIUS)
-        self._tracks = tracks
+    def __init__(self, size: _Size, tracks: Tracks, queries: QueryPoints, style: OverlayStyle) -> None:
+        width, height = size.width, size.height
+        largest = max(1.5, math.hypot(width, height) * _RADIUS)
+        self._radius = np.full(len(queries), largest)
+        self._object_id = queries.object_id
+        self._is_fitted: set[int] = set()
+        self._visible = tracks.visible
         by_object = style.colour == "object"
         self._colours = [object_colour(i) for i in queries.object_id.tolist()] if by_object else _rainbow(queries)
         self._has_trails = style.trail > 0
         self._fade = np.array([math.ceil(_TRAIL_ALPHA / max(1, style.trail))], np.float64)
         # Points far outside the frame are not visible, and would overflow OpenCV's integers.
-        margin = math.ceil(4 * self._radius)
+        margin = math.ceil(4 * largest)
         low, high = np.array([-margin, -margin]), np.array([width + margin, height + margin])
+        xy = size.of_points(tracks.xy)
         with np.errstate(invalid="ignore"):
-            self._drawable: BoolArray = np.asarray(((tracks.xy > low) & (tracks.xy < high)).all(axis=2))
-        self._fixed = (np.where(self._drawable[..., None], tracks.xy, 0) * 2**_SHIFT).round().astype(np.int32)
+            self._drawable: BoolArray = np.asarray(((xy > low) & (xy < high)).all(axis=2))
+        self._fixed = (np.where(self._drawable[..., None], xy, 0) * 2**_SHIFT).round().astype(np.int32)
         self._trail = np.zeros((height, width, 3), np.uint8)
         self._trail_alpha = np.zeros((height, width), np.uint8)
 
+    def fit(self, masks: BoolArray, object_ids: Sequence[int]) -> None:
+        """Make the discs of each object small enough not to hide its mask, when its first mask is known.
+
+        Args:
+            masks: (K, H, W) bool, of one row.
+            object_ids: the K object ids.
+        """
+        for object_id, mask in zip(object_ids, masks):
+            if object_id in self._is_fitted or not (area := int(np.count_nonzero(mask))):
+                continue
+            self._is_fitted.add(object_id)
+            points = self._object_id == object_id
+            radius = math.sqrt(_COVERED * area / (math.pi * max(1, int(np.count_nonzero(points))))) / _RIM
+            self._radius[points] = np.clip(radius, _MIN_RADIUS, self._radius[points])
+
     def draw(self, image: UInt8Array, row: int) -> None:
+        """Draw the points of a row, and their trails, on an image; rows in ascending order."""
         if self._has_trails:
             self._extend_trails(row)
             self._blend_trails(image)
@@ -152,33 +216,36 @@ class _PointPainter:
         if row == 0:
             return
         cv2.subtract(self._trail_alpha, self._fade, dst=self._trail_alpha)
-        usable = self._drawable[row - 1 : row + 1] & self._tracks.visible[row - 1 : row + 1]
+        usable = self._drawable[row - 1 : row + 1] & self._visible[row - 1 : row + 1]
         chosen = np.flatnonzero(usable.all(axis=0))
         steps = self._fixed[row - 1 : row + 1, chosen].transpose(1, 0, 2)
-        thickness = max(1, round(self._radius / 2))
+        thicknesses = np.maximum(1, np.rint(self._radius[chosen] / 2)).astype(int)
         # The colour is drawn wider than the alpha, so that antialiasing leaves no dark fringe.
-        for (start, end), number in zip(steps.tolist(), chosen.tolist()):
+        for (start, end), number, thickness in zip(steps.tolist(), chosen.tolist(), thicknesses.tolist()):
             cv2.line(self._trail, start, end, self._colours[number], thickness + 2, cv2.LINE_8, _SHIFT)
-        if len(steps):
-            cv2.polylines(self._trail_alpha, list(steps), False, _TRAIL_ALPHA, thickness, cv2.LINE_AA, _SHIFT)
+        for thickness in np.unique(thicknesses).tolist():
+            lines = list(steps[thicknesses == thickness])
+            cv2.polylines(self._trail_alpha, lines, False, _TRAIL_ALPHA, thickness, cv2.LINE_AA, _SHIFT)
 
     def _blend_trails(self, image: UInt8Array) -> None:
         # Only pixels under a trail are blended: they are few, and blending complete frames would be slow.
-        under = np.flatnonzero(self._trail_alpha)
+        found = cv2.findNonZero(self._trail_alpha)
+        if found is None:
+            return
+        under = found.reshape(-1, 2) @ np.array([1, image.shape[1]])  # OpenCV 4: (N, 1, 2), OpenCV 5: (N, 2)
         alpha = self._trail_alpha.reshape(-1)[under, None].astype(np.uint16)
         below, above = image.reshape(-1, 3), self._trail.reshape(-1, 3)[under]
         below[under] = (below[under] * (255 - alpha) + above * alpha + 127) // 255
 
     def _draw_points(self, image: UInt8Array, row: int) -> None:
-        radius, rim = round(self._radius * 2**_SHIFT), round(self._radius * _RIM * 2**_SHIFT)
-        ring = max(1, int(self._radius / 3))
         chosen = np.flatnonzero(self._drawable[row])
-        visibles = self._tracks.visible[row, chosen].tolist()
-        for number, centre, visible in zip(chosen.tolist(), self._fixed[row, chosen].tolist(), visibles):
+        centres, visibles = self._fixed[row, chosen].tolist(), self._visible[row, chosen].tolist()
+        for number, centre, visible, radius in zip(chosen.tolist(), centres, visibles, self._radius[chosen].tolist()):
             if visible:
+                rim = round(radius * _RIM * 2**_SHIFT)
                 cv2.circle(image, centre, rim, _RIM_COLOUR, cv2.FILLED, cv2.LINE_AA, _SHIFT)
-            thickness = cv2.FILLED if visible else ring
-            cv2.circle(image, centre, radius, self._colours[number], thickness, cv2.LINE_AA, _SHIFT)
+            thickness = cv2.FILLED if visible else max(1, int(radius / 3))
+            cv2.circle(image, centre, round(radius * 2**_SHIFT), self._colours[number], thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _rainbow(queries: QueryPoints) -> list[tuple[int, int, int]]:

@@ -32,6 +32,8 @@ class OverlayStyle(BaseModel):
     """Write frame number and time into the corner."""
     side_by_side: bool = False
     """Put the source on the left, the overlay on the right."""
+    max_height: Annotated[int, Ge(16)] = 720
+    """Maximum height of the video in px; larger frames are reduced to it."""
 
     @property
     def mark(self) -> str:

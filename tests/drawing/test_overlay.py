@@ -184,6 +184,42 @@ class TestStyle:
         assert np.abs(video[:, :, 2:60] - GREY).max() < 12
         assert np.abs(video[:, 20:30, 80:110] - GREY).max() > 25
 
+    def test_large_frames_are_reduced_with_their_masks_and_points(self, tmp_path: Path) -> None:
+        masks = np.zeros((1, 480, 640), dtype=bool)
+        masks[:, 240:, :320] = True
+        drawn = points(1, (480, 120))
+        options = {"max_height": 120, "label": False, "outline": False}
+        (large,) = write(tmp_path / "l.mp4", grey_clip(1, 640, 480), drawn, lambda row: masks, **options).astype(int)
+        assert large.shape == (120, 160, 3)
+        is_changed = np.abs(large - GREY).max(axis=2) > 25
+        assert is_changed[62:118, 2:78].all(), "the lower left quarter is tinted"
+        rest = is_changed.copy()
+        rest[58:, :82] = False
+        y, x = np.nonzero(rest)
+        # The centre of the pixel (480, 120) is at (480.5, 120.5) / 4 - 0.5.
+        assert (x.mean(), y.mean()) == pytest.approx((119.625, 29.625), abs=0.5), "the point"
+
+    def test_small_frames_are_not_enlarged(self, tmp_path: Path) -> None:
+        assert write(tmp_path / "o.mp4", grey_clip(1), points(1)).shape == (1, 48, 64, 3)
+
+    @pytest.mark.parametrize(("side", "is_full_size"), [(20, False), (300, True)])
+    def test_discs_leave_most_of_a_small_mask_uncovered(self, tmp_path: Path, side: int, is_full_size: bool) -> None:
+        """The discs of nine points in a mask; those of an object without a mask have the full size."""
+        masks = np.zeros((1, 480, 640), dtype=bool)
+        masks[0, 100 : 100 + side, 100 : 100 + side] = True
+        grid = np.linspace(100 + side / 8, 100 + side * 7 / 8, 3)
+        drawn = points(1, *((x, y) for y in grid for x in grid))
+        options = {"tint": 0, "outline": False, "label": False, "trail": 0}
+        clip = grey_clip(1, 640, 480)
+        (without,) = write(tmp_path / "a.mp4", clip, points(1, (200, 200)), **options).astype(int)
+        full_size = np.count_nonzero(np.abs(without - GREY).max(axis=2) > 25)
+        (image,) = write(tmp_path / "b.mp4", clip, drawn, lambda row: masks, **options).astype(int)
+        covered = np.count_nonzero(np.abs(image - GREY).max(axis=2) > 25)
+        if is_full_size:
+            assert covered == pytest.approx(9 * full_size, rel=0.1)
+        else:
+            assert 0.2 < covered / side**2 < 0.6
+
     @pytest.mark.slow
     def test_a_video_identifies_its_style(self, tmp_path: Path) -> None:
         default, other = OverlayStyle(), OverlayStyle(trail=3)
@@ -246,7 +282,7 @@ class TestFile:
         write(tmp_path / "o.mp4", grey_clip(), points(6))
         with av.open(tmp_path / "o.mp4") as container:
             context = container.streams.video[0].codec_context
-            assert (context.name, context.pix_fmt, context.colorspace) == ("h264", "yuv420p", 1)
+            assert (context.name, context.pix_fmt, context.colorspace) == ("h264", "yuv420p", 6)
         data = (tmp_path / "o.mp4").read_bytes()
         assert data.index(b"moov") < data.index(b"mdat")
 
