@@ -62,22 +62,14 @@ def spread_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     return files
 
 
-@pytest.fixture(scope="module")
-def trackers(upstream: None, spread_checkpoints: dict[str, Path]) -> dict[str, Tracker]:
-    """Trackers by mode; each builds its network on first use."""
-    lengths = {"offline": None, "online": WINDOW_LEN}
-    return {
-        mode: CoTrackerUpstreamTracker(path, mode=mode, window_len=lengths[mode], device="cpu")
-        for mode, path in spread_checkpoints.items()
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_iteration", "one_thread")
 class TestContract(TrackerContract):
-    @pytest.fixture(params=["offline", "online"])
-    def tracker(self, trackers: dict[str, Tracker], request: pytest.FixtureRequest) -> Tracker:
-        return trackers[request.param]
+    @pytest.fixture(scope="class", params=["offline", "online"])
+    def tracker(self, upstream: None, spread_checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
+        """Builds its network on first use, with one iteration."""
+        mode, window_len = request.param, WINDOW_LEN if request.param == "online" else None
+        return CoTrackerUpstreamTracker(spread_checkpoints[mode], mode=mode, window_len=window_len, device="cpu")
 
 
 @pytest.mark.slow
