@@ -2,10 +2,12 @@
 
     python -m benchmarks.decoding long [VIDEO --repeat 10] [--frames 3140] [--pause 0.05]
     python -m benchmarks.decoding compare FOLDER ...
+    python -m benchmarks.decoding checks FILE ...
 
 `long` writes a video of 856x632 px unless one is given (--repeat concatenates it with itself, without encoding it
 again) and reads it in blocks with pauses, as a model does; every reader runs in its own process. `compare` reads every
-file below the folders with both decoders and compares all frames.
+file below the folders with both decoders and compares all frames. `checks` measures the CPU time that the checks for
+damage add to reading a healthy file.
 """
 
 from __future__ import annotations
@@ -157,6 +159,39 @@ def run_compare(folders: list[Path]) -> None:
     print(", ".join(f"{number} {what}" for what, number in counts.items()))
 
 
+def run_checks(paths: list[Path]) -> None:
+    """Print the CPU time of the probe with and without the checks for damage, and that of decoding."""
+    from aot.decoding import packets, probe
+    from aot.decoding.pyav import PyAVDecoder
+
+    checks = probe.refuse_interrupted, packets.hole_finder
+    for path in paths:
+        seconds = {True: float("inf"), False: float("inf")}
+        for is_checked in (True, False) * 3:
+            probe.refuse_interrupted, packets.hole_finder = checks if is_checked else (lambda *_: None, lambda _: None)
+            seconds[is_checked] = min(seconds[is_checked], seconds_of_probe(path))
+        probe.refuse_interrupted, packets.hole_finder = checks
+        started = time.process_time()
+        with PyAVDecoder().open(path) as source:
+            num_frames = sum(len(block.index) for block in source.blocks())
+        total = time.process_time() - started
+        print(
+            f"{path.name:<24}{num_frames:6} frames, CPU ms: probe without checks {seconds[False] * 1000:6.1f}, "
+            f"with {seconds[True] * 1000:6.1f}, decoding {total * 1000:8.1f}: "
+            f"{(seconds[True] - seconds[False]) / total:+.1%}"
+        )
+
+
+def seconds_of_probe(path: Path, repeats: int = 10) -> float:
+    from aot.decoding import probe
+
+    started = time.process_time()
+    for _ in range(repeats):
+        probe._probe.cache_clear()
+        probe.probe_video(path)
+    return (time.process_time() - started) / repeats
+
+
 def is_video(path: Path) -> bool:
     return path.suffix in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".ts", ".gif") and path.is_file()
 
@@ -187,9 +222,13 @@ def main() -> int:
     long.add_argument("--reader", choices=READERS, help=argparse.SUPPRESS)
     compare = commands.add_parser("compare", help="whether both decoders give the same frames")
     compare.add_argument("folders", type=Path, nargs="+")
+    checks = commands.add_parser("checks", help="CPU time of the checks for damage")
+    checks.add_argument("files", type=Path, nargs="+")
     options = parser.parse_args()
     if options.command == "long":
         run_long(options)
+    elif options.command == "checks":
+        run_checks(options.files)
     else:
         run_compare(options.folders)
     return 0
