@@ -59,6 +59,9 @@ CONTAINERS = {
     "AVI, Motion JPEG": Container("a.avi", "mjpeg", {}, "yuvj420p"),
     "Ogg": Container("a.ogv", "libvpx", VPX),
     "GIF": Container("a.gif", "gif", {}, "rgb8"),
+    "FLV": Container("a.flv"),
+    "ASF": Container("a.wmv", "msmpeg4", {"g": "12"}),
+    "MP4 in fragments": Container("a.mp4", container_options={"movflags": "frag_keyframe+empty_moov"}),
     "MXF": Container("a.mxf", "mpeg2video", {"g": "12"}),
 }  # fmt: skip
 
@@ -206,6 +209,30 @@ def with_chunks(path: Path, change: Callable[[int, bytes], bytes], padding: byte
         out += b"00dc" + struct.pack("<I", len(data)) + data + padding * (len(data) % 2)
         place, number = place + 8 + size + size % 2, number + 1
     return out[: start - 8] + struct.pack("<I", len(out) - start + 4) + out[start - 4 :]
+
+
+def test_mp4_cut_inside_its_index(tmp_path: Path) -> None:
+    """FFmpeg reads the beginning of the tables."""
+    path = write_coded_video(tmp_path / "a.mp4")
+    cut_before(path, b"udta", 1.0)
+    with pytest.raises(DecodeError, match=r"the file ends after \d+ bytes, inside a box that ends at byte \d+"):
+        VideoFile(path)
+
+
+def test_data_behind_the_last_box_of_mp4(tmp_path: Path) -> None:
+    path = write_coded_video(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes() + bytes(100))
+    assert refusal(path) is None
+
+
+def test_fragment_that_is_overwritten(tmp_path: Path) -> None:
+    """FFmpeg reads the fragments up to there."""
+    path = write_coded_video(tmp_path / "a.mp4", container_options={"movflags": "frag_keyframe+empty_moov"})
+    content = path.read_bytes()
+    at = content.rindex(b"moof") - 4
+    path.write_bytes(content[:at] + bytes(8) + content[at + 8 :])
+    with pytest.raises(DecodeError, match=f"byte {at} does not begin a box of MP4"):
+        VideoFile(path)
 
 
 class TestOgg:

@@ -10,17 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from aot.decoding.structure.asf import asf_problem
 from aot.decoding.structure.avi import avi_problem
+from aot.decoding.structure.flv import flv_problem
 from aot.decoding.structure.gif import gif_problem
 from aot.decoding.structure.matroska import matroska_problem
+from aot.decoding.structure.mp4 import mp4_problem
 from aot.decoding.structure.mpegts import mpegts_problem
 from aot.decoding.structure.ogg import ogg_problem
 
 # Name of the format, as FFmpeg gives it → what is wrong with a file, or None.
 _CHECKS: dict[str, Callable[[BinaryIO, int], str | None]] = {
+    "asf": asf_problem,
     "avi": avi_problem,
+    "flv": flv_problem,
     "gif": gif_problem,
     "matroska,webm": matroska_problem,
+    "mov,mp4,m4a,3gp,3g2,mj2": mp4_problem,
     "mpegts": mpegts_problem,
     "ogg": ogg_problem,
 }
