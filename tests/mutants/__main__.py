@@ -49,17 +49,17 @@ def judge(mutants: Sequence[Mutant]) -> Iterator[Verdict]:
     """Run the tests of every mutant in two processes.
 
     Raises:
-        RuntimeError: the tests of a module fail without a change.
+        RuntimeError: tests fail without a change.
     """
     context = multiprocessing.get_context("fork")
     with (
         TemporaryDirectory(prefix="aot-mutants-") as folder,
         ProcessPoolExecutor(NUM_PROCESSES, context, initializer=_prepare, initargs=(Path(folder),)) as processes,
     ):
-        modules = sorted({mutant.module for mutant in mutants})
-        baselines = dict(zip(modules, processes.map(_baseline, modules)))
+        groups = sorted({TESTS[mutant.module] for mutant in mutants})
+        baselines = dict(zip(groups, processes.map(_baseline, groups)))
         print(f"the tests pass without a change: {sum(baselines.values()):.0f} s", flush=True)
-        yield from processes.map(_judge_one, mutants, [baselines[mutant.module] for mutant in mutants])
+        yield from processes.map(_judge_one, mutants, [baselines[TESTS[mutant.module]] for mutant in mutants])
 
 
 def table(verdicts: Iterable[Verdict]) -> str:
@@ -119,20 +119,20 @@ def _prepare(folder: Path) -> None:
 
 
 @cache
-def _baseline(module: str, marks: str = QUICK) -> float:
-    """Seconds of the tests of a module without a change; 0 if it has no test with these marks."""
+def _baseline(tests: tuple[str, ...], marks: str = QUICK) -> float:
+    """Seconds of these tests without a change; 0 if none has these marks."""
     assert _workplace
-    result = _workplace.run(TESTS[module], marks)
+    result = _workplace.run(tests, marks)
     if result.outcome is Outcome.NO_TESTS:
         return 0.0
     if result.outcome is not Outcome.PASSED:
-        raise RuntimeError(f"the tests of {module} fail without a change:\n{result.output[-3000:]}")
+        raise RuntimeError(f"{' '.join(tests)} fail without a change:\n{result.output[-3000:]}")
     return result.seconds
 
 
 def _judge_one(mutant: Mutant, baseline_seconds: float) -> Verdict:
     result = _run_changed(mutant, QUICK, baseline_seconds)
-    if result.outcome is Outcome.PASSED and (slow_seconds := _baseline(mutant.module, SLOW)):
+    if result.outcome is Outcome.PASSED and (slow_seconds := _baseline(TESTS[mutant.module], SLOW)):
         slow = _run_changed(mutant, SLOW, slow_seconds)
         result = Result(slow.outcome, result.seconds + slow.seconds, slow.output)
     return Verdict(mutant, result.outcome, result.seconds)
