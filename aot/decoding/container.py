@@ -39,7 +39,7 @@ def ffmpeg_argument(path: Path) -> str:
     return shlex.quote(f"./{text}" if text.startswith("-") or ":" in text.split("/")[0] else text)
 
 
-def repair_command(path: Path, filters: str = "") -> str:
+def repair_command(path: Path, filters: str = "", *, input_options: str = "") -> str:
     """The command that re-encodes the frames of a video to another file, which can be read.
 
     The times are kept exactly, and 4:4:4 has no restrictions on the size.
@@ -47,11 +47,13 @@ def repair_command(path: Path, filters: str = "") -> str:
     Args:
         path: of the video.
         filters: of FFmpeg, quoted for a shell if necessary.
+        input_options: of FFmpeg, for reading the video.
     """
     source, repaired = ffmpeg_argument(path), ffmpeg_argument(path.with_name(f"{path.stem}_repaired.mp4"))
     filtered = f"-vf {filters} " if filters else ""
     encoded = "-fps_mode passthrough -enc_time_base 1:90000 -c:v libx264 -pix_fmt yuv444p -crf 18"
-    return f"ffmpeg -i {source} -an {filtered}{encoded} {repaired}"
+    reading = f"{input_options} " if input_options else ""
+    return f"ffmpeg {reading}-i {source} -an {filtered}{encoded} {repaired}"
 
 
 def repair_hint(path: Path, filters: str = "") -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from aot.decoding.base import FrameSource
-from aot.decoding.container import ffmpeg_reason, open_container, repair_hint
+from aot.decoding.container import ffmpeg_reason, open_container, repair_command, repair_hint
 from aot.decoding.displayed import displayed_image, orientation_of
 from aot.decoding.probe import probe_video
 from aot.decoding.streams import chosen_stream
@@ -156,7 +156,14 @@ class VideoFile(FrameSource):
             raise self._missing(frame, f"the decoder returns a frame with another time stamp ({decoded.pts}){guessed}")
         if decoded.is_corrupt:
             raise self._missing(frame, "the decoder reports it as damaged")
-        size = orientation_of(decoded, self._path).size(decoded.width, decoded.height)
+        orientation = self._probe.first_frame.orientation
+        if orientation_of(decoded, self._path) != orientation:
+            raise DecodeError(
+                f"{self._path}: frame {frame} ({self._probe.time[frame]:.3f} s) is turned or mirrored in another way "
+                f"than the first frame, expected the same for all; re-encode the frames as they are stored: "
+                f"{repair_command(self._path, input_options='-noautorotate')}"
+            )
+        size = orientation.size(decoded.width, decoded.height)
         if size != (self.width, self.height):
             raise DecodeError(
                 f"{self._path}: the size changes to {size[0]}x{size[1]} px at frame {frame} "

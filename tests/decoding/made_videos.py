@@ -110,6 +110,24 @@ def _silence(start: int) -> av.AudioFrame:
     return frame
 
 
+def write_turned_in_part(path: Path, turns: int, *, is_mirrored: bool = False) -> Path:
+    """40 H.264 frames whose key frames say that the frames are mirrored, and turned counter-clockwise."""
+    plain = write_coded_video(path.with_name(f"plain_{path.stem}.mp4"))
+    # SEI message "display orientation" (H.264, D.1.26): flips, angle, valid for later frames too.
+    bits = f"0{int(is_mirrored)}0{turns << 14:016b}01001"
+    message = bytes([6, 47, 3]) + int(bits, 2).to_bytes(3, "big") + b"\x80"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                content = len(message).to_bytes(4, "big") + message if packet.is_keyframe else b""
+                changed = av.Packet(content + bytes(packet))
+                changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+                changed.is_keyframe, changed.stream = packet.is_keyframe, stream
+                container.mux(changed)
+    return path
+
+
 def write_with_exif(path: Path, orientation: int) -> Path:
     """40 JPEGs with EXIF metadata, as the frames of a video; the orientation is 1 for upright, up to 8."""
     exif = Image.Exif()

@@ -44,6 +44,7 @@ from tests.decoding.made_videos import (
     write_narrow,
     write_size_change,
     write_streams,
+    write_turned_in_part,
     write_with_cover,
     write_with_matrix,
 )
@@ -298,6 +299,35 @@ class TestHeaders:
         path = write_coded_video(tmp_path / "a.ts", range(3), times_ms, size=(320, 240), options=options)
         with VideoFile(path) as source:
             assert source.fps == pytest.approx(fps)
+
+
+class TestOrientationOfSomeFrames:
+    """FFmpeg applies an orientation inside H.264 only to the key frames: such a video is refused."""
+
+    @pytest.mark.parametrize(("turns", "is_mirrored"), [(1, False), (2, False), (0, True), (3, True)])
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+    def test_refused(self, tmp_path: Path, suffix: str, turns: int, is_mirrored: bool) -> None:
+        path = write_turned_in_part(tmp_path / f"a{suffix}", turns, is_mirrored=is_mirrored)
+        for decoder in (PyAVDecoder(), DecordDecoder()):
+            with (
+                decoder.open(path) as source,
+                pytest.raises(
+                    DecodeError, match=r"frame 1 \(.* s\) is turned or mirrored in another way than the first"
+                ),
+            ):
+                source.read(source.index)
+
+    def test_the_advice_helps(self, tmp_path: Path) -> None:
+        if shutil.which("ffmpeg") is None:
+            pytest.skip("no ffmpeg command: `make system` installs it (as root on Debian)")
+        path = write_turned_in_part(tmp_path / "a.mp4", 1)
+        with VideoFile(path) as source, pytest.raises(DecodeError) as caught:
+            source.read([5])
+        command = str(caught.value).partition("as they are stored: ")[2]
+        subprocess.run([*shlex.split(command), "-v", "error", "-nostdin"], check=True)
+        with VideoFile(tmp_path / "a_repaired.mp4") as repaired:
+            assert (repaired.width, repaired.height) == (64, 48)
+            assert numbers_in(repaired.read(repaired.index).rgb).tolist() == list(range(40))
 
 
 class TestStreams:
