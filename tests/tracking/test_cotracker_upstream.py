@@ -65,9 +65,8 @@ def spread_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_iteration", "one_thread")
 class TestContract(TrackerContract):
-    @pytest.fixture(scope="class", params=["offline", "online"])
-    def tracker(self, upstream: None, spread_checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
-        """Builds its network on first use, with one iteration."""
+    @pytest.fixture(params=["offline", "online"])
+    def tracker(self, spread_checkpoints: dict[str, Path], request: pytest.FixtureRequest) -> Tracker:
         mode, window_len = request.param, WINDOW_LEN if request.param == "online" else None
         return CoTrackerUpstreamTracker(spread_checkpoints[mode], mode=mode, window_len=window_len, device="cpu")
 
