@@ -259,6 +259,14 @@ def cut_before(path: Path, mark: bytes, fraction: float) -> Path:
     return path
 
 
+def with_open_end(path: Path) -> Path:
+    """Change an MP4 file whose data come last so that they have no length, but continue up to the end of the file."""
+    content = path.read_bytes()
+    at = content.index(b"mdat") - 4
+    path.write_bytes(content[:at] + bytes(4) + content[at + 4 :])
+    return path
+
+
 def with_unknown_length(path: Path) -> Path:
     """Change a Matroska file as if it were written to where its length cannot be entered later."""
     content = path.read_bytes()

@@ -38,6 +38,7 @@ from tests.decoding.made_videos import (
     cut_at_frame,
     cut_before,
     with_damaged_frame,
+    with_open_end,
     with_unknown_length,
     without_duration_tags,
     write_by_old_encoder,
@@ -233,9 +234,9 @@ class TestCutOff:
 
     CUT = {
         "an MP4 that starts late": (
-            "a.mp4", lambda path: write_coded_video(
+            "a.mp4", lambda path: with_open_end(write_coded_video(
                 path, range(40), [10_000 + 40 * i for i in range(40)], container_options={"movflags": "faststart"}
-            ), r"the header lists 40 frames, but the file has \d+",
+            )), r"the header lists 40 frames, but the file has \d+",
         ),
         "an MKV longer than an hour": (
             "a.mkv", lambda path: write_coded_video(path, range(40), [100_000 * i for i in range(40)]),
@@ -261,6 +262,22 @@ class TestCutOff:
             assert len(source.index) in (40, 100, 200)
         with pytest.raises(DecodeError, match=rf"{message}: the file is truncated; copy it again"):
             VideoFile(cut_at_frame(path, 20) if path.suffix == ".mp4" else cut_at_cluster(path))
+
+    def test_cut_inside_the_last_frame(self, tmp_path: Path) -> None:
+        path = write_coded_video(tmp_path / "a.mp4", container_options={"movflags": "faststart"})
+        cut_at_frame(with_open_end(path), 12)
+        path.write_bytes(path.read_bytes() + b"\x11")
+        with pytest.raises(DecodeError, match=r"its last packet \(at 0\.\d+ s, byte \d+\) is damaged or incomplete"):
+            VideoFile(path)
+
+    def test_missing_fragments(self, tmp_path: Path) -> None:
+        """A file in fragments may end behind any of them; some have an index at the beginning."""
+        options = {"movflags": "dash+delay_moov+global_sidx+frag_keyframe"}
+        path = write_coded_video(tmp_path / "a.mp4", range(100), container_options=options)
+        cut_before(path, b"moof", 0.5)
+        path.write_bytes(path.read_bytes()[:-4])  # the length of the fragment
+        with pytest.raises(DecodeError, match=r"a duration of 4\.\d+ s, but the frames end after [01]\.\d+ s"):
+            VideoFile(path)
 
     def test_unfinished_recording(self, tmp_path: Path) -> None:
         """A recording that was interrupted has no duration in its header: if no part is cut, nothing is missing."""

@@ -159,7 +159,7 @@ class TestBroken:
             starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
         cut = tmp_path / "cut.mp4"
         cut.write_bytes(complete.read_bytes()[: starts[50]])
-        with pytest.raises(DecodeError, match=r"a duration of 4\.000 s, but the frames end after 2\.\d+ s"):
+        with pytest.raises(DecodeError, match=r"the file ends after \d+ bytes, inside a box that ends at byte \d+"):
             VideoFile(cut)
 
     def test_damaged_bytes(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
