@@ -71,7 +71,7 @@ def write_streams(
             stream = container.add_stream(codec, rate=FPS, options=CLOSED_GROUPS if codec == "libx264" else {})
             stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
             if are_default:
-                stream.disposition = Disposition.default
+                stream.disposition = Disposition.default.value
             videos.append((stream, size, numbers))
         audio = container.add_stream("aac", rate=8000, layout="mono") if audio_seconds else None
         for stream, size, numbers in videos:
@@ -89,7 +89,7 @@ def write_with_cover(path: Path, *, has_video: bool = True) -> Path:
     with av.open(str(path), "w") as container:
         cover = container.add_stream("png", rate=FPS)
         cover.width, cover.height, cover.pix_fmt = 128, 96, "rgb24"
-        cover.disposition = Disposition.attached_pic
+        cover.disposition = Disposition.attached_pic.value
         packets = _encoded(cover, (128, 96), [7])
         if has_video:
             stream = container.add_stream("libx264", rate=FPS, options=CLOSED_GROUPS)
@@ -123,7 +123,7 @@ def write_turned_in_part(path: Path, turns: int, *, is_mirrored: bool = False) -
                 content = len(message).to_bytes(4, "big") + message if packet.is_keyframe else b""
                 changed = av.Packet(content + bytes(packet))
                 changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
-                changed.is_keyframe, changed.stream = packet.is_keyframe, stream
+                changed.duration, changed.is_keyframe, changed.stream = packet.duration, packet.is_keyframe, stream
                 container.mux(changed)
     return path
 

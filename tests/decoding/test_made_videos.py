@@ -401,7 +401,7 @@ class TestStreams:
             first, second = (container.add_stream("libx264", rate=25) for _ in range(2))
             for stream, size in ((first, 96), (second, 64)):
                 stream.width, stream.height, stream.pix_fmt = size, 48, "yuv420p"
-            second.disposition = Disposition.default
+            second.disposition = Disposition.default.value
             for stream in (first, second):
                 for packet in stream.encode(av.VideoFrame(stream.width, 48, "yuv420p")) + stream.encode(None):
                     container.mux(packet)
