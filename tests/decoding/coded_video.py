@@ -37,6 +37,11 @@ def _bit_of_column(width: int) -> Int64Array:
     return (np.arange(width) * NUM_BITS // width).astype(np.int64)
 
 
+def one_thread_of(codec: str) -> dict[str, str]:
+    """The option that keeps the encoder of VP8 from waiting busily for its other threads: a fifth of the CPU time."""
+    return {"threads": "1"} if codec == "libvpx" else {}
+
+
 def write_coded_video(
     path: Path,
     numbers: Iterable[int] = range(40),
@@ -60,7 +65,8 @@ def write_coded_video(
     time_base = Fraction(1, FPS if times_ms is None else 1000)
     times = range(len(numbers)) if times_ms is None else times_ms
     with av.open(str(path.absolute()), "w", options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=rate, options=CLOSED_GROUPS if options is None else options)
+        options = CLOSED_GROUPS if options is None else options
+        stream = container.add_stream(codec, rate=rate, options=options | one_thread_of(codec))
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.codec_context.time_base = time_base
         for number, time in zip(numbers, times):

@@ -16,7 +16,7 @@ from av.stream import Disposition
 from PIL import ExifTags, Image
 
 from aot.types import UInt8Array
-from tests.decoding.coded_video import CLOSED_GROUPS, FPS, coded_frame, write_coded_video
+from tests.decoding.coded_video import CLOSED_GROUPS, FPS, coded_frame, one_thread_of, write_coded_video
 
 TS_PACKET_BYTES = 188
 CLUSTER = b"\x1f\x43\xb6\x75"  # identifier of the parts of a Matroska file
@@ -68,7 +68,8 @@ def write_streams(
     with av.open(str(path), "w") as container:
         videos = []
         for size, pix_fmt, numbers in streams:
-            stream = container.add_stream(codec, rate=FPS, options=CLOSED_GROUPS if codec == "libx264" else {})
+            options = CLOSED_GROUPS if codec == "libx264" else one_thread_of(codec)
+            stream = container.add_stream(codec, rate=FPS, options=options)
             stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
             if are_default:
                 stream.disposition = Disposition.default.value
