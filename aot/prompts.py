@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--stream",
         type=_number,
         metavar="N",
-        help="which video stream, of files with several; default: dataset.stream's",
+        help="which video stream, of files with several; default: as the ffmpeg command chooses",
     )
     _add_import(commands.add_parser("import", help="convert the boxes of a detector or another tracker to a manifest"))
     options = parser.parse_args(arguments)

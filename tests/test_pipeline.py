@@ -180,6 +180,7 @@ def test_overlay_and_report_are_not_squeezed(
     report_clip(paths)
     with Image.open(paths.report.prompt_image(0)) as image:
         assert image.size == shown
+    assert f'"pixel_aspect_ratio": "{pixel_aspect}", "stream": 0' in paths.report.data.read_text()
     if shutil.which("ffprobe"):
         entries = ["-show_entries", "stream=sample_aspect_ratio,display_aspect_ratio", "-of", "csv=p=0"]
         probed = subprocess.run(["ffprobe", "-v", "error", *entries, paths.overlay], capture_output=True, text=True)

@@ -53,10 +53,12 @@ aot.showClip = (clip) => {
   }
   aot.byId("clip").hidden = false;
   const { facts } = clip;
+  const isSquare = (facts.pixel_aspect_ratio ?? "1:1") === "1:1";
   const isThinned = facts.frame_interval > facts.frame_interval_requested;
   aot.byId("facts").replaceChildren(
     ...aot.facts([
-      ["size", `${facts.width} × ${facts.height}`],
+      ["size", `${facts.width} × ${facts.height}${isSquare ? "" : `, pixels of ${facts.pixel_aspect_ratio}`}`],
+      ...(facts.stream ? [["video stream", aot.shown(facts.stream)]] : []),
       ["frames", `${aot.shown(clip.frames.length)} of ${aot.shown(facts.num_source_frames)}`],
       ["interval", isThinned ? aot.make("span", { className: "state warn" }, `${facts.frame_interval}, requested ${facts.frame_interval_requested}`) : aot.shown(facts.frame_interval)],
       ["attempts", aot.shown(facts.attempts?.length ?? 1)],
