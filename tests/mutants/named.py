@@ -42,6 +42,10 @@ NAMED = (
         "if decoded.is_corrupt:", "if False:",
     ),
     Named(_VIDEO_FILE, "no first frame taken before a seek", "if self._next == 0:", "if False:"),
+    Named(
+        _VIDEO_FILE, "a change of the orientation is accepted",
+        "if orientation_of(decoded, self._path) != orientation:", "if False:",
+    ),
     Named(_VIDEO_FILE, "the size is not checked", "if size != (self.width, self.height):", "if False:"),
     Named(_COMPLETENESS, "frames that the header lists are not missed", "< num_listed", "< 0"),
     Named(
