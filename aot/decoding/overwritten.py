@@ -14,6 +14,7 @@ from typing import Any
 _ZEROS = bytes(3)
 _START = b"\0\0\1"
 _MANY_ZEROS = bytes(256)
+_FILLING = bytes(64)
 
 
 def hole_finder(stream: Any) -> Callable[[bytes], bool] | None:
@@ -49,6 +50,9 @@ def _has_hole_between_lengths(data: bytes, *, is_image: Callable[[int], bool], l
         start = place + length_bytes
         place = start + int.from_bytes(data[place:start], "big")
         if is_image(data[start]) and _has_inner_zeros(data, start, place):
+            return True
+        # Nothing has to be filled here; few zeros are left where a program has removed start codes.
+        if is_image(data[start]) and data[start:place].endswith(_FILLING):
             return True
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -263,6 +264,20 @@ def test_gif_without_its_trailer(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DecodeError, match=r"the file ends after \d+ bytes without the trailer of GIF files: .* trunc"):
         VideoFile(path)
+
+
+@pytest.mark.parametrize(
+    ("mark", "offset", "value"),
+    [(b"\x21\xf9\x04", 1, 0xA5), (b"\x00\x2c\0\0\0\0", 11, 0x0D), (b"\x00\x2c\0\0\0\0", 1, 0x2D)],
+    ids=["extension", "image", "block"],
+)
+def test_gif_block_that_is_none(tmp_path: Path, mark: bytes, offset: int, value: int) -> None:
+    path = write_coded_video(tmp_path / "a.gif", codec="gif", options={}, pix_fmt="rgb8")
+    content = bytearray(path.read_bytes())
+    at = content.index(mark, len(content) // 2)
+    content[at + offset] = value
+    path.write_bytes(content)
+    assert re.fullmatch(r"byte \d+ does not begin a block", structure_problem(path, "gif") or "")
 
 
 @pytest.mark.parametrize("size", [188, 192, 204])
