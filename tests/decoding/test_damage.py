@@ -271,7 +271,7 @@ def test_gif_without_its_trailer(tmp_path: Path) -> None:
     [(b"\x21\xf9\x04", 1, 0xA5), (b"\x00\x2c\0\0\0\0", 11, 0x0D), (b"\x00\x2c\0\0\0\0", 1, 0x2D)],
     ids=["extension", "image", "block"],
 )
-def test_gif_block_that_is_none(tmp_path: Path, mark: bytes, offset: int, value: int) -> None:
+def test_gif_block_of_no_kind(tmp_path: Path, mark: bytes, offset: int, value: int) -> None:
     path = write_coded_video(tmp_path / "a.gif", codec="gif", options={}, pix_fmt="rgb8")
     content = bytearray(path.read_bytes())
     at = content.index(mark, len(content) // 2)
