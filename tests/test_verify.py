@@ -190,12 +190,13 @@ def test_worker_killed_before_recording_the_file_does_not_make_it_broken(folder:
     paths = run_paths(folder)
     truncate(paths.clip("late").result)
     assert main([str(paths.root), "--repair"]) == 1
-    (ledger,) = paths.ledgers.glob("*.jsonl")
-    before = len(ledger.read_text().splitlines())
+    before = {path: path.read_text() for path in paths.ledgers.glob("*.jsonl")}
     assert run_main(command) == 0
-    lines = ledger.read_text().splitlines(keepends=True)
-    started = [line for line in lines[before:] if '"event": "started"' in line]
-    ledger.write_text("".join(lines[:before] + started[:1]))
+    for ledger in paths.ledgers.glob("*.jsonl"):  # another one if another process of pytest made the run
+        known = before.get(ledger, "")
+        lines = ledger.read_text()[len(known) :].splitlines(keepends=True)
+        started = [line for line in lines if '"event": "started"' in line]
+        ledger.write_text(known + "".join(started[:1]))
     late, zoom = verify_run(paths)
     assert (late.state, late.is_compared) == (State.COMPLETE, False)
     assert (zoom.state, zoom.is_compared) == (State.COMPLETE, True)
