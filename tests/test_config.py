@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra import compose
 
 from aot.arguments import config_folder, parse_command
 from aot.checkpoints import CHECKPOINTS
@@ -82,6 +83,7 @@ def test_every_key_is_commented(group: str, option: str) -> None:
         ),
         (["dataset=demo", "dataset.rot=1"], ["dataset.rot: no such key; did you mean dataset.root?"]),
         (["dataset=demo", "datset.root=1"], ["datset.root: no such key; did you mean dataset.root"]),
+        (["dataset=demo", "segmenter._target_=os.remove"], ["segmenter._target_: no such key"]),
         (["dataset=demo", "zzz=1"], ["zzz: no such key; expected one of frame_interval, retry"]),
         (["dataset=demo", "frame_interval=1,2"], ["add -m"]),
         (["dataset=demo", "dataset.root=a b=c"], ["double quotes"]),
@@ -135,6 +137,15 @@ def test_invalid_values_are_reported(arguments: list[str], messages: list[str]) 
         check_config(job.values, job.choices)
     for message in messages:
         assert message in str(caught.value)
+
+
+def test_a_command_without_errors_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[list[str]] = []
+    monkeypatch.setattr(
+        "aot.compose.compose", lambda name, given, **options: composed.append(given) or compose(name, given, **options)
+    )
+    compose_one("dataset=demo", "frame_interval=2", "segmenter=grabcut")
+    assert composed == [["dataset=demo", "frame_interval=2", "segmenter=grabcut"]]
 
 
 def test_missing_required_values_are_reported() -> None:
