@@ -100,6 +100,7 @@ def test_preempted_task_resumes_with_the_missing_clips(cluster: Devcluster, clip
     clips.inject("c", "wait")  # the second clip of its task
     with Command(clips, *SLURM) as command:
         first = waiting_worker(clips, "c")
+        wait_until(lambda: clips.done() == ["a", "b", "d"])
         job = cluster.preempt_all()
         assert command.is_running()
         cluster.cancel(job)
