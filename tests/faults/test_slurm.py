@@ -97,10 +97,10 @@ def test_task_beyond_its_memory_limit_moves_the_clip_up_the_ladder(cluster: Devc
 
 
 def test_preempted_task_resumes_with_the_missing_clips(cluster: Devcluster, clips: Clips) -> None:
-    clips.inject("c", "wait")  # the second clip of its task
+    clips.inject("c", "wait")  # before b in its task
     with Command(clips, *SLURM) as command:
         first = waiting_worker(clips, "c")
-        wait_until(lambda: clips.done() == ["a", "b", "d"])
+        wait_until(lambda: clips.done() == ["a", "d"])  # the other task has ended
         job = cluster.preempt_all()
         assert command.is_running()
         cluster.cancel(job)
