@@ -61,7 +61,7 @@ def _num_listed(container: Any, stream: Any) -> int:
 
 def _seconds(container: Any, stream: Any) -> float | None:
     """End of the stream in s according to the header; None: unknown."""
-    if container.format.name.startswith(("mov", "asf")) and stream.duration:
+    if "mov" in container.format.name and stream.duration:
         return float(stream.duration * stream.time_base)
     return _matroska_end(container, stream) if "matroska" in container.format.name else None
 

@@ -190,6 +190,12 @@ class TestAvi:
         path.write_bytes(content)
         assert refusal(path) is None
 
+    def test_palettes_are_no_frames(self, path: Path) -> None:
+        content = with_chunks(path, lambda number, data: data)
+        at = content.rindex(b"00dc")
+        path.write_bytes(content[:at] + b"00pc" + content[at + 4 :])
+        assert refusal(path) == "the header counts 40 frames, but the file has 39"
+
 
 def write_length(path: Path, num_frames: int) -> None:
     """Change the number of frames in the header of the video stream."""
@@ -293,7 +299,42 @@ def test_sizes_of_transport_packets(tmp_path: Path, encoded: Callable[[str], Enc
     assert structure_problem(path, "mpegts") == f"byte {51 * size} does not begin a packet of {size} bytes"
 
 
+def test_asf_packets(tmp_path: Path) -> None:
+    path = write_coded_video(tmp_path / "a.wmv", codec="msmpeg4", options={"g": "12"}, size=(320, 240), texture=80)
+    content = path.read_bytes()
+    start = content.index(b"\x82\0\0", 300)  # the first packet; FFmpeg writes packets of 3200 bytes
+    at = start + 5 * 3200
+    assert content[at : at + 3] == b"\x82\0\0"
+    path.write_bytes(content[:at] + bytes(10) + content[at + 10 :])
+    assert structure_problem(path, "asf") == f"byte {at} does not begin a packet of 3200 bytes"
+    path.write_bytes(content[:at])
+    assert (structure_problem(path, "asf") or "").startswith(f"the file has {at} bytes, but its header lists")
+
+
+def test_flv_tags(tmp_path: Path) -> None:
+    path = write_coded_video(tmp_path / "a.flv")
+    content = path.read_bytes()
+    starts = [13]
+    while starts[-1] < len(content):
+        starts.append(starts[-1] + 15 + int.from_bytes(content[starts[-1] + 1 : starts[-1] + 4], "big"))
+    at = starts[20]
+    path.write_bytes(content[:at] + bytes(4) + content[at + 4 :])
+    assert structure_problem(path, "flv") == f"byte {at} does not begin a tag of FLV"
+    path.write_bytes(content[: at + 13])
+    assert (structure_problem(path, "flv") or "").startswith(f"the file ends after {at + 13} bytes, inside a tag")
+    path.write_bytes(content[: at - 4])  # without the length that follows the last tag
+    assert structure_problem(path, "flv") is None
+
+
 class TestMatroska:
+    def test_element_of_no_kind(self, tmp_path: Path) -> None:
+        path = write_coded_video(tmp_path / "a.mkv", container_options=NO_CHECKSUMS)
+        content = bytearray(path.read_bytes())
+        at = content.index(b"\xe7\x81", content.rindex(CLUSTER))  # the time of the cluster
+        content[at] = 0xA1
+        path.write_bytes(content)
+        assert refusal(path) == f"byte {at} does not begin an element of Matroska"
+
     def test_data_behind_the_end(self, tmp_path: Path) -> None:
         path = write_coded_video(tmp_path / "a.mkv")
         path.write_bytes(path.read_bytes() + bytes(100))

@@ -238,6 +238,10 @@ class TestCutOff:
                 path, range(40), [10_000 + 40 * i for i in range(40)], container_options={"movflags": "faststart"}
             )), r"the header lists 40 frames, but the file has \d+",
         ),
+        "an MXF": (
+            "a.mxf", lambda path: write_coded_video(path, codec="mpeg2video", options={"g": "12"}),
+            r"the header lists 40 frames, but the file has \d+",
+        ),
         "an MKV longer than an hour": (
             "a.mkv", lambda path: write_coded_video(path, range(40), [100_000 * i for i in range(40)]),
             r"a duration of 3900\.040 s, but the frames end after \d{3}\.040 s",
@@ -261,7 +265,7 @@ class TestCutOff:
         with VideoFile(path) as source:
             assert len(source.index) in (40, 100, 200)
         with pytest.raises(DecodeError, match=rf"{message}: the file is truncated; copy it again"):
-            VideoFile(cut_at_frame(path, 20) if path.suffix == ".mp4" else cut_at_cluster(path))
+            VideoFile(cut_at_cluster(path) if path.suffix == ".mkv" else cut_at_frame(path, 20))
 
     def test_cut_inside_the_last_frame(self, tmp_path: Path) -> None:
         path = write_coded_video(tmp_path / "a.mp4", container_options={"movflags": "faststart"})
