@@ -12,6 +12,7 @@ from aot.decoding.container import repair_hint
 from aot.decoding.packets import Packets
 from aot.decoding.structure import structure_problem
 from aot.errors import DecodeError
+from aot.system.os_errors import os_problem
 
 # Durations in headers are rounded, and often do not include the duration of the last frame.
 _MAX_MISSING_SECONDS = 1.0
@@ -21,10 +22,12 @@ def refuse_interrupted(container: Any, path: Path) -> None:
     """Refuse a file whose parts do not follow each other up to the end; no packet is read.
 
     Raises:
-        DecodeError: something is missing or damaged.
-        OSError: the file cannot be read.
+        DecodeError: something is missing or damaged, or the file cannot be read.
     """
-    problem = structure_problem(path, container.format.name)
+    try:
+        problem = structure_problem(path, container.format.name)
+    except OSError as exc:
+        raise DecodeError(f"{path} cannot be read as a video: {os_problem(exc)}") from exc
     if problem is not None:
         raise DecodeError(f"{path}: {problem}: the file is damaged or truncated; copy it again, or {repair_hint(path)}")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -353,6 +355,20 @@ class TestMatroska:
         assert refusal(path) is None
         with VideoFile(path) as source:
             assert numbers_in(source.read(source.index).rgb).tolist() == list(range(40))
+
+
+def test_file_that_can_no_longer_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_coded_video(tmp_path / "a.mkv")
+    reading = Path.open
+
+    def fail(self: Path, *arguments: str) -> IO[Any]:
+        if self == path:
+            raise OSError(errno.EIO, "Input/output error")
+        return reading(self, *arguments)
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(DecodeError, match=r"a\.mkv cannot be read as a video: .*reports an error"):
+        VideoFile(path)
 
 
 class TestTransportStreams:
