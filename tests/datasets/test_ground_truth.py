@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aot.datasets.annotations import AnnotatedTruth
+from aot.datasets.annotations import AnnotatedTruth, mask_files
 from aot.datasets.demo.truth import SceneTruth
 from aot.datasets.ground_truth import TrackTruth
 from aot.errors import DatasetError
@@ -21,6 +21,15 @@ def queries(*rows: tuple[float, float, float, int]) -> QueryPoints:
 
 def frames(*numbers: int) -> np.ndarray:
     return np.array(numbers, dtype=np.int64)
+
+
+@pytest.mark.parametrize("frame_of", [None, {"2": 2, "10": 10}, {"2": 10, "10": 2}])
+def test_masks_are_found_in_the_order_of_their_frames(tmp_path: Path, frame_of: dict[str, int] | None) -> None:
+    for name in ("2", "10"):
+        Image.new("L", (4, 4)).save(tmp_path / f"{name}.png")
+    found = {frame: path.stem for frame, path in mask_files(tmp_path, frame_of).items()}
+    assert list(found) == [2, 10]
+    assert found[2] == ("10" if frame_of and frame_of["10"] == 2 else "2")
 
 
 class TestSceneTruth:

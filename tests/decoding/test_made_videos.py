@@ -495,6 +495,15 @@ class TestAVI:
                 for index in (source.index, source.index[::-1]):
                     assert numbers_in(source.read(index).rgb).tolist() == index.tolist()
 
+    def test_a_late_start_in_the_header_is_kept(self, tmp_path: Path) -> None:
+        path = write_coded_video(tmp_path / "a.avi", codec="mpeg4", options={"g": "12"})
+        content = bytearray(path.read_bytes())
+        start = content.index(b"strh") + 8 + 28  # dwStart of the stream's header, in frames
+        content[start : start + 4] = (50).to_bytes(4, "little")
+        path.write_bytes(content)
+        with PyAVDecoder().open(path) as source:
+            np.testing.assert_allclose(source.time, 2 + np.arange(40) / 25)
+
     def test_b_frames_of_h264_are_refused_with_the_reason(self, tmp_path: Path) -> None:
         path = write_coded_video(tmp_path / "a.avi")
         for decoder in (PyAVDecoder(), DecordDecoder()):

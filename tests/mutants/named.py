@@ -151,9 +151,16 @@ NAMED = (
     Named(_MASK_FOLDERS, "all images are read without late_objects", "list(files)[:1]", "list(files)"),
 )  # fmt: skip
 
+_DISPLAYED = "aot/decoding/displayed.py"
+_DECIDES = "return Orientation(turns, is_mirrored=(d < 0, c < 0, d >= 0, c > 0)[turns])"
+_NOT_ZERO = "at this angle the number is not zero, because the length of the matrix's row is not"
 _EMPTY_WINDOW = "the window of two empty masks has no pixel inside, whatever its size"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
+    (_DISPLAYED, f"{_DECIDES} | d < 0 → d <= 0"): _NOT_ZERO,
+    (_DISPLAYED, f"{_DECIDES} | c < 0 → c <= 0"): _NOT_ZERO,
+    (_DISPLAYED, f"{_DECIDES} | d >= 0 → d > 0"): _NOT_ZERO,
+    (_DISPLAYED, f"{_DECIDES} | c > 0 → c >= 0"): _NOT_ZERO,
     (_MASKS, "return slice(0, 1), slice(0, 1) | 1 → 2"): _EMPTY_WINDOW,
     (
         _MASKS,
