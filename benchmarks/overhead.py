@@ -195,7 +195,8 @@ def config_of(folder: Path) -> RunConfig:
 
 
 def plan_of(folder: Path) -> Plan:
-    return make_plan(config_of(folder))
+    config = config_of(folder)
+    return make_plan(config, config.run_folder)
 
 
 def time_of(event: dict[str, Any]) -> datetime:

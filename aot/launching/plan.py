@@ -101,7 +101,7 @@ class Plan:
     """Sorted by id; all have prompts."""
     without_prompt: tuple[str, ...]
     """Ids of the selected clips that have no prompt."""
-    unusable: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str]
     """Selected clip → why it cannot be processed, according to its dataset."""
     planned_at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat())
 
@@ -207,12 +207,12 @@ class Plan:
         return dict(sorted(records.items()))
 
 
-def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
+def make_plan(config: RunConfig, root: Path) -> Plan:
     """Select the clips of a command; nothing is started and no video is opened.
 
     Args:
         config: checked.
-        root: the run folder; None: the default of the configuration.
+        root: the run folder.
     Raises:
         ConfigError, DatasetError: the dataset, the manifest or an earlier run in the folder does not allow the run.
     """
@@ -230,7 +230,7 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
             f"check dataset.include, dataset.exclude and the manifest, or the annotations from which prompts are made"
         )
     without = tuple(clip.clip_id for clip in chosen if not clip.prompts and clip.clip_id not in unusable)
-    plan = Plan(config, RunPaths(root or config.run_folder), dataset, prompted, without, unusable)
+    plan = Plan(config, RunPaths(root), dataset, prompted, without, unusable)
     _refuse_unreadable_folder(plan.paths)
     _refuse_results_of_other_videos(plan)
     _refuse_unknown_retries(plan)

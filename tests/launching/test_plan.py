@@ -63,6 +63,19 @@ def test_clips_are_sorted_and_those_without_prompt_are_left_out(run: MemoryRun) 
     assert run.works() == dict.fromkeys(["a", "b", "c", "day 1/z"], "all")
 
 
+def test_unusable_clips_are_counted_and_the_first_are_named(run: MemoryRun) -> None:
+    def lines(count: int) -> list[str]:
+        return replace(run.plan(), unusable={f"x{number}": f"x{number} is empty" for number in range(count)}).skipped
+
+    assert lines(0) == []
+    assert lines(1) == ["skipped because they cannot be used: 1 clip", "  x0 is empty"]
+    assert lines(7) == [
+        "skipped because they cannot be used: 7 clips",
+        *(f"  x{number} is empty" for number in range(5)),
+        "  … and 2 more",
+    ]
+
+
 def test_only_selected_clips_are_planned(run: MemoryRun) -> None:
     plan = run.plan(selection=Selection(exclude="b", limit=1, start_seconds=2.0))
     assert [(clip.clip_id, clip.start_seconds) for clip in plan.clips] == [("a", 2.0)]

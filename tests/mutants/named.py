@@ -161,11 +161,18 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     (_DISPLAYED, f"{_DECIDES} | c < 0 → c <= 0"): _NOT_ZERO,
     (_DISPLAYED, f"{_DECIDES} | d >= 0 → d > 0"): _NOT_ZERO,
     (_DISPLAYED, f"{_DECIDES} | c > 0 → c >= 0"): _NOT_ZERO,
+    (_MASKS, "return slice(0, 1), slice(0, 1) | 0 → 1"): _EMPTY_WINDOW,
     (_MASKS, "return slice(0, 1), slice(0, 1) | 1 → 2"): _EMPTY_WINDOW,
+    (_PROBE, "time = np.asarray((pts - delay) * time_base, dtype=np.float64) | argument dtype=np.float64 dropped"):
+        "an array of integers times a float is of this type",
+    (_ADAPTIVE, "pixel_of = np.full(cell.max() + 1, -1, dtype=np.int64) | argument dtype=np.int64 dropped"):
+        "the type of an array filled with an integer",
+    (_ADAPTIVE, "x, y = np.ascontiguousarray(xy.T, dtype=np.float32) | argument dtype=np.float32 dropped"):
+        "squares of distances between pixels are exact in both types; this one is faster",
     (
         _MASKS,
         "return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall) | "
         "precision + recall → (precision)",
     ): "within a symmetric distance, one contour has a match if and only if the other has one",
-}
+}  # fmt: skip
 """Changes that no test can notice: (module, source line without indentation + " | " + description) → reason."""

@@ -26,7 +26,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "aot/writing/hdf5.py": ("tests/writing", "tests/test_verify.py"),
     "aot/writing/disk.py": ("tests/writing", "tests/test_verify.py"),
     "aot/writing/schema.py": ("tests/writing", "tests/test_verify.py"),
-    "aot/writing/reader.py": ("tests/writing", "tests/test_verify.py"),
+    "aot/writing/reader.py": ("tests/writing", "tests/runs/test_index.py", "tests/test_verify.py"),
     "aot/system/files.py": ("tests/system", "tests/writing", "tests/test_paths.py"),
     "aot/launching/plan.py": ("tests/launching", "tests/runs", "tests/test_retry.py", "tests/test_run.py"),
     "aot/launching/shards.py": ("tests/launching",),

@@ -51,6 +51,9 @@ class TestLazyMasks:
         assert np.array_equal(pickle.loads(pickle.dumps(lazy))[1], expected[1]), "can be sent to other processes"
         with pytest.raises(IndexError):
             lazy[5]
+        for key in [..., (0, ...), (0, 0, 0, 0, 0)]:
+            with pytest.raises(IndexError, match="expected up to 4 indices, without an ellipsis"):
+                lazy[key]
 
     def test_only_the_indexed_masks_are_read(self, path: Path) -> None:
         import h5py

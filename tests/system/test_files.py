@@ -190,8 +190,26 @@ def test_part_files_of_other_machines_are_removed_after_a_day(tmp_path: Path) ->
 
 def test_only_part_files_of_the_given_processes_are_removed(tmp_path: Path) -> None:
     names = [".node-a-7-x.h5.part", ".node-a-8-x.h5.part", ".node-7-x.h5.part", ".part", ".node-a-7-x.h5", "node.part"]
+    names += [".node-a-seven-x.h5.part", ".not-ours.part"]
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / ".node-a-7-folder.part").mkdir()
     assert remove_parts_of(tmp_path, [("node-a", 7), ("node-b", 8)]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {*names[1:], ".node-a-7-folder.part"}
+
+
+def test_part_file_that_another_process_removes_first_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = tmp_path / ".node-a-7-x.h5.part"
+    part.touch()
+    is_file = Path.is_file
+
+    def then_remove(path: Path) -> bool:
+        found = is_file(path)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", then_remove)
+    remove_parts_of(tmp_path, [("node-a", 7)])
+    assert not list(tmp_path.iterdir())

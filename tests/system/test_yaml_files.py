@@ -43,7 +43,7 @@ BROKEN = {
 JARGON = re.compile(r"while \w+ing|expected <|did not find|scalar|flow|block|token|stream|node|simple key|<unicode")
 
 
-@pytest.mark.parametrize("loader", {SAFE_LOADER, yaml.SafeLoader}, ids=lambda loader: loader.__name__)
+@pytest.mark.parametrize("loader", dict.fromkeys([SAFE_LOADER, yaml.SafeLoader]), ids=lambda loader: loader.__name__)
 @pytest.mark.parametrize("name", BROKEN)
 def test_errors_are_in_plain_words_with_their_position(name: str, loader: type[yaml.SafeLoader]) -> None:
     text, message = BROKEN[name]

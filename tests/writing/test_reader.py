@@ -173,3 +173,15 @@ def test_a_missing_result_suggests_the_nearest_name(tmp_path: Path) -> None:
     write(tmp_path / "teapot.h5", [block([0, 3, 6, 9], [2, 7])])
     with pytest.raises(ResultError, match=rf"did you mean {tmp_path / 'teapot.h5'}\?$"):
         load(tmp_path / "teapod.h5")
+
+
+def test_result_that_needs_more_memory_than_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.h5"
+    write(path, [block([0, 3, 6, 9], [2, 7])])
+
+    def run_out(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", run_out)
+    with pytest.raises(ResultError, match="it needs more memory than is free"):
+        load(path)
