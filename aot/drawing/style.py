@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 _BOX_HEAD_BYTES = 8
 _TAIL_BYTES = 512
 _MARK = "aot overlay "
+# Options that version 0.1 did not have: with their defaults, its videos are not drawn again.
+_LATER_OPTIONS = ("max_height",)
 
 
 class OverlayStyle(BaseModel):
@@ -38,7 +40,8 @@ class OverlayStyle(BaseModel):
     @property
     def mark(self) -> str:
         """Comment that identifies this style in the metadata of a video."""
-        return _MARK + hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        defaults = {name for name in _LATER_OPTIONS if getattr(self, name) == type(self).model_fields[name].default}
+        return _MARK + hashlib.sha256(self.model_dump_json(exclude=defaults).encode()).hexdigest()[:12]
 
     def matches(self, video: Path) -> bool:
         """Whether a video was drawn in this style; False if there is no such video.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -185,3 +186,20 @@ def test_result_that_needs_more_memory_than_is_free(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(h5py.Dataset, "__getitem__", run_out)
     with pytest.raises(ResultError, match="it needs more memory than is free"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {}, [1], [{}], [{"frame": "0"}], [{"frame": 0}, {"frame": None}], [{"frame": 0}, {"frame": float("nan")}],
+        [{"frame": 0, "query_points": [[]]}], [{"frame": 0, "query_points": [3]}],
+        [{"frame": 0, "query_points": [[0, 1, 1], ["1", 1, 1]]}],
+    ],
+)  # fmt: skip
+def test_prompts_without_frames_are_refused(tmp_path: Path, prompts: object) -> None:
+    path = tmp_path / "a.h5"
+    write(path, [block([0, 3, 6, 9], [2, 7])])
+    with h5py.File(path, "a") as file:
+        file["objects/prompt"][1] = json.dumps(prompts)
+    with pytest.raises(ResultError, match=r"objects/prompt: invalid values; .* and prompts with frames"):
+        check_file(path)
