@@ -41,6 +41,7 @@ class FakeProcess:
         self.ignores_interrupts = False
         self.inbox: deque[Any] = deque()
         self.on_wait: Callable[[FakeProcess], None] = lambda process: None
+        self.on_end: Callable[[FakeProcess], None] = lambda process: process.exit(0)
         self.machine = machine
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ class FakeProcess:
             self.machine.next_start()(self)
         elif message is None:
             self.was_asked_to_end = True
-            self.exit(0)
+            self.on_end(self)
         else:
             self.clip_ids.append(message.clip.clip_id)
             self.machine.next_action(message)(self, message)

@@ -336,6 +336,13 @@ def test_clips_of_earlier_commands_stay_listed_and_changed_ones_are_updated(run:
     assert after["b"]["size"] == len(b"another video")
 
 
+def test_clips_are_listed_in_order_whichever_command_added_them(run: MemoryRun) -> None:
+    run.plan(selection=Selection(include=("b",))).write(with_sizes=False)
+    run.write_source("day 1/z", b"x")
+    run.plan().write(with_sizes=False)
+    assert list(read_run_json(run.paths)["clips"]) == ["a", "b", "c", "day 1/z"]
+
+
 def test_sizes_are_recorded_on_request_and_kept_while_the_source_is_unchanged(
     run: MemoryRun, headers: dict[str, ClipSize]
 ) -> None:

@@ -428,6 +428,59 @@ def test_stage_of_a_failed_clip_is_that_of_its_last_attempt(run: Supervised) -> 
     assert run.failure("b")["stage"] is None
 
 
+def test_stage_of_the_clip_before_is_not_that_of_a_failed_clip(run: Supervised) -> None:
+    def report(process: FakeProcess, task: ClipTask) -> None:
+        process.begin(task)
+        process.report("track")
+        process.finish(task)
+        process.ready()
+
+    def fail_without_stage(process: FakeProcess, task: ClipTask) -> None:
+        process.begin(task, "decode")  # no rung is left
+        process.exit(-11)
+
+    run.machine.actions |= {"a": [report], "b": [fail_without_stage]}
+    run.run()
+    assert run.processes[0].clip_ids == ["a", "b"]
+    assert run.failure("b")["stage"] is None
+
+
+def test_attempts_at_the_clip_before_do_not_hide_that_the_next_was_lost(run: Supervised) -> None:
+    def fail_cleanly(process: FakeProcess, task: ClipTask) -> None:
+        process.begin(task, "decode")
+        process.ledger.append("ended", clip_id=task.clip.clip_id, state="failed")
+        process.ready()
+
+    def die_before_start(process: FakeProcess, task: ClipTask) -> None:
+        process.exit(-11)
+
+    run.machine.actions |= {"a": [fail_cleanly], "b": [die_before_start]}
+    run.run()
+    assert run.processes[0].clip_ids == ["a", "b"]
+    assert run.deaths() == [("b", "crash")]
+
+
+def test_process_that_ends_slowly_because_no_clip_is_left_is_not_stalled(run: Supervised) -> None:
+    def end_late(process: FakeProcess) -> None:
+        asked = process.machine.now
+
+        def wait(process: FakeProcess) -> None:
+            if process.machine.now - asked >= 20:
+                process.exit(0)
+
+        process.on_wait = wait
+
+    def start(process: FakeProcess) -> None:
+        process.on_end = end_late
+        process.ready()
+
+    run.machine.starts = [start, start]
+    run.machine.actions["c"] = [beat(1.0, seconds=30)]
+    run.run(slots=2, stall_seconds=5)
+    (idle,) = (process for process in run.processes if "c" not in process.clip_ids)
+    assert (idle.signals, idle.exit_code) == ([], 0)
+
+
 @pytest.mark.parametrize(("stall_seconds", "start_seconds"), [(2, 300), (400, 400)])
 def test_new_process_may_need_longer(run: Supervised, stall_seconds: float, start_seconds: float) -> None:
     def start_late(process: FakeProcess) -> None:
@@ -444,7 +497,7 @@ def test_new_process_may_need_longer(run: Supervised, stall_seconds: float, star
     assert len(run.processes) == 1
     run.machine.starts = [lambda process: None] * 3
     begun = run.machine.now
-    with pytest.raises(AotError, match=r"3 worker processes in a row died .* \(no activity for 30[0-9]|40[0-9] s"):
+    with pytest.raises(AotError, match=r"3 worker processes in a row died .* \(no activity for (30|40)\d s"):
         run.supervisor(stall_seconds=stall_seconds).run(run.tasks_given)
     assert run.machine.now - begun == pytest.approx(3 * start_seconds, abs=3)
     assert run.processes[-1].signals[0] is signal.SIGKILL

@@ -98,6 +98,14 @@ def test_nothing_is_written_after_the_first_error(path: Path) -> None:
     assert b"before" not in path.read_bytes()
 
 
+def test_read_that_ends_where_unwritten_bytes_begin_returns_none_of_them(path: Path) -> None:
+    with FileOnSmallDisk(path) as disk:
+        disk.seek(CAPACITY)
+        disk.write(b"beyond")
+        disk.seek(0)
+        assert read(disk, CAPACITY) == b"", "the file is empty"
+
+
 def test_later_bytes_replace_earlier_ones_in_memory(path: Path) -> None:
     with FileOnSmallDisk(path) as disk:
         disk.seek(CAPACITY)
