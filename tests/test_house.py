@@ -127,6 +127,67 @@ def test_every_part_has_the_contract_test_of_its_role(role: str, part: str) -> N
     assert part in tested, f"no class in tests/{role}/ inherits from tests/{role}/contract.py and constructs a {part}"
 
 
+def iterates_over_a_set(node: ast.expr, sets: set[str]) -> bool:
+    """Whether the order of the values of an expression is that of a set; `sets`: the names of sets."""
+    match node:
+        case ast.Set() | ast.SetComp() | ast.Call(func=ast.Name("set" | "frozenset")):
+            return True
+        case ast.Name(name):
+            return name in sets
+        case ast.Call(func=ast.Name("sorted")):
+            return False
+        case ast.Call(args=inner):  # list(…), enumerate(…), dict.fromkeys(…)
+            pass
+        case ast.BinOp(left=left, right=right):
+            inner = [left, right]
+        case ast.ListComp() | ast.GeneratorExp() | ast.DictComp():
+            inner = [each.iter for each in node.generators]
+        case ast.List(elts) | ast.Tuple(elts):
+            inner = [each for each in elts if isinstance(each, ast.Starred)]
+        case ast.Starred(value) | ast.Attribute(value=value):
+            inner = [value]
+        case _:
+            return False
+    return any(iterates_over_a_set(each, sets) for each in inner)
+
+
+def parametrized_by_sets(code: str) -> list[int]:
+    """Lines with a `parametrize`, or a fixture with `params`, that takes its values from a set of the same module."""
+    tree = ast.parse(code)
+    sets: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value and iterates_over_a_set(node.value, sets):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            sets |= {target.id for target in targets if isinstance(target, ast.Name)}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    values = [(call, call.args[1]) for call in calls if call.func.attr == "parametrize" and len(call.args) > 1]
+    values += [(call, each.value) for call in calls for each in call.keywords if each.arg in ("argvalues", "params")]
+    return sorted(call.lineno for call, value in values if iterates_over_a_set(value, sets))
+
+
+@pytest.mark.parametrize(
+    ("values", "is_ordered"),
+    [
+        ("{1, 2}", False), ("frozenset([1])", False), ("{n for n in [1]}", False), ("KNOWN", False),
+        ("list(KNOWN)", False), ("[0, *KNOWN]", False), ("[n for n in KNOWN]", False), ("dict.fromkeys({1})", False),
+        ("[1, 2]", True), ("[{1}, {2}]", True), ("{1: 2}", True), ("sorted(KNOWN)", True),
+        ("[n for n in [1] if n in KNOWN]", True), ("OTHERS", True),
+    ],
+)  # fmt: skip
+def test_sets_are_found(values: str, is_ordered: bool) -> None:
+    code = f"KNOWN = {{1}} | {{2}}\nOTHERS = sorted(KNOWN)\n@pytest.mark.parametrize('n', {values})\ndef f(n): ..."
+    assert parametrized_by_sets(code) == ([] if is_ordered else [3])
+    assert parametrized_by_sets(code.replace("mark.parametrize('n', ", "fixture(params=")) == (
+        [] if is_ordered else [3]
+    )
+
+
+def test_tests_have_the_same_order_in_every_process() -> None:
+    """The order of a set of strings or classes differs between processes, and pytest-xdist refuses to run them."""
+    found = {str(path.relative_to(TESTS)): parametrized_by_sets(path.read_text()) for path in TESTS.rglob("*.py")}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
 @pytest.mark.slow
 def test_an_installed_wheel_is_complete(demo_root: Path, tmp_path: Path) -> None:
     build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
