@@ -109,9 +109,11 @@ class CoTrackerUpstreamTracker:
             device = next(predictor.parameters()).device
             # Resized frame by frame, with the same result as the predictor, which would resize all frames at once.
             reader = FrameReader.open(SourceBlocks(frames), resolution, device)
-            video = torch.empty((1, len(frames.index), 3, *resolution), device=device)
+            num_frames = len(frames.index)
+            video = torch.empty((1, max(num_frames, self._min_frames), 3, *resolution), device=device)
             for row, frame in enumerate(reader()):
                 video[:, row] = frame
+            video[:, num_frames:] = video[:, num_frames - 1 : num_frames]
             points = np.column_stack([rows, queries.txy[:, 1:] * scale_between(reader.size, resolution)])
             with torch.inference_mode():
                 found, found_visible = predictor(
@@ -119,8 +121,8 @@ class CoTrackerUpstreamTracker:
                     queries=torch.from_numpy(points.astype(np.float32))[None].to(device),
                     backward_tracking=self.backward,
                 )
-        xy = found[0].cpu().numpy() * scale_between(resolution, reader.size)
-        visible = found_visible[0].cpu().numpy().astype(np.bool_)
+        xy = found[0, :num_frames].cpu().numpy() * scale_between(resolution, reader.size)
+        visible = found_visible[0, :num_frames].cpu().numpy().astype(np.bool_)
         own = np.arange(len(rows))
         xy[rows, own] = queries.txy[:, 1:]
         visible[rows, own] = True
@@ -129,21 +131,35 @@ class CoTrackerUpstreamTracker:
 
     def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
         """Upper bound in bytes of the peak memory of `track`, excluding the model."""
+        num_frames = max(num_frames, self._min_frames)
         features = _FEATURE_BYTES * min(num_frames, _FEATURE_FRAMES)
         held = num_frames * (_FRAME_BYTES + _POINT_BYTES * num_points)
         return int(_MIN_BYTES + features + held + 60 * width * height)
+
+    @property
+    def _min_frames(self) -> int:
+        """Number of frames below which the package's windowed networks process no window and return positions (0, 0).
+
+        A shorter clip is extended by its last frame, as the package itself extends one that does not fill its window.
+        """
+        is_windowed = self.v2 or self.mode == "online"
+        return self._window_len - self._window_len // 2 + 1 if is_windowed else 1
+
+    @property
+    def _window_len(self) -> int:
+        default = _V2_WINDOW_LEN if self.v2 else {"offline": 60, "online": 16}[self.mode]
+        return self.window_len or default
 
     def _loaded(self) -> Any:
         if self._predictor is None:
             from cotracker.predictor import CoTrackerPredictor
 
-            window_len = _V2_WINDOW_LEN if self.v2 else {"offline": 60, "online": 16}[self.mode]
             try:
                 predictor = CoTrackerPredictor(
                     checkpoint=str(self.checkpoint),
                     offline=self.mode == "offline",
                     v2=self.v2,
-                    window_len=self.window_len or window_len,
+                    window_len=self._window_len,
                 )
             except OSError as exc:
                 raise CheckpointError(

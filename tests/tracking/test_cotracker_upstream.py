@@ -95,6 +95,26 @@ def test_tracks_equal_those_of_the_upstream_predictor(spread_checkpoints: dict[s
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_iteration", "one_thread")
+@pytest.mark.parametrize("window_len", [4, 5])
+def test_online_clip_shorter_than_half_a_window_is_tracked(window_len: int, tmp_path: Path) -> None:
+    """Upstream returns (0, 0) for all frames of a clip that does not reach into the second half of the first window."""
+    import torch
+
+    from tests.tracking.cotracker3.weights import spread_weights
+
+    checkpoint = tmp_path / "online.pth"
+    torch.save(dict(spread_weights("online", window_len)), checkpoint)
+    tracker = CoTrackerUpstreamTracker(checkpoint, mode="online", window_len=window_len, device="cpu")
+    frames, queries = moving_square(2), query((0, 20, 30), (0, 60.5, 12), (1, 90, 60))
+    tracks = tracker.track(ArraySource(frames), queries)
+    padded = tracker.track(ArraySource(frames[[0, 1, 1, 1]]), queries)
+    np.testing.assert_allclose(tracks.xy, padded.xy[:2], atol=1e-3)
+    np.testing.assert_array_equal(tracks.visible, padded.visible[:2])
+    assert (tracks.xy[1, :2] > 5).all()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_iteration", "one_thread")
 def test_grid_points_equal_those_of_segm_mask() -> None:
     """On a frame of the model's size, where the predictor does not round the mask."""
     from tests.tracking.cotracker3.upstream import offline_tracks
