@@ -31,7 +31,7 @@ class ArraySource(FrameSource):
     def _read(self, index: Int64Array) -> UInt8Array:
         return self._rgb[index]
 
-    def close(self) -> None:
+    def _release(self) -> None:
         pass
 
 

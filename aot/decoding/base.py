@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from aot.errors import DecodeError
 from aot.types import Float64Array, FrameBlock, Int64Array, UInt8Array
 
 # Size of a block in bytes of RGB: 13 frames of 854x480. This is little compared with the memory of any model, and keeps
@@ -73,6 +74,7 @@ class FrameSource(ABC):
         self.stream = stream
         self.decode_seconds = 0.0
         self.num_decoded = 0
+        self._is_closed = False
         # All reads share one decoder, including those that `blocks` starts ahead.
         self._reading = Lock()
 
@@ -85,8 +87,13 @@ class FrameSource(ABC):
         """
 
     @abstractmethod
+    def _release(self) -> None:
+        """Release the decoder and its files; may be called several times."""
+
     def close(self) -> None:
         """Release the decoder; frames cannot be read afterwards."""
+        self._is_closed = True
+        self._release()
 
     def keep(self, index: Int64Array) -> None:
         """Keep only these source frames, a subset of the frames kept so far, for all later reads."""
@@ -141,6 +148,8 @@ class FrameSource(ABC):
         rows = self.rows(wanted)
         index, place = np.unique(wanted, return_inverse=True)
         with self._reading:
+            if self._is_closed:
+                raise DecodeError("the clip is closed; read its frames inside the `with` block")
             decoded = self._read(index)
             self.num_decoded += len(wanted)
         return FrameBlock(index=wanted, time=self.time[rows], rgb=_taken(decoded, place))

@@ -83,7 +83,6 @@ class DecordFile(FrameSource):
         self._pieces = VideoPieces(path, probe)
         if not self._fits_buffer:
             self._refuse_uncuttable()
-        self._is_closed = False
         # The frame after the last one that was wanted: a pass through the clip continues there.
         self._position = 0
         # The first frame of the last read: in a pass backwards, reads end before it.
@@ -97,8 +96,7 @@ class DecordFile(FrameSource):
             self._verifier.close()
             raise
 
-    def close(self) -> None:
-        self._is_closed = True
+    def _release(self) -> None:
         self._piece, self._last = _Piece(0, 0), None
         self._pieces.close()
         self._verifier.close()
@@ -132,8 +130,6 @@ class DecordFile(FrameSource):
         return _Piece(0, reader.end, reader)
 
     def _read(self, index: Int64Array) -> UInt8Array:
-        if self._is_closed:
-            raise DecodeError(f"{self._path} is closed; read its frames inside the `with` block")
         rgb = np.empty((len(index), self.height, self.width, 3), dtype=np.uint8)
         for row, frame in enumerate(index.tolist()):
             rgb[row] = self._frame(frame, _end_of_run(index[row:]))

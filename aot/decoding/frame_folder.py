@@ -63,7 +63,7 @@ class FrameFolder(FrameSource):
             out[row] = image
         return out
 
-    def close(self) -> None:
+    def _release(self) -> None:
         pass
 
 

@@ -58,7 +58,6 @@ class VideoFile(FrameSource):
         )
         self.num_taken = 0
         """Number of frames decoded so far, wanted or not."""
-        self._is_closed = False
         self._reformatter = VideoReformatter()
         self._container: Any = None
         self._decoded: Iterator[Any] = iter(())
@@ -66,13 +65,7 @@ class VideoFile(FrameSource):
         self._ahead: Any = None
         self._start()
 
-    def close(self) -> None:
-        self._is_closed = True
-        self._release()
-
     def _read(self, index: Int64Array) -> UInt8Array:
-        if self._is_closed:
-            raise DecodeError(f"{self._path} is closed; read its frames inside the `with` block")
         rgb = np.empty((len(index), self.height, self.width, 3), dtype=np.uint8)
         for row, frame in enumerate(index.tolist()):
             self._go_to(frame)

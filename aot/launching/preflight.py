@@ -15,6 +15,10 @@ from aot.system.output_folder import find_obstacle, unusable_output
 from aot.system.text import counted, first_names
 from aot.types import Clip
 
+# A header that shows no frame is not trusted, and then all packets of the file are read, which takes seconds for a long
+# video: in a large run of which nothing can be read, every clip reports it by itself.
+_MAX_CHECKED = 50
+
 
 def plan_run(config: RunConfig, root: Path) -> Plan:
     """Plan a run and check that it can start.
@@ -36,13 +40,15 @@ def plan_run(config: RunConfig, root: Path) -> Plan:
 def _refuse_unreadable_clips(plan: Plan) -> None:
     """Raise if no clip can be read; one that can be read is enough, because a clip's failure must not stop the others.
 
+    Of many clips, the first ones are checked; if none of them can be read, the others are tried by the run.
+
     Raises:
         ConfigError: says why the first clip cannot be read.
     """
     clips = plan.shard_clips if plan.config.shard else plan.clips
     if any(plan.paths.clip(clip.clip_id).result.exists() for clip in clips):
         return
-    problems = _problems(clips)
+    problems = _problems(clips[:_MAX_CHECKED])
     if problems and len(problems) == len(clips):
         names = first_names(clip.clip_id for clip in clips)
         none = f"none of the {counted(len(clips), 'clip')} ({names}) can be read; the first one: "

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aot.decoding.base import FrameSource
+from aot.errors import DecodeError
 from tests.decoding.coded_video import numbers_in
 
 NUM_FRAMES, FPS = 40, 25
@@ -51,6 +52,14 @@ class FrameSourceContract:
     def test_stream_may_be_abandoned(self, source: FrameSource) -> None:
         next(source.blocks())
         assert numbers_in(source.read([5]).rgb).tolist() == [5]
+
+    def test_closed_source_is_not_read(self, source: FrameSource) -> None:
+        source.read([3])
+        source.close()
+        for read in (lambda: source.read([3]), lambda: next(source.blocks())):
+            with pytest.raises(DecodeError, match="the clip is closed; read its frames inside the `with` block"):
+                read()
+        source.close()
 
     def test_frame_that_is_not_kept_is_refused(self, source: FrameSource) -> None:
         source.keep(np.array([1, 5]))

@@ -460,14 +460,3 @@ def overwrite_by_noise(content: bytes, position: int, size: int, rng: np.random.
 
 
 DAMAGES = (flip_bit, overwrite_by_zeros, overwrite_by_noise)
-
-
-class TestClosing:
-    def test_a_closed_file_is_not_read(self, tmp_path: Path) -> None:
-        path = write_coded_video(tmp_path / "a.mp4")
-        source = DecordDecoder().open(path)
-        source.read([3])
-        source.close()
-        with pytest.raises(DecodeError, match="is closed"):
-            source.read([3])
-        source.close()

@@ -119,6 +119,14 @@ def test_large_runs_are_checked_up_to_the_first_readable_clip(tmp_path: Path, so
     assert sources.opened == ["clip00"]
 
 
+def test_limited_number_of_clips_is_opened(tmp_path: Path, sources: Sources) -> None:
+    names = [f"clip{number:02}" for number in range(60)]
+    run = MemoryRun(tmp_path, dict.fromkeys(names, 10))
+    sources.fail(*names)
+    assert start(run) == names
+    assert sources.opened == names[:50]
+
+
 def test_run_with_results_is_not_checked(run: MemoryRun, sources: Sources) -> None:
     run.finish("b")
     sources.fail("a", "b", "c")
