@@ -128,6 +128,8 @@ class Clip:
     expected_frames: tuple[int, int | None] | None = None
     """First source frame and number of frames (None: unknown) in the time range, according to the dataset; a clip that
     has others is refused. None: not known."""
+    part_seconds: tuple[float | None, float | None] | None = None
+    """Start and end of the part to read, from the start of a time range with expected frames; None: all of it."""
 
     @property
     def object_ids(self) -> tuple[int, ...]:

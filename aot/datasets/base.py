@@ -205,12 +205,15 @@ def _clip_list(clip_ids: Iterable[str]) -> str:
 
 
 def _cut(clip: Clip, start_seconds: float | None, end_seconds: float | None) -> Clip:
+    if start_seconds is None and end_seconds is None:
+        return clip
+    if clip.expected_frames is not None:
+        # Where the range begins in the file is known only when it is compared with the expected frames.
+        return replace(clip, part_seconds=(start_seconds, end_seconds))
     begin = clip.start_seconds or 0.0
     start = clip.start_seconds if start_seconds is None else begin + start_seconds
     ends = [end for end in (clip.end_seconds, None if end_seconds is None else begin + end_seconds) if end is not None]
-    # A part of an episode no longer has all of its frames.
-    frames = clip.expected_frames if start_seconds is None and end_seconds is None else None
-    return replace(clip, start_seconds=start, end_seconds=min(ends, default=None), expected_frames=frames)
+    return replace(clip, start_seconds=start, end_seconds=min(ends, default=None))
 
 
 def _matches(clip_id: str, patterns: Sequence[str]) -> bool:

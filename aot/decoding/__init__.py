@@ -8,7 +8,7 @@ import numpy as np
 
 from aot.decoding.base import Decoder, FrameSource
 from aot.errors import DecodeError
-from aot.types import BoolArray, Clip, UInt8Array
+from aot.types import BoolArray, Clip, Float64Array, UInt8Array
 
 # Images that may contain several pages, of which FFmpeg reads only the first.
 _STACK_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -76,21 +76,34 @@ def _refuse_stack(clip: Clip) -> None:
 def _keep_time_range(source: FrameSource, clip: Clip) -> None:
     if clip.start_seconds is None and clip.end_seconds is None and clip.expected_frames is None:
         return
-    start = -math.inf if clip.start_seconds is None else clip.start_seconds
-    end = math.inf if clip.end_seconds is None else clip.end_seconds
-    shown = (source.time >= start) & (source.time < end)
+    time = source.time
+    shown = _within(time, clip.start_seconds, clip.end_seconds)
     if clip.expected_frames is not None and not _is_expected(source, shown, clip.expected_frames):
         # A dataset may count its times from the first frame, and not from the start of the file.
-        since_first = source.time - source.time[0]
-        from_first = (since_first >= start) & (since_first < end)
+        time = source.time - source.time[0]
+        from_first = _within(time, clip.start_seconds, clip.end_seconds)
         if not _is_expected(source, from_first, clip.expected_frames):
             raise _unexpected(source, shown, clip)
         shown = from_first
+    if clip.part_seconds is not None:
+        in_part = shown & _within(time - (clip.start_seconds or 0.0), *clip.part_seconds)
+        if not in_part.any():
+            first, last = source.time[shown][[0, -1]]
+            raise DecodeError(
+                f"{clip.source}: no frame {_range(*clip.part_seconds)} of the clip {clip.clip_id!r}, whose "
+                f"{np.count_nonzero(shown)} frames take {last - first:.3f} s: choose a range that includes frames"
+            )
+        shown = in_part
     if not shown.any():
         raise DecodeError(
-            f"{clip.source}: no frame {_range(clip)}; {_shown(source)}: choose a range that includes frames"
+            f"{clip.source}: no frame {_range(clip.start_seconds, clip.end_seconds)}; {_shown(source)}: choose a range "
+            f"that includes frames"
         )
     source.keep(source.index[shown])
+
+
+def _within(time: Float64Array, start: float | None, end: float | None) -> BoolArray:
+    return (time >= (-math.inf if start is None else start)) & (time < (math.inf if end is None else end))
 
 
 def _is_expected(source: FrameSource, shown: BoolArray, expected: tuple[int, int | None]) -> bool:
@@ -110,13 +123,13 @@ def _unexpected(source: FrameSource, shown: BoolArray, clip: Clip) -> DecodeErro
     )
 
 
-def _range(clip: Clip) -> str:
-    """The time range of a clip, of which at least one end is given."""
-    if clip.end_seconds is None:
-        return f"from start_seconds={clip.start_seconds:g} on"
-    if clip.start_seconds is None:
-        return f"before end_seconds={clip.end_seconds:g}"
-    return f"from start_seconds={clip.start_seconds:g} to end_seconds={clip.end_seconds:g}"
+def _range(start: float | None, end: float | None) -> str:
+    """A time range, of which at least one end is given."""
+    if end is None:
+        return f"from start_seconds={start:g} on"
+    if start is None:
+        return f"before end_seconds={end:g}"
+    return f"from start_seconds={start:g} to end_seconds={end:g}"
 
 
 def _shown(source: FrameSource) -> str:

@@ -49,6 +49,10 @@ def num_shown_frames(size: ClipSize, clip: Clip) -> int:
     duration = size.num_frames / fps
     start = max(0.0, clip.start_seconds or 0.0)
     end = duration if clip.end_seconds is None else min(duration, clip.end_seconds)
+    if clip.part_seconds is not None:
+        part_start, part_end = clip.part_seconds
+        end = end if part_end is None else min(end, start + part_end)
+        start = max(start, start + (part_start or 0.0))
     return min(size.num_frames, round(max(0.0, end - start) * fps))
 
 

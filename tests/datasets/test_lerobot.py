@@ -12,10 +12,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from aot.datasets.base import Dataset
+from aot.datasets.base import Dataset, select_clips
 from aot.datasets.lerobot import LeRobot
 from aot.decoding import open_source
+from aot.decoding.size import num_shown_frames, read_size
 from aot.errors import ConfigError, DatasetError, DecodeError
+from aot.types import Clip
 from tests.datasets.contract import DatasetContract
 from tests.synthetic import moving_square, write_video
 
@@ -232,8 +234,8 @@ def test_an_episode_with_a_frame_too_few_is_refused(version: str, request: pytes
         open_source(second)
 
 
-def test_times_may_count_from_the_first_frame_of_a_video(v3: Path) -> None:
-    """The container starts at 0.1 s, and the episode list at 0."""
+def delay_video(v3: Path) -> None:
+    """Let the container of episodes 0 and 1 start at 0.1 s; the episode list begins at 0."""
     path = v3 / "videos" / TOP / "chunk-000" / "file-000.mp4"
     moved = path.with_name("moved.mp4")
     with av.open(str(path)) as source, av.open(str(moved), "w") as target:
@@ -245,8 +247,51 @@ def test_times_may_count_from_the_first_frame_of_a_video(v3: Path) -> None:
                 packet.stream = stream
                 target.mux(packet)
     moved.replace(path)
+
+
+def test_times_may_count_from_the_first_frame_of_a_video(v3: Path) -> None:
+    delay_video(v3)
     second = dataset(v3, TOP).clips()[1]
     with open_source(second) as frames:
         assert frames.time[0] == pytest.approx(7 / FPS + 0.1, abs=1e-3)
         assert frames.index.tolist() == [7, 8, 9, 10, 11]
     assert second.prompts[0].frame == 7 + 2
+
+
+def part_of_episode(root: Path, number: int, start: float | None, end: float | None) -> Clip:
+    """A clip as a run with dataset.start_seconds and dataset.end_seconds selects it."""
+    clips = dataset(root, TOP).clips()
+    return select_clips(clips, include=(), exclude=(), limit=None, start_seconds=start, end_seconds=end)[number]
+
+
+@pytest.mark.parametrize("is_delayed", [False, True])
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [(2 / FPS, None, [9, 10, 11]), (None, 2 / FPS, [7, 8]), (1 / FPS, 3 / FPS, [8, 9]), (-1, 9, [7, 8, 9, 10, 11])],
+)
+def test_time_range_of_a_run_counts_from_the_start_of_the_episode(
+    v3: Path, is_delayed: bool, start: float | None, end: float | None, expected: list[int]
+) -> None:
+    if is_delayed:
+        delay_video(v3)
+    second = part_of_episode(v3, 1, start, end)
+    with open_source(second) as frames:
+        assert frames.index.tolist() == expected
+    assert num_shown_frames(read_size(second.source), second) == len(expected)
+
+
+def test_time_range_after_the_end_of_an_episode_is_refused(v3: Path) -> None:
+    message = r"no frame from start_seconds=0\.2 on of the clip '.*', whose 5 frames take 0\.133 s: choose a range"
+    with pytest.raises(DecodeError, match=message):
+        open_source(part_of_episode(v3, 1, 0.2, None))
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_an_episode_with_a_frame_too_few_is_refused_whatever_the_time_range(
+    version: str, request: pytest.FixtureRequest
+) -> None:
+    root = request.getfixturevalue(version)
+    name = {"v2": f"chunk-000/{TOP}/episode_000001.mp4", "v3": f"{TOP}/chunk-000/file-000.mp4"}[version]
+    write_video(root / "videos" / name, moving_square({"v2": 4, "v3": 11}[version]), fps=FPS)
+    with pytest.raises(DecodeError, match="has 4 frames"):
+        open_source(part_of_episode(root, 1, 0.0, 1 / FPS))
