@@ -20,6 +20,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "aot/decoding/probe.py": ("tests/decoding",),
     "aot/decoding/completeness.py": ("tests/decoding",),
     "aot/decoding/displayed.py": ("tests/decoding",),
+    "aot/decoding/packets.py": ("tests/decoding",),
     "aot/decoding/streams.py": ("tests/decoding",),
     "aot/tracking/cotracker3/correlation.py": ("tests/tracking/cotracker3",),
     "aot/segmentation/sam2/streaming.py": ("tests/segmentation",),
