@@ -50,11 +50,11 @@ format: $(DEV)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-# Three processes for two cores: one of them mostly waits for SLURM.
+# All tests but the long ones: six minutes. Three processes for two cores: one of them mostly waits for SLURM.
 test: $(DEV)
 	$(PYTEST) -n 3 --dist loadgroup
 
-# The tests that take less than one second each.
+# The tests that take less than one second each: less than two minutes.
 test-fast: $(DEV)
 	$(PYTEST) -n 2 --dist loadgroup -m 'not slow'
 
@@ -72,7 +72,7 @@ $(LOWEST)/.ready: tests/lowest.txt
 	$(LOWEST)/bin/pip install --disable-pip-version-check --quiet --no-compile --requirement tests/lowest.txt
 	touch $@
 
-# Whether tests notice plausible mistakes in the most important modules: up to an hour.
+# Whether tests notice plausible mistakes in the most important modules: half an hour.
 mutants: $(DEV)
 	$(BIN)/python -m tests.mutants
 
