@@ -3,7 +3,7 @@
     python -m benchmarks.overlay [--frames 100] [--points 200] [KEY=VALUE of overlay.* …]
 
 A video with two objects and their points is encoded, and drawn like a finished clip: decoded, drawn and encoded again.
-Run it on an idle machine. The columns are the whole, the decoding alone, and the encoding alone.
+Run it on an idle machine. The columns are the sum, only the decoding, and only the encoding.
 """
 
 from __future__ import annotations
