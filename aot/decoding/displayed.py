@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.filter import Graph
 from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
@@ -108,12 +110,30 @@ def displayed_image(frame: Any, path: Path, reformatter: Any = None) -> UInt8Arr
     """
     converter: Any = reformatter or VideoReformatter()
     try:
-        image = converter.reformat(frame, format="rgb24").to_ndarray()
+        stored = _as_progressive(frame) if frame.interlaced_frame else frame
+        image = converter.reformat(stored, format="rgb24").to_ndarray()
     except (MemoryError, BlockingIOError):  # without memory, the threads of the conversion cannot start
         raise
     except av.FFmpegError as exc:
         raise _unconvertible(frame, path, exc) from exc
     return orientation_of(frame, path).apply(image)
+
+
+def _as_progressive(frame: Any) -> Any:
+    """An interlaced frame without this flag, with the same data.
+
+    PyAV converts the colours of each field on its own, the `ffmpeg` command and decord those of the whole frame.
+    """
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base or Fraction(1)
+        ),
+        graph.add("setfield", "prog"),
+        graph.add("buffersink"),
+    ).configure()
+    graph.push(frame)
+    return graph.pull()
 
 
 def _unconvertible(frame: Any, path: Path, error: av.FFmpegError) -> DecodeError:

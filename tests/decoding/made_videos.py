@@ -129,6 +129,24 @@ def write_turned_in_part(path: Path, turns: int, *, is_mirrored: bool = False) -
     return path
 
 
+def write_interlaced(path: Path, num_grey: int = 0) -> Path:
+    """Encode 40 frames of MPEG-2, 192x128 px, in one group; the first ones without colours."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=FPS, options={"flags": "+ildct+ilme", "g": "100", "q": "2"})
+        stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
+        colours = np.random.default_rng(0).integers(0, 256, (16, 12, 3), dtype=np.uint8)
+        for number in range(40):
+            image = np.roll(colours, number, axis=0).repeat(8, axis=0).repeat(16, axis=1)
+            if number < num_grey:
+                image[...] = image[..., :1]
+            image[1::2] //= 2
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        container.mux(stream.encode(None))
+    return path
+
+
 def write_with_exif(path: Path, orientation: int) -> Path:
     """40 JPEGs with EXIF metadata, as the frames of a video; the orientation is 1 for upright, up to 8."""
     exif = Image.Exif()

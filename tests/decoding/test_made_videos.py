@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -42,6 +43,7 @@ from tests.decoding.made_videos import (
     with_unknown_length,
     without_duration_tags,
     write_by_old_encoder,
+    write_interlaced,
     write_narrow,
     write_size_change,
     write_streams,
@@ -151,7 +153,7 @@ class TestColourMatrices:
                 raise error
 
         with pytest.raises(OutOfMemory), error_context():
-            displayed_image(None, Path("a.mp4"), Failing())
+            displayed_image(SimpleNamespace(interlaced_frame=False), Path("a.mp4"), Failing())
 
     def test_the_advice_helps(self, tmp_path: Path) -> None:
         if shutil.which("ffmpeg") is None:
@@ -320,6 +322,25 @@ class TestHeaders:
         path = write_coded_video(tmp_path / "a.ts", range(3), times_ms, size=(320, 240), options=options)
         with VideoFile(path) as source:
             assert source.fps == pytest.approx(fps)
+
+
+class TestInterlaced:
+    """Fields are shown together, and their colours are converted as those of one frame."""
+
+    @pytest.mark.parametrize("num_grey", [0, 10])
+    def test_both_decoders_show_what_ffmpeg_shows(self, tmp_path: Path, num_grey: int) -> None:
+        path = write_interlaced(tmp_path / "a.mkv", num_grey)
+        expected = JUDGES["ffmpeg"](path, (192, 128)).astype(np.int64)
+        for open_video in (VideoFile, DecordDecoder().open):
+            with open_video(path) as source:
+                difference = np.abs(source.read(source.index).rgb - expected)
+                assert difference.mean(axis=(1, 2, 3)).max() < TOLERANCE
+
+    def test_decord_reads_them(self, tmp_path: Path) -> None:
+        path = write_interlaced(tmp_path / "a.mkv", num_grey=10)
+        with DecordDecoder().open(path) as source, VideoFile(path) as expected:
+            assert source.decoder == "decord"
+            np.testing.assert_array_equal(source.read(source.index).rgb, expected.read(source.index).rgb)
 
 
 class TestOrientationOfSomeFrames:
