@@ -103,6 +103,9 @@ def read_mask_image(path: Path) -> MaskImage:
 
     try:
         with Image.open(path) as image:
+            num_images = getattr(image, "n_frames", 1)
+            if num_images > 1:
+                raise ValueError(f"{path}: contains {num_images} images; expected one: save only the mask, as PNG")
             image.load()
             values = _values(path, image)
             is_lossy = image.format in ("JPEG", "MPO")

@@ -60,9 +60,9 @@ def read_coco(
             f"annotation file with the images as --images FILE"
         )
     try:
-        videos = {video["id"]: clip_id or _video_name(video) for video in listing.get("videos", ())}
-        names = {category["id"]: str(category["name"]) for category in listing.get("categories", ())}
-        image_by_id = {image["id"]: image for image in listing["images"]}
+        videos = {} if clip_id else _video_names(_by_id(listing, "videos"))
+        names = {number: str(category["name"]) for number, category in _by_id(listing, "categories").items()}
+        image_by_id = _by_id(listing, "images")
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ConfigError(f"{about_file(images or path, exc)}; {_EXPECTED_COCO}") from exc
     locate = _FrameLocator(videos, frames, clip_id)
@@ -96,10 +96,30 @@ def _from_0(path: Path, detections: Sequence[Detection], first_frame: int | None
         raise ConfigError(exc.about(path)) from exc
 
 
-def _video_name(video: Mapping[str, Any]) -> str:
-    """The clip id of an entry of `videos`: its name, or the name of its file without the suffix."""
-    name = PurePosixPath(str(video.get("name") or video.get("file_name") or video["id"]))
-    return str(name.with_suffix("") if name.suffix.lower() in _VIDEO_SUFFIXES else name)
+def _by_id(listing: Mapping[str, Any], key: str) -> dict[Any, Mapping[str, Any]]:
+    """The entries of a list by their ids, which must be different."""
+    entries: dict[Any, Mapping[str, Any]] = {}
+    for entry in listing.get(key, ()):
+        if entries.setdefault(entry["id"], entry) is not entry:
+            raise MalformedFile(f"two {key} have the id {entry['id']!r}; expected different ids")
+    return entries
+
+
+def _video_names(videos: Mapping[Any, Mapping[str, Any]]) -> dict[Any, str]:
+    """The clip ids of the videos: their names, or the names of their files without the suffix."""
+    names: dict[Any, str] = {}
+    for number, video in videos.items():
+        path = _path(video.get("name") or video.get("file_name") or number)
+        name = str(path.with_suffix("") if path.suffix.lower() in _VIDEO_SUFFIXES else path)
+        if name in names.values():
+            raise MalformedFile(f"two videos have the name {name!r}; expected different names")
+        names[number] = name
+    return names
+
+
+def _path(name: Any) -> PurePosixPath:
+    """A path, which may have been written on Windows."""
+    return PurePosixPath(str(name).replace("\\", "/"))
 
 
 def _coco_detection(
@@ -132,8 +152,16 @@ def _track_id(item: Mapping[str, Any]) -> int | None:
     for place in (item, attributes if isinstance(attributes, dict) else {}):
         for key in _TRACK_KEYS:
             if place.get(key) is not None:
-                return int(place[key])
+                return _integer(place, key)
     return None
+
+
+def _integer(entry: Mapping[str, Any], key: str) -> int:
+    """An integer of an entry, which may be written as text or as 1.0."""
+    number = int(entry[key])
+    if isinstance(entry[key], float) and number != entry[key]:
+        raise MalformedFile(f"its {key} {entry[key]} is not an integer")
+    return number
 
 
 class _FrameLocator:
@@ -167,7 +195,10 @@ class _FrameLocator:
             MalformedFile: the image has none, or the same as another image.
         """
         file = _file_of(image)
-        clip_id = self._clip_id or self._videos.get(image.get("video_id")) or _clip_of(file)
+        video = image.get("video_id")
+        if self._videos and video is not None and video not in self._videos:
+            raise MalformedFile(f"image {image['id']}: its video_id {video!r} is not among the videos")
+        clip_id = self._clip_id or self._videos.get(video) or _clip_of(file)
         if self._frames is not None and clip_id:
             number: int | None = self._position(self._frames / clip_id, file)
         else:
@@ -197,14 +228,14 @@ class _FrameLocator:
 
 def _file_of(image: Mapping[str, Any]) -> PurePosixPath:
     """The file of an image, with the name that it had before Roboflow renamed it."""
-    file = PurePosixPath(str(image.get("file_name", "")))
+    file = _path(image.get("file_name", ""))
     renamed = _ROBOFLOW_NAME.fullmatch(file.stem)
     if renamed is None:
         return file
     extra = image.get("extra")
     original = extra.get("name") if isinstance(extra, dict) else None
     # Its folder is the split of the data set (train, valid), not the clip.
-    return PurePosixPath(str(original or f"{renamed[1]}.{renamed[2]}"))
+    return _path(original or f"{renamed[1]}.{renamed[2]}")
 
 
 def _split_name(file: PurePosixPath) -> re.Match[str] | None:
@@ -221,7 +252,7 @@ def _clip_of(file: PurePosixPath) -> str:
 
 
 def _frame_number(image: Mapping[str, Any], file: PurePosixPath) -> int | None:
-    number = next((int(image[key]) for key in _FRAME_KEYS if image.get(key) is not None), None)
+    number = next((_integer(image, key) for key in _FRAME_KEYS if image.get(key) is not None), None)
     split = _split_name(file)
     return int(split[2]) if number is None and split else number
 

@@ -111,18 +111,28 @@ def read_mask(file: MaskFile | RleMask) -> BoolArray:
 
 
 def covering_masks(prompts: Iterable[Prompt]) -> list[str]:
-    """Name the mask prompts that cover nearly the whole frame, as inverted masks do; unread masks are skipped.
+    """Name the mask prompts that cover nearly the whole frame or its whole edge, as inverted masks do.
+
+    Masks that were not read are skipped.
 
     Args:
         prompts: of one clip.
     """
-    covered = [(prompt, prompt.mask.mean()) for prompt in prompts if isinstance(prompt.mask, np.ndarray)]
     return [
-        f"object {prompt.object_id}: its mask covers {fraction:.1%} of frame {prompt.frame}; check that it marks the "
-        f"object and not the background"
-        for prompt, fraction in covered
-        if fraction >= _NEARLY_ALL
+        f"object {prompt.object_id}: its mask covers {covered} of frame {prompt.frame}; check that it marks the object "
+        f"and not the background"
+        for prompt in prompts
+        if isinstance(prompt.mask, np.ndarray) and (covered := _covered(prompt.mask))
     ]
+
+
+def _covered(mask: BoolArray) -> str:
+    """How much of the frame a mask covers; empty if it may be that of an object."""
+    fraction = mask.mean()
+    if fraction >= _NEARLY_ALL:
+        return f"{fraction:.1%}"
+    has_whole_edge = mask[[0, -1]].all() and mask[:, [0, -1]].all()
+    return f"{fraction:.1%} and the whole edge" if has_whole_edge else ""
 
 
 def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_source_frames: int) -> Prompt:

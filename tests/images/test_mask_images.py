@@ -86,6 +86,14 @@ def test_unclear_mask_is_refused_with_what_was_found(tmp_path: Path, name: str) 
         read_object(MaskFile(path))
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".gif", ".webp"])
+def test_file_with_several_images_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mask{suffix}"
+    Image.fromarray(SHAPE * 255).save(path, save_all=True, append_images=[Image.fromarray(255 - SHAPE * 255)])
+    with pytest.raises(ValueError, match="contains 2 images; expected one: save only the mask, as PNG"):
+        read_object(MaskFile(path))
+
+
 def test_jpeg_is_read_only_if_nothing_was_lost(tmp_path: Path) -> None:
     Image.fromarray(np.where(OBJECT, 30, 0).astype(np.uint8)).save(tmp_path / "lossy.jpg", quality=50)
     with pytest.raises(ValueError, match=r"grey values .* beside 0 and 255 \(JPEG compression changes values\)"):

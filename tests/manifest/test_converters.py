@@ -164,6 +164,35 @@ def test_names_without_a_clip_are_refused(tmp_path: Path, name: str, capsys: pyt
         assert clips["cam"]["objects"][0]["frame"] == 3
 
 
+FIRST = {"id": 1, "file_name": "a/00000.jpg"}
+IMPOSSIBLE = {
+    "images of one id": ({"images": [FIRST, FIRST | {"file_name": "a/00001.jpg"}]}, {}, "two images have the id 1"),
+    "videos of one name": (
+        {"images": [FIRST], "videos": [{"id": 1, "name": "x.mp4"}, {"id": 2, "name": "x"}]}, {},
+        "two videos have the name 'x'; expected different names",
+    ),
+    "unknown video": (
+        {"images": [FIRST | {"video_id": 9}], "videos": [{"id": 1, "name": "x"}]}, {},
+        "image 1: its video_id 9 is not among the videos",
+    ),
+    "fraction of a frame": ({"images": [FIRST | {"frame_id": 2.5}]}, {}, "its frame_id 2.5 is not an integer"),
+    "fraction of a track": ({"images": [FIRST]}, {"track_id": 1.2}, "annotation 1: its track_id 1.2 is not an integer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_contradictions_are_refused(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    content, more, message = IMPOSSIBLE[name]
+    path = coco_file(tmp_path, [annotation(1, [1, 2, 10, 20], **more)], **content)
+    assert message in refused(tmp_path, capsys, "--format", "coco", "--first-frame", "0", path)
+
+
+def test_paths_written_on_windows(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "day1\\ep_3\\00004.jpg"}]
+    clips = coco(tmp_path, [annotation(1, [1, 2, 10, 20], track_id="7"), annotation(1, [5, 2, 10, 20])], images=images)
+    assert [clips["day1/ep_3"]["objects"][0][key] for key in ("id", "frame")] == [7, 4]
+
+
 def test_two_images_of_one_frame_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Augmented copies are mirrored, rotated or cropped."""
     images = [

@@ -123,6 +123,19 @@ def test_query_points_outside_the_time_range_are_left_out_unless_none_remains() 
     assert shown(left_out(FIRST, correction)[0]) == shown(expected)
 
 
+def test_masks_around_a_hole_are_named() -> None:
+    mask = np.ones((10, 20), dtype=np.bool_)
+    mask[1:9, 5:15] = False
+    assert covering_masks([Prompt(object_id=1, frame=3, mask=mask)]) == [
+        "object 1: its mask covers 60.0% and the whole edge of frame 3; check that it marks the object and not the "
+        "background"
+    ]
+    for edge in (np.s_[0, 3], np.s_[9, 3], np.s_[3, 0], np.s_[3, 19]):
+        open_mask = mask.copy()
+        open_mask[edge] = False
+        assert not covering_masks([Prompt(object_id=1, frame=3, mask=open_mask)])
+
+
 def test_masks_of_nearly_the_whole_frame_are_named() -> None:
     mask = np.ones((10, 20), dtype=np.bool_)
     mask[0, :9] = False
