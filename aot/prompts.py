@@ -22,6 +22,8 @@ from aot.types import Clip
 if TYPE_CHECKING:
     from aot.manifest.converters import Imported
 
+_PATTERN_HELP = "which images are frames, if a folder of frames has several kinds, such as '*_color.png'; default: all"
+
 
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument(
         "--root",
         type=Path,
-        help="folder of the videos: compares clip ids, frames, positions and sizes of masks with them",
+        help="folder of the videos, or of folders of frames: compares clip ids, frames, positions and sizes of masks "
+        "with them",
     )
     check.add_argument(
         "--stream",
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="which video stream, of files with several; default: as the ffmpeg command chooses",
     )
+    check.add_argument("--pattern", help=_PATTERN_HELP)
     _add_import(commands.add_parser("import", help="convert the boxes of a detector or another tracker to a manifest"))
     options = parser.parse_args(arguments)
     if options.command == "schema":
@@ -56,35 +60,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join([f"{options.manifest}: {counted(num_entries, 'entry', 'entries')}, no errors", *notes]))
         print("clip ids, frame numbers and coordinates were not compared with the videos; --root FOLDER does this")
     else:
-        _check_with_videos(options.manifest, options.root, options.stream)
+        _check_with_videos(options.manifest, options.root, options.stream, options.pattern)
     return EXIT_DONE
 
 
-def _check_with_videos(path: Path, root: Path, stream: int | None) -> None:
-    """Check a manifest against the videos below a folder, and print what was compared.
+def _check_with_videos(path: Path, root: Path, stream: int | None, pattern: str | None) -> None:
+    """Check a manifest against the videos below a folder, or its folders of frames, and print what was compared.
 
     Raises:
         ConfigError: lists all errors.
     """
-    from aot.datasets.videos import list_videos
-
-    if not root.is_dir():
-        raise ConfigError(f"--root {root} is not a folder; expected the folder of the videos")
+    found = _clips_below(root, stream, pattern)
+    kinds = ("folder of frames", "folders of frames") if found[0].source.is_dir() else ("video", "videos")
     entries, errors = read_entries(path)
-    clips, more = assign_entries(list_videos(root, stream), entries, path.parent)
+    clips, more = assign_entries(found, entries, path.parent)
     prompted = [clip for clip in clips if clip.prompts]
     errors += [*more, *(f"clip {clip.clip_id!r}: {error}" for clip in prompted for error in _errors_with_video(clip))]
     refuse(path, errors)
     _, notes = check_manifest(path)
     print("\n".join([f"{path}: {counted(len(entries), 'entry', 'entries')}, no errors", *notes]))
     print(
-        f"compared with {counted(len(prompted), 'video')} below {root}: clip ids, frame numbers, positions and sizes "
-        f"of masks; {counted(len(clips) - len(prompted), 'video')} without a prompt"
+        f"compared with {counted(len(prompted), *kinds)} below {root}: clip ids, frame numbers, positions and sizes "
+        f"of masks; {counted(len(clips) - len(prompted), *kinds)} without a prompt"
     )
     print(
         "not checked: whether the videos can be decoded to their end, whether a prompt marks the object that is meant, "
         "and the time range of a run (dataset.start_seconds, dataset.end_seconds)"
     )
+
+
+def _clips_below(root: Path, stream: int | None, pattern: str | None) -> list[Clip]:
+    """The videos below a folder; if there are none, its folders of frames.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    from aot.datasets.videos import list_videos
+    from aot.images.frames import IMAGE_SUFFIXES
+    from aot.system.listing import list_tree
+
+    if not root.is_dir():
+        raise ConfigError(f"--root {root} is not a folder; expected the folder of the videos")
+    if videos := list_videos(root, stream):
+        return videos
+    images = [file for file in list_tree(root).files if file.suffix.lower() in IMAGE_SUFFIXES]
+    folders = sorted({file.parent for file in images} - {root})
+    if not folders:
+        raise ConfigError(f"--root {root} contains no video and no folder of frames; expected the folder above them")
+    return [Clip(folder.relative_to(root).as_posix(), folder, pattern=pattern) for folder in folders]
 
 
 def _errors_with_video(clip: Clip) -> list[str]:
@@ -142,6 +165,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="coco: folder with one folder of frames per clip; frame numbers are then positions in these folders",
     )
+    parser.add_argument("--pattern", help=f"coco, with --frames: {_PATTERN_HELP}")
     parser.add_argument(
         "--masks", action="store_true", help="coco: import segmentations as mask prompts instead of boxes"
     )
@@ -183,8 +207,8 @@ def _import(options: argparse.Namespace) -> None:
         if options.format == "coco":
             read.append(
                 read_coco(
-                    path, images=options.images, frames=options.frames, masks=options.masks, clip_id=options.clip,
-                    first_frame=options.first_frame,
+                    path, images=options.images, frames=options.frames, pattern=options.pattern, masks=options.masks,
+                    clip_id=options.clip, first_frame=options.first_frame,
                 )
             )  # fmt: skip
         else:

@@ -89,3 +89,38 @@ def test_check_with_videos_suggests_the_nearest_clip_id(tmp_path: Path, capsys: 
     assert "clip 'day1/teapot': " in capsys.readouterr().err
     assert prompts.main(["check", str(tmp_path / "prompts.yaml"), "--root", str(tmp_path / "none")]) == 2
     assert "none is not a folder; expected the folder of the videos" in capsys.readouterr().err
+
+
+def write_images(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (96, 64)).save(folder / name)
+
+
+def test_check_with_folders_of_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path / "frames" / "day1" / "ep", "0.png", "1.png", "2.png")
+    write_images(tmp_path / "frames" / "pan", "0.png")
+    manifest = write(tmp_path, "clips: {day1/ep: {objects: [{id: 1, frame: 2, box: [1, 2, 9, 9]}]}}")
+    check = ["check", str(manifest), "--root", str(tmp_path / "frames")]
+    assert prompts.main(check) == 0
+    out = capsys.readouterr().out
+    assert f"compared with 1 folder of frames below {tmp_path / 'frames'}: clip ids, frame numbers" in out
+    assert "1 folder of frames without a prompt" in out
+    write(tmp_path, "clips: {day1/ep: {objects: [{id: 1, frame: 3, box: [1, 2, 9, 9]}]}, ep: {objects: []}}")
+    assert prompts.main(check) == 2
+    message = capsys.readouterr().err
+    assert "frame 3 is beyond the end of the video; expected 0 to 2" in message
+    assert "clip 'ep'" in message
+    assert prompts.main([*check[:-1], str(tmp_path / "frames" / "pan")]) == 2
+    assert "pan contains no video and no folder of frames; expected the folder above them" in capsys.readouterr().err
+
+
+def test_check_with_the_frames_of_one_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path / "frames" / "a", "0_color.png", "1_color.png", "0_depth.png", "1_depth.png", "2_depth.png")
+    manifest = write(tmp_path, "clips: {a: {objects: [{id: 1, frame: 2, box: [1, 2, 9, 9]}]}}")
+    check = ["check", str(manifest), "--root", str(tmp_path / "frames")]
+    assert prompts.main(check) == 2
+    assert "names of 2 patterns: *_depth.png (3 images), *_color.png (2 images)" in capsys.readouterr().err
+    assert prompts.main([*check, "--pattern", "*_depth.png"]) == 0
+    assert prompts.main([*check, "--pattern", "*_color.png"]) == 2
+    assert "frame 2 is beyond the end" in capsys.readouterr().err

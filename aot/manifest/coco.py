@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aot.errors import ConfigError
+from aot.errors import ConfigError, DecodeError
 from aot.images.frames import image_files
 from aot.manifest.converters import Detection, Imported, inside_frame, source_frame
+from aot.system.listing import composed, find_composed
 from aot.system.text import counted
 from aot.system.text_files import MalformedFile, about_file, read_json
 
@@ -34,6 +35,7 @@ def read_coco(
     *,
     images: Path | None = None,
     frames: Path | None = None,
+    pattern: str | None = None,
     masks: bool = False,
     clip_id: str | None = None,
     first_frame: int | None = None,
@@ -45,6 +47,7 @@ def read_coco(
         images: annotation file with the images of a list of results.
         frames: folder that contains the frame folders of the clips. The frame number is then the position of the
             file in its folder; None: the number in the file's name.
+        pattern: of the names of the frames in these folders, see `image_files`; None: all images are frames.
         masks: import segmentations as mask prompts instead of boxes.
         clip_id: of all images; None: the image's video, otherwise its file name.
         first_frame: number of the first frame of every clip; None: 0, if any image has this number.
@@ -65,7 +68,7 @@ def read_coco(
         image_by_id = _by_id(listing, "images")
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ConfigError(f"{about_file(images or path, exc)}; {_EXPECTED_COCO}") from exc
-    locate = _FrameLocator(videos, frames, clip_id)
+    locate = _FrameLocator(videos, frames, pattern, clip_id)
     first_frame = 0 if first_frame is None and locate.has_frame_0(image_by_id.values()) else first_frame
     detections: list[Detection] = []
     num_ignored = 0
@@ -170,12 +173,16 @@ class _FrameLocator:
     Args:
         videos: names by id.
         frames: folder that contains the frame folders of the clips; None: the frame numbers of the images are used.
+        pattern: of the names of the frames in these folders; None: all images are frames.
         clip_id: of all images; None: each image names its own.
     """
 
-    def __init__(self, videos: Mapping[Any, str], frames: Path | None, clip_id: str | None) -> None:
+    def __init__(
+        self, videos: Mapping[Any, str], frames: Path | None, pattern: str | None, clip_id: str | None
+    ) -> None:
         self._videos = videos
         self._frames = frames
+        self._pattern = pattern
         self._clip_id = clip_id
         self._positions: dict[str, dict[str, int]] = {}
         self._image_at: dict[tuple[str, int], Any] = {}
@@ -200,7 +207,7 @@ class _FrameLocator:
             raise MalformedFile(f"image {image['id']}: its video_id {video!r} is not among the videos")
         clip_id = self._clip_id or self._videos.get(video) or _clip_of(file)
         if self._frames is not None and clip_id:
-            number: int | None = self._position(self._frames / clip_id, file)
+            number: int | None = self._position(find_composed(self._frames, clip_id), file)
         else:
             number = _frame_number(image, file)
         if not clip_id or number is None:
@@ -219,11 +226,24 @@ class _FrameLocator:
     def _position(self, folder: Path, file: PurePosixPath) -> int:
         """The position of an image in its frame folder."""
         if str(folder) not in self._positions:
-            files = image_files(folder) if folder.is_dir() else []
-            self._positions[str(folder)] = {path.stem: position for position, path in enumerate(files)}
-        if file.stem not in self._positions[str(folder)]:
+            files = _frame_files(folder, self._pattern) if folder.is_dir() else []
+            self._positions[str(folder)] = {composed(path.stem): position for position, path in enumerate(files)}
+        stem = composed(file.stem)
+        if stem not in self._positions[str(folder)]:
             raise MalformedFile(f"no frame {file.name} in {folder}")
-        return self._positions[str(folder)][file.stem]
+        return self._positions[str(folder)][stem]
+
+
+def _frame_files(folder: Path, pattern: str | None) -> list[Path]:
+    """As `image_files`.
+
+    Raises:
+        ConfigError: names the option of the command.
+    """
+    try:
+        return image_files(folder, pattern)
+    except DecodeError as exc:
+        raise ConfigError(f"{exc}; in aot.prompts, the option is --pattern") from exc
 
 
 def _file_of(image: Mapping[str, Any]) -> PurePosixPath:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from aot.system.os_errors import os_reason
 
@@ -32,6 +32,21 @@ def visible_entries(folder: Path) -> list[Path]:
 def composed(name: str) -> str:
     """A name with composed characters (NFC): macOS may write é as e and an accent, which looks the same."""
     return unicodedata.normalize("NFC", name)
+
+
+def find_composed(folder: Path, name: str) -> Path:
+    """The path `name` (with `/` between folders) below a folder, also where its characters are stored decomposed.
+
+    Returns:
+        The path as it is stored; as `name` gives it if there is no such file or folder.
+    """
+    path = folder
+    for part in PurePosixPath(name).parts:
+        stored = path / part
+        if not stored.exists() and path.is_dir():
+            stored = next((entry for entry in path.iterdir() if composed(entry.name) == composed(part)), stored)
+        path = stored
+    return path
 
 
 @dataclass(frozen=True)

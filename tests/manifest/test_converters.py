@@ -281,6 +281,37 @@ def test_frame_numbers_are_positions_in_the_folder(tmp_path: Path) -> None:
     assert clips["day1/ep_3"]["objects"][0]["frame"] == 2
 
 
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("written", "stored"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_frame_folders_are_found_however_their_accents_are_stored(tmp_path: Path, written: str, stored: str) -> None:
+    folder = tmp_path / "frames" / stored / "ep"
+    folder.mkdir(parents=True)
+    for number in (1, 4, 7):
+        (folder / f"{stored}_{number}.jpg").touch()
+    images = [{"id": 11, "file_name": f"{written}/ep/{written}_7.jpg", "width": 100, "height": 50}]
+    clips = coco(tmp_path, [annotation(11, [1, 1, 2, 2])], "--frames", str(tmp_path / "frames"), images=images)
+    assert clips[f"{written}/ep"]["objects"][0]["frame"] == 2
+
+
+def test_frame_numbers_are_positions_among_the_frames_of_one_pattern(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "frames" / "ep"
+    folder.mkdir(parents=True)
+    for name in ("0_depth.jpg", "1_depth.jpg", "1_color.jpg", "3_color.jpg"):
+        (folder / name).touch()
+    images = [{"id": 11, "file_name": "ep/3_color.jpg", "width": 100, "height": 50}]
+    file = coco_file(tmp_path, [annotation(11, [1, 1, 2, 2])], images=images)
+    frames = ["--frames", str(tmp_path / "frames")]
+    message = refused(tmp_path, capsys, "--format", "coco", file, *frames)
+    assert "names of 2 patterns: *_color.jpg (2 images), *_depth.jpg (2 images)" in message
+    assert "in aot.prompts, the option is --pattern" in message
+    clips = imported(tmp_path, "coco", file, *frames, "--pattern", "*_color.jpg")
+    assert clips["ep"]["objects"][0]["frame"] == 1
+
+
 @pytest.mark.parametrize("kind", ["compressed", "plain", "polygon"])
 def test_segmentations_are_imported_as_masks(tmp_path: Path, kind: str) -> None:
     mask = np.zeros((50, 100), dtype=np.bool_)
