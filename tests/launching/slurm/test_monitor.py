@@ -95,6 +95,17 @@ def test_clips_are_submitted_and_waited_for_by_their_ledgers(run: Waited, capsys
     assert run.slurm.sacct_calls == []
 
 
+def test_events_before_the_submission_do_not_end_the_wait(run: Waited) -> None:
+    run.finish("d")
+    run.write_source("d", b"another video")
+    run.slurm.on_submit = lambda submission: [
+        run.slurm.later(50.0 if clip_id == "d" else 2.0, lambda task=task, clip_id=clip_id: run.complete(task, clip_id))
+        for task, (clip_id,) in submission.tasks.items()
+    ]
+    run.wait()
+    assert run.works() == dict.fromkeys("abcd", "nothing")
+
+
 def test_squeue_is_called_rarely(run: Waited) -> None:
     run.slurm.on_submit = lambda submission: run.finish_all(submission, seconds=100)
     run.wait()
@@ -136,6 +147,14 @@ def test_clip_of_a_task_that_died_is_submitted_again_and_its_attempt_counts(run:
     (died,) = run.events("died")
     assert (died["worker"], died["task"], died["clip_id"]) == ("worker-1_3", "1_3", "d")
     assert run.works()["d"] == "nothing"
+
+
+def test_only_clips_of_this_command_are_submitted_again(run: Waited) -> None:
+    waiting = run.waiting()
+    run.except_first(b=run.die("FAILED", clip_id="b"))
+    waiting.begin([task for task in run.tasks() if task.clip.clip_id in "ab"])  # as for a shard
+    waiting()
+    assert run.submitted() == [["a", "b"], ["b"]]
 
 
 def test_task_out_of_memory_moves_its_clip_up_the_ladder(run: Waited) -> None:
@@ -243,6 +262,7 @@ def test_clips_that_slurm_did_not_accept_follow_and_do_not_count_as_lost(run: Wa
     assert run.submitted() == [["a", "b", "c", "d"], ["b", "c", "d"], ["c", "d"], ["d"]]
     assert run.works() == dict.fromkeys("abcd", "nothing")
     assert not any(task.attempts for tasks in run.slurm.tasks for task in tasks)
+    assert len(run.slurm.sacct_calls) == 3, "the tasks of the last submission have all clips, so the ledgers suffice"
 
 
 def test_losses_are_not_counted_while_slurm_accepts_only_some(run: Waited) -> None:
@@ -305,6 +325,17 @@ def test_living_tasks_of_an_earlier_command_are_joined(run: Waited, capsys: pyte
     assert run.submitted() == [["a", "b"], ["c", "d"]]
     assert capsys.readouterr().out.startswith("2 clips in tasks that were submitted before\nsubmitted 2 tasks as 2; ")
     assert sorted(event["clip_id"] for event in run.events("started")) == ["a", "b", "c", "d"]
+
+
+def test_clip_that_changed_after_an_earlier_command_submitted_it_is_submitted_again(run: Waited) -> None:
+    run.waiting().begin(run.tasks())
+    run.write_source("d", b"another video")
+    for number, clip_id in enumerate("abcd"):
+        run.slurm.later(10, lambda task=f"1_{number}", clip_id=clip_id: run.complete(task, clip_id))
+    run.slurm.on_submit = run.finish_all
+    run.wait()
+    assert run.submitted()[1:] == [["d"]]
+    assert run.works() == dict.fromkeys("abcd", "nothing")
 
 
 def test_ended_tasks_of_an_earlier_command_are_not_joined(run: Waited) -> None:
