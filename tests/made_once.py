@@ -17,8 +17,9 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     The other processes wait until it is complete. Tests must not change it.
     """
     own = factory.getbasetemp()
-    # pytest-xdist gives every process a folder inside that of the session.
-    session = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    # pytest-xdist gives every process a folder inside that of the session. A pytest that a test starts inherits the
+    # variable, but not the folder.
+    session = own.parent if own.name == f"popen-{os.environ.get('PYTEST_XDIST_WORKER')}" else own
     folder, complete = session / name, session / f"{name}.complete"
     with (session / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
