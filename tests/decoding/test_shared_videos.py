@@ -104,7 +104,7 @@ def test_real_clip(name: str) -> None:
     check_against_pyav(CLIPS / name / "clip.mp4", REAL[name])
 
 
-@pytest.mark.parametrize("name", DAVIS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "bmx-trees")) for n in DAVIS])
 def test_davis_clip(name: str) -> None:
     check_against_pyav(DAVIS_CLIPS / name / "clip.mp4", DAVIS[name], (854, 480))
 

@@ -23,7 +23,7 @@ GIVEN = np.zeros(RGB.shape[1:3], np.bool_)
 GIVEN[10:30, 40:60] = True
 
 
-@pytest.fixture(scope="module", params=["grabcut", "sam2"])
+@pytest.fixture(scope="module", params=["grabcut", pytest.param("sam2", marks=pytest.mark.slow)])
 def segmenter(request: pytest.FixtureRequest) -> Any:
     if request.param == "grabcut":
         return GrabCutSegmenter(propagate=False)
