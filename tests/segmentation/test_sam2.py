@@ -81,13 +81,13 @@ class Recorded:
         self, ours: Sam2Segmenter, rgb: UInt8Array, prompts: Sequence[Prompt], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         recorded: list[torch.Tensor] = []
-        on_host = segmenter._on_host
+        binary = segmenter._binary
 
-        def record(logits: torch.Tensor) -> BoolArray:
+        def record(logits: torch.Tensor) -> torch.Tensor:
             recorded.append(logits.clone())
-            return on_host(logits)
+            return binary(logits)
 
-        monkeypatch.setattr(segmenter, "_on_host", record)
+        monkeypatch.setattr(segmenter, "_binary", record)
         self.blocks: list[MaskBlock] = list(ours.segment(ArraySource(rgb), prompts, on_object_error=raising))
         monkeypatch.undo()
         keys = [(int(block.index[0]), int(i)) for block in self.blocks for i in block.object_id]

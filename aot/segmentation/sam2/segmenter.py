@@ -8,8 +8,9 @@ Source: SAM 2, arXiv:2408.00714; the library is facebookresearch/sam2 in the whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +27,7 @@ from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
 if TYPE_CHECKING:
     import torch
 
-    from aot.segmentation.sam2.streaming import StreamingPredictor
+    from aot.segmentation.sam2.streaming import RowOutput, StreamingPredictor
 
 # Side in px of the images on which the weights were trained.
 _TRAINED_SIZE = 1024
@@ -134,15 +135,18 @@ class Sam2Segmenter:
         for order in (forwards, backwards):
             is_reverse = order.step < 0
             later_start = start if backwards and not is_reverse else None
+            # A row's masks are taken when the next row is in the queue of the device, so that it never waits.
+            previous: _LeavingBlock | None = None
             for row in state["images"].stream(order):
                 with self._precision(model):
                     found = model.track_row(state, row, reverse=is_reverse)
                     model.forget(state, row, reverse=is_reverse, later_start=later_start)
-                    if row != later_start:
-                        masks = {i: _on_host(model.at_source_size(state, found[i])) for i in sorted(found)}
-                if row != later_start:
-                    scores = [_probability(found[i].score_logit) for i in masks]
-                    yield _block(int(frames.index[row]), masks, scores)
+                    leaving = None if row == later_start else _leaving(int(frames.index[row]), model, state, found)
+                if previous is not None:
+                    yield previous.arrived()
+                previous = leaving
+            if previous is not None:
+                yield previous.arrived()
 
     def mask_advice(self, prompt: Prompt, height: int) -> str:
         """What to try if a prompt gave an empty mask; the height of the frame does not matter."""
@@ -271,12 +275,45 @@ def _mask_logits(mask: object, image_size: int) -> Float32Array | None:
     return np.asarray(scaled(binary * _MASK_SCALE + _MASK_BIAS, image_size // _LOGITS_STRIDE)[0], np.float32)
 
 
-def _on_host(logits: torch.Tensor) -> BoolArray:
-    return np.asarray((logits > 0).cpu().numpy(), np.bool_)
+@dataclass(frozen=True, eq=False)
+class _LeavingBlock:
+    """One frame's masks on their way from the device to the host."""
+
+    frame: int
+    object_ids: list[int]
+    masks: torch.Tensor
+    """(K, H, W) bool, on the host."""
+    scores: torch.Tensor
+    """(K,) float32, on the host."""
+    event: torch.cuda.Event | None
+    """Happens when both have arrived; None: they have."""
+
+    def arrived(self) -> MaskBlock:
+        if self.event is not None:
+            self.event.synchronize()
+        masks = dict(zip(self.object_ids, self.masks.numpy()))
+        return _block(self.frame, masks, self.scores.tolist())
 
 
-def _probability(logit: torch.Tensor) -> float:
-    return float(logit.float().sigmoid().item())
+def _leaving(frame: int, model: StreamingPredictor, state: Any, found: Mapping[int, RowOutput]) -> _LeavingBlock:
+    """Start to copy one frame's masks and scores to the host; the device is not waited for."""
+    import torch
+
+    object_ids = sorted(found)
+    masks = torch.stack([_binary(model.at_source_size(state, found[i])) for i in object_ids])
+    scores = torch.stack([found[i].score_logit.flatten()[0].float().sigmoid() for i in object_ids])
+    if masks.device.type != "cuda":
+        return _LeavingBlock(frame, object_ids, masks.cpu(), scores.cpu(), None)
+    on_host = [torch.empty_like(values, device="cpu", pin_memory=True) for values in (masks, scores)]
+    for target, values in zip(on_host, (masks, scores)):
+        target.copy_(values, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return _LeavingBlock(frame, object_ids, on_host[0], on_host[1], event)
+
+
+def _binary(logits: torch.Tensor) -> torch.Tensor:
+    return logits > 0
 
 
 def _block(frame: int, masks: dict[int, BoolArray], scores: Sequence[float]) -> MaskBlock:

@@ -15,21 +15,14 @@ Source: facebookresearch/sam2@2b90b9f, `SAM2Base._prepare_memory_conditioned_fea
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 from aot.decoding.base import FrameSource
-from aot.types import UInt8Array
-
-# Mean and standard deviation of ImageNet, with which the encoder was trained.
-_MEAN = torch.tensor((0.485, 0.456, 0.406), dtype=torch.float32)[:, None, None]
-_STD = torch.tensor((0.229, 0.224, 0.225), dtype=torch.float32)[:, None, None]
+from aot.segmentation.sam2.inputs import EncoderInputs
 
 State = dict[str, Any]
 """The stock predictor's `inference_state`."""
@@ -43,38 +36,6 @@ class RowOutput:
     """(1, 1, S/4, S/4) mask logits, S the model's image size."""
     score_logit: torch.Tensor
     """(1, 1) logit of the probability that the object is visible."""
-
-
-class EncoderInputs:
-    """The rows of a clip as encoder inputs, computed on access; replaces the stock `images`.
-
-    Args:
-        frames: the kept frames.
-        image_size: side in px to which frames are scaled.
-    """
-
-    def __init__(self, frames: FrameSource, image_size: int) -> None:
-        self._frames = frames
-        self._image_size = image_size
-        self._current: tuple[int, UInt8Array] | None = None
-
-    def __len__(self) -> int:
-        return len(self._frames.index)
-
-    def stream(self, rows: range) -> Iterator[int]:
-        """Iterate over rows in order, decoded block by block; each is cached until the next one is requested."""
-        pending = iter(rows)
-        for block in self._frames.blocks(self._frames.index[list(rows)]):
-            for rgb in block.rgb:
-                row = next(pending)
-                self._current = row, rgb
-                yield row
-        self._current = None
-
-    def __getitem__(self, row: int) -> torch.Tensor:
-        if self._current is None or self._current[0] != row:
-            self._current = row, self._frames.read(self._frames.index[[row]]).rgb[0]
-        return normalized(self._current[1], self._image_size)
 
 
 class MemoryBank(dict[int, dict[str, Any]]):
@@ -131,7 +92,7 @@ class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
     def new_state(self, frames: FrameSource) -> State:
         """The stock `init_state`, key by key, except that frames come from the source."""
         return {
-            "images": EncoderInputs(frames, self.image_size),
+            "images": EncoderInputs(frames, self.image_size, self.device),
             "num_frames": len(frames.index),
             "offload_video_to_cpu": True,
             "offload_state_to_cpu": False,
@@ -209,19 +170,3 @@ class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
         """(H, W) logits at the size of the source."""
         logits: torch.Tensor = self._get_orig_video_res_output(state, output.logits)[1][0, 0]
         return logits
-
-
-def normalized(rgb: UInt8Array, image_size: int) -> torch.Tensor:
-    """(3, S, S) float32 encoder input, bit-identical to the stock loader's.
-
-    Multiplying by 1/255 instead of dividing is not bit-identical, nor is another resampling filter.
-
-    Args:
-        rgb: (H, W, 3).
-        image_size: S in px.
-    """
-    small = np.asarray(Image.fromarray(rgb).resize((image_size, image_size))) / 255.0
-    image = torch.from_numpy(small).permute(2, 0, 1).to(torch.float32)
-    image -= _MEAN
-    image /= _STD
-    return image
