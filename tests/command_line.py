@@ -16,6 +16,8 @@ EMBEDDED = (*EMBEDDED_MODELS, "launcher=inline")
 """The same, run in the process of the test."""
 FAST = (*EMBEDDED_MODELS, "query_points.num_points=20")
 """The same with few points, run by the default launcher."""
+VIDEOS = ("dataset=videos", "dataset.root=clips", *EMBEDDED, "output.report=false", "output.overlay=false")
+"""A run of the videos in clips/, without pages and overlays."""
 
 DEMO_CLIPS = ("late", "zoom")
 """The clips of the run that the fixture `demo_outputs` makes."""

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.command_line import demo_command, only_run, run_in
+from tests.command_line import VIDEOS, demo_command, only_run, run_in
 from tests.made_once import made_once
+from tests.synthetic import moving_square, write_video
 
 # Set by CI, which may lack only a GPU and the data next to the repository.
 REQUIRE_ALL = os.environ.get("AOT_REQUIRE_ALL") == "1"
@@ -90,6 +91,19 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from aot.datasets.demo.folder import generate_demo
 
     return made_once(tmp_path_factory, "demo", generate_demo)
+
+
+@pytest.fixture(scope="session")
+def finished_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with two videos and their finished run by VIDEOS, made once; to change it, copy it."""
+
+    def make(folder: Path) -> None:
+        for name in ("a", "b"):
+            write_video(folder / "clips" / f"{name}.mp4", moving_square(6))
+        (folder / "clips" / "prompts.yaml").write_text("clips: {'*': {objects: [{id: 1, box: [8, 20, 28, 40]}]}}\n")
+        assert run_in(folder, *VIDEOS) == 0
+
+    return made_once(tmp_path_factory, "finished_videos", make)
 
 
 @pytest.fixture(scope="session")

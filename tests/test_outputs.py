@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from aot.prompts import main as prompts
 from aot.report.__main__ import main as report
 from aot.run import main
 from aot.sweep.__main__ import main as sweep
-from tests.command_line import EMBEDDED, child_environment, only_run, run_in
+from tests.command_line import EMBEDDED, VIDEOS, child_environment, only_run, run_in
 from tests.synthetic import moving_square, write_video
 
 BOX = "dataset.box=[8,20,28,40]"
@@ -28,15 +29,11 @@ NOTHING = "Nothing was started."
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(finished_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with two videos, a finished run of both (outputs) and a sweep (swept)."""
-    folder = tmp_path_factory.mktemp("finished")
-    for name in ("a", "b"):
-        write_video(folder / "clips" / f"{name}.mp4", moving_square(6))
-    (folder / "clips" / "prompts.yaml").write_text("clips: {'*': {objects: [{id: 1, box: [8, 20, 28, 40]}]}}\n")
-    videos = ["dataset=videos", "dataset.root=clips", *EMBEDDED, "output.report=false", "output.overlay=false"]
-    assert run_in(folder, *videos) == 0
-    assert run_in(folder, *videos, "output.root=swept", "-m", "frame_interval=1,2") == 0
+    folder = tmp_path_factory.mktemp("finished") / "copy"
+    shutil.copytree(finished_videos, folder)
+    assert run_in(folder, *VIDEOS, "output.root=swept", "-m", "frame_interval=1,2") == 0
     (folder / "file").write_text("not a folder")
     return folder
 

@@ -13,27 +13,13 @@ from aot.paths import RunPaths
 from aot.runs.ledger import Ledger, last_done
 from aot.runs.quarantine import find_damaged, quarantine, quarantine_damaged
 from aot.runs.verify import State, verify_run
-from tests.command_line import EMBEDDED, only_run, run_in
-from tests.synthetic import moving_square, write_video
-
-COMMAND = ["dataset=videos", "dataset.root=clips", *EMBEDDED, "output.report=false", "output.overlay=false"]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the finished run of two videos."""
-    folder = tmp_path_factory.mktemp("finished")
-    for name in ("a", "b"):
-        write_video(folder / "clips" / f"{name}.mp4", moving_square(4))
-    (folder / "clips" / "prompts.yaml").write_text("clips: {'*': {objects: [{id: 1, box: [8, 20, 28, 40]}]}}\n")
-    assert run_in(folder, *COMMAND) == 0
-    return folder
+from tests.command_line import VIDEOS, only_run, run_in
 
 
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(finished, tmp_path / "copy"))
+def folder(finished_videos: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run of the videos a and b, which a test may damage."""
+    return Path(shutil.copytree(finished_videos, tmp_path / "copy"))
 
 
 def cut(path: Path) -> None:
@@ -56,10 +42,10 @@ def test_the_same_command_computes_a_damaged_result_again(
     result, intact = paths.clip("a").result, paths.clip("b").result.read_bytes()
     damage(result)
     broken = result.read_bytes()
-    assert run_in(folder, *COMMAND, "dry_run=true") == 0
+    assert run_in(folder, *VIDEOS, "dry_run=true") == 0
     assert "changed in size since they were written, to be computed again: a\n" in capsys.readouterr().out
     assert result.read_bytes() == broken, "a dry run changes nothing"
-    assert run_in(folder, *COMMAND) == 0
+    assert run_in(folder, *VIDEOS) == 0
     printed = capsys.readouterr().out
     root = paths.root.relative_to(folder)
     assert "2 clips: 1 to run, 1 finished before\n" in printed
@@ -70,7 +56,7 @@ def test_the_same_command_computes_a_damaged_result_again(
     assert paths.quarantine("a").read_bytes() == broken
     assert paths.clip("b").result.read_bytes() == intact
     assert {finding.state for finding in verify_run(paths)} == {State.COMPLETE}
-    assert run_in(folder, *COMMAND) == 0
+    assert run_in(folder, *VIDEOS) == 0
     assert "2 finished before\n" in capsys.readouterr().out
 
 
