@@ -3,11 +3,13 @@
     python -m benchmarks.decoding long [VIDEO --repeat 10] [--frames 3140] [--pause 0.05]
     python -m benchmarks.decoding compare FOLDER ...
     python -m benchmarks.decoding checks FILE ...
+    python -m benchmarks.decoding damage [--files 1254]
 
 `long` writes a video of 856x632 px unless one is given (--repeat concatenates it with itself, without encoding it
 again) and reads it in blocks with pauses, as a model does; every reader runs in its own process. `compare` reads every
 file below the folders with both decoders and compares all frames. `checks` measures the CPU time that the checks for
-damage add to reading a healthy file.
+damage add to reading a healthy file. `damage` cuts videos of many kinds, overwrites parts by zeros or removes parts,
+and counts how many are refused.
 """
 
 from __future__ import annotations
@@ -224,11 +226,17 @@ def main() -> int:
     compare.add_argument("folders", type=Path, nargs="+")
     checks = commands.add_parser("checks", help="CPU time of the checks for damage")
     checks.add_argument("files", type=Path, nargs="+")
+    damage = commands.add_parser("damage", help="what becomes of randomly damaged files")
+    damage.add_argument("--files", type=int, default=1254, help="number of damaged files; default: %(default)s")
     options = parser.parse_args()
     if options.command == "long":
         run_long(options)
     elif options.command == "checks":
         run_checks(options.files)
+    elif options.command == "damage":
+        from benchmarks.damaged_files import run_damage
+
+        run_damage(options.files)
     else:
         run_compare(options.folders)
     return 0

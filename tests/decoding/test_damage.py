@@ -19,6 +19,7 @@ from aot.decoding.structure import structure_problem
 from aot.decoding.video_file import VideoFile
 from aot.errors import DecodeError
 from aot.types import Float64Array, UInt8Array
+from benchmarks import damaged_files
 from tests.decoding.coded_video import numbers_in, write_coded_video
 from tests.decoding.made_videos import (
     CLUSTER,
@@ -410,3 +411,25 @@ class TestTransportStreams:
             np.testing.assert_array_equal(source.read(source.index).rgb, complete.images[:24])
         path.write_bytes(complete.content[: start + 3 * TS_PACKET_BYTES])
         assert {outcome(path, decoder, complete) for decoder in OPENERS} == {"refused"}
+
+
+@pytest.mark.slow
+def test_benchmark_counts_the_outcomes_of_damage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = {name: damaged_files.KINDS[name] for name in ("MP4", "AVI, Motion JPEG")}
+    monkeypatch.setattr(damaged_files, "KINDS", kinds)
+
+    def flip(content: bytes, rng: np.random.Generator) -> bytes:
+        """Change one byte of an image, which H.264 in MP4 may notice, and Motion JPEG does not."""
+        at = len(content) // 3
+        return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+    monkeypatch.setattr(damaged_files, "DAMAGE", (lambda content, rng: content, damaged_files.cut, flip))
+    damaged_files.run_damage(6)
+    lines = capsys.readouterr().out.splitlines()
+    assert "file 5 (AVI, Motion JPEG, flip) gives other frames" in lines
+    assert [line.split() for line in lines if line.startswith("AVI")] == [
+        ["AVI,", "Motion", "JPEG", "1", "refused", "1", "exact", "1", "other"]
+    ]
+    assert lines[-1].startswith("6 files: ")
