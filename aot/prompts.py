@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aot.errors import AotError, ConfigError
-from aot.manifest.assign import assign_entries, check_manifest
+from aot.manifest.assign import assign_entries, check_manifest, lacks_mask
 from aot.manifest.read import load_manifest, read_entries, refuse
 from aot.manifest.schema import Manifest
 from aot.system.cli import EXIT_DONE, check_output, prints_errors, run_command
@@ -111,7 +111,7 @@ def _clips_below(root: Path, stream: int | None, pattern: str | None) -> list[Cl
 
 
 def _errors_with_video(clip: Clip) -> list[str]:
-    """The errors of a clip's prompts in its video, which is opened but not decoded."""
+    """The errors of a clip's prompts in its video, which is opened but not decoded; missing masks are skipped."""
     from aot.decoding import open_source
     from aot.manifest.fit import check_prompts
 
@@ -123,6 +123,7 @@ def _errors_with_video(clip: Clip) -> list[str]:
             found = [
                 check_prompts([prompt], **size, frames=numbers, num_source_frames=frames.num_source_frames)[1]
                 for prompt in clip.prompts
+                if not lacks_mask(prompt)
             ]
     except AotError as error:
         return [str(error)]

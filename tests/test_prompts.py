@@ -55,15 +55,17 @@ def test_check_with_videos_reports_what_was_compared(tmp_path: Path, capsys: pyt
 def test_check_with_videos_reports_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     objects = (
         "[{id: 1, frame: 4, box: [1, 2, 9, 9]}, {id: 2, points: [[96, 5]]}, {id: 3, box: [1, 2, 9, 9], query_points: "
-        "[[9, 1, 1]]}, {id: 4, mask: small.png}, {id: 5, box: [1, 2, 9, 9]}, {id: 5, frame: 7, box: [1, 2, 9, 9]}]"
+        "[[9, 1, 1]]}, {id: 4, mask: small.png}, {id: 6, mask: none.png}, {id: 5, box: [1, 2, 9, 9]}, "
+        "{id: 5, frame: 7, box: [1, 2, 9, 9]}]"
     )
     assert check_with_video(tmp_path, objects) == 2
     message = capsys.readouterr().err
-    assert message.splitlines()[0].endswith("prompts.yaml: 5 errors")
+    assert message.splitlines()[0].endswith("prompts.yaml: 6 errors")
     for expected in (
         "clip 'day1/teapot': object 1, frame 4: frame 4 is beyond the end of the video; expected 0 to 3",
         "object 2, frame 0: the point (96, 5) is outside the frame of 96x64 px",
-        "object 3, frame 0: frame 9 is beyond the end",
+        "object 3, frame 0: the query point on frame 9 is beyond the end",
+        f"object 6: mask {tmp_path}/none.png: no such file",
         f"object 4, frame 0: mask {tmp_path}/small.png is 8x6 px, expected 96x64",
         "object 5, frame 7: frame 7 is beyond the end",
     ):

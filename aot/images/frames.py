@@ -18,7 +18,7 @@ from aot.system.text import counted, override_text
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 # A sign belongs to the number at the start of a name or after another separator: -1, frame_-1; not in frame-1, 05-12.
-_NUMBER = re.compile(r"(?:(?<![^\W_])[+-])?[0-9]+(?:\.[0-9]+)?")
+_NUMBER = re.compile(r"(?:(?<![^\W_])[+-])?[0-9]+(?:[.,][0-9]+)?")
 _INTEGER = re.compile(r"(?:(?<![^\W_])[+-])?[0-9]+")
 _SAME_FORMAT = {".jpeg": ".jpg", ".tiff": ".tif"}
 _MAX_PATTERNS = 6
@@ -124,7 +124,9 @@ def _divided(files: Sequence[Path], number: re.Pattern[str]) -> list[_FrameName]
     for file, matches in found.items():
         if matches:
             last = matches[-from_end]
-            names.append(_FrameName(file, file.stem[: last.start()], Decimal(last[0]), file.stem[last.end() :]))
+            names.append(
+                _FrameName(file, file.stem[: last.start()], Decimal(last[0].replace(",", ".")), file.stem[last.end() :])
+            )
         else:
             names.append(_FrameName(file, file.stem, None, ""))
     return names

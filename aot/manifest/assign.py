@@ -181,12 +181,17 @@ def _unknown_clip(key: str, clip_ids: set[str], not_clips: Mapping[str, str]) ->
     return f"clip {key!r} is not in the dataset; {suggestion(key, clip_ids, otherwise=such_as)}"
 
 
+def lacks_mask(prompt: Prompt) -> bool:
+    """Whether the mask file of a prompt does not exist."""
+    return isinstance(prompt.mask, MaskFile) and not _is_file(prompt.mask.path)
+
+
 def _missing_masks(prompts: Mapping[str, Sequence[Prompt]]) -> list[str]:
     return [
         f"clip {key!r}, object {prompt.object_id}: mask {prompt.mask.path}: no such file"
         for key, found in prompts.items()
         for prompt in found
-        if isinstance(prompt.mask, MaskFile) and not _is_file(prompt.mask.path)
+        if isinstance(prompt.mask, MaskFile) and lacks_mask(prompt)
     ]
 
 

@@ -151,15 +151,15 @@ def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_sourc
 
 
 def _check_frames(prompt: Prompt, label: str, available: set[int], num_source_frames: int) -> None:
-    frames = [prompt.frame] if prompt.is_visual else []
-    for frame in [*frames, *(int(query[0]) for query in prompt.query_points)]:
+    frames = [("frame", prompt.frame)] if prompt.is_visual else []
+    for what, frame in [*frames, *(("the query point on frame", int(query[0])) for query in prompt.query_points)]:
         if frame >= num_source_frames:
             raise PromptError(
-                f"{label}: frame {frame} is beyond the end of the video; expected 0 to {num_source_frames - 1}"
+                f"{label}: {what} {frame} is beyond the end of the video; expected 0 to {num_source_frames - 1}"
             )
         if frame not in available:
             raise PromptError(
-                f"{label}: frame {frame} is outside the time range; expected {min(available)} to {max(available)}: "
+                f"{label}: {what} {frame} is outside the time range; expected {min(available)} to {max(available)}: "
                 f"prompt one of these frames, or change dataset.start_seconds and dataset.end_seconds"
             )
 

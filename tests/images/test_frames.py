@@ -33,6 +33,8 @@ def names_in(folder: Path, pattern: str | None = None) -> list[str]:
         ["1305031102.175304.png", "1305031102.211214.png", "1305031103.043227.png"],
         ["frame_-2.png", "frame_-1.png", "frame_0.png", "frame_1.png"],
         ["-1.5.png", "-1.25.png", "0.png", "1.25.png"],
+        ["0,25.png", "0,5.png", "1,0.png", "10,75.png"],
+        ["shot,9.png", "shot,10.png", "shot,11.png"],
         ["shot1.8.png", "shot1.9.png", "shot1.10.png", "shot1.11.png"],
         [f"shot1.{number}.png" for number in range(1, 12)],
         ["9_640x480.png", "10_640x480.png", "11_640x480.png"],
