@@ -114,7 +114,7 @@ class MaskFolders:
     def clips(self) -> list[Clip]:
         names = self._names()
         missing = [name for name in names if not os.path.isdir(self._images / name)]  # noqa: PTH112 (never raises)
-        if missing:
+        if missing and self._split is not None:
             raise DatasetError(
                 f"{self._split} lists {', '.join(missing[:5])}; no such folder in {self._images}: "
                 f"check dataset.subset, or download the missing clips"
@@ -183,7 +183,9 @@ class MaskFolders:
             )
         self._refuse_unknown_subset()
         if self._split is None:
-            return [entry.name for entry in visible_entries(self._images) if entry.is_dir()]
+            # A link that leads nowhere is a clip that cannot be read, not one that does not exist.
+            entries = visible_entries(self._images)
+            return [entry.name for entry in entries if entry.is_dir() or (entry.is_symlink() and not entry.exists())]
         hint = f"expected one clip name per line; dataset.split=null takes every folder in {self._images}"
         try:
             lines = [line for line in read_text(self._split).splitlines() if line.strip()]

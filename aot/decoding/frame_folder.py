@@ -112,7 +112,8 @@ def _read_image(file: Path) -> UInt8Array:
         image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise DecodeError(
-            f"{file} ({len(content)} bytes): cannot be decoded as an image; expected a complete file: copy it again"
+            f"{file} ({len(content)} bytes): cannot be decoded as an image; expected a complete file "
+            f"of 8 or 16 bits per channel: copy it again, or convert it"
         )
     return np.asarray(image, dtype=np.uint8)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 _JPEG, _PNG, _RIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_GIF = (b"GIF87a", b"GIF89a")
 _DEEP_PNM = (b"P2", b"P3", b"P5", b"P6")
 
 _NEW_SUBFILE_TYPE = 254  # a TIFF tag, whose lowest bit marks a smaller copy of another page
@@ -43,6 +44,8 @@ def what_else_it_is(content: bytes) -> str:
         return f"{num_pages} pages" if num_pages > 1 else ""
     if content.startswith(_RIFF) and content[12:16] == b"VP8X":
         return "an animation" if content[20:21] and content[20] & 2 else ""
+    if content.startswith(_GIF):
+        return "an animation" if _num_pages(content) > 1 else ""
     if content.startswith(_PNG):
         return "an animation" if any(kind == b"acTL" for kind, _ in _png_chunks(content)) else ""
     return ""
@@ -115,7 +118,7 @@ def _png_chunks(content: bytes) -> list[tuple[bytes, int]]:
 
 
 def _num_pages(content: bytes) -> int:
-    """Number of pages of a TIFF, without smaller copies of them."""
+    """Number of pages of a TIFF, without smaller copies of them, or of images of a GIF."""
     from PIL import Image
 
     num_pages = 0

@@ -190,6 +190,15 @@ class TestMaskFolders:
         assert list(dataset.unusable) == ["other"]
         assert "480p/other: no such folder; expected the annotated masks" in dataset.unusable["other"]
 
+    def test_links_that_lead_nowhere_make_only_their_clips_unusable(self, davis: Path) -> None:
+        for name, target in (("gone", "/nowhere"), ("loop", "loop")):
+            (davis / "JPEGImages/480p" / name).symlink_to(target)
+        dataset = tree(davis, split=None)
+        assert [clip.clip_id for clip in dataset.clips() if clip.prompts] == ["one", "two"]
+        assert {"gone", "loop"} <= set(dataset.unusable)
+        assert "480p/gone cannot be read: no such file or folder" in dataset.unusable["gone"]
+        assert "480p/loop cannot be read: its symbolic links form a loop" in dataset.unusable["loop"]
+
     def test_empty_folders_make_only_their_clips_unusable(self, davis: Path) -> None:
         touch(davis, *(f"JPEGImages/480p/{clip}/00000.jpg" for clip in ("no_masks", "fine")))
         save_mask(davis / "Annotations/480p/fine/00000.png", [[0, 1]])

@@ -140,10 +140,16 @@ def save_pages(path: Path, **options: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "found"), [("0.tif", "2 pages"), ("0.webp", "an animation"), ("0.png", "an animation")]
+    ("name", "options", "found"),
+    [
+        ("0.tif", {}, "2 pages"),
+        ("0.webp", {}, "an animation"),
+        ("0.png", {}, "an animation"),
+        ("1.png", {"format": "GIF"}, "an animation"),
+    ],
 )
-def test_file_with_several_images_is_refused(tmp_path: Path, name: str, found: str) -> None:
-    save_pages(tmp_path / name)
+def test_file_with_several_images_is_refused(tmp_path: Path, name: str, options: dict[str, str], found: str) -> None:
+    save_pages(tmp_path / name, **options)
     with pytest.raises(DecodeError, match=rf"{name}: contains {found}; expected one image per file"):
         FrameFolder(tmp_path)
 
