@@ -62,12 +62,12 @@ def test_check_with_videos_reports_every_mistake(tmp_path: Path, capsys: pytest.
     message = capsys.readouterr().err
     assert message.splitlines()[0].endswith("prompts.yaml: 6 errors")
     for expected in (
-        "clip 'day1/teapot': object 1, frame 4: frame 4 is beyond the end of the video; expected 0 to 3",
+        "clip 'day1/teapot': object 1: its prompt on frame 4 is beyond the end of the video; expected 0 to 3",
         "object 2, frame 0: the point (96, 5) is outside the frame of 96x64 px",
-        "object 3, frame 0: the query point on frame 9 is beyond the end",
+        "object 3: its query point on frame 9 is beyond the end",
         f"object 6: mask {tmp_path}/none.png: no such file",
         f"object 4, frame 0: mask {tmp_path}/small.png is 8x6 px, expected 96x64",
-        "object 5, frame 7: frame 7 is beyond the end",
+        "object 5: its prompt on frame 7 is beyond the end",
     ):
         assert expected in message
 

@@ -137,7 +137,7 @@ def _covered(mask: BoolArray) -> str:
 
 def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_source_frames: int) -> Prompt:
     label = f"object {prompt.object_id}, frame {prompt.frame}"
-    _check_frames(prompt, label, available, num_source_frames)
+    _check_frames(prompt, available, num_source_frames)
     _check_positions(prompt, label, width, height)
     if not isinstance(prompt.mask, MaskFile | RleMask):
         return prompt
@@ -150,16 +150,15 @@ def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_sourc
     return replace(prompt, mask=mask)
 
 
-def _check_frames(prompt: Prompt, label: str, available: set[int], num_source_frames: int) -> None:
-    frames = [("frame", prompt.frame)] if prompt.is_visual else []
-    for what, frame in [*frames, *(("the query point on frame", int(query[0])) for query in prompt.query_points)]:
+def _check_frames(prompt: Prompt, available: set[int], num_source_frames: int) -> None:
+    prompted = [("prompt", prompt.frame)] if prompt.is_visual else []
+    for what, frame in [*prompted, *(("query point", int(query[0])) for query in prompt.query_points)]:
+        label = f"object {prompt.object_id}: its {what} on frame {frame}"
         if frame >= num_source_frames:
-            raise PromptError(
-                f"{label}: {what} {frame} is beyond the end of the video; expected 0 to {num_source_frames - 1}"
-            )
+            raise PromptError(f"{label} is beyond the end of the video; expected 0 to {num_source_frames - 1}")
         if frame not in available:
             raise PromptError(
-                f"{label}: {what} {frame} is outside the time range; expected {min(available)} to {max(available)}: "
+                f"{label} is outside the time range; expected {min(available)} to {max(available)}: "
                 f"prompt one of these frames, or change dataset.start_seconds and dataset.end_seconds"
             )
 

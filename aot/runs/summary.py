@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -155,7 +156,11 @@ def _done_columns(done: dict[str, Any]) -> dict[str, Any]:
     """The columns of a finished clip, from its "done" event."""
     summary, scores = done["summary"], done.get("scores") or {}
     seconds = sum(summary["seconds"].values())
-    object_errors = [f"object {object_id}: {message}" for object_id, message in summary["object_errors"].items()]
+    object_errors = [
+        # Most messages begin with the object.
+        message if re.match(rf"object {object_id}\b", message) else f"object {object_id}: {message}"
+        for object_id, message in summary["object_errors"].items()
+    ]
     columns = {
         "state": "partial" if object_errors else "done",
         "objects": summary["num_objects"],

@@ -302,6 +302,14 @@ def test_sizes_of_transport_packets(tmp_path: Path, encoded: Callable[[str], Enc
     assert structure_problem(path, "mpegts") == f"byte {51 * size} does not begin a packet of {size} bytes"
 
 
+def test_header_of_asf_that_is_longer_than_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.wmv"
+    path.write_bytes(bytes(16) + b"\xff" * 8 + bytes(100))
+    assert structure_problem(path, "asf") == (
+        f"the file ends after 124 bytes, inside the header that ends at byte {2**64 - 1}"
+    )
+
+
 def test_asf_packets(tmp_path: Path) -> None:
     path = write_coded_video(tmp_path / "a.wmv", codec="msmpeg4", options={"g": "12"}, size=(320, 240), texture=80)
     content = path.read_bytes()

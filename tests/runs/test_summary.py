@@ -61,7 +61,7 @@ def touch(path: Path) -> Path:
 
 def test_states(run: Recorded) -> None:
     run.finish("done")
-    run.finish("object failed", object_errors={"2": "no mask", "3": "no point"})
+    run.finish("object failed", object_errors={"2": "no mask", "3": "object 3, frame 0: no point"})
     run.finish("drawing failed")
     run.fail("drawing failed", "write", "disk full")
     run.fail("failed")
@@ -72,7 +72,7 @@ def test_states(run: Recorded) -> None:
     rows = run.rows("done", "object failed", "drawing failed", "failed", "deleted", "no event", "damaged")
     assert {row["clip_id"]: (row["state"], row["error"]) for row in rows} == {
         "done": ("done", ""),
-        "object failed": ("partial", "object 2: no mask; object 3: no point"),
+        "object failed": ("partial", "object 2: no mask; object 3, frame 0: no point"),
         "drawing failed": ("partial", "[write] disk full"),
         "failed": ("failed", "[decode] a.mp4: broken; copy it again"),
         "deleted": ("pending", ""),

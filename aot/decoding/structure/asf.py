@@ -17,7 +17,10 @@ _START = 0x82
 def asf_problem(file: BinaryIO, num_bytes: int) -> str | None:
     """Where the packets of an ASF file are interrupted; None: nowhere, or they have no mark at their beginning."""
     header = file.read(_OBJECT_HEADER_BYTES)
-    header += file.read(max(0, int.from_bytes(header[16:24], "little") - _OBJECT_HEADER_BYTES))
+    end = int.from_bytes(header[16:24], "little")
+    if end > num_bytes:
+        return f"the file ends after {num_bytes} bytes, inside the header that ends at byte {end}"
+    header += file.read(max(0, end - _OBJECT_HEADER_BYTES))
     properties = header.find(_FILE_PROPERTIES)
     size = int.from_bytes(header[properties + 92 : properties + 96], "little")
     data = file.read(_DATA_HEADER_BYTES)
