@@ -151,9 +151,9 @@ def test_ctrl_c_ends_the_processes_of_a_command(
 ) -> None:
     process = program(function, moment, num_processes)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all processes of the command
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (EXIT_INTERRUPTED, "\ninterrupted\n")
-    wait_until(lambda: not any(map(is_alive, process_ids(tmp_path))), timeout_seconds=10)
+    wait_until(lambda: not any(map(is_alive, process_ids(tmp_path))))
 
 
 @pytest.mark.parametrize(("function", "num_processes"), [("score", 2), ("check", 1)])
@@ -170,7 +170,7 @@ def test_processes_end_when_their_command_is_killed(program: Program, tmp_path: 
     process = program("score", "working", 2)
     process.kill()
     process.wait()
-    wait_until(lambda: not any(map(is_alive, process_ids(tmp_path))), timeout_seconds=10)
+    wait_until(lambda: not any(map(is_alive, process_ids(tmp_path))))
 
 
 def kill_this_process(item: int) -> None:
