@@ -77,6 +77,12 @@ class SingleVideo:
     def clips(self) -> list[Clip]:
         if not self.path.exists():
             raise DatasetError(f"dataset.path={self.path} does not exist; expected a video file or a folder of frames")
+        if not (self.path.is_dir() or self.path.is_file()):
+            # A pipe would be waited for, and cannot be read twice.
+            raise DatasetError(
+                f"dataset.path={self.path} is a pipe or a device; expected a video file or a folder of frames: write "
+                f"the video to a file"
+            )
         if self.mask is not None and not self.mask.is_file():
             raise DatasetError(
                 f"dataset.mask={self.mask} does not exist; expected an image file with the object's mask"

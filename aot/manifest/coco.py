@@ -286,9 +286,11 @@ def _run_lengths(segmentation: Any, image: Mapping[str, Any]) -> dict[str, Any]:
         raise MalformedFile(f"an image of {width}x{height} px; expected sides of 1 to {MAX_SIDE_PX} px")
     if isinstance(segmentation, dict):
         size, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
+        if size != [height, width]:
+            raise MalformedFile(f"a mask of size {size}; expected [{height}, {width}], height and width of its image")
         if isinstance(counts, str):
             return {"size": size, "counts": counts}
-        if size != [height, width] or sum(map(int, counts)) != height * width or min(map(int, counts)) < 0:
+        if sum(map(int, counts)) != height * width or min(map(int, counts)) < 0:
             raise MalformedFile(f"run lengths that do not add up to the image's {width}x{height} px")
         parts = [coco.frPyObjects({"size": size, "counts": list(map(int, counts))}, height, width)]
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -481,6 +482,11 @@ class TestSingleVideo:
     def test_missing_video_is_reported(self) -> None:
         with pytest.raises(DatasetError, match=r"dataset.path=none\.mp4 does not exist"):
             SingleVideo(Path("none.mp4"), box=[0, 0, 2, 2]).clips()
+
+    def test_a_pipe_is_refused(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "a.mp4")
+        with pytest.raises(DatasetError, match=r"a\.mp4 is a pipe or a device; expected a video file or a folder"):
+            SingleVideo(tmp_path / "a.mp4", box=[0, 0, 2, 2]).clips()
 
     def test_missing_mask_is_reported(self, tmp_path: Path) -> None:
         touch(tmp_path, "a.mp4")

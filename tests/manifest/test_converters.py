@@ -187,6 +187,16 @@ def test_contradictions_are_refused(tmp_path: Path, name: str, capsys: pytest.Ca
     assert message in refused(tmp_path, capsys, "--format", "coco", "--first-frame", "0", path)
 
 
+@pytest.mark.parametrize("counts", ["PPYo0", [10, 20, 4970]])
+def test_masks_of_another_size_are_refused(
+    tmp_path: Path, counts: str | list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = {"size": [100, 50], "counts": counts}
+    path = coco_file(tmp_path, [annotation(10, [1, 2, 10, 20], segmentation=mask)])
+    message = refused(tmp_path, capsys, "--format", "coco", "--first-frame", "0", "--masks", path)
+    assert "annotation 1: a mask of size [100, 50]; expected [50, 100], height and width of its image" in message
+
+
 def test_paths_written_on_windows(tmp_path: Path) -> None:
     images = [{"id": 1, "file_name": "day1\\ep_3\\00004.jpg"}]
     clips = coco(tmp_path, [annotation(1, [1, 2, 10, 20], track_id="7"), annotation(1, [5, 2, 10, 20])], images=images)
