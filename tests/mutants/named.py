@@ -68,6 +68,7 @@ NAMED = (
     Named(_PROBE, "the shape of pixels is not turned", "1 / aspect if orientation.turns % 2 else aspect", "aspect"),
     Named(_DISPLAYED, "frames are not mirrored", "image[::-1] if self.is_mirrored else image", "image"),
     Named(_DISPLAYED, "a matrix of zeros is an angle", "if not (first and second):", "if False:"),
+    Named(_DISPLAYED, "fields are converted on their own", "if frame.interlaced_frame else", "if False else"),
     Named(_DISPLAYED, "angles are not rounded", "-round(math.degrees(", "-int(math.degrees("),
     Named(_STREAMS, "covers are video streams", "if not stream.disposition & _PICTURES", "if True"),
     Named(_STREAMS, "the default stream is not preferred", "_DEFAULT_BONUS * bool(", "0 * bool("),
