@@ -110,6 +110,19 @@ def test_events_and_progress_are_displayed(run: Supervised) -> None:
     ]
 
 
+def test_progress_after_the_end_of_a_clip_is_not_displayed(run: Supervised) -> None:
+    def report_late(process: FakeProcess, task: ClipTask) -> None:
+        process.begin(task)
+        process.finish(task)
+        process.report("write")
+        process.ready()
+
+    run.machine.actions["b"] = [report_late]
+    run.run()
+    assert run.display.progress == []
+    assert run.works() == dict.fromkeys(CLIPS, "nothing")
+
+
 @pytest.mark.parametrize(
     ("code", "log", "num_kills", "expected"),
     [
