@@ -127,6 +127,7 @@ class StatusReader:
         self._tail = LedgerTail(paths)
         self._open: dict[tuple[str, str], dict[str, Any]] = {}
         self._partial: set[str] = set()
+        self._undrawn: set[str] = set()
         self._done: list[tuple[float, int]] = []
         self._first_start: float | None = None
         self._tasks: Counter[str] = Counter()
@@ -152,10 +153,17 @@ class StatusReader:
             self._open[key] = event
             self._first_start = self._first_start or _seconds(event)
         elif event["event"] == "done":
+            self._open.pop(key, None)
+            if "file_sha256" not in event:  # version 0.1 has it, and no "scored"
+                self._undrawn.add(event["clip_id"])
             self._done.append((_seconds(event), event["summary"]["num_frames"]))
             (self._partial.add if event["summary"]["object_errors"] else self._partial.discard)(event["clip_id"])
+        elif event["event"] == "scored":
+            self._undrawn.discard(event["clip_id"])
         else:
             self._open.pop(key, None)
+            if event["event"] == "ended":
+                self._undrawn.discard(event["clip_id"])
 
     def _count(self, running: set[str]) -> tuple[Counter[str], list[FailedClip]]:
         """Count the clips per state, and list those that failed.
@@ -174,6 +182,8 @@ class StatusReader:
                 counts["partial" if clip_id in finished else "failed"] += 1
                 message, log = str(record.get("message", "")), str(record.get("log", ""))
                 failed.append(FailedClip(clip_id, record["class"], message, log))
+            elif clip_id in self._undrawn and clip_id in finished:
+                counts["pending"] += 1
             elif clip_id in finished:
                 counts["partial" if clip_id in self._partial else "done"] += 1
             else:

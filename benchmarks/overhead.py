@@ -80,8 +80,9 @@ def measure_clips(folder: Path, num_clips: int, num_frames: int, size: tuple[int
     wall = time.perf_counter() - started_at
     (root,) = (folder / "outputs" / "videos").iterdir()
     started, done, ended = (list(read_events(RunPaths(root), [kind])) for kind in ("started", "done", "ended"))
-    if len(done) != num_clips or len({event["pid"] for event in started}) != 1:
-        raise SystemExit(f"{len(done)} of {num_clips} clips are done, by {len({e['pid'] for e in started})} processes")
+    workers = {event["pid"] for event in started if event["work"] == "all"}
+    if len(done) != num_clips or len(workers) != 1:
+        raise SystemExit(f"{len(done)} of {num_clips} clips are done, by {len(workers)} workers")
     worker_seconds = (time_of(ended[-1]) - time_of(started[0])).total_seconds()
     print(f"{num_clips} clips of {num_frames} frames, {width}x{height} px, one worker, parts built once")
     print(f"parts only         {parts_seconds:8.2f} s, {parts_seconds / num_clips:.3f} s per clip")
@@ -162,7 +163,8 @@ def write_finished_run(folder: Path, video: Path) -> None:
         fingerprint = plan.fingerprints[clip.clip_id]
         rung = {"rung": 1, "frame_interval": 1, "lean": False}
         ledger.append("started", clip_id=clip.clip_id, content=fingerprint.digest, work="all", **rung)
-        ledger.append("done", clip_id=clip.clip_id, content=fingerprint.as_json(), summary=summary, scores={})
+        ledger.append("done", clip_id=clip.clip_id, content=fingerprint.as_json(), summary=summary)
+        ledger.append("scored", clip_id=clip.clip_id, file_sha256="0", scores={})
         ledger.append("ended", clip_id=clip.clip_id, state="done")
 
 

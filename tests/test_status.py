@@ -24,12 +24,12 @@ def clips(tmp_path: Path) -> Clips:
 def test_status_and_cancel_of_running_command(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
     clips.inject("b", "memory_error", "wait")
     with Command(clips) as command:
-        wait_until(lambda: clips.was_injected("b", 1, "wait"))
+        wait_until(lambda: clips.was_injected("b", 1, "wait") and len(clips.events("ended")) == 1)
         assert status([str(clips.root)]) == 0
         shown = capsys.readouterr().out
         assert "3 clips: 1 done, 1 running, 1 pending" in shown
         assert re.search(r"[0-9.]+ clips/min, [0-9.]+ frames/s\nabout [0-9:]+ left", shown)
-        (worker,) = {event["pid"] for event in clips.events("started")}
+        worker = clips.worker()
         line = next(line for line in shown.splitlines() if line.startswith(host()))
         assert re.match(rf"{host()} +{worker} +b +rung 2, frame_interval 1 +0:00:\d\d", line)
 

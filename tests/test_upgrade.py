@@ -34,7 +34,8 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def started(run_folder: Path) -> list[str]:
     lines = [line for ledger in run_folder.glob("ledger/*.jsonl") for line in ledger.read_text().splitlines()]
-    return sorted(event["clip_id"] for event in map(json.loads, lines) if event["event"] == "started")
+    starts = [event for event in map(json.loads, lines) if event["event"] == "started" and event["work"] == "all"]
+    return sorted(event["clip_id"] for event in starts)
 
 
 def test_the_same_command_resumes_the_run(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

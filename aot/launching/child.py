@@ -1,4 +1,7 @@
-"""The child process of a supervisor: holds the models and processes the clips that the supervisor sends.
+"""The child process of a supervisor: processes the clips that the supervisor sends.
+
+The results are computed by children that hold the models; other children, the drawers, are sent only clips whose result
+is complete. The models, and torch with them, are loaded for the first clip without a result, so never in a drawer.
 
 `python -m aot.launching.child DESCRIPTOR PARENT` is started by supervisors only.
 """
@@ -51,6 +54,7 @@ def main(descriptor: int, parent: int) -> int:
             name=start.worker,
             scheduler_task=start.scheduler_task,
             on_event=lambda event: channel.send(LedgerEvent(event)),
+            leaves_drawing=True,
         )
         threading.Thread(target=channel.send_heartbeats, daemon=True, name="heartbeat").start()
         channel.send(Ready())

@@ -44,6 +44,7 @@ class Display:
         if event["event"] == "started":
             self._running[event["clip_id"]] = ""
         elif event["event"] == "done":
+            self._running.pop(event["clip_id"], None)
             self._num_frames += event["summary"]["num_frames"]
         elif event["event"] in ("interrupted", "died"):
             self._running.pop(event["clip_id"], None)

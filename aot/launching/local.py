@@ -1,4 +1,4 @@
-"""The launcher for this machine: one worker process per GPU, or one if there is no GPU."""
+"""The launcher for this machine: one worker process per GPU, or one if there is no GPU, and drawers beside it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class LocalLauncher:
         workers: number of worker processes; None: one per GPU, or one if there is no GPU.
         memory_gb: main memory that one worker may use, in units of 10⁹ bytes; None: no limit.
         stall_seconds: a worker that makes no progress and uses no CPU for this long, in s, is replaced.
+        drawers: processes per worker that draw and score its finished clips; None: from the number of cores.
     """
 
     def __init__(
@@ -31,17 +32,23 @@ class LocalLauncher:
         workers: Annotated[int, Ge(1)] | None = None,
         memory_gb: Annotated[float, Gt(0)] | None = None,
         stall_seconds: Annotated[float, Gt(0)] = 600.0,
+        drawers: Annotated[int, Ge(1)] | None = None,
     ) -> None:
         self._workers = workers
+        self._drawers = drawers
         self._limits = WorkerLimits(stall_seconds, memory_gb)
 
     @cached_property
     def _slots(self) -> list[Slot]:
-        return make_slots(self._workers)
+        return make_slots(self._workers, self._drawers)
+
+    @property
+    def _num_workers(self) -> int:
+        return sum(not slot.is_drawer for slot in self._slots)
 
     @property
     def divides_work(self) -> bool:
-        return len(self._slots) > 1
+        return self._num_workers > 1
 
     def launch(self, plan: Plan, tasks: Sequence[ClipTask]) -> Wait:
         return partial(self._run, plan, self._ordered(plan, tasks))
@@ -49,7 +56,7 @@ class LocalLauncher:
     def preview(self, plan: Plan, tasks: Sequence[ClipTask]) -> Preview:
         costs = {task.clip.clip_id: plan.costs[task.clip.clip_id] for task in tasks}
         available_bytes = None if self._limits.memory_gb is None else int(self._limits.memory_gb * 1e9)
-        return Preview(pack(costs, len(self._slots)), len(self._slots), available_bytes)
+        return Preview(pack(costs, self._num_workers), self._num_workers, available_bytes)
 
     def _ordered(self, plan: Plan, tasks: Sequence[ClipTask]) -> Sequence[ClipTask]:
         """The tasks as given for one worker; for several, the longest first, so that none is left to the end."""

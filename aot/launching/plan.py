@@ -54,7 +54,7 @@ class RunContext:
             scheduler_task: see `attempts_so_far`.
         """
         clips = list(clips)
-        done = last_done(self.paths, "content", "file_bytes")
+        done = last_done(self.paths, "content", "file_bytes", "file_sha256")
         damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips])
         works = [
             (clip, own, Work.ALL if clip.clip_id in damaged else self._work_for(clip, own, done.get(clip.clip_id)))
@@ -65,14 +65,22 @@ class RunContext:
             self.paths, unfinished, is_ignored=self._is_retry_requested, scheduler_task=scheduler_task
         )
         return [
-            ClipTask(clip, work, own, attempts.get(clip.clip_id, ()), is_damaged=clip.clip_id in damaged)
+            ClipTask(
+                clip,
+                work,
+                own,
+                attempts.get(clip.clip_id, ()),
+                is_damaged=clip.clip_id in damaged,
+                is_scored=work is Work.OVERLAY and _is_scored(done.get(clip.clip_id)),
+            )
             for clip, own, work in works
         ]
 
     def _work_for(self, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> Work:
         paths = self.paths.clip(clip.clip_id)
         if paths.result.exists() and _is_current(paths, clip, fingerprint, done):
-            return Work.OVERLAY if missing_drawings(self.config, clip, paths) else Work.NOTHING
+            is_drawn = _is_scored(done) and not missing_drawings(self.config, clip, paths)
+            return Work.NOTHING if is_drawn else Work.OVERLAY
         failure = read_failure(paths)
         if failure and fingerprint.matches(failure.get("content", {})) and not self._is_to_retry(clip, failure):
             return Work.FAILED_BEFORE
@@ -245,6 +253,11 @@ def missing_drawings(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[st
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
     # The report comes last, because it includes the overlay.
     return missing + (["report"] if output.report and (missing or not is_reported(paths)) else [])
+
+
+def _is_scored(done: dict[str, Any] | None) -> bool:
+    """Whether the SHA-256 of a result is recorded, or cannot be: a ledger that was deleted does not come back."""
+    return done is None or done["file_sha256"] is not None
 
 
 def _is_current(paths: ClipPaths, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> bool:

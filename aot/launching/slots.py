@@ -1,4 +1,4 @@
-"""Slots for worker processes on one machine: one per GPU, or one if there is no GPU."""
+"""Slots for worker processes on one machine: one per GPU, or one if there is no GPU, and the slots of their drawers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+# By default, per worker: a drawer takes 0.4 GB of memory.
+_MAX_DRAWERS = 4
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -18,9 +21,16 @@ class Slot:
     number: int
     """From 0."""
     gpu: str | None
-    """The GPU as CUDA_VISIBLE_DEVICES names it; None: no GPU."""
+    """The GPU as CUDA_VISIBLE_DEVICES names it, empty to hide all GPUs; None: no GPU."""
     num_threads: int | None
     """Threads that the child's libraries may use for one operation; None: their own default."""
+    is_drawer: bool = False
+    """Whether the process only draws finished clips; it has no GPU."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the slots of a supervisor."""
+        return f"draw{self.number}" if self.is_drawer else str(self.number)
 
     def environment(self) -> dict[str, str]:
         """Environment variables of a child process in this slot."""
@@ -39,15 +49,24 @@ class Slot:
         return variables
 
 
-def make_slots(workers: int | None) -> list[Slot]:
-    """Slots for this many workers; None: one per GPU, or one if there is no GPU."""
+def make_slots(workers: int | None, drawers: int | None) -> list[Slot]:
+    """Slots for workers, and for the drawers of all of them.
+
+    Args:
+        workers: number of workers; None: one per GPU, or one if there is no GPU.
+        drawers: number of drawers per worker; None: half of the cores of a worker, at least one and at most
+            _MAX_DRAWERS.
+    """
     gpus = visible_gpus()
     count = workers or len(gpus) or 1
     # The cores that SLURM has granted; not every cluster confines a task to them.
     granted = os.environ.get("SLURM_CPUS_PER_TASK")
     cores = int(granted) if granted else len(os.sched_getaffinity(0))
     num_threads = max(1, cores // count) if count > 1 or granted else None
-    return [Slot(number, gpus[number % len(gpus)] if gpus else None, num_threads) for number in range(count)]
+    models = [Slot(number, gpus[number % len(gpus)] if gpus else None, num_threads) for number in range(count)]
+    per_worker = drawers or min(_MAX_DRAWERS, max(1, cores // count // 2))
+    # Drawers process clips side by side, so that more threads in each of them gain nothing.
+    return models + [Slot(number, "", 1, is_drawer=True) for number in range(per_worker * count)]
 
 
 def python_path() -> str:

@@ -1,9 +1,11 @@
-"""The supervisor: runs child processes that hold the models, one per slot, and replaces those that die or stall.
+"""The supervisor: runs child processes, one per slot, and replaces those that die or stall.
 
-Whatever happens to a child, the attempt at its clip is counted, and the other clips continue.
+Workers hold the models and compute the results. Drawers draw the clips whose result is complete, while the workers
+compute others. Whatever happens to a child, the attempt at its clip is counted, and the other clips continue.
 
-    slots    0: child ── clip ── clip ── clip
-             1: child ── clip ──╳ died        the attempt counts; a new child retries the clip, on its next rung
+    slots    0: worker ── clip a ── clip b ── clip d      ends when no clip is left to compute
+             1: worker ── clip c ──╳ died                 the attempt counts; a new worker retries it, on its next rung
+         draw0: drawer             clip a ── clip b …     workers wait when too many clips wait for drawers
 """
 
 from __future__ import annotations
@@ -43,6 +45,9 @@ _START_SECONDS = 300.0
 # The last words in the log of a C++ or Python process that ends because an allocation failed.
 _MEMORY_WORDS = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory")
 _LOG_TAIL_BYTES = 4096
+# How many complete clips may wait for every drawer before the workers wait, too. Clips differ in length, so that a few
+# of them must fit; the drawings of all of them are left to the next command if this one is stopped.
+_MAX_WAITING_PER_DRAWER = 8
 
 StartProcess = Callable[[Slot, Path], WorkerProcess]
 WaitForMessages = Callable[[Sequence[WorkerProcess], float], Sequence[WorkerProcess]]
@@ -61,12 +66,26 @@ class WorkerLimits:
     """The scheduler's id of the task that runs the supervisor; None: no scheduler."""
 
 
+class _Pool:
+    """The children of one kind, workers or drawers, and the clips that wait for them.
+
+    Args:
+        slots: their resources.
+    """
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self.num_slots = len(slots)
+        self.free = deque(slots)
+        self.queue: deque[ClipTask] = deque()
+        self.num_failed_starts = 0
+
+
 class Supervisor:
     """Processes clips in child processes.
 
     Args:
         run: the context that all clips share.
-        slots: the resources of the children; one child runs in each slot at a time.
+        slots: the resources of the children; one child runs in each slot at a time. At least one is a drawer's.
         limits: of every child.
         display: shows the progress.
         start_process, wait_for_messages, clock: replaced in tests, which start no processes and wait for nothing.
@@ -84,17 +103,17 @@ class Supervisor:
         clock: Clock = time.monotonic,
     ) -> None:
         self._run = run
-        self._free = deque(slots)
+        self._workers = _Pool([slot for slot in slots if not slot.is_drawer])
+        self._drawers = _Pool([slot for slot in slots if slot.is_drawer])
+        self._drawn_later: deque[ClipTask] = deque()
         self._limits = limits
         self._display = display
         self._start_process = start_process
         self._wait_for_messages = wait_for_messages
         self._clock = clock
         self._rungs = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
-        self._queue: deque[ClipTask] = deque()
         self._children: list[_Child] = []
         self._reaped: set[tuple[str, int]] = set()
-        self._failed_starts = 0
 
     def run(self, tasks: Sequence[ClipTask]) -> None:
         """Process all clips, in this order; the outcomes are recorded in the run folder.
@@ -103,9 +122,12 @@ class Supervisor:
             AotError: children die before they can take a clip, or the run folder cannot be written.
             KeyboardInterrupt: or another BaseException; the children have abandoned their clips cleanly.
         """
-        self._queue.extend(tasks)
+        self._workers.queue.extend(task for task in tasks if task.work is Work.ALL)
+        # Not in the drawers' queue, whose length is limited: workers need not wait for clips of earlier commands.
+        self._drawn_later.extend(task for task in tasks if task.work is not Work.ALL)
         try:
-            while self._queue or any(child.task for child in self._children):
+            while self._has_work():
+                self._assign_clips()
                 self._fill_slots()
                 for process in self._wait_for_messages([child.process for child in self._children], _CHECK_SECONDS):
                     self._receive(next(child for child in self._children if child.process is process))
@@ -126,7 +148,8 @@ class Supervisor:
             reason: recorded in the ledgers.
             is_counted: whether it counts as an attempt that was lost with its task.
         """
-        self._queue.clear()
+        for queue in (self._workers.queue, self._drawers.queue, self._drawn_later):
+            queue.clear()
         children, self._children = self._children, []
         # A child that must be killed leaves a part file.
         self._reaped |= {(host(), child.process.pid) for child in children}
@@ -137,15 +160,55 @@ class Supervisor:
             child.process.end(max(0.0, deadline - self._clock()))
             if child.task is not None:
                 child.ledger.append(
-                    "interrupted", clip_id=child.task.clip.clip_id, reason=reason, is_counted=is_counted
+                    "interrupted",
+                    clip_id=child.task.clip.clip_id,
+                    reason=reason,
+                    is_counted=is_counted and not child.slot.is_drawer,
                 )
 
+    def _has_work(self) -> bool:
+        is_waiting = self._workers.queue or self._drawers.queue or self._drawn_later
+        return bool(is_waiting) or any(child.task for child in self._children)
+
+    def _assign_clips(self) -> None:
+        """Send a clip to every child that can take one; end the children for which none is left."""
+        for child in self._children:
+            if not child.is_idle:
+                continue
+            task = self._next_drawing() if child.slot.is_drawer else self._next_clip()
+            if task is not None:
+                child.send_task(task)
+            elif not (self._workers.queue or (child.slot.is_drawer and self._is_computing())):
+                child.send_task(None)
+
+    def _next_clip(self) -> ClipTask | None:
+        """The next clip to compute; None if there is none, or if too many clips wait for drawers."""
+        queue = self._workers.queue
+        is_full = len(self._drawers.queue) >= _MAX_WAITING_PER_DRAWER * self._drawers.num_slots
+        return queue.popleft() if queue and not is_full else None
+
+    def _next_drawing(self) -> ClipTask | None:
+        queue = self._drawers.queue or self._drawn_later
+        return queue.popleft() if queue else None
+
+    def _is_computing(self) -> bool:
+        """Whether a worker has a clip, which will have to be drawn."""
+        return any(child.task and not child.slot.is_drawer for child in self._children)
+
     def _fill_slots(self) -> None:
-        while self._free and len(self._queue) > sum(child.task is None for child in self._children):
-            slot = self._free.popleft()
-            child = _Child(self._run, slot, self._limits, self._clock)
-            child.start(self._start_process)
-            self._children.append(child)
+        """Start children, as many as there are clips for them."""
+        for pool, num_waiting in (
+            (self._workers, len(self._workers.queue)),
+            (self._drawers, len(self._drawers.queue) + len(self._drawn_later)),
+        ):
+            num_available = sum(child.task is None for child in self._children if self._pool(child) is pool)
+            for _ in range(min(len(pool.free), num_waiting - num_available)):
+                child = _Child(self._run, pool.free.popleft(), self._limits, self._clock)
+                child.start(self._start_process)
+                self._children.append(child)
+
+    def _pool(self, child: _Child) -> _Pool:
+        return self._drawers if child.slot.is_drawer else self._workers
 
     def _receive(self, child: _Child) -> None:
         """Handle the next message of a child."""
@@ -156,11 +219,14 @@ class Supervisor:
             return
         child.record_activity(message)
         if isinstance(message, Ready):
-            self._failed_starts = 0
-            child.send_task(self._queue.popleft() if self._queue else None)
+            self._pool(child).num_failed_starts = 0
+            child.is_idle = True
         elif isinstance(message, Progress) and child.task is not None:
             self._display.show_progress(child.task.clip.clip_id, message.stage, message.fraction)
         elif isinstance(message, LedgerEvent):
+            if message.event["event"] == "done" and child.task is not None:
+                is_partial = bool(message.event["summary"]["object_errors"])
+                self._drawers.queue.append(child.task.drawing(is_partial=is_partial))
             child.record_event(message.event)
             self._display.show_event(message.event)
 
@@ -182,7 +248,7 @@ class Supervisor:
             cause: error class and message, if known; None: derived from the exit code and the log.
         """
         self._children.remove(child)
-        self._free.append(child.slot)
+        self._pool(child).free.append(child.slot)
         child.process.end(_GRACE_SECONDS)
         kind, error = cause or child.exit_cause()
         if child.task is None:
@@ -200,7 +266,7 @@ class Supervisor:
         if next_rung(self._rungs, task.attempts) is None:
             self._fail(child, task)
         else:
-            self._queue.appendleft(task)
+            self._pool(child).queue.appendleft(task)
 
     def _fail(self, child: _Child, task: ClipTask) -> None:
         paths = self._run.paths
@@ -220,10 +286,11 @@ class Supervisor:
         )
 
     def _count_failed_start(self, child: _Child, error: str) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= _MAX_FAILED_STARTS:
+        pool = self._pool(child)
+        pool.num_failed_starts += 1
+        if pool.num_failed_starts >= _MAX_FAILED_STARTS:
             raise AotError(
-                f"{self._failed_starts} worker processes in a row died before they could take a clip ({error}); "
+                f"{pool.num_failed_starts} worker processes in a row died before they could take a clip ({error}); "
                 f"see {self._run.paths.log(child.name)}"
             )
 
@@ -251,11 +318,14 @@ class _Child:
     def __init__(self, run: RunContext, slot: Slot, limits: WorkerLimits, clock: Clock) -> None:
         self.slot = slot
         # Successive children of a slot append to the same ledger: a worker is a slot, not a process.
-        self.name = f"{host()}-{os.getpid()}-{slot.number}"
+        self.name = f"{host()}-{os.getpid()}-{slot.name}"
         self.ledger = Ledger(run.paths.ledger(self.name), scheduler_task=limits.scheduler_task)
         self.task: ClipTask | None = None
         self.stage: str | None = None
         self.is_ready = False
+        """Whether it has sent a message."""
+        self.is_idle = False
+        """Whether it waits for a clip."""
         self.has_started = self.has_open_attempt = False
         self._start_event: dict[str, Any] = {}
         self._limits = limits
@@ -275,6 +345,8 @@ class _Child:
     def send_task(self, task: ClipTask | None) -> None:
         """Send the next clip; None: there are no more, and the process ends."""
         self.task = task
+        self.is_idle = False
+        self._last_activity = self._clock()  # it has had nothing to do until now
         self.stage = None
         self.has_started = self.has_open_attempt = False
         self.process.send(task)
@@ -312,10 +384,9 @@ class _Child:
             attempt = Attempt.from_json(self._start_event | event)
             self.task = replace(self.task, attempts=(*self.task.attempts, attempt))
             self.has_open_attempt = False
-        elif event["event"] == "done":
-            # Only the drawings are left.
-            self.task = replace(self.task, work=Work.OVERLAY, attempts=())
-        elif event["event"] == "ended":
+        elif event["event"] == "scored":
+            self.task = replace(self.task, is_scored=True)
+        elif event["event"] in ("done", "ended"):
             self.task = None
 
     def exit_cause(self) -> tuple[str, str]:

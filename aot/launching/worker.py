@@ -8,9 +8,10 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,7 @@ class Worker:
         name: of its ledger and its log; None: made from host and process id.
         scheduler_task: the scheduler's id of the task that runs the worker; None: no scheduler.
         on_event: called with every event that it writes to its ledger.
+        leaves_drawing: whether a clip is left as soon as its result is complete, and drawn as a task of its own.
         process: computes the result of a clip; replaced in tests, which compute nothing.
     """
 
@@ -86,10 +88,12 @@ class Worker:
         name: str | None = None,
         scheduler_task: str | None = None,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+        leaves_drawing: bool = False,
         process: ProcessClip = process_clip,
     ) -> None:
         name = name or f"{host()}-{os.getpid()}"
         self._run = run
+        self._leaves_drawing = leaves_drawing
         self._process_clip = process
         self._ladder = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
         self._ledger = Ledger(run.paths.ledger(name), scheduler_task=scheduler_task, on_event=on_event)
@@ -127,8 +131,7 @@ class Worker:
         _log.info("%s: started (%s)", task.clip.clip_id, task.work.value)
         paths = self._run.paths.clip(task.clip.clip_id)
         if task.work is not Work.ALL:
-            self._record_start(task, self._ladder[0])
-            self._finish(task, paths, {}, on_progress)
+            self._draw(task, paths, on_progress)
             return
         attempts = list(task.attempts)
         earlier_result = _mtime_ns(paths.result)
@@ -136,7 +139,8 @@ class Worker:
         while (rung := next_rung(self._ladder, attempts)) is not None:
             outcome = self._try(task, paths, rung, tuple(attempts), on_progress)
             if isinstance(outcome, ClipSummary):
-                self._finish(task, paths, outcome.object_errors, on_progress)
+                if not self._leaves_drawing:
+                    self._draw(task.drawing(is_partial=bool(outcome.object_errors)), paths, on_progress)
                 return
             is_changed = _mtime_ns(paths.result) != earlier_result
             if is_changed and not self._is_written:  # another worker has finished the same clip
@@ -203,28 +207,34 @@ class Worker:
         for drawing in (paths.overlay, *paths.pictures.glob("*.png")):
             with write_errors(drawing):
                 drawing.unlink(missing_ok=True)
-        scores = self._score(task, paths) if config.output.evaluate else {}
+        for object_id, message in summary.object_errors.items():
+            _log.warning("%s: object %d failed: %s", clip.clip_id, object_id, message)
+        # Before the event: after it, a drawer may record a failure of its own.
+        paths.failure.unlink(missing_ok=True)
         self._ledger.append(
             "done",
             clip_id=clip.clip_id,
             content=task.fingerprint.as_json(),
-            file_sha256=sha256_of(paths.result),
             file_bytes=paths.result.stat().st_size,
             summary=asdict(summary),
-            scores=scores,
         )
         return summary
 
-    def _finish(
-        self, task: ClipTask, paths: ClipPaths, object_errors: Mapping[int, str], on_progress: OnProgress
-    ) -> None:
-        """Make the missing drawings of a clip whose result is complete, and record its end."""
+    def _draw(self, task: ClipTask, paths: ClipPaths, on_progress: OnProgress) -> None:
+        """Score a clip whose result is complete, make its missing drawings, and record its end."""
         clip_id = task.clip.clip_id
+        self._record_start(task, self._ladder[0])
+        seconds: dict[str, float] = {}
         failed = None
         try:
+            if not task.is_scored:
+                with _timed(seconds, "score"):
+                    on_progress("score", 0.0)
+                    self._record_scores(task, paths)
             for drawing in missing_drawings(self._run.config, task.clip, paths):
-                on_progress(drawing, 0.0)
-                _draw(drawing, task.clip, paths, self._run.config)
+                with _timed(seconds, drawing):
+                    on_progress(drawing, 0.0)
+                    _draw(drawing, task.clip, paths, self._run.config)
         except Exception as error:  # noqa: BLE001 (as above)
             failed = _failed_attempt(error, self._ladder[0])
         if failed is not None:
@@ -232,11 +242,13 @@ class Worker:
             self._record_failure(task, paths, [failed.attempt], failed)
             return
         paths.failure.unlink(missing_ok=True)
-        for object_id, message in object_errors.items():
-            _log.warning("%s: object %d failed: %s", clip_id, object_id, message)
-        state = "partial" if object_errors else "done"
+        state = "partial" if task.is_partial else "done"
         _log.info("%s: %s", clip_id, state)
-        self._ledger.append("ended", clip_id=clip_id, state=state)
+        self._ledger.append("ended", clip_id=clip_id, state=state, seconds=seconds)
+
+    def _record_scores(self, task: ClipTask, paths: ClipPaths) -> None:
+        scores = self._score(task, paths) if self._run.config.output.evaluate else {}
+        self._ledger.append("scored", clip_id=task.clip.clip_id, file_sha256=sha256_of(paths.result), scores=scores)
 
     def _score(self, task: ClipTask, paths: ClipPaths) -> dict[str, float | str | None]:
         """Scores against the ground truth, if there is any; an error in scoring does not fail the clip."""
@@ -284,6 +296,14 @@ class Worker:
             stage=last.stage if last else None,
             traceback=last.traceback if last else "",
         )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Record the time of a stage."""
+    started = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - started, 4)
 
 
 def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None:

@@ -1,7 +1,7 @@
 """The attempts at a clip since its last result or failure, read from the ledgers.
 
 An attempt that has started, and whose end no ledger records, was lost with its process. It counts, even if nothing was
-left to record its end.
+left to record its end. Attempts at drawing a complete result are not counted here: they say nothing about computing it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from aot.paths import RunPaths
 from aot.retry import LOST, Attempt
 from aot.runs.ledger import SILENT_SECONDS, Ledger, read_events, silent_seconds
+from aot.runs.task import Work
 from aot.system.processes import host, is_alive
 
 IsIgnored = Callable[[str, str, str], bool]
@@ -56,7 +57,7 @@ def read_history(paths: RunPaths, digests: Mapping[str, str], is_ignored: IsIgno
             history.scheduler_tasks |= {event["task"]} if "task" in event else set()
         elif event["event"] in ("done", "ended"):
             history.series.pop(clip_id, None)
-        elif started is not None and started.get("content") == digests[clip_id]:
+        elif started is not None and _computes(started) and started.get("content") == digests[clip_id]:
             attempt = _ended(started, event)
             if attempt is not None and not is_ignored(clip_id, str(attempt.kind), event["at"]):
                 history.series.setdefault(clip_id, []).append(attempt)
@@ -80,7 +81,7 @@ def attempts_so_far(
             were lost with it.
     """
     history = read_history(paths, digests, is_ignored)
-    for started in history.open:
+    for started in filter(_computes, history.open):
         if is_ignored(started["clip_id"], LOST, started["at"]):
             continue
         if (scheduler_task is not None and started.get("task") == scheduler_task) or not is_running(paths, started):
@@ -111,6 +112,10 @@ def is_running(paths: RunPaths, started: dict[str, Any]) -> bool:
     if started["host"] == host():
         return is_alive(started["pid"])
     return silent_seconds(paths, started["worker"]) <= SILENT_SECONDS
+
+
+def _computes(started: dict[str, Any]) -> bool:
+    return bool(started.get("work") != Work.OVERLAY.value)
 
 
 def _ended(started: dict[str, Any], end: dict[str, Any]) -> Attempt | None:

@@ -1,12 +1,14 @@
 """The ledgers: the events of every worker, one JSON line per event, appended and never changed.
 
-    started           an attempt starts: clip_id, content (digest of the clip's fingerprint), rung, frame_interval, lean
+    started           an attempt starts: clip_id, content (digest of the clip's fingerprint), work ("all", or "overlay"
+                      for the drawings of a finished clip), rung, frame_interval, lean
     attempt failed    the attempt failed, and another may follow: class, error
     died              the worker's process died; written by the process that supervises it: class, error
     interrupted       the attempt was abandoned: reason; is_counted if the length of the clip may be the reason
-    done              the clip's result is complete: content (fingerprint), file_sha256, file_bytes, summary,
-                      scores
-    ended             nothing is left to do for the clip: state; class and message of a failure
+    done              the clip's result is complete: content (fingerprint), file_bytes, summary
+    scored            the first event of the drawing of a complete result: file_sha256, scores (empty without a ground
+                      truth). Version 0.1 recorded both in "done".
+    ended             nothing is left to do for the clip: state; seconds per drawing; class and message of a failure
 
 Every event also has `at`, `worker`, `host`, `pid`, `gpu` (if the worker has its own GPU) and `task` (if a scheduler
 runs it).
@@ -32,6 +34,9 @@ TOUCH_SECONDS = 15.0
 # The worker of a ledger that has not been touched for this long is dead; file servers may lag by half a minute.
 SILENT_SECONDS = 90.0
 
+# What "scored" records of a clip.
+_SCORED = frozenset({"file_sha256", "scores"})
+
 
 class Ledger:
     """One worker's ledger. Each event is one write of one line, so that a kill leaves at most one incomplete line.
@@ -51,7 +56,7 @@ class Ledger:
     ) -> None:
         self._path = path
         self._on_event = on_event
-        gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpu = os.environ.get("CUDA_VISIBLE_DEVICES") or None
         origin = {"worker": path.stem, "host": host(), "pid": os.getpid(), "gpu": gpu, "task": scheduler_task}
         self._origin = {key: value for key, value in origin.items() if value is not None}
 
@@ -119,20 +124,35 @@ def read_events(
 
 
 def last_done(paths: RunPaths, *details: str) -> dict[str, dict[str, Any]]:
-    """The latest "done" event of every clip, see `last_events`."""
-    return last_events(paths, "done", *details)
+    """The latest "done" event of every clip, see `last_events`; with `file_sha256` and `scores` from "scored"."""
+    done = last_events(paths, "done", *details)
+    if scored_details := _SCORED.intersection(details):
+        for clip_id, scored in last_events(paths, "scored", *scored_details).items():
+            if clip_id in done and _at(done[clip_id]) <= _at(scored):
+                done[clip_id] |= {name: scored[name] for name in scored_details}
+    return done
 
 
-def last_events(paths: RunPaths, kind: str, *details: str) -> dict[str, dict[str, Any]]:
+def last_computed(paths: RunPaths) -> dict[str, dict[str, Any]]:
+    """The latest "started" event of every clip, of an attempt that computes its result; see `last_events`."""
+    return last_events(paths, "started", where=("work", "all"))
+
+
+def last_events(
+    paths: RunPaths, kind: str, *details: str, where: tuple[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
     """Clip id → the latest event of a kind: only its time and these details, because there may be 100,000 clips.
 
     Args:
         paths: of the run.
         kind: name of the event.
         details: keys of the event to return besides `at`.
+        where: a key and the value that it must have; None: all events of the kind.
     """
     latest: dict[str, dict[str, Any]] = {}
     for event in _unsorted(paths, (kind,)):
+        if where is not None and event.get(where[0]) != where[1]:
+            continue
         known = latest.get(event["clip_id"])
         if known is None or _at(known) <= _at(event):
             latest[event["clip_id"]] = {name: event.get(name) for name in ("at", *details)}

@@ -12,8 +12,7 @@ from typing import Any
 
 from aot.errors import WriteError
 from aot.paths import RunPaths
-from aot.runs.ledger import last_events
-from aot.runs.task import Work
+from aot.runs.ledger import last_computed
 from aot.system.os_errors import os_problem
 from aot.system.text import counted, first_names
 
@@ -29,7 +28,7 @@ def find_damaged(paths: RunPaths, done: Mapping[str, dict[str, Any]], clip_ids: 
     suspected = {clip_id for clip_id in clip_ids if clip_id in done and _has_other_size(paths, clip_id, done[clip_id])}
     if not suspected:
         return suspected
-    started = last_events(paths, "started", "work")
+    started = last_computed(paths)
     return {clip_id for clip_id in suspected if not may_be_replaced(done[clip_id], started.get(clip_id))}
 
 
@@ -38,9 +37,9 @@ def may_be_replaced(done: dict[str, Any], started: dict[str, Any] | None) -> boo
 
     Args:
         done: the latest "done" event of a clip, with `at`.
-        started: its latest "started" event, with `at` and `work`; None: it has none.
+        started: its event in `last_computed`; None: it has none.
     """
-    return started is not None and started["work"] == Work.ALL.value and bool(started["at"] > done["at"])
+    return started is not None and bool(started["at"] > done["at"])
 
 
 def quarantine(paths: RunPaths, clip_id: str) -> Path:

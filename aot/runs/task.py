@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from aot.retry import Attempt
@@ -15,7 +15,7 @@ class Work(Enum):
 
     ALL = "all"
     OVERLAY = "overlay"
-    """The result is complete; only drawings or the report are missing."""
+    """The result is complete; only its checksum, its scores, drawings or the report are missing."""
     NOTHING = "nothing"
     FAILED_BEFORE = "failed before"
 
@@ -33,7 +33,21 @@ class ClipTask:
     is_damaged: bool = False
     """Whether the clip has a result that was damaged after it was written."""
 
+    is_scored: bool = False
+    """Whether the ledgers have the SHA-256 and the scores of the clip's result."""
+
+    is_partial: bool = False
+    """Whether some objects of a clip that is only drawn have failed."""
+
     @property
     def is_pending(self) -> bool:
         """Whether a worker has something to do for the clip."""
         return self.work in (Work.ALL, Work.OVERLAY)
+
+    def drawing(self, *, is_partial: bool) -> ClipTask:
+        """What is left of the clip once its result is complete; failed attempts at drawing are counted separately.
+
+        Args:
+            is_partial: whether some of its objects have failed.
+        """
+        return replace(self, work=Work.OVERLAY, attempts=(), is_damaged=False, is_scored=False, is_partial=is_partial)

@@ -19,7 +19,7 @@ from typing import cast
 from aot.errors import ResultError
 from aot.paths import RunPaths
 from aot.runs.failure import read_failure
-from aot.runs.ledger import last_done, last_events
+from aot.runs.ledger import last_computed, last_done
 from aot.runs.quarantine import may_be_replaced
 from aot.runs.run_json import read_run_json
 from aot.system.hashing import sha256_of
@@ -195,7 +195,7 @@ class _Recorded:
     def __init__(self, paths: RunPaths) -> None:
         self._read_at = time.time()
         self._done = last_done(paths, "file_sha256")
-        self._started = last_events(paths, "started", "work")
+        self._started = last_computed(paths)
 
     def sha256_of(self, clip_id: str) -> str | None:
         """SHA-256 of a clip's file; None if a later attempt may have replaced the file without recording it."""

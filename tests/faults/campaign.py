@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from aot.paths import RunPaths
-from aot.runs.ledger import read_events
+from aot.runs.ledger import last_done, read_events
 from aot.runs.verify import Finding, State, verify_run
 from aot.system.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from aot.system.processes import is_alive
@@ -93,7 +93,7 @@ class Trial:
         return self.root / "clips" / f"{clip_id}.h5"
 
     def worker(self) -> int | None:
-        """The process id of a running worker, or None if no worker has started a clip."""
+        """The process id of a running worker or drawer, the last one that has started a clip; None if there is none."""
         if not any(self._outputs.glob("videos/*/ledger")):
             return None
         pids = [event["pid"] for event in read_events(RunPaths(self.root), ["started"])]
@@ -137,8 +137,15 @@ class Trial:
             print(command.output)
             self.outcome.lost.append(f"the command exited with {code}")
         self.outcome.lost += [name for name in self.lengths if not self.exists(name) or not self.is_correct(name)]
+        done = last_done(RunPaths(self.root), "file_sha256")
+        # A worker that was killed between the result and its event leaves none.
+        self.outcome.lost += [f"not drawn: {name}" for name, event in done.items() if event["file_sha256"] is None]
+        self.outcome.lost += [f"no page of the report: {name}" for name in self.lengths if not self.has_page(name)]
         self.outcome.lost += [f"partial file left: {path}" for path in self.root.rglob("*.part")]
         self.outcome.lost += [f"aot.verify: {finding}" for finding in self.findings()]
+
+    def has_page(self, name: str) -> bool:
+        return RunPaths(self.root).clip(name).report.data.exists()
 
     def findings(self) -> list[Finding]:
         """What `aot.verify` reports as missing or broken."""
@@ -163,7 +170,7 @@ def _equal(left: object, right: object) -> bool:
 
 
 def kill(folder: Path, size: Size, rng: random.Random) -> Outcome:
-    """SIGKILL at random moments: the command, a worker, or both."""
+    """SIGKILL at random moments: the command, a worker or a drawer, or both."""
 
     def inject(trial: Trial, command: Command) -> None:
         target = rng.choice(["command", "worker", "both"])

@@ -1,4 +1,4 @@
-"""Trackers for fault injection: Lucas-Kanade, preceded by a scripted fault."""
+"""Parts for tests of processes: Lucas-Kanade, preceded by a scripted fault, and a dataset that records its readers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import ctypes
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from aot.datasets.videos import Videos
 from aot.decoding.base import FrameSource
 from aot.errors import TrackingError, WriteError
 from aot.tracking.lucas_kanade import LucasKanadeTracker
@@ -52,6 +54,9 @@ class ScriptedTracker:
     def _nothing(self, num_frames: int) -> None:
         pass
 
+    def _import_torch(self, num_frames: int) -> None:
+        import torch  # noqa: F401 (as a network does)
+
     def _memory_error(self, num_frames: int) -> None:
         raise MemoryError("scripted by the test")
 
@@ -91,6 +96,16 @@ class ScriptedTracker:
         """Block until the test releases it; other threads keep running."""
         while not (self.script / "released").exists():
             time.sleep(0.01)
+
+
+class RecordingVideos(Videos):
+    """Videos without a ground truth; appends to `scored.jsonl` which process asked for it."""
+
+    def ground_truth(self, clip_id: str) -> None:
+        has_torch = "torch" in sys.modules
+        record = {"clip_id": clip_id, "pid": os.getpid(), "gpu": os.environ["CUDA_VISIBLE_DEVICES"]}
+        with (self.root / "scored.jsonl").open("a") as file:
+            file.write(json.dumps(record | {"has_torch": has_torch}) + "\n")
 
 
 class WholeClipTracker:

@@ -99,7 +99,7 @@ def test_interrupted_command_abandons_the_current_clip_cleanly(clips: Clips, num
     clips.inject("b", "wait")
     with Command(clips, "launcher.workers=1") as command:
         wait_until(lambda: clips.was_injected("b", 0, "wait"))
-        (worker,) = {event["pid"] for event in clips.events("started")}
+        worker = clips.worker()
         command.send_signal(number)
         assert command.wait() == 130
         assert "Run the same command again to resume" in command.output
@@ -116,7 +116,7 @@ def test_workers_of_a_killed_command_exit_and_the_attempt_counts(clips: Clips) -
     clips.inject("b", "wait")
     with Command(clips, "launcher.workers=1") as command:
         wait_until(lambda: clips.was_injected("b", 0, "wait"))
-        (worker,) = {event["pid"] for event in clips.events("started")}
+        worker = clips.worker()
         command.send_signal(signal.SIGKILL)
         assert command.wait() == -9
     wait_until(lambda: not is_alive(worker))

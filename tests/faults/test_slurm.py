@@ -46,7 +46,7 @@ def clips(tmp_path: Path) -> Clips:
 def waiting_worker(clips: Clips, clip_id: str) -> dict[str, object]:
     """The "started" event of a worker that blocks in the middle of a clip."""
     wait_until(lambda: clips.was_injected(clip_id, 0, "wait"))
-    return next(event for event in clips.events("started") if event["clip_id"] == clip_id)
+    return next(event for event in clips.starts() if event["clip_id"] == clip_id)
 
 
 def test_results_of_four_nodes_equal_inline_results(cluster: Devcluster, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_results_of_four_nodes_equal_inline_results(cluster: Devcluster, tmp_pat
     arguments = ["launcher.clips_per_task=3", "launcher.cpus_per_task=4", "launcher.gpus_per_node=2"]
     assert clips.run(*SLURM, *arguments) == 0
     clips.assert_none_lost()
-    started = clips.events("started")
+    started = clips.starts()
     assert sorted(event["clip_id"] for event in started) == sorted(clips.lengths), "no clip is computed twice"
     assert {event["host"] for event in started} == {"n1", "n2", "n3", "n4"}
     assert {event["gpu"] for event in started} == {"0", "1"}, "one worker per GPU"
@@ -107,7 +107,7 @@ def test_preempted_task_resumes_with_the_missing_clips(cluster: Devcluster, clip
         assert command.wait() == 0
     clips.assert_none_lost()
     assert clips.attempts("c") == [(1, "lost"), (1, None)]
-    again = [event for event in clips.events("started") if event["clip_id"] == "c"]
+    again = [event for event in clips.starts() if event["clip_id"] == "c"]
     assert [event["task"] for event in again] == [first["task"]] * 2, "the same task, requeued"
     assert "preempted" in clips.events("interrupted")[0]["reason"]
     assert clips.done() == sorted(LENGTHS), "finished clips are kept"

@@ -39,6 +39,9 @@ class Clips:
         options = folder / "options" / "tracker"
         options.mkdir(parents=True)
         (options / "scripted.yaml").write_text(f"_target_: tests.faults.parts.ScriptedTracker\nscript: {self.script}\n")
+        dataset = folder / "options" / "dataset" / "recording.yaml"
+        dataset.parent.mkdir()
+        dataset.write_text("_target_: tests.faults.parts.RecordingVideos\nroot: ???\nprompts: ${.root}/prompts.yaml\n")
         (options / "whole_clip.yaml").write_text("_target_: tests.faults.parts.WholeClipTracker\n")
 
     def inject(self, clip_id: str, *actions: str) -> None:
@@ -75,8 +78,18 @@ class Clips:
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         return list(read_events(self.paths, kinds))
 
+    def starts(self) -> list[dict[str, Any]]:
+        """The "started" events of all attempts that compute a result; drawings are not among them."""
+        return [event for event in self.events("started") if event["work"] == "all"]
+
     def started(self) -> list[str]:
-        return [event["clip_id"] for event in self.events("started")]
+        """The clip of every attempt that computes a result."""
+        return [event["clip_id"] for event in self.starts()]
+
+    def worker(self) -> int:
+        """The process id of the only worker that has computed a result, or tried to."""
+        (pid,) = {event["pid"] for event in self.starts()}
+        return int(pid)
 
     def done(self) -> list[str]:
         """Ids of all finished clips, sorted; an id occurs once per time the clip was finished."""

@@ -12,9 +12,9 @@ from aot.launching.messages import Heartbeat, LedgerEvent, Progress, Ready, Star
 from aot.launching.slots import Slot
 from aot.retry import Attempt, ladder, next_rung
 from aot.runs.ledger import Ledger
-from aot.runs.task import ClipTask
+from aot.runs.task import ClipTask, Work
 from aot.system.processes import host
-from tests.launching.in_memory import record_done
+from tests.launching.in_memory import record_drawn, record_result
 
 # No scripted run waits this often: a supervisor that never ends must not hang the tests.
 _MAX_WAITS = 5000
@@ -39,6 +39,7 @@ class FakeProcess:
         self.end_timeouts: list[float] = []
         self.was_asked_to_end = False
         self.ignores_interrupts = False
+        self.summary: dict[str, Any] = {}
         self.inbox: deque[Any] = deque()
         self.on_wait: Callable[[FakeProcess], None] = lambda process: None
         self.on_end: Callable[[FakeProcess], None] = lambda process: process.exit(0)
@@ -52,13 +53,13 @@ class FakeProcess:
             return
         if isinstance(message, Start):
             self.start = message
-            self.machine.next_start()(self)
+            self.machine.next_start(self)(self)
         elif message is None:
             self.was_asked_to_end = True
             self.on_end(self)
         else:
             self.clip_ids.append(message.clip.clip_id)
-            self.machine.next_action(message)(self, message)
+            self.machine.next_action(self, message)(self, message)
 
     def receive(self) -> Any:
         if self.inbox[0] is _CLOSED:
@@ -103,7 +104,11 @@ class FakeProcess:
         self.inbox.append(Heartbeat(cpu_seconds))
 
     def finish(self, task: ClipTask) -> None:
-        record_done(self.start.run.paths, task, self.ledger)
+        """Do what the process is to do for a clip that it has begun: compute its result, or draw it."""
+        if task.work is Work.ALL:
+            record_result(self.start.run.paths, task, self.ledger, **self.summary)
+        else:
+            record_drawn(task, self.ledger)
 
     def ready(self) -> None:
         self.inbox.append(Ready())
@@ -136,17 +141,24 @@ class FakeMachine:
 
     Attributes:
         now: time in s.
-        actions: clip id → what is done with it, the first time, the second time, …; afterwards, it is finished.
-        starts: what the first, the second, … process does when it starts; the others get ready.
+        actions: clip id → how it is computed, the first time, the second time, …; afterwards, it is finished.
+        drawings: clip id → how it is drawn, likewise.
+        starts: what the first, the second, … worker does when it starts; the others get ready.
+        drawer_starts: what the first, the second, … drawer does when it starts, likewise.
         interrupt: raised when the supervisor waits and no message has arrived.
+        processes, drawers: the workers and the drawers that were started.
+        num_running: how many workers were running when the supervisor waited.
     """
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.actions: dict[str, list[Action]] = {}
+        self.drawings: dict[str, list[Action]] = {}
         self.starts: list[Callable[[FakeProcess], None]] = []
+        self.drawer_starts: list[Callable[[FakeProcess], None]] = []
         self.interrupt: BaseException | None = None
         self.processes: list[FakeProcess] = []
+        self.drawers: list[FakeProcess] = []
         self.num_running: list[int] = []
         self._num_waits = 0
 
@@ -154,14 +166,14 @@ class FakeMachine:
         return self.now
 
     def start_process(self, slot: Slot, log: Path) -> FakeProcess:
-        process = FakeProcess(self, 4_000_000 + len(self.processes), slot, log)
-        self.processes.append(process)
+        process = FakeProcess(self, 4_000_000 + len(self.processes) + len(self.drawers), slot, log)
+        (self.drawers if slot.is_drawer else self.processes).append(process)
         return process
 
     def wait_for_messages(self, processes: Sequence[FakeProcess], timeout_seconds: float) -> list[FakeProcess]:
         self._num_waits += 1
         assert self._num_waits < _MAX_WAITS, "the supervisor does not end"
-        self.num_running.append(len(processes))
+        self.num_running.append(sum(not process.slot.is_drawer for process in processes))
         ready = [process for process in processes if process.inbox]
         if not ready:
             if self.interrupt is not None:
@@ -171,11 +183,13 @@ class FakeMachine:
                 process.on_wait(process)
         return ready
 
-    def next_start(self) -> Callable[[FakeProcess], None]:
-        return self.starts.pop(0) if self.starts else FakeProcess.ready
+    def next_start(self, process: FakeProcess) -> Callable[[FakeProcess], None]:
+        starts = self.drawer_starts if process.slot.is_drawer else self.starts
+        return starts.pop(0) if starts else FakeProcess.ready
 
-    def next_action(self, task: ClipTask) -> Action:
-        actions = self.actions.get(task.clip.clip_id)
+    def next_action(self, process: FakeProcess, task: ClipTask) -> Action:
+        assert process.slot.is_drawer == (task.work is Work.OVERLAY), "drawers only draw, and workers only compute"
+        actions = (self.drawings if process.slot.is_drawer else self.actions).get(task.clip.clip_id)
         return actions.pop(0) if actions else finish
 
 

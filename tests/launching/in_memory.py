@@ -147,7 +147,13 @@ class MemoryRun:
 
 
 def record_done(paths: RunPaths, task: ClipTask, ledger: Ledger, **summary: Any) -> None:
-    """Write a file in place of a result, and the events of a clip that is done."""
+    """Write a file in place of a result, and the events of a clip that is done and drawn."""
+    record_result(paths, task, ledger, **summary)
+    record_drawn(task, ledger)
+
+
+def record_result(paths: RunPaths, task: ClipTask, ledger: Ledger, **summary: Any) -> None:
+    """Write a file in place of a result, and the event of a result that is complete."""
     result = paths.clip(task.clip.clip_id).result
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_text("in place of a result")
@@ -156,8 +162,12 @@ def record_done(paths: RunPaths, task: ClipTask, ledger: Ledger, **summary: Any)
         clip_id=task.clip.clip_id,
         content=task.fingerprint.as_json(),
         summary=summary_of(**summary),
-        scores={},
     )
+
+
+def record_drawn(task: ClipTask, ledger: Ledger) -> None:
+    """Write the events of a clip that is drawn."""
+    ledger.append("scored", clip_id=task.clip.clip_id, file_sha256="not compared", scores={})
     ledger.append("ended", clip_id=task.clip.clip_id, state="done")
 
 

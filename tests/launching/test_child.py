@@ -27,8 +27,9 @@ class FakeWorker:
     made: list[FakeWorker]
     act: Callable[[], None]
 
-    def __init__(self, run: Any, *, name: str, scheduler_task: str | None, on_event: Any) -> None:
+    def __init__(self, run: Any, *, name: str, scheduler_task: str | None, on_event: Any, leaves_drawing: bool) -> None:
         self.run_context, self.name, self.scheduler_task, self.on_event = run, name, scheduler_task, on_event
+        self.leaves_drawing = leaves_drawing
         self.is_closed = False
         FakeWorker.made.append(self)
 
@@ -98,6 +99,7 @@ def test_clips_are_processed_until_there_are_no_more(called: Called, start: Star
     assert rest == [LedgerEvent(EVENT), Ready()], "progress is sent at most five times per second"
     (worker,) = FakeWorker.made
     assert (worker.name, worker.scheduler_task, worker.is_closed) == ("w", "7_1", True)
+    assert worker.leaves_drawing, "a drawer draws its clips"
     assert worker.run_context.paths == start.run.paths
     assert called.memory_gb == [2.5]
     assert called.parents == [77]

@@ -49,14 +49,14 @@ def test_several_workers_take_the_longest_clips_first(
     run: MemoryRun, supervisors: list[FakeSupervisor], workers: int | None, expected: str
 ) -> None:
     plan = run.plan()
-    launcher = LocalLauncher(workers, memory_gb=2.5, stall_seconds=9.0)
+    launcher = LocalLauncher(workers, memory_gb=2.5, stall_seconds=9.0, drawers=3)
     wait = launcher.launch(plan, plan.tasks())
     assert supervisors == [], "clips are processed while the command waits"
     wait()
     (supervisor,) = supervisors
     assert supervisor.clip_ids == list(expected)
     assert supervisor.limits == WorkerLimits(9.0, 2.5)
-    assert len(supervisor.slots) == (workers or 1)
+    assert [slot.is_drawer for slot in supervisor.slots] == [False] * (workers or 1) + [True] * 3 * (workers or 1)
 
 
 def test_only_the_given_clips_are_ordered(run: MemoryRun, supervisors: list[FakeSupervisor]) -> None:

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from aot.launching.slots import make_slots, python_path, visible_gpus
+from aot.launching.slots import Slot, make_slots, python_path, visible_gpus
+
+
+def workers_of(workers: int | None) -> list[Slot]:
+    return [slot for slot in make_slots(workers, drawers=1) if not slot.is_drawer]
 
 
 @pytest.fixture(autouse=True)
@@ -19,15 +23,15 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_worker_per_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,MIG-7")
-    assert [slot.gpu for slot in make_slots(None)] == ["2", "MIG-7"]
-    assert [slot.gpu for slot in make_slots(3)] == ["2", "MIG-7", "2"]
-    assert make_slots(None)[1].environment()["CUDA_VISIBLE_DEVICES"] == "MIG-7"
+    assert [slot.gpu for slot in workers_of(None)] == ["2", "MIG-7"]
+    assert [slot.gpu for slot in workers_of(3)] == ["2", "MIG-7", "2"]
+    assert workers_of(None)[1].environment()["CUDA_VISIBLE_DEVICES"] == "MIG-7"
 
 
 @pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
 def test_one_worker_without_gpu(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    (slot,) = make_slots(None)
+    (slot,) = workers_of(None)
     assert (slot.gpu, slot.num_threads) == (None, None)
     assert slot.environment()["CUDA_VISIBLE_DEVICES"] == visible
 
@@ -45,14 +49,29 @@ def test_gpus_are_listed_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.Monke
 def test_workers_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
-    given = make_slots(2)[0].environment()
+    given = workers_of(2)[0].environment()
     assert (given["OMP_NUM_THREADS"], given["OPENCV_FOR_THREADS_NUM"]) == ("4", "4")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert make_slots(2)[0].environment()["OMP_NUM_THREADS"] == "1", "the value of the user is kept"
+    assert workers_of(2)[0].environment()["OMP_NUM_THREADS"] == "1", "the value of the user is kept"
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "given", "expected"),
+    [(1, 1, None, 1), (1, 4, None, 2), (1, 64, None, 4), (2, 8, None, 4), (4, 4, None, 4), (2, 8, 3, 6)],
+)
+def test_drawers_are_at_most_half_of_the_cores_and_at_least_one_per_worker(
+    monkeypatch: pytest.MonkeyPatch, workers: int, cores: int, given: int | None, expected: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", str(cores))
+    drawers = [slot for slot in make_slots(workers, given) if slot.is_drawer]
+    assert len(drawers) == len({slot.name for slot in drawers}) == expected
+    environment = drawers[0].environment()
+    assert (environment["CUDA_VISIBLE_DEVICES"], environment["OMP_NUM_THREADS"]) == ("", "1")
 
 
 def test_torch_allocator_uses_expandable_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    slot = make_slots(1)[0]
+    slot = workers_of(1)[0]
     assert slot.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
     assert slot.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "max_split_size_mb:64,expandable_segments:True"

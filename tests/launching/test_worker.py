@@ -107,9 +107,9 @@ def test_finished_clip_is_recorded(run: Computed) -> None:
     stages: list[tuple[str, float]] = []
     task = run.task()
     run.worker().run(task, lambda stage, fraction: stages.append((stage, fraction)))
-    assert stages == [("track", 0.5)]
-    started, done, ended = run.events()
-    assert json.loads(json.dumps(run.received)) == [started, done, ended]
+    assert stages == [("track", 0.5), ("score", 0.0)]
+    started, done, drawing, scored, ended = run.events()
+    assert json.loads(json.dumps(run.received)) == [started, done, drawing, scored, ended]
     assert {event["worker"] for event in run.received} == {"w"}
     assert {event["task"] for event in run.received} == {"7_1"}
     assert {key: started[key] for key in "event clip_id content work rung frame_interval lean".split()} == {
@@ -118,11 +118,14 @@ def test_finished_clip_is_recorded(run: Computed) -> None:
     }  # fmt: skip
     assert (done["event"], done["clip_id"]) == ("done", "a")
     assert done["content"] == task.fingerprint.as_json()
-    assert done["file_sha256"] == hashlib.sha256(b"in place of a result").hexdigest()
+    assert done["file_bytes"] == len("in place of a result")
+    assert scored["file_sha256"] == hashlib.sha256(b"in place of a result").hexdigest()
     expected = json.loads(json.dumps({"clip_id": "a"} | summary_of()))
     assert {key: done["summary"][key] for key in expected} == expected
-    assert done["scores"] == {}
+    assert (drawing["event"], drawing["work"]) == ("started", "overlay")
+    assert (scored["event"], scored["scores"]) == ("scored", {})
     assert (ended["event"], ended["clip_id"], ended["state"]) == ("ended", "a", "done")
+    assert list(ended["seconds"]) == ["score"]
     assert "INFO aot.worker: a: started (all)\n" in run.log()
     assert run.log().endswith("INFO aot.worker: a: done\n")
 
@@ -182,7 +185,7 @@ def test_attempts_that_follow_an_error(
     assert [(each.frame_interval, each.lean) for each in run.settings] == [
         (used[number - 1].frame_interval, used[number - 1].lean) for number in rungs
     ]
-    assert [event["rung"] for event in run.events("started")] == rungs
+    assert [event["rung"] for event in run.events("started") if event["work"] == "all"] == rungs
     kinds = [getattr(error, "kind", "unexpected") for error in errors[: len(rungs)]]
     assert [event["class"] for event in run.events("attempt failed")] == kinds
     (ended,) = run.events("ended")
@@ -304,7 +307,54 @@ def test_missing_drawings_are_made_after_the_result(run: Computed) -> None:
     (task, _) = run.tasks(**changes)
     run.worker(**changes).run(task, lambda stage, fraction: stages.append(stage))
     assert run.drawn == [("overlay", "a"), ("pictures", "a"), ("report", "a")]
-    assert stages == ["track", "overlay", "pictures", "report"]
+    assert stages == ["track", "score", "overlay", "pictures", "report"]
+    assert list(run.events("ended")[0]["seconds"]) == ["score", "overlay", "pictures", "report"]
+
+
+def test_worker_that_leaves_the_drawing_ends_with_the_result(run: Computed) -> None:
+    changes = {"overlay": True, "evaluate": True}
+    worker = Worker(
+        run.context(**changes), name="w", on_event=run.received.append, leaves_drawing=True, process=run.process
+    )
+    run.workers.append(worker)
+    worker.run(run.task(**changes))
+    assert run.drawn == []
+    assert [event["event"] for event in run.events()] == ["started", "done"]
+    task = run.task(**changes)
+    assert (task.work, task.is_scored) == (Work.OVERLAY, False)
+    worker.run(task)
+    assert run.drawn == [("overlay", "a")]
+    assert [event["event"] for event in run.events()] == ["started", "done", "started", "scored", "ended"]
+    task = run.task(**changes)
+    assert (task.work, task.is_scored) == (Work.OVERLAY, True), "the drawing is scripted: there is no file"
+    worker.run(task)
+    assert len(run.events("scored")) == 1
+
+
+def test_clip_without_drawings_is_scored_by_the_next_command(run: Computed) -> None:
+    worker = Worker(run.context(), name="w", leaves_drawing=True, process=run.process)
+    run.workers.append(worker)
+    worker.run(run.task())
+    assert run.works()["a"] == "overlay"
+    worker.run(run.task())
+    assert run.works()["a"] == "nothing"
+    assert run.events("scored")[0]["file_sha256"] == hashlib.sha256(b"in place of a result").hexdigest()
+
+
+def test_failure_of_an_earlier_attempt_is_removed_with_the_result(run: Computed) -> None:
+    """Before the result is reported: afterwards, a drawer may record a failure of its own."""
+    write(run.paths.clip("a").failure, json.dumps({"class": "tracking", "content": {}}))
+    existed: list[bool] = []
+    worker = Worker(
+        run.context(),
+        name="w",
+        on_event=lambda event: existed.append(run.paths.clip("a").failure.exists()),
+        leaves_drawing=True,
+        process=run.process,
+    )
+    run.workers.append(worker)
+    worker.run(run.task())
+    assert existed == [True, False]
 
 
 def test_finished_clip_is_only_drawn(run: Computed) -> None:
@@ -316,7 +366,7 @@ def test_finished_clip_is_only_drawn(run: Computed) -> None:
     run.worker(overlay=True).run(task)
     assert run.settings == []
     assert run.drawn == [("overlay", "a")]
-    started, ended = run.events("started", "ended")[2:]
+    started, ended = run.events("started", "ended")[3:]
     assert (started["work"], ended["state"]) == ("overlay", "done")
     assert not run.paths.clip("a").failure.exists()
 
@@ -492,7 +542,7 @@ def test_clips_are_scored_and_errors_of_scoring_do_not_fail_them(
     for task in tasks:
         worker.run(task)
     assert given == [(run.paths.clip("a").result, "truth of a")]
-    a, b = (event["scores"] for event in run.events("done"))
+    a, b = (event["scores"] for event in run.events("scored"))
     assert a == {"J": 0.5}
     assert b["error"].startswith("cannot be scored: /truth/b.png cannot be read")
     assert "WARNING aot.worker: b: cannot be scored: " in run.log()
@@ -502,12 +552,12 @@ def test_clips_are_scored_and_errors_of_scoring_do_not_fail_them(
 
 def test_clips_are_not_scored_without_output_evaluate(run: Computed) -> None:
     run.attempt("b", dataset=part(ScoredClips, folder=run.sources))
-    assert run.events("done")[0]["scores"] == {}
+    assert run.events("scored")[0]["scores"] == {}
 
 
 def test_clip_without_ground_truth_has_no_scores(run: Computed) -> None:
     run.attempt(evaluate=True)
-    assert run.events("done")[0]["scores"] == {}
+    assert run.events("scored")[0]["scores"] == {}
 
 
 def test_failure_that_cannot_be_recorded_is_a_write_error(run: Computed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from aot.paths import RunPaths
 from aot.runs.history import attempts_so_far, close_cancelled, read_history
-from aot.runs.ledger import SILENT_SECONDS, Ledger, LedgerTail, last_done, read_events
+from aot.runs.ledger import SILENT_SECONDS, Ledger, LedgerTail, last_computed, last_done, read_events
+from aot.runs.quarantine import may_be_replaced
 
 DIGESTS = {"a": "123"}
 
@@ -30,10 +31,12 @@ def dead_pid() -> int:
     return process.pid
 
 
-def begin(paths: RunPaths, worker: str = "w", *, rung: int = 1, content: str = "123", **details: Any) -> Ledger:
+def begin(
+    paths: RunPaths, worker: str = "w", *, rung: int = 1, content: str = "123", work: str = "all", **details: Any
+) -> Ledger:
     ledger = Ledger(paths.ledger(worker))
     settings = {"rung": rung, "frame_interval": 1, "lean": rung > 1}
-    ledger.append("started", clip_id="a", content=content, work="all", **settings, **details)
+    ledger.append("started", clip_id="a", content=content, work=work, **settings, **details)
     return ledger
 
 
@@ -52,6 +55,43 @@ def test_attempts_count_until_the_clip_ends(paths: RunPaths) -> None:
     begin(paths).append("attempt failed", clip_id="a", **{"class": "decode", "error": "broken"})
     Ledger(paths.ledger("w")).append("ended", clip_id="a", state="failed")
     assert tried(paths) == []
+
+
+def test_attempts_at_drawing_do_not_count(paths: RunPaths, dead_pid: int) -> None:
+    begin(paths, work="overlay").append("died", clip_id="a", **{"class": "lost", "error": "killed"})
+    begin(paths, "x", work="overlay", pid=dead_pid)
+    assert tried(paths) == []
+    assert [event["worker"] for event in read_history(paths, DIGESTS).open] == ["x"], "it can be cancelled"
+
+
+def test_scores_and_checksum_are_those_of_the_latest_result(paths: RunPaths) -> None:
+    def known() -> tuple[str | None, dict[str, float] | None]:
+        done = last_done(paths, "file_sha256", "scores")["a"]
+        return done["file_sha256"], done["scores"]
+
+    worker, drawer = Ledger(paths.ledger("w")), Ledger(paths.ledger("draw0"))
+    worker.append("done", clip_id="a", file_sha256="of 0.1", scores={"J": 0.1})
+    assert known() == ("of 0.1", {"J": 0.1}), "version 0.1 recorded both with the result"
+    worker.append("done", clip_id="a")
+    assert known() == (None, None)
+    drawer.append("scored", clip_id="a", file_sha256="1", scores={"J": 0.5})
+    at = last_done(paths, "file_sha256")["a"]["at"]
+    assert known() == ("1", {"J": 0.5})
+    assert at == last_done(paths)["a"]["at"], "the time is that of the result"
+    worker.append("done", clip_id="a")
+    assert known() == (None, None), "of a result that has been replaced"
+
+
+def test_start_of_a_drawing_does_not_hide_that_of_a_computation(paths: RunPaths) -> None:
+    """The file may have been replaced by the computation, so that what is known of it must not be used."""
+    worker = begin(paths)
+    worker.append("done", clip_id="a")
+    assert not may_be_replaced(last_done(paths)["a"], last_computed(paths).get("a"))
+    begin(paths, "draw0", work="overlay")
+    assert not may_be_replaced(last_done(paths)["a"], last_computed(paths).get("a"))
+    begin(paths, "other")
+    begin(paths, "draw0", work="overlay")
+    assert may_be_replaced(last_done(paths)["a"], last_computed(paths).get("a"))
 
 
 def test_ignored_attempts_do_not_count(paths: RunPaths, dead_pid: int) -> None:

@@ -27,9 +27,9 @@ class Recorded:
     def finish(self, clip_id: str, *, scores: dict[str, Any] | None = None, **summary: Any) -> None:
         touch(self.paths.clip(clip_id).result)
         scores = {} if scores is None else scores
-        Ledger(self.paths.ledger("w")).append(
-            "done", clip_id=clip_id, content={}, summary=summary_of(**summary), scores=scores
-        )
+        ledger = Ledger(self.paths.ledger("w"))
+        ledger.append("done", clip_id=clip_id, content={}, summary=summary_of(**summary))
+        ledger.append("scored", clip_id=clip_id, file_sha256="0", scores=scores)
 
     def fail(self, clip_id: str, kind: str = "decode", message: str = "a.mp4: broken; copy it again") -> None:
         touch(self.paths.clip(clip_id).failure).write_text(json.dumps({"class": kind, "message": message}))

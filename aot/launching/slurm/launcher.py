@@ -48,12 +48,14 @@ class Task:
         clip_tasks: the clips of the shard.
         workers: number of worker processes; None: one per GPU, or one if there is no GPU.
         limits: of every worker process.
+        drawers: number of processes per worker that draw its finished clips; None: from the number of cores.
     """
 
     run: RunContext
     clip_tasks: tuple[ClipTask, ...]
     workers: int | None
     limits: WorkerLimits
+    drawers: int | None = None
     _supervisor: Supervisor | None = field(default=None, init=False, repr=False)
 
     def __call__(self) -> None:
@@ -63,14 +65,14 @@ class Task:
         pending = [task for task in self.run.tasks_for(clips, scheduler_task=slurm_task) if task.is_pending]
         limits = WorkerLimits(self.limits.stall_seconds, self.limits.memory_gb, slurm_task)
         with Display(len(pending)) as display:
-            self._supervisor = Supervisor(self.run, make_slots(self.workers), limits, display)
+            self._supervisor = Supervisor(self.run, make_slots(self.workers, self.drawers), limits, display)
             self._supervisor.run(pending)
 
     def checkpoint(self) -> DelayedSubmission:
         """Abandon the current clips before a time limit or a preemption; the requeued task continues with the rest."""
         if self._supervisor is not None:
             self._supervisor.abandon("its task reached its time limit or was preempted", is_counted=True)
-        return DelayedSubmission(Task(self.run, self.clip_tasks, self.workers, self.limits))
+        return DelayedSubmission(Task(self.run, self.clip_tasks, self.workers, self.limits, self.drawers))
 
 
 class SlurmLauncher:
@@ -92,6 +94,7 @@ class SlurmLauncher:
         workers: worker processes per task; None: one per GPU, or one if there is no GPU.
         memory_gb: main memory that one worker may use, in units of 10⁹ bytes; None: no limit.
         stall_seconds: a worker that makes no progress and uses no CPU for this long, in s, is replaced.
+        drawers: processes per worker that draw and score its finished clips; None: from the number of cores.
     """
 
     divides_work = True
@@ -116,6 +119,7 @@ class SlurmLauncher:
         workers: Annotated[int, Ge(1)] | None = None,
         memory_gb: Annotated[float, Gt(0)] | None = None,
         stall_seconds: Annotated[float, Gt(0)] = 600.0,
+        drawers: Annotated[int, Ge(1)] | None = None,
     ) -> None:
         self._clips_per_task = clips_per_task
         self._array_parallelism = array_parallelism
@@ -124,6 +128,7 @@ class SlurmLauncher:
         self._wait = wait
         self._poll_seconds = poll_seconds
         self._workers = workers
+        self._drawers = drawers
         self._limits = WorkerLimits(stall_seconds, memory_gb)
         options: dict[str, Any] = {
             "partition": partition,
@@ -194,7 +199,13 @@ class SlurmLauncher:
                 with executor.batch():
                     jobs = [
                         executor.submit(
-                            Task(plan.context, tuple(by_id[clip_id] for clip_id in shard), self._workers, self._limits)
+                            Task(
+                                plan.context,
+                                tuple(by_id[clip_id] for clip_id in shard),
+                                self._workers,
+                                self._limits,
+                                self._drawers,
+                            )
                         )
                         for shard in array
                     ]

@@ -199,13 +199,13 @@ def on_node(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("on_node")
 def test_task_processes_what_is_still_missing(run: MemoryRun) -> None:
     plan = run.plan()
-    task = Task(plan.context, tuple(plan.tasks()[:3]), 2, WorkerLimits(9, 2.5))
+    task = Task(plan.context, tuple(plan.tasks()[:3]), 2, WorkerLimits(9, 2.5), drawers=3)
     run.finish("a")
     task()
     (supervisor,) = FakeSupervisor.made
     assert [each.clip.clip_id for each in supervisor.tasks] == ["b", "c"]
     assert supervisor.limits == WorkerLimits(9, 2.5, "7_1")
-    assert len(supervisor.slots) == 2
+    assert [slot.is_drawer for slot in supervisor.slots] == [False] * 2 + [True] * 6
 
 
 @pytest.mark.usefixtures("on_node")
@@ -224,13 +224,13 @@ def test_requeued_task_counts_what_its_first_start_left_open(run: MemoryRun) -> 
 @pytest.mark.usefixtures("on_node")
 def test_task_that_is_preempted_abandons_its_clips_and_is_submitted_again(run: MemoryRun) -> None:
     plan = run.plan()
-    task = Task(plan.context, tuple(plan.tasks()), 2, WorkerLimits(9, 2.5))
+    task = Task(plan.context, tuple(plan.tasks()), 2, WorkerLimits(9, 2.5), drawers=3)
     assert task.checkpoint().function == task, "before it has started: nothing to abandon"
     task()
     again = task.checkpoint().function
     assert FakeSupervisor.made[0].abandoned == [("its task reached its time limit or was preempted", True)]
-    assert (again.run, again.clip_tasks, again.workers, again.limits) == (
-        task.run, task.clip_tasks, task.workers, task.limits,
+    assert (again.run, again.clip_tasks, again.workers, again.limits, again.drawers) == (
+        task.run, task.clip_tasks, task.workers, task.limits, task.drawers,
     )  # fmt: skip
     assert again._supervisor is None, "it is pickled"
 
