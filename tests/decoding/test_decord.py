@@ -329,6 +329,11 @@ def replace_image(monkeypatch: pytest.MonkeyPatch, frame: int, *, by: int) -> No
 
 
 class TestDamage:
+    @pytest.fixture(autouse=True)
+    def _no_readers_of_earlier_tests(self) -> None:
+        """See conftest.py; here, most files are damaged."""
+        gc.collect()
+
     """What PyAV refuses is refused, although decord returns images for it."""
 
     KINDS: tuple[tuple[str, str, dict[str, str]], ...] = (
