@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -329,12 +330,12 @@ def replace_image(monkeypatch: pytest.MonkeyPatch, frame: int, *, by: int) -> No
 
 
 class TestDamage:
+    """What PyAV refuses is refused, although decord returns images for it."""
+
     @pytest.fixture(autouse=True)
     def _no_readers_of_earlier_tests(self) -> None:
         """See conftest.py; here, most files are damaged."""
         gc.collect()
-
-    """What PyAV refuses is refused, although decord returns images for it."""
 
     KINDS: tuple[tuple[str, str, dict[str, str]], ...] = (
         ("a.mp4", "libx264", CLOSED_GROUPS),
