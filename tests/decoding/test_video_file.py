@@ -168,10 +168,9 @@ class TestBroken:
         middle = content.index(b"mdat") + 4000
         content[middle : middle + 3000] = bytes(3000)
         path.write_bytes(content)
-        with (
-            pytest.raises(DecodeError, match=r"frame \d+ \(.* s\) cannot be decoded.*re-encode.*ffmpeg -i"),
-            VideoFile(path) as video,
-        ):
+        # Which one depends on the frames that the hole meets: x264's threads do not always cut them alike.
+        problem = r"(frame \d+ \(.* s\) cannot be decoded|\d+ of 100 packets are damaged).*re-encode.*ffmpeg -i"
+        with pytest.raises(DecodeError, match=problem), VideoFile(path) as video:
             read_in_blocks(video, video.index)
         assert capfd.readouterr().err == ""
 
