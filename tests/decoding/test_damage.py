@@ -6,7 +6,7 @@ import errno
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from aot.decoding.video_file import VideoFile
 from aot.errors import DecodeError
 from aot.types import Float64Array, UInt8Array
 from benchmarks import damaged_files
+from benchmarks.damaged_files import GROUPS, HEVC, NO_B_FRAMES, VPX, Kind
 from tests.decoding.coded_video import numbers_in, write_coded_video
 from tests.decoding.made_videos import (
     CLUSTER,
@@ -34,39 +35,27 @@ from tests.decoding.made_videos import (
 OPENERS = {"pyav": VideoFile, "decord": DecordDecoder().open}
 
 
-@dataclass(frozen=True)
-class Container:
-    """How to encode 40 frames, the first of each 12 a key frame."""
-
-    name: str
-    codec: str = "libx264"
-    options: dict[str, str] | None = None
-    pix_fmt: str = "yuv420p"
-    container_options: dict[str, str] = field(default_factory=dict)
-
-
-VPX = {"g": "12", "deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}
-
-CONTAINERS = {
-    "MP4": Container("a.mp4"),
-    "MP4, index first": Container("a.mp4", container_options={"movflags": "faststart"}),
-    "MP4, HEVC": Container("a.mp4", "libx265", {"x265-params": "keyint=12:min-keyint=12:log-level=none"}),
-    "Matroska": Container("a.mkv"),
-    "Matroska without checksums": Container("a.mkv", container_options=NO_CHECKSUMS),
-    "Matroska, live": Container("a.mkv", container_options={"live": "1"}),
-    "WebM": Container("a.webm", "libvpx-vp9", VPX),
-    "MPEG-TS": Container("a.ts"),
-    "MPEG-TS with time codes": Container("a.m2ts"),
-    "MPEG-TS, MPEG-2": Container("a.ts", "mpeg2video", {"g": "12", "bf": "2"}),
-    "AVI": Container("a.avi", "mpeg4", {"g": "12"}),
-    "AVI, H.264": Container("a.avi", options={"x264-params": "keyint=12:min-keyint=12:bframes=0:scenecut=0"}),
-    "AVI, Motion JPEG": Container("a.avi", "mjpeg", {}, "yuvj420p"),
-    "Ogg": Container("a.ogv", "libvpx", VPX),
-    "GIF": Container("a.gif", "gif", {}, "rgb8"),
-    "FLV": Container("a.flv"),
-    "ASF": Container("a.wmv", "msmpeg4", {"g": "12"}),
-    "MP4 in fragments": Container("a.mp4", container_options={"movflags": "frag_keyframe+empty_moov"}),
-    "MXF": Container("a.mxf", "mpeg2video", {"g": "12"}),
+# 40 frames, the first of each 12 a key frame.
+KINDS = {
+    "MP4": Kind(".mp4"),
+    "MP4, index first": Kind(".mp4", container_options={"movflags": "faststart"}),
+    "MP4, HEVC": Kind(".mp4", "libx265", HEVC),
+    "Matroska": Kind(".mkv"),
+    "Matroska without checksums": Kind(".mkv", container_options=NO_CHECKSUMS),
+    "Matroska, live": Kind(".mkv", container_options={"live": "1"}),
+    "WebM": Kind(".webm", "libvpx-vp9", VPX),
+    "MPEG-TS": Kind(".ts"),
+    "MPEG-TS with time codes": Kind(".m2ts"),
+    "MPEG-TS, MPEG-2": Kind(".ts", "mpeg2video", GROUPS | {"bf": "2"}),
+    "AVI": Kind(".avi", "mpeg4", GROUPS),
+    "AVI, H.264": Kind(".avi", options=NO_B_FRAMES),
+    "AVI, Motion JPEG": Kind(".avi", "mjpeg", {}, "yuvj420p"),
+    "Ogg": Kind(".ogv", "libvpx", VPX),
+    "GIF": Kind(".gif", "gif", {}, "rgb8"),
+    "FLV": Kind(".flv"),
+    "ASF": Kind(".wmv", "msmpeg4", GROUPS),
+    "MP4 in fragments": Kind(".mp4", container_options={"movflags": "frag_keyframe+empty_moov"}),
+    "MXF": Kind(".mxf", "mpeg2video", GROUPS),
 }  # fmt: skip
 
 
@@ -100,10 +89,10 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Encoded
 
     def encode(kind: str) -> Encoded:
         if kind not in made:
-            container = CONTAINERS[kind]
+            chosen = KINDS[kind]
             path = write_coded_video(
-                tmp_path_factory.mktemp("encoded") / container.name, codec=container.codec, options=container.options,
-                size=(320, 240), container_options=container.container_options, pix_fmt=container.pix_fmt, texture=80,
+                tmp_path_factory.mktemp("encoded") / f"a{chosen.suffix}", codec=chosen.codec, options=chosen.options,
+                size=(320, 240), container_options=chosen.container_options, pix_fmt=chosen.pix_fmt, texture=80,
             )  # fmt: skip
             with VideoFile(path) as source:
                 made[kind] = Encoded(path.read_bytes(), source.read(source.index).rgb, source.time)
@@ -127,21 +116,21 @@ def outcome(path: Path, decoder: str, complete: Encoded) -> str:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("kind", CONTAINERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_damaged_file(
     tmp_path: Path, encoded: Callable[[str], Encoded], kind: str, damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     complete = encoded(kind)
-    path = tmp_path / CONTAINERS[kind].name
+    path = tmp_path / f"a{KINDS[kind].suffix}"
     path.write_bytes(DAMAGE[damage](complete.content))
     assert {decoder: outcome(path, decoder, complete) for decoder in OPENERS} == dict.fromkeys(OPENERS, "refused")
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("kind", CONTAINERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_complete_file_of_each_container(tmp_path: Path, encoded: Callable[[str], Encoded], kind: str) -> None:
     complete = encoded(kind)
-    path = tmp_path / CONTAINERS[kind].name
+    path = tmp_path / f"a{KINDS[kind].suffix}"
     path.write_bytes(complete.content)
     assert {outcome(path, decoder, complete) for decoder in OPENERS} == {"exact"}
 
