@@ -234,7 +234,7 @@ class Worker:
             for drawing in missing_drawings(self._run.config, task.clip, paths):
                 with _timed(seconds, drawing):
                     on_progress(drawing, 0.0)
-                    _draw(drawing, task.clip, paths, self._run.config)
+                    _make_drawing(drawing, task.clip, paths, self._run.config)
         except Exception as error:  # noqa: BLE001 (as above)
             failed = _failed_attempt(error, self._ladder[0])
         if failed is not None:
@@ -306,7 +306,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.perf_counter() - started, 4)
 
 
-def _draw(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None:
+def _make_drawing(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None:
     if drawing == "overlay":
         draw_clip(clip, paths, config.overlay)
     elif drawing == "pictures":

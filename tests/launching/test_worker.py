@@ -90,7 +90,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
     # Collecting the garbage of a large process takes a tenth of a second.
     monkeypatch.setattr(worker_module, "_release_memory", lambda: None)
     monkeypatch.setattr(
-        worker_module, "_draw", lambda drawing, clip, paths, config: run.drawn.append((drawing, clip.clip_id))
+        worker_module, "_make_drawing", lambda drawing, clip, paths, config: run.drawn.append((drawing, clip.clip_id))
     )
     yield run
     for worker in run.workers:
@@ -375,7 +375,7 @@ def test_clip_that_cannot_be_drawn_fails_and_keeps_its_result(run: Computed, mon
     def fail(*arguments: Any) -> None:
         raise WriteError("disk full")
 
-    monkeypatch.setattr(worker_module, "_draw", fail)
+    monkeypatch.setattr(worker_module, "_make_drawing", fail)
     run.attempt(overlay=True)
     assert run.paths.clip("a").result.exists()
     assert run.failed_attempts("a") == [(1, "write")]
@@ -393,7 +393,7 @@ def test_drawings_by_name(drawing: str, function: str, run: Computed, monkeypatc
     called: list[str] = []
     for name in ("draw_clip", "write_prompt_images", "report_clip"):
         monkeypatch.setattr(worker_module, name, lambda *arguments, name=name: called.append(name))
-    worker_module._draw(drawing, run.task().clip, run.paths.clip("a"), run.config())
+    worker_module._make_drawing(drawing, run.task().clip, run.paths.clip("a"), run.config())
     assert called == [function]
 
 
