@@ -35,6 +35,7 @@ from aot.system.processes import is_alive
 from aot.verify import main as verify
 from tests.faults.commands import Command
 from tests.launching.clips import Clips, datasets_of
+from tests.waiting import wait_until
 
 HERE = Path(__file__).parent
 
@@ -105,10 +106,14 @@ class Trial:
     def sleep_until(self, num_before: int, moment: float, command: Command) -> None:
         """Return at a moment of a command, counted in clips that are finished; below 0, before the first one."""
         num_more = int(max(moment, 0))
-        while num_more and command.is_running() and self.num_finished() < num_before + num_more:
-            time.sleep(0.02)
+        if num_more:
+            self.wait_for_clips(num_before + num_more, command)
         # A command takes about a second until its first clip.
         time.sleep(1 + moment if moment < 0 else (moment - num_more) * self.seconds / len(self.lengths))
+
+    def wait_for_clips(self, count: int, command: Command) -> None:
+        """Return when this many clips are finished, or the command has ended."""
+        wait_until(lambda: not command.is_running() or self.num_finished() >= count, 600)
 
     def record_fault(self) -> None:
         """Count a fault, and whether every existing result is still correct."""
@@ -249,8 +254,7 @@ def read_only(folder: Path, size: Size, rng: random.Random) -> Outcome:
             trial.outcome = outcome
             with trial.command("launcher.workers=1") as command:
                 enough = rng.randrange(1, size.num_clips // 2)
-                while command.is_running() and trial.num_finished() < enough:
-                    time.sleep(0.02)
+                trial.wait_for_clips(enough, command)
                 subprocess.run(["mount", "-o", "remount,ro,force", disk], check=False, stderr=subprocess.DEVNULL)
                 with suppress(subprocess.CalledProcessError):  # refused while a file is open for writing
                     remount(disk, "ro")
