@@ -13,7 +13,8 @@ from aot.launching.display import Display
 from aot.launching.plan import Plan
 from aot.launching.shards import longest_first, pack
 from aot.launching.slots import Slot, make_slots
-from aot.launching.supervisor import Supervisor, WorkerLimits
+from aot.launching.supervised_child import WorkerLimits
+from aot.launching.supervisor import Supervisor
 from aot.runs.task import ClipTask
 
 

@@ -10,60 +10,36 @@ compute others. Whatever happens to a child, the attempt at its clip is counted,
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from aot.errors import AotError
 from aot.launching.display import Display
-from aot.launching.messages import Heartbeat, LedgerEvent, Progress, Ready, Start
+from aot.launching.messages import LedgerEvent, Progress, Ready
 from aot.launching.plan import RunContext
 from aot.launching.process import WorkerProcess, start_process, wait_for_messages
 from aot.launching.slots import Slot
-from aot.retry import CRASHED, LOST, OUT_OF_MEMORY, STALLED, Attempt, ladder, next_rung
+from aot.launching.supervised_child import Clock, StartProcess, SupervisedChild, WorkerLimits
+from aot.retry import STALLED, Attempt, ladder, next_rung
 from aot.runs.failure import record_failure
-from aot.runs.ledger import TOUCH_SECONDS, Ledger
+from aot.runs.ledger import Ledger
 from aot.runs.task import ClipTask, Work
 from aot.system.files import remove_parts_of
-from aot.system.memory import num_oom_kills
 from aot.system.processes import host
 
 # Interval of the checks for stalled children, which send nothing by themselves.
 _CHECK_SECONDS = 0.5
-# A child that has used less than this fraction of one core since its last activity is not working. Sending heartbeats
-# takes 0.2 ms per second.
-_MIN_CPU_FRACTION = 0.02
 # The time that a child has to abandon its clip cleanly.
 _GRACE_SECONDS = 10.0
 _MAX_FAILED_STARTS = 3
-_START_SECONDS = 300.0
-# The last words in the log of a C++ or Python process that ends because an allocation failed.
-_MEMORY_WORDS = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory")
-_LOG_TAIL_BYTES = 4096
 # How many complete clips may wait for every drawer before the workers wait, too. Clips differ in length, so that a few
 # of them must fit; the drawings of all of them are left to the next command if this one is stopped.
 _MAX_WAITING_PER_DRAWER = 8
 
-StartProcess = Callable[[Slot, Path], WorkerProcess]
 WaitForMessages = Callable[[Sequence[WorkerProcess], float], Sequence[WorkerProcess]]
-Clock = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class WorkerLimits:
-    """Limits of a supervisor's children."""
-
-    stall_seconds: float
-    """A child without activity for this long, in s, is replaced."""
-    memory_gb: float | None
-    """Private memory that a child may allocate, in units of 10⁹ bytes; None: no limit."""
-    scheduler_task: str | None = None
-    """The scheduler's id of the task that runs the supervisor; None: no scheduler."""
 
 
 class _Pool:
@@ -112,7 +88,7 @@ class Supervisor:
         self._wait_for_messages = wait_for_messages
         self._clock = clock
         self._rungs = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
-        self._children: list[_Child] = []
+        self._children: list[SupervisedChild] = []
         self._reaped: set[tuple[str, int]] = set()
 
     def run(self, tasks: Sequence[ClipTask]) -> None:
@@ -203,14 +179,14 @@ class Supervisor:
         ):
             num_available = sum(child.task is None for child in self._children if self._pool(child) is pool)
             for _ in range(min(len(pool.free), num_waiting - num_available)):
-                child = _Child(self._run, pool.free.popleft(), self._limits, self._clock)
+                child = SupervisedChild(self._run, pool.free.popleft(), self._limits, self._clock)
                 child.start(self._start_process)
                 self._children.append(child)
 
-    def _pool(self, child: _Child) -> _Pool:
+    def _pool(self, child: SupervisedChild) -> _Pool:
         return self._drawers if child.slot.is_drawer else self._workers
 
-    def _receive(self, child: _Child) -> None:
+    def _receive(self, child: SupervisedChild) -> None:
         """Handle the next message of a child."""
         try:
             message = child.process.receive()
@@ -240,7 +216,7 @@ class Supervisor:
             stalled = f"no activity for {child.idle_seconds():.0f} s; if it was busy, raise launcher.stall_seconds"
             self._reap(child, (STALLED, stalled))
 
-    def _reap(self, child: _Child, cause: tuple[str, str] | None = None) -> None:
+    def _reap(self, child: SupervisedChild, cause: tuple[str, str] | None = None) -> None:
         """Free the slot of a dead child, count its attempt, and queue its clip again or record its failure.
 
         Args:
@@ -268,7 +244,7 @@ class Supervisor:
         else:
             self._pool(child).queue.appendleft(task)
 
-    def _fail(self, child: _Child, task: ClipTask) -> None:
+    def _fail(self, child: SupervisedChild, task: ClipTask) -> None:
         paths = self._run.paths
         ledger = Ledger(
             paths.ledger(child.name),
@@ -285,7 +261,7 @@ class Supervisor:
             log=paths.log(child.name),
         )
 
-    def _count_failed_start(self, child: _Child, error: str) -> None:
+    def _count_failed_start(self, child: SupervisedChild, error: str) -> None:
         pool = self._pool(child)
         pool.num_failed_starts += 1
         if pool.num_failed_starts >= _MAX_FAILED_STARTS:
@@ -301,118 +277,3 @@ class Supervisor:
         for child in self._children:
             child.process.end(_GRACE_SECONDS)
         self._children = []
-
-
-class _Child:
-    """One child process and its state.
-
-    Args:
-        run: the context that all clips share.
-        slot: the resources of the process.
-        limits: of the process.
-        clock: time in s.
-    """
-
-    process: WorkerProcess
-
-    def __init__(self, run: RunContext, slot: Slot, limits: WorkerLimits, clock: Clock) -> None:
-        self.slot = slot
-        # Successive children of a slot append to the same ledger: a worker is a slot, not a process.
-        self.name = f"{host()}-{os.getpid()}-{slot.name}"
-        self.ledger = Ledger(run.paths.ledger(self.name), scheduler_task=limits.scheduler_task)
-        self.task: ClipTask | None = None
-        self.stage: str | None = None
-        self.is_ready = False
-        """Whether it has sent a message."""
-        self.is_idle = False
-        """Whether it waits for a clip."""
-        self.has_started = self.has_open_attempt = False
-        self._start_event: dict[str, Any] = {}
-        self._limits = limits
-        self._run = run
-        self._clock = clock
-        self._log = run.paths.log(self.name)
-        self._num_oom_kills = num_oom_kills()
-        self._cpu_seconds = 0.0
-        self._last_activity = self._last_touch = clock()
-
-    def start(self, start_process: StartProcess) -> None:
-        """Start the process and send it the run."""
-        self._log_start = self._log.stat().st_size if self._log.exists() else 0
-        self.process = start_process(self.slot, self._log)
-        self.process.send(Start(self._run, self.name, self._limits.scheduler_task, self._limits.memory_gb))
-
-    def send_task(self, task: ClipTask | None) -> None:
-        """Send the next clip; None: there are no more, and the process ends."""
-        self.task = task
-        self.is_idle = False
-        self._last_activity = self._clock()  # it has had nothing to do until now
-        self.stage = None
-        self.has_started = self.has_open_attempt = False
-        self.process.send(task)
-
-    def record_activity(self, message: Any) -> None:
-        """Record that a message has arrived; a heartbeat counts as activity only if the process uses the CPU."""
-        self.is_ready = True
-        if isinstance(message, Heartbeat):
-            used = message.cpu_seconds - self._cpu_seconds
-            if used < _MIN_CPU_FRACTION * (self._clock() - self._last_activity):
-                return
-            self._cpu_seconds = message.cpu_seconds
-        elif isinstance(message, Progress):
-            self.stage = message.stage
-        self._last_activity = self._clock()
-
-    @property
-    def max_idle_seconds(self) -> float:
-        """How long it may be idle; a new process may need longer, to import packages from a file server."""
-        return self._limits.stall_seconds if self.is_ready else max(self._limits.stall_seconds, _START_SECONDS)
-
-    def idle_seconds(self) -> float:
-        """Time since its last activity in s; 0 while it waits for a clip."""
-        return 0.0 if self.is_ready and self.task is None else self._clock() - self._last_activity
-
-    def record_event(self, event: dict[str, Any]) -> None:
-        """Update the state after an event that the process has written to its ledger."""
-        if self.task is None:
-            return
-        if event["event"] == "started":
-            self._start_event = event
-            self.has_started = self.has_open_attempt = True
-            self._num_oom_kills, self._log_start = num_oom_kills(), self._log.stat().st_size
-        elif event["event"] == "attempt failed":
-            attempt = Attempt.from_json(self._start_event | event)
-            self.task = replace(self.task, attempts=(*self.task.attempts, attempt))
-            self.has_open_attempt = False
-        elif event["event"] == "scored":
-            self.task = replace(self.task, is_scored=True)
-        elif event["event"] in ("done", "ended"):
-            self.task = None
-
-    def exit_cause(self) -> tuple[str, str]:
-        """Error class and message of the end of the process, which has been waited for."""
-        code = self.process.exit_code
-        how = f"ended with exit code {code}" if code is None or code >= 0 else f"was killed by {_signal_name(-code)}"
-        if code == -signal.SIGKILL and num_oom_kills() > self._num_oom_kills:
-            return OUT_OF_MEMORY, "the kernel killed its process because memory ran out"
-        with self._log.open("rb") as log:
-            log.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL_BYTES))
-            tail = log.read()
-        if any(word in tail for word in _MEMORY_WORDS):
-            return OUT_OF_MEMORY, f"an allocation failed, and its process {how}"
-        if code == -signal.SIGKILL:
-            return LOST, "its process was killed by SIGKILL, from outside"
-        return CRASHED, f"its process {how}"
-
-    def touch_ledger(self) -> None:
-        """Touch its ledger, which shows in the run folder that it is alive."""
-        if self._clock() - self._last_touch > TOUCH_SECONDS:
-            self._last_touch = self._clock()
-            self.ledger.touch()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

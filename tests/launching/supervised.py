@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from aot.launching.slots import Slot
-from aot.launching.supervisor import Supervisor, WorkerLimits
+from aot.launching.supervised_child import WorkerLimits
+from aot.launching.supervisor import Supervisor
 from tests.launching.fake_processes import FakeMachine, FakeProcess
 from tests.launching.in_memory import FakeDisplay, MemoryRun
 

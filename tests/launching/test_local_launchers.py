@@ -12,7 +12,7 @@ from aot.errors import AotError
 from aot.launching import inline, local
 from aot.launching.inline import InlineLauncher
 from aot.launching.local import LocalLauncher
-from aot.launching.supervisor import WorkerLimits
+from aot.launching.supervised_child import WorkerLimits
 from aot.launching.worker import BrokenProcess
 from aot.runs.task import ClipTask
 from tests.launching.in_memory import MemoryRun

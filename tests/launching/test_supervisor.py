@@ -119,7 +119,7 @@ def test_error_class_of_a_dead_process(
         process.write_log(log)
         process.exit(code)
 
-    monkeypatch.setattr("aot.launching.supervisor.num_oom_kills", lambda: kills[0])
+    monkeypatch.setattr("aot.launching.supervised_child.num_oom_kills", lambda: kills[0])
     run.machine.actions["b"] = [act]
     run.run()
     (died,) = run.events("died")
@@ -139,7 +139,7 @@ def test_log_and_kills_before_the_attempt_are_not_its_cause(run: Supervised, mon
         process.begin(task)
         process.on_wait = lambda process: process.exit(-9)
 
-    monkeypatch.setattr("aot.launching.supervisor.num_oom_kills", lambda: kills[0])
+    monkeypatch.setattr("aot.launching.supervised_child.num_oom_kills", lambda: kills[0])
     run.machine.actions["a"] = [act]
     run.run()
     assert run.deaths() == [("a", "lost")]

@@ -30,7 +30,8 @@ from aot.launching.slots import make_slots, python_path
 from aot.launching.slurm.monitor import SlurmWait
 from aot.launching.slurm.squeue import max_array_tasks
 from aot.launching.slurm.submissions import Submission
-from aot.launching.supervisor import Supervisor, WorkerLimits
+from aot.launching.supervised_child import WorkerLimits
+from aot.launching.supervisor import Supervisor
 from aot.runs.task import ClipTask
 from aot.system.text import counted
 

@@ -16,7 +16,7 @@ from aot.errors import ConfigError
 from aot.launching.slurm import launcher as launcher_module
 from aot.launching.slurm.launcher import SlurmLauncher, Task, follow_up_commands
 from aot.launching.slurm.submissions import Submission, read_submissions
-from aot.launching.supervisor import WorkerLimits
+from aot.launching.supervised_child import WorkerLimits
 from aot.runs.ledger import Ledger
 from aot.runs.task import ClipTask
 from tests.launching.in_memory import MemoryRun
