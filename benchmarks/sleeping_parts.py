@@ -16,7 +16,7 @@ import numpy as np
 
 
 class _SleepingPart:
-    """Sleeps once per frame, and notes for how long it was told to sleep."""
+    """Sleeps once per frame, and notes for how long it slept, without the delays of a busy processor."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = Path(folder)
