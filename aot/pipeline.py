@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import json
-import resource
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aot.checkpoints import device_name_of, weights_of
-from aot.decoding import open_source
-from aot.decoding.base import Decoder, FrameSource, kept_frames
+from aot.decoding.base import Decoder, FrameSource
 from aot.errors import AotError, OutOfMemory, error_context
-from aot.manifest.fit import check_prompts, covering_masks, without_prompts_outside_range
 from aot.paths import ClipPaths
+from aot.preparation import PreparedClip, all_failed, prepare_clip
 from aot.query_points.base import QuerySampler
 from aot.query_points.choose import choose_query_points
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter
 from aot.self_checks import MaskStability, SelfCheck, check_objects, return_errors
+from aot.stages import StageTimer
 from aot.system.devices import describe_devices
+from aot.system.memory import peak_memory_bytes, reset_peak_memory
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Int64Array, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
@@ -53,7 +50,7 @@ class Settings:
     """The interval to use; the ladder may raise it above the one requested."""
     frame_interval_requested: int
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Root attributes that are known before the clip is opened: config_yaml, config_hash, versions, source_sha256."""
+    """Root attributes that are known before the clip is opened: config_yaml, config_hash, versions."""
     rung: int = 1
     """Rung of the ladder, from 1."""
     lean: bool = False
@@ -88,7 +85,8 @@ class ClipSummary:
     checks: dict[int, dict[str, float | None]]
     """Object id → its self-checks; see `aot.self_checks`."""
     seconds: dict[str, float]
-    """Per stage; decoding is counted as `decode`, not in the stages that read frames."""
+    """Per stage, of the worker's own time: waiting for frames is `wait_for_frames`, not part of the stages that read
+    them."""
     peak_memory_bytes: int
     object_errors: dict[int, str]
     """Object id → error, of the objects that failed."""
@@ -107,10 +105,8 @@ class ClipSummary:
 class _Outcome:
     """What the stages of one clip have produced."""
 
-    frames: FrameSource
-    """Still open; restricted to the kept frames."""
-    source_range: tuple[int, int]
-    """First and last source frame of the clip's time range."""
+    prepared: PreparedClip
+    """Its source is still open."""
     mask_index: Int64Array
     """(Tm,) source frames with masks."""
     object_errors: Mapping[int, AotError]
@@ -122,7 +118,7 @@ class _Outcome:
     checks: Mapping[int, SelfCheck]
     """By object id."""
     notes: tuple[str, ...]
-    """As in `ClipSummary`."""
+    """About the query points."""
 
 
 def process_clip(
@@ -138,14 +134,11 @@ def process_clip(
         AotError: with clip_id, stage and frame_interval recorded; also if every object of the clip failed.
     """
     timer = StageTimer()
+    reset_peak_memory()
     with error_context(clip_id=clip.clip_id, frame_interval=settings.frame_interval):
-        with timer.stage("open"):
-            frames = open_source(clip, parts.decoder)
+        prepared = prepare_clip(clip, parts.decoder, settings.frame_interval, timer)
+        frames, prompts = prepared.frames, prepared.prompts
         with frames:
-            with timer.stage("prompts"):
-                prompts, errors, notes = _usable_prompts(clip, frames)
-                source_range = int(frames.index[0]), int(frames.index[-1])
-                frames.keep(_frames_to_keep(frames, prompts, settings.frame_interval))
             with timer.stage("predict"):
                 _check_memory(frames, prompts, parts, settings)
             mask_index = _frames_with_masks(frames, prompts, parts.segmenter)
@@ -159,9 +152,9 @@ def process_clip(
                 width=frames.width,
             ) as writer:
                 with timer.stage("segment", frames):
-                    errors |= _segment(frames, prompts, parts.segmenter, writer, on_progress)
+                    errors = prepared.errors | _segment(frames, prompts, parts.segmenter, writer, on_progress)
                 with timer.stage("query_points"):
-                    queries, errors, more_notes = _choose_query_points(prompts, parts, writer, errors, clip)
+                    queries, errors, notes = _choose_query_points(prompts, parts, writer, errors, clip)
                 on_progress("track", 0.0)
                 with timer.stage("track", frames):
                     tracks = parts.tracker.track(frames, queries, lean=settings.lean)
@@ -178,36 +171,10 @@ def process_clip(
                     in_mask, stability = _compare_with_masks(tracks, queries, clip, frames, writer)
                     writer.write_tracks(tracks, queries, in_mask)
                 checks = check_objects(tracks, queries.object_id, in_mask, stability, returned)
-                notes = (*notes, *more_notes)
-                outcome = _Outcome(frames, source_range, mask_index, errors, queries, tracks, in_mask, checks, notes)
+                outcome = _Outcome(prepared, mask_index, errors, queries, tracks, in_mask, checks, notes)
                 summary = _summarize(clip, settings, outcome, timer)
                 writer.write_provenance(_attributes(clip, parts, settings, outcome, summary), summary.object_errors)
     return summary
-
-
-def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict[int, AotError], tuple[str, ...]]:
-    """The prompts of the objects whose prompts all fit the clip, the errors of the other objects, and notes."""
-    inside, notes = without_prompts_outside_range(
-        clip.prompts, frames=frames.index.tolist(), num_source_frames=frames.num_source_frames
-    )
-    prompts, errors = check_prompts(
-        inside,
-        width=frames.width,
-        height=frames.height,
-        frames=frames.index.tolist(),
-        num_source_frames=frames.num_source_frames,
-    )
-    if not prompts:
-        raise _all_failed(dict(errors))
-    return prompts, dict(errors), (*notes, *covering_masks(prompts))
-
-
-def _frames_to_keep(frames: FrameSource, prompts: list[Prompt], frame_interval: int) -> Int64Array:
-    """Source frames of the interval, of prompts and of query points, within the clip's time range."""
-    required = {prompt.frame for prompt in prompts if prompt.is_visual}
-    required |= {int(query[0]) for prompt in prompts for query in prompt.query_points}
-    kept = kept_frames(frames.num_source_frames, frame_interval, sorted(required))
-    return np.intersect1d(kept, frames.index)
 
 
 def _check_memory(frames: FrameSource, prompts: list[Prompt], parts: Parts, settings: Settings) -> None:
@@ -270,7 +237,7 @@ def _choose_query_points(
 
     chosen = choose_query_points(prompts, parts.query_sampler, parts.segmenter, read_mask, errors)
     if chosen.queries is None:
-        raise _all_failed(chosen.errors)
+        raise all_failed(chosen.errors)
     return chosen.queries, chosen.errors, chosen.notes
 
 
@@ -293,33 +260,28 @@ def _compare_with_masks(
     return inside, stability.result()
 
 
-def _all_failed(errors: Mapping[int, AotError]) -> AotError:
-    """The error of a clip whose objects all failed: all messages, with the class of the first object's error."""
-    first = errors[min(errors)]
-    return type(first)("; ".join(str(errors[object_id]) for object_id in sorted(errors)))
-
-
 def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTimer) -> ClipSummary:
+    frames = outcome.prepared.frames
     visible, in_mask = outcome.tracks.visible, outcome.in_mask
     is_comparable = len(outcome.mask_index) > 0 and visible.any()
     return ClipSummary(
         clip_id=clip.clip_id,
         num_objects=len(clip.object_ids),
         num_points=len(outcome.queries),
-        num_frames=len(outcome.frames.index),
-        num_source_frames=outcome.frames.num_source_frames,
+        num_frames=len(frames.index),
+        num_source_frames=frames.num_source_frames,
         frame_interval=settings.frame_interval,
         visible_share=float(visible.mean()),
         in_mask_share=float(in_mask[visible].mean()) if is_comparable else float("nan"),
         checks={object_id: check.as_json() for object_id, check in outcome.checks.items()},
-        seconds={**timer.seconds, "decode": outcome.frames.decode_seconds},
-        peak_memory_bytes=timer.peak_memory_bytes(),
+        seconds=dict(timer.seconds),
+        peak_memory_bytes=peak_memory_bytes(),
         object_errors={object_id: str(error) for object_id, error in sorted(outcome.object_errors.items())},
-        decoder=outcome.frames.decoder,
-        decoder_fallback=outcome.frames.decoder_fallback,
+        decoder=frames.decoder,
+        decoder_fallback=frames.decoder_fallback,
         rung=settings.rung,
         num_attempts=len(settings.attempts) + 1,
-        notes=outcome.notes,
+        notes=(*outcome.prepared.notes, *outcome.notes),
     )
 
 
@@ -327,7 +289,7 @@ def _attributes(
     clip: Clip, parts: Parts, settings: Settings, outcome: _Outcome, summary: ClipSummary
 ) -> dict[str, Any]:
     """The root attributes of the result file."""
-    frames = outcome.frames
+    frames = outcome.prepared.frames
     attempt = Attempt(Rung(settings.rung, settings.frame_interval, settings.lean))
     models = {"segmenter": parts.segmenter, "tracker": parts.tracker}
     weights = [{"part": role} | asdict(file) for role, part in models.items() for file in weights_of(part)]
@@ -335,6 +297,7 @@ def _attributes(
         **settings.provenance,
         "clip_id": clip.clip_id,
         "source": str(clip.source.resolve()),
+        "source_sha256": outcome.prepared.source_sha256,
         "width": frames.width,
         "height": frames.height,
         "pixel_aspect_ratio": f"{frames.pixel_aspect.numerator}:{frames.pixel_aspect.denominator}",
@@ -345,7 +308,7 @@ def _attributes(
         "decoder": frames.decoder,
         "decoder_version": frames.decoder_version,
         "decoder_fallback": frames.decoder_fallback,
-        "source_range": json.dumps(outcome.source_range),
+        "source_range": json.dumps(outcome.prepared.source_range),
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,
         "device": describe_devices({role: device_name_of(part) for role, part in models.items()}),
@@ -357,30 +320,3 @@ def _attributes(
         "notes": json.dumps(summary.notes),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-
-
-class StageTimer:
-    """Wall time per stage without decoding, and the peak host memory of the process since construction."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        # Linux resets the peak on request; where that is not permitted, the peak since the process started is recorded.
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-    @contextmanager
-    def stage(self, name: str, frames: FrameSource | None = None) -> Iterator[None]:
-        """Time a stage and record its name on errors; `frames` is the source that it decodes from."""
-        decoding = frames.decode_seconds if frames else 0.0
-        started = time.perf_counter()
-        with error_context(stage=name):
-            yield
-        spent = time.perf_counter() - started
-        self.seconds[name] = spent - ((frames.decode_seconds - decoding) if frames else 0.0)
-
-    def peak_memory_bytes(self) -> int:
-        """Peak resident memory of this process."""
-        with suppress(OSError, StopIteration, ValueError):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

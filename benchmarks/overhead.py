@@ -154,7 +154,7 @@ def write_finished_run(folder: Path, video: Path) -> None:
     summary = {
         "clip_id": "", "num_objects": 1, "num_points": 200, "num_frames": 10, "num_source_frames": 10,
         "frame_interval": 1, "visible_share": 0.98, "in_mask_share": 0.97, "peak_memory_bytes": 2**30, "rung": 1,
-        "seconds": dict.fromkeys(("open", "prompts", "segment", "query_points", "track", "write", "decode"), 0.1),
+        "seconds": dict.fromkeys("hash open prompts wait_for_frames segment query_points track write".split(), 0.1),
         "object_errors": {}, "num_attempts": 1,
     }  # fmt: skip
     ledger = Ledger(plan.paths.ledger("worker-1-0"))

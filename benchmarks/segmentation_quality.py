@@ -60,7 +60,7 @@ def measure(
             for column, object_id in enumerate(block.object_id):
                 masks[list(truth).index(int(object_id)), frames.rows(block.index)] = block.masks[:, column]
         cpu = time.process_time() - cpu
-        wall = time.perf_counter() - wall - frames.decode_seconds
+        wall = time.perf_counter() - wall - frames.wait_seconds
     if masks_folder:
         masks_folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(masks_folder / folder.name, masks=masks)

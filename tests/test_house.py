@@ -39,6 +39,8 @@ ORDER = [
     ["aot.manifest"],
     [f"aot.{role}" for role in ROLES],
     ["aot.drawing"],
+    ["aot.stages"],
+    ["aot.preparation"],
     ["aot.pipeline"],
     ["aot.config_hash"],
     ["aot.config"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -43,7 +44,7 @@ from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.synthetic import moving_square, write_video
 
 PARTS = Parts(PyAVDecoder(), BoxSegmenter(), CentreSampler(), StillTracker())
-PROVENANCE = {"source_sha256": "", "config_yaml": "", "config_hash": "", "versions": "{}"}
+PROVENANCE = {"config_yaml": "", "config_hash": "", "versions": "{}"}
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +73,13 @@ def test_masks_tracks_and_provenance_are_recorded(tmp_path: Path, video: Path) -
     assert result.query.tolist() == [[0, 17.5, 29.5]]
     assert result.in_mask.all()
     assert result.attributes["clip_id"] == "square"
+    assert result.attributes["source_sha256"] == hashlib.sha256(video.read_bytes()).hexdigest()
     assert (result.attributes["width"], result.attributes["height"]) == (96, 64)
     assert result.attributes["num_source_frames"] == 12
     assert json.loads(result.attributes["attempts"]) == [Attempt(Rung(1, 1, lean=False)).as_json()]
-    assert {"open", "decode", "segment", "track"} <= set(json.loads(result.attributes["seconds"]))
+    assert set(json.loads(result.attributes["seconds"])) == {
+        "hash", "open", "prompts", "predict", "wait_for_frames", "segment", "query_points", "track", "write",
+    }  # fmt: skip
     assert result.attributes["peak_memory_bytes"] > 2**20
     assert (summary.num_points, summary.num_frames, summary.in_mask_share) == (1, 12, 1.0)
 
@@ -357,6 +361,12 @@ def test_source_that_is_not_a_video(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match=r"broken\.mp4") as caught:
         run(tmp_path, tmp_path / "broken.mp4", BOX)
     assert caught.value.stage == "open"
+
+
+def test_missing_source_is_a_decode_error(tmp_path: Path) -> None:
+    with pytest.raises(DecodeError, match=r"gone\.mp4 cannot be read: no such file or folder") as caught:
+        run(tmp_path, tmp_path / "gone.mp4", BOX)
+    assert (caught.value.clip_id, caught.value.stage) == ("square", "hash")
 
 
 class _OutOfMemorySegmenter(BoxSegmenter):

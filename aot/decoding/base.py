@@ -42,7 +42,7 @@ class FrameSource(ABC):
         decoder_version: version of its package.
         decoder_fallback: why the configured decoder did not take the source, in words; empty if it did.
         stream: number of the video stream among those of the file; None: the source is not a video file.
-        decode_seconds: wall time for which callers have waited for frames so far.
+        wait_seconds: wall time for which callers have waited for frames so far.
         num_decoded: number of frames returned so far.
     """
 
@@ -72,7 +72,7 @@ class FrameSource(ABC):
         self.decoder_version = decoder_version
         self.decoder_fallback = decoder_fallback
         self.stream = stream
-        self.decode_seconds = 0.0
+        self.wait_seconds = 0.0
         self.num_decoded = 0
         self._is_closed = False
         # All reads share one decoder, including those that `blocks` starts ahead.
@@ -160,7 +160,7 @@ class FrameSource(ABC):
         try:
             yield
         finally:
-            self.decode_seconds += time.perf_counter() - started
+            self.wait_seconds += time.perf_counter() - started
 
     def __enter__(self) -> FrameSource:
         return self

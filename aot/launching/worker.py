@@ -23,7 +23,7 @@ from aot.checkpoints import available_bytes
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, read_ground_truth
 from aot.drawing.clip import draw_clip, write_prompt_images
-from aot.errors import AotError, DecodeError
+from aot.errors import AotError
 from aot.evaluate.clip import evaluate_clip
 from aot.launching.plan import RunContext, missing_drawings
 from aot.paths import ClipPaths
@@ -184,10 +184,6 @@ class Worker:
         self, task: ClipTask, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
     ) -> ClipSummary:
         config, clip = self._run.config, task.clip
-        try:
-            source_sha256 = sha256_of(clip.source)
-        except OSError as exc:
-            raise DecodeError(f"{exc.filename or clip.source} cannot be read: {os_problem(exc)}") from exc
         if self._parts is None:
             self._parts = Parts(
                 config.decoder.build(), config.segmenter.build(), config.query_points.build(), config.tracker.build()
@@ -196,7 +192,7 @@ class Worker:
             rung,
             frame_interval_requested=config.frame_interval,
             return_check=config.output.return_check,
-            provenance={"source_sha256": source_sha256, **self._provenance},
+            provenance=self._provenance,
             attempts=attempts,
             # The estimate is an upper bound, so the last rung is tried whatever is predicted.
             available_bytes=None if rung == self._ladder[-1] else partial(available_bytes, self._parts.tracker),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -38,6 +39,18 @@ def cap_memory(gigabytes: float) -> None:
     """
     cap = int(gigabytes * 1e9)
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
+
+
+def reset_peak_memory() -> None:
+    """Forget the peak of `peak_memory_bytes`; without the permission, it remains that of the whole process."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_bytes() -> int:
+    """Peak resident memory of this process since the last reset."""
+    peak = _status_bytes(Path("/proc/self/status"), "VmHWM")
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if peak is None else peak
 
 
 def num_oom_kills() -> int:

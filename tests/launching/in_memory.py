@@ -175,7 +175,7 @@ def summary_of(**changes: Any) -> dict[str, Any]:
     """The summary of a clip as its "done" event has it."""
     return {
         "num_objects": 1, "num_points": 4, "num_frames": 8, "num_source_frames": 8, "frame_interval": 1,
-        "visible_share": 1.0, "in_mask_share": 0.5, "checks": {}, "seconds": {"track": 2.0, "decode": 2.0},
+        "visible_share": 1.0, "in_mask_share": 0.5, "checks": {}, "seconds": {"track": 2.0, "wait_for_frames": 2.0},
         "peak_memory_bytes": 3 * 2**20, "object_errors": {}, "decoder": "pyav",
         "decoder_fallback": "", "rung": 1, "num_attempts": 1,
     } | changes  # fmt: skip

@@ -111,7 +111,7 @@ def test_counts_of_all_kinds(run: DryRun) -> None:
 
 
 def test_time_follows_from_the_clips_that_are_done(run: DryRun) -> None:
-    run.finish("a", seconds={"track": 60.0, "decode": 40.0})  # 100 s for 10 frames
+    run.finish("a", seconds={"track": 60.0, "wait_for_frames": 40.0})  # 100 s for 10 frames
     shown = run.shown(preview("d", "cb", workers=2))
     assert shown[2:6] == [
         "2 shards, at most 2 at a time:",

@@ -138,7 +138,6 @@ def test_settings_and_provenance_of_an_attempt(run: Computed) -> None:
     assert settings.attempts == ()
     provenance = settings.provenance
     config = run.config(frame_interval=3, return_check=True)
-    assert provenance["source_sha256"] == hashlib.sha256(b"x" * 10).hexdigest()
     assert provenance["config_hash"] == config.hash
     assert yaml.safe_load(provenance["config_yaml"]) == config.as_composed()
     assert json.loads(provenance["versions"])["python"] == ".".join(map(str, sys.version_info[:3]))
@@ -256,16 +255,6 @@ def test_messages_of_unexpected_errors(run: Computed, error: Exception, message:
     run.attempt()
     assert run.failure("a")["message"].startswith(message)
     assert run.failure("a")["class"] == "unexpected"
-
-
-def test_missing_source_is_a_decode_error(run: Computed) -> None:
-    task = run.task()
-    task.clip.source.unlink()
-    run.worker().run(task)
-    failure = run.failure("a")
-    assert failure["class"] == "decode"
-    assert failure["message"].startswith(f"{task.clip.source} cannot be read: no such file or folder")
-    assert run.settings == []
 
 
 def test_other_clips_continue_after_a_failure(run: Computed) -> None:

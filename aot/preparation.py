@@ -1,0 +1,94 @@
+"""What a clip needs before its models run: its source is hashed and opened, and its prompts are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from aot.decoding import open_source
+from aot.decoding.base import Decoder, FrameSource, kept_frames
+from aot.errors import AotError, DecodeError
+from aot.manifest.fit import check_prompts, covering_masks, without_prompts_outside_range
+from aot.stages import StageTimer
+from aot.system.hashing import sha256_of
+from aot.system.os_errors import os_problem
+from aot.types import Clip, Int64Array, Prompt
+
+
+@dataclass(frozen=True)
+class PreparedClip:
+    """A clip with its source open."""
+
+    frames: FrameSource
+    """Restricted to the kept frames; the owner closes it."""
+    source_sha256: str
+    source_range: tuple[int, int]
+    """First and last source frame of the clip's time range."""
+    prompts: list[Prompt]
+    """Of the objects whose prompts all fit the clip."""
+    errors: dict[int, AotError]
+    """Object id → error, of the other objects."""
+    notes: tuple[str, ...]
+    """What was left out, although nothing failed."""
+
+
+def prepare_clip(clip: Clip, decoder: Decoder, frame_interval: int, timer: StageTimer) -> PreparedClip:
+    """Hash and open the source of a clip, check its prompts and choose its frames.
+
+    Raises:
+        DecodeError: the source cannot be read; its stage is "hash" or "open".
+        AotError: the prompts of every object fail; the stage is "prompts".
+    """
+    with timer.stage("hash"):
+        source_sha256 = _sha256_of(clip)
+    with timer.stage("open"):
+        frames = open_source(clip, decoder)
+    try:
+        with timer.stage("prompts"):
+            prompts, errors, notes = _usable_prompts(clip, frames)
+            source_range = int(frames.index[0]), int(frames.index[-1])
+            frames.keep(_frames_to_keep(frames, prompts, frame_interval))
+    except BaseException:
+        frames.close()
+        raise
+    return PreparedClip(frames, source_sha256, source_range, prompts, errors, notes)
+
+
+def all_failed(errors: Mapping[int, AotError]) -> AotError:
+    """The error of a clip whose objects all failed: all messages, with the class of the first object's error."""
+    first = errors[min(errors)]
+    return type(first)("; ".join(str(errors[object_id]) for object_id in sorted(errors)))
+
+
+def _sha256_of(clip: Clip) -> str:
+    try:
+        return sha256_of(clip.source)
+    except OSError as exc:
+        raise DecodeError(f"{exc.filename or clip.source} cannot be read: {os_problem(exc)}") from exc
+
+
+def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict[int, AotError], tuple[str, ...]]:
+    """The prompts of the objects whose prompts all fit the clip, the errors of the other objects, and notes."""
+    inside, notes = without_prompts_outside_range(
+        clip.prompts, frames=frames.index.tolist(), num_source_frames=frames.num_source_frames
+    )
+    prompts, errors = check_prompts(
+        inside,
+        width=frames.width,
+        height=frames.height,
+        frames=frames.index.tolist(),
+        num_source_frames=frames.num_source_frames,
+    )
+    if not prompts:
+        raise all_failed(dict(errors))
+    return prompts, dict(errors), (*notes, *covering_masks(prompts))
+
+
+def _frames_to_keep(frames: FrameSource, prompts: list[Prompt], frame_interval: int) -> Int64Array:
+    """Source frames of the interval, of prompts and of query points, within the clip's time range."""
+    required = {prompt.frame for prompt in prompts if prompt.is_visual}
+    required |= {int(query[0]) for prompt in prompts for query in prompt.query_points}
+    kept = kept_frames(frames.num_source_frames, frame_interval, sorted(required))
+    return np.intersect1d(kept, frames.index)
