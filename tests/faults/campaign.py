@@ -20,11 +20,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
 from aot.paths import RunPaths
@@ -50,6 +52,7 @@ class Size:
     shortest: int = 20
     """Number of frames of the shortest clip."""
     num_workers: int = 2
+    has_overlays: bool = False
 
     def lengths(self) -> dict[str, int]:
         """Clip ids and their numbers of frames, all different."""
@@ -75,7 +78,8 @@ class Trial:
 
     def __init__(self, folder: Path, size: Size, root: Path | None = None) -> None:
         self.lengths = size.lengths()
-        self.workers = f"launcher.workers={size.num_workers}"
+        self.has_overlays = size.has_overlays
+        self.options = (f"launcher.workers={size.num_workers}", f"output.overlay={str(size.has_overlays).lower()}")
         self.clips = Clips(folder, self.lengths)
         self._root = f"output.root={root or folder / 'outputs'}"
         self._outputs = root or folder / "outputs"
@@ -93,11 +97,12 @@ class Trial:
     def result(self, clip_id: str) -> Path:
         return self.root / "clips" / f"{clip_id}.h5"
 
-    def worker(self) -> int | None:
-        """The process id of a running worker or drawer, the last one that has started a clip; None if there is none."""
+    def process(self, *, draws: bool) -> int | None:
+        """The process id of a running worker, or drawer: the last one that has started a clip; None: there is none."""
         if not any(self._outputs.glob("videos/*/ledger")):
             return None
-        pids = [event["pid"] for event in read_events(RunPaths(self.root), ["started"])]
+        started = read_events(RunPaths(self.root), ["started"])
+        pids = [event["pid"] for event in started if (event["work"] != "all") == draws]
         return next((pid for pid in reversed(pids) if is_alive(pid)), None)
 
     def num_finished(self) -> int:
@@ -136,7 +141,7 @@ class Trial:
 
     def finish(self, *, retry: bool = True) -> None:
         """Run the same command again, which must complete all clips; `retry`: those that the fault made fail, too."""
-        with self.command(self.workers, *(["retry=[all]"] if retry else [])) as command:
+        with self.command(*self.options, *(["retry=[all]"] if retry else [])) as command:
             code = command.wait()
         if code:
             print(command.output)
@@ -145,12 +150,22 @@ class Trial:
         done = last_done(RunPaths(self.root), "file_sha256")
         # A worker that was killed between the result and its event leaves none.
         self.outcome.lost += [f"not drawn: {name}" for name, event in done.items() if event["file_sha256"] is None]
+        if self.has_overlays:
+            self.outcome.lost += [f"no overlay: {name}" for name in self.lengths if not self.has_overlay(name)]
         self.outcome.lost += [f"no page of the report: {name}" for name in self.lengths if not self.has_page(name)]
         self.outcome.lost += [f"partial file left: {path}" for path in self.root.rglob("*.part")]
         self.outcome.lost += [f"aot.verify: {finding}" for finding in self.findings()]
 
     def has_page(self, name: str) -> bool:
         return RunPaths(self.root).clip(name).report.data.exists()
+
+    def has_overlay(self, name: str) -> bool:
+        """Whether the overlay of a clip shows every frame."""
+        try:
+            with av.open(str(RunPaths(self.root).clip(name).overlay)) as container:
+                return sum(1 for _ in container.decode(video=0)) == self.lengths[name]
+        except (OSError, av.FFmpegError):
+            return False
 
     def findings(self) -> list[Finding]:
         """What `aot.verify` reports as missing or broken."""
@@ -175,19 +190,21 @@ def _equal(left: object, right: object) -> bool:
 
 
 def kill(folder: Path, size: Size, rng: random.Random) -> Outcome:
-    """SIGKILL at random moments: the command, a worker or a drawer, or both."""
+    """SIGKILL at random moments: the command, a worker, a drawer, or several of them."""
+    targets = [target for count in (1, 2, 3) for target in combinations(("worker", "drawer", "command"), count)]
 
     def inject(trial: Trial, command: Command) -> None:
-        target = rng.choice(["command", "worker", "both"])
-        worker = trial.worker() if target != "command" else None
-        if worker is not None:
+        target = rng.choice(targets)
+        processes = [trial.process(draws=name == "drawer") for name in target if name != "command"]
+        running = [process for process in processes if process is not None]
+        for process in running:
             with suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-        if target != "worker" or worker is None:
+                os.kill(process, signal.SIGKILL)
+        if "command" in target or not running:
             command.send_signal(signal.SIGKILL)
         command.wait()
 
-    return _at_random_moments(folder, size, rng, inject)
+    return _at_random_moments(folder, replace(size, has_overlays=True), rng, inject)
 
 
 def terminate(folder: Path, size: Size, rng: random.Random) -> Outcome:
@@ -218,7 +235,7 @@ def _at_random_moments(
         trial = Trial(folder / str(number := number + 1), size)
         trial.outcome = outcome
         while outcome.injected < size.times and (left := size.num_clips - trial.num_finished()):
-            with trial.command(trial.workers) as command:
+            with trial.command(*trial.options) as command:
                 trial.sleep_until(size.num_clips - left, rng.uniform(-1, left), command)
                 if not command.is_running():
                     continue
@@ -236,7 +253,7 @@ def full_disk(folder: Path, size: Size, rng: random.Random) -> Outcome:
         with mounted(folder / f"disk{number}", f"{rng.randrange(10, 50) * size.num_clips}k") as disk:
             trial = Trial(folder / str(number), size, root=disk / "outputs")
             trial.outcome = outcome
-            with trial.command(trial.workers) as command:
+            with trial.command(*trial.options) as command:
                 assert command.wait() != 0, "the disk was not full"
             outcome.message = line_with(command.output, "the disk is full", "free some space")
             trial.record_fault()
@@ -287,7 +304,7 @@ def damage(folder: Path, size: Size, rng: random.Random) -> Outcome:
     """Files lost, truncated, emptied, and with a bit flipped between two runs; `aot.verify --repair` finds them."""
     trial = Trial(folder, size)
     outcome = trial.outcome
-    with trial.command(trial.workers) as command:
+    with trial.command(*trial.options) as command:
         assert command.wait() == 0
     for _ in range(size.times):
         damaged = rng.sample(sorted(trial.lengths), 4)
@@ -320,10 +337,10 @@ def hang_and_crash(folder: Path, size: Size, rng: random.Random) -> Outcome:
         trial.outcome = outcome
         for name in rng.sample(sorted(trial.lengths), 2):
             trial.clips.inject(name, rng.choice(["hang", "segfault"]))
-        with trial.command(trial.workers, "launcher.stall_seconds=4") as command:
+        with trial.command(*trial.options, "launcher.stall_seconds=4") as command:
             if rng.random() < 0.5:
                 time.sleep(rng.uniform(1, 3))
-                worker = trial.worker()
+                worker = trial.process(draws=rng.random() < 0.5)
                 if worker is not None:
                     with suppress(ProcessLookupError):
                         os.kill(worker, signal.SIGSTOP)
@@ -348,7 +365,7 @@ def io_errors(folder: Path, size: Size, rng: random.Random) -> Outcome:
             "LD_PRELOAD": str(library), "IO_FAULTS_FOLDER": str(folder / str(number) / "outputs"),
             "IO_FAULTS_ERRORS": str(errors), "IO_FAULTS_MS": str(rng.choice([0, 5])),
         }  # fmt: skip
-        with trial.command(trial.workers, "output.report=false", **environment) as command:
+        with trial.command(*trial.options, "output.report=false", **environment) as command:
             command.wait()
         assert errors.stat().st_size < num_errors, "no write has failed"
         outcome.message = line_with(command.output, "Input/output error") or outcome.message
