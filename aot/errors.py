@@ -9,6 +9,7 @@ AotError
 ├── SegmentationError   no usable mask came out of a prompt
 ├── TrackingError       the points could not be tracked
 ├── WriteError          a file could not be written
+│   └── RunDeleted          the run folder was deleted while its clips were processed
 ├── ResultError         a result file cannot be read, or is not complete
 ├── ExportError         a result lacks something that another format requires
 └── OutOfMemory         host or device memory ran out; a leaner plan or fewer frames may help
@@ -106,6 +107,10 @@ class WriteError(AotError):
     """A file could not be written."""
 
     kind = "write"
+
+
+class RunDeleted(WriteError):
+    """The run folder was deleted while its clips were processed; it must not be made again."""
 
 
 class ResultError(AotError):

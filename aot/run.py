@@ -35,7 +35,7 @@ from aot.launching.preflight import plan_run
 from aot.reference import help_text
 from aot.report.index import write_report
 from aot.runs.index import update_index
-from aot.runs.ledger import last_events
+from aot.runs.ledger import last_events, require_run
 from aot.runs.quarantine import quarantine_damaged
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
@@ -128,6 +128,8 @@ class Run:
         plan = self._plan
         with self._reporting_errors():
             self._wait()
+            if self._pending:
+                require_run(plan.paths)
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.shard_clips])
             all_rows = summary_rows(plan.paths, plan.all_clip_ids, plan.all_without_prompt)
             with self._writing():

@@ -28,7 +28,7 @@ from aot.paths import RunPaths
 from aot.runs.failure import next_step, read_failure
 from aot.runs.folders import is_run, runs_below
 from aot.runs.history import is_running
-from aot.runs.ledger import LedgerTail, silent_seconds
+from aot.runs.ledger import LedgerTail, require_run, silent_seconds
 from aot.runs.run_json import read_run_json
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, add_run_argument, output_console, prints_errors, run_command
 from aot.system.command_parser import CommandParser
@@ -134,7 +134,12 @@ class StatusReader:
         self._next_squeue = 0.0
 
     def read(self) -> Status:
-        """The current state of the run."""
+        """The current state of the run.
+
+        Raises:
+            RunDeleted: the run folder was deleted.
+        """
+        require_run(self._paths)
         for event in self._tail.new_events():
             self._update(event)
         now = time.time()

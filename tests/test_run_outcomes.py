@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ Work = Callable[[Plan, Sequence[ClipTask]], None]
 
 def finish_all(plan: Plan, tasks: Sequence[ClipTask]) -> None:
     for task in tasks:
-        record_done(plan.paths, task, Ledger(plan.paths.ledger("w")))
+        record_done(plan.paths, task, Ledger(plan.paths, "w"))
 
 
 class Started(MemoryRun):
@@ -154,8 +155,8 @@ def test_headers_are_read_where_costs_matter(
 
 def test_failed_partial_and_missing_clips_are_exit_code_1(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
     def work(plan: Plan, tasks: Sequence[ClipTask]) -> None:
-        record_done(plan.paths, tasks[0], Ledger(plan.paths.ledger("w")))
-        record_done(plan.paths, tasks[1], Ledger(plan.paths.ledger("w")), object_errors={"2": "no mask"})
+        record_done(plan.paths, tasks[0], Ledger(plan.paths, "w"))
+        record_done(plan.paths, tasks[1], Ledger(plan.paths, "w"), object_errors={"2": "no mask"})
 
     assert run.run(work) == 1
     assert "3 clips: 1 done, 1 partial, 1 pending" in capsys.readouterr().out
@@ -308,6 +309,7 @@ def test_all_runs_are_started_before_one_is_waited_for(run: Started, commands: C
 
 
 def test_dry_run_starts_and_writes_nothing(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(run.paths.root)
     assert run.run(fails(AssertionError()), dry_run=True) == 0
     assert "nothing was started (dry_run=true)" in capsys.readouterr().out
     assert not run.last.is_started
@@ -331,6 +333,7 @@ def test_run_folder_that_cannot_be_written_starts_nothing(
     assert run.run(fails(AssertionError())) == 2
     expected = f"{run.paths.root} was not started: run.json could not be written; choose another folder"
     assert expected in capsys.readouterr().err
+    shutil.rmtree(run.paths.root)
     run.paths.root.write_text("a file")
     assert run.run(fails(AssertionError())) == 2
     assert f"was not started: {run.paths.root} is a file; choose another folder" in capsys.readouterr().err

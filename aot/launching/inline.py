@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 
-from aot.errors import AotError
+from aot.errors import AotError, RunDeleted
 from aot.launching.base import Preview, Wait
 from aot.launching.display import Display
 from aot.launching.plan import Plan
 from aot.launching.worker import BrokenProcess, Worker
+from aot.runs.ledger import TOUCH_SECONDS
 from aot.runs.task import ClipTask
 
 
@@ -29,13 +32,33 @@ def _run(plan: Plan, tasks: Sequence[ClipTask]) -> None:
     with Display(len(tasks)) as display:
         worker = Worker(plan.context, on_event=display.show_event)
         try:
-            for task in tasks:
-                try:
-                    worker.run(task, partial(display.show_progress, task.clip.clip_id))
-                except KeyboardInterrupt:
-                    worker.record_interruption(task)
-                    raise
+            with _touching_ledger(worker):
+                for task in tasks:
+                    try:
+                        worker.run(task, partial(display.show_progress, task.clip.clip_id))
+                    except KeyboardInterrupt:
+                        worker.record_interruption(task)
+                        raise
         except BrokenProcess as broken:
             raise AotError(f"{broken}; launcher=local replaces such a process and continues") from broken
         finally:
             worker.close()
+
+
+@contextmanager
+def _touching_ledger(worker: Worker) -> Iterator[None]:
+    """Touch the worker's ledger while the block runs, by which commands on other machines see that it is alive."""
+    is_over = threading.Event()
+
+    def touch() -> None:
+        while not is_over.wait(TOUCH_SECONDS):
+            with suppress(RunDeleted):  # the worker notices it when it writes its next event
+                worker.touch_ledger()
+
+    thread = threading.Thread(target=touch, daemon=True, name="ledger")
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()

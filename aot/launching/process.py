@@ -79,7 +79,7 @@ def start_process(slot: Slot, log: Path) -> WorkerProcess:
         slot: its resources.
         log: the file to which its output is appended; the folder is created.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(exist_ok=True)
     ours, theirs = socket.socketpair()
     with log.open("ab") as output:
         # A new session, so that Ctrl-C reaches only the supervisor, which then ends its children cleanly.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class SupervisedChild:
         self.slot = slot
         # Successive children of a slot append to the same ledger: a worker is a slot, not a process.
         self.name = f"{host()}-{os.getpid()}-{slot.name}"
-        self.ledger = Ledger(run.paths.ledger(self.name), scheduler_task=limits.scheduler_task)
+        self.ledger = Ledger(run.paths, self.name, scheduler_task=limits.scheduler_task)
         self.task: ClipTask | None = None
         self.stage: str | None = None
         self.is_ready = False
@@ -77,8 +78,13 @@ class SupervisedChild:
         self._last_activity = self._last_touch = clock()
 
     def start(self, start_process: StartProcess) -> None:
-        """Start the process and send it the run."""
-        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        """Start the process and send it the run.
+
+        Raises:
+            RunDeleted: the run folder was deleted.
+        """
+        self.ledger.require_run()
+        self._log_start = self._log_bytes()
         self.process = start_process(self.slot, self._log)
         self.process.send(Start(self._run, self.name, self._limits.scheduler_task, self._limits.memory_gb))
 
@@ -119,7 +125,7 @@ class SupervisedChild:
         if event["event"] == "started":
             self._start_event = event
             self.has_started = self.has_open_attempt = True
-            self._num_oom_kills, self._log_start = num_oom_kills(), self._log.stat().st_size
+            self._num_oom_kills, self._log_start = num_oom_kills(), self._log_bytes()
         elif event["event"] == "attempt failed":
             attempt = Attempt.from_json(self._start_event | event)
             self.task = replace(self.task, attempts=(*self.task.attempts, attempt))
@@ -135,17 +141,29 @@ class SupervisedChild:
         how = f"ended with exit code {code}" if code is None or code >= 0 else f"was killed by {_signal_name(-code)}"
         if code == -signal.SIGKILL and num_oom_kills() > self._num_oom_kills:
             return OUT_OF_MEMORY, "the kernel killed its process because memory ran out"
-        with self._log.open("rb") as log:
-            log.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL_BYTES))
-            tail = log.read()
-        if any(word in tail for word in _MEMORY_WORDS):
+        if any(word in self._log_tail() for word in _MEMORY_WORDS):
             return OUT_OF_MEMORY, f"an allocation failed, and its process {how}"
         if code == -signal.SIGKILL:
             return LOST, "its process was killed by SIGKILL, from outside"
         return CRASHED, f"its process {how}"
 
+    def _log_bytes(self) -> int:
+        """The size of its log; 0 if there is none, or if it was deleted with the run folder."""
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def _log_tail(self) -> bytes:
+        """The last part of what it has written to its log since its attempt started."""
+        with suppress(FileNotFoundError), self._log.open("rb") as log:
+            log.seek(max(self._log_start, self._log_bytes() - _LOG_TAIL_BYTES))
+            return log.read()
+        return b""
+
     def touch_ledger(self) -> None:
-        """Touch its ledger, which shows in the run folder that it is alive."""
+        """Touch its ledger, which shows in the run folder that it is alive.
+
+        Raises:
+            RunDeleted: the run folder was deleted.
+        """
         if self._clock() - self._last_touch > TOUCH_SECONDS:
             self._last_touch = self._clock()
             self.ledger.touch()

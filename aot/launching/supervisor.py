@@ -95,6 +95,7 @@ class Supervisor:
         """Process all clips, in this order; the outcomes are recorded in the run folder.
 
         Raises:
+            RunDeleted: the run folder was deleted.
             AotError: children die before they can take a clip, or the run folder cannot be written.
             KeyboardInterrupt: or another BaseException; the children have abandoned their clips cleanly.
         """
@@ -134,6 +135,8 @@ class Supervisor:
         deadline = self._clock() + _GRACE_SECONDS
         for child in children:
             child.process.end(max(0.0, deadline - self._clock()))
+        # All children are ended first: a ledger that cannot be written must not keep one of them alive.
+        for child in children:
             if child.task is not None:
                 child.ledger.append(
                     "interrupted",
@@ -247,7 +250,8 @@ class Supervisor:
     def _fail(self, child: SupervisedChild, task: ClipTask) -> None:
         paths = self._run.paths
         ledger = Ledger(
-            paths.ledger(child.name),
+            paths,
+            child.name,
             scheduler_task=self._limits.scheduler_task,
             on_event=self._display.show_event,
         )

@@ -96,7 +96,7 @@ class Worker:
         self._leaves_drawing = leaves_drawing
         self._process_clip = process
         self._ladder = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
-        self._ledger = Ledger(run.paths.ledger(name), scheduler_task=scheduler_task, on_event=on_event)
+        self._ledger = Ledger(run.paths, name, scheduler_task=scheduler_task, on_event=on_event)
         self._parts: Parts | None = None
         self._dataset: Dataset | None = None
         self._is_written = False
@@ -106,7 +106,8 @@ class Worker:
             "config_hash": run.config.hash,
             "versions": json.dumps(versions()),
         }
-        run.paths.logs.mkdir(parents=True, exist_ok=True)
+        self._ledger.require_run()
+        run.paths.logs.mkdir(exist_ok=True)
         self._log_path = run.paths.log(name)
         self._handler = _LogFile(self._log_path, delay=True)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -125,9 +126,11 @@ class Worker:
             on_progress: called with the current stage and the fraction of it that is done.
         Raises:
             BrokenProcess: this process cannot compute any more; the clip can be retried in another one.
+            RunDeleted: the run folder was deleted.
             WriteError: the failure could not be recorded.
             KeyboardInterrupt: or another BaseException; no part files are left.
         """
+        self._ledger.require_run()
         _log.info("%s: started (%s)", task.clip.clip_id, task.work.value)
         paths = self._run.paths.clip(task.clip.clip_id)
         if task.work is not Work.ALL:
@@ -149,6 +152,14 @@ class Worker:
             last = outcome
             attempts.append(last.attempt)
         self._record_failure(task, paths, attempts, last)
+
+    def touch_ledger(self) -> None:
+        """Show in the run folder that this process is alive.
+
+        Raises:
+            RunDeleted: the run folder was deleted.
+        """
+        self._ledger.touch()
 
     def record_interruption(self, task: ClipTask) -> None:
         """Record that the user stopped the clip; it does not count as an attempt."""
@@ -228,6 +239,7 @@ class Worker:
                     on_progress("score", 0.0)
                     self._record_scores(task, paths)
             for drawing in missing_drawings(self._run.config, task.clip, paths):
+                self._ledger.require_run()
                 with _timed(seconds, drawing):
                     on_progress(drawing, 0.0)
                     _make_drawing(drawing, task.clip, paths, self._run.config)

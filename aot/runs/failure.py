@@ -61,8 +61,10 @@ def record_failure(
         kind, message: error class and message; None: those of the last attempt.
         stage, traceback: where it happened, if known.
     Raises:
+        RunDeleted: the run folder was deleted.
         WriteError: the run folder cannot be written.
     """
+    ledger.require_run()
     last = attempts[-1] if attempts else None
     failure: dict[str, Any] = {
         "clip_id": task.clip.clip_id,

@@ -103,7 +103,7 @@ def close_cancelled(paths: RunPaths, history: History, tasks: Collection[str]) -
     for started in history.open:
         if started.get("task") in tasks:
             # In the ledger of its worker, which does not run any more.
-            ledger = Ledger(paths.ledger(started["worker"]), scheduler_task=started["task"])
+            ledger = Ledger(paths, started["worker"], scheduler_task=started["task"])
             ledger.append("interrupted", clip_id=started["clip_id"], reason="its task was cancelled", is_counted=False)
 
 

@@ -25,6 +25,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from aot.errors import RunDeleted
 from aot.paths import RunPaths
 from aot.system.files import write_errors
 from aot.system.processes import host
@@ -42,34 +43,39 @@ class Ledger:
     """One worker's ledger. Each event is one write of one line, so that a kill leaves at most one incomplete line.
 
     Args:
-        path: the file; created with the first event.
+        paths: of the run, which has a run.json.
+        worker: its name, and that of the file, which is created with the first event.
         scheduler_task: the scheduler's id of the task that runs the worker; None: no scheduler.
         on_event: called with every event that has been written.
     """
 
     def __init__(
         self,
-        path: Path,
+        paths: RunPaths,
+        worker: str,
         *,
         scheduler_task: str | None = None,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
-        self._path = path
+        self._paths = paths
+        self._path = paths.ledger(worker)
         self._on_event = on_event
         gpu = os.environ.get("CUDA_VISIBLE_DEVICES") or None
-        origin = {"worker": path.stem, "host": host(), "pid": os.getpid(), "gpu": gpu, "task": scheduler_task}
+        origin = {"worker": worker, "host": host(), "pid": os.getpid(), "gpu": gpu, "task": scheduler_task}
         self._origin = {key: value for key, value in origin.items() if value is not None}
 
     def append(self, event: str, **details: Any) -> None:
         """Append an event with the current time.
 
         Raises:
+            RunDeleted: the run folder was deleted.
             WriteError: the run folder cannot be written, or the disk is full.
         """
+        self.require_run()
         written = {"event": event, "at": datetime.now(timezone.utc).isoformat(), **self._origin, **details}
         line = json.dumps(written)
         with write_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(exist_ok=True)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             try:
                 os.write(descriptor, line.encode() + b"\n")
@@ -77,10 +83,28 @@ class Ledger:
                 os.close(descriptor)
         self._on_event(written)
 
+    def require_run(self) -> None:
+        """Raise RunDeleted if the run folder was deleted; whoever writes to it would make it again."""
+        require_run(self._paths)
+
     def touch(self) -> None:
-        """Show that the worker is alive."""
+        """Show that the worker is alive.
+
+        Raises:
+            RunDeleted: the run folder was deleted.
+        """
+        self.require_run()
         with suppress(OSError):  # a missed touch does no harm
             os.utime(self._path)
+
+
+def require_run(paths: RunPaths) -> None:
+    """Raise RunDeleted if a run folder was deleted, or at least its run.json."""
+    if _is_missing(paths.run_json):
+        raise RunDeleted(
+            f"{paths.run_json} was deleted while clips were processed, and nothing more is written to the run folder; "
+            f"run the same command again to process the clips"
+        )
 
 
 class LedgerTail:
@@ -196,6 +220,15 @@ def _event(line: bytes) -> dict[str, Any] | None:
         return event if isinstance(event["clip_id"], str) else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether a file does not exist; one that cannot be looked up, because a file server does not answer, does."""
+    try:
+        path.stat()
+    except OSError as exc:
+        return isinstance(exc, (FileNotFoundError, NotADirectoryError))
+    return False
 
 
 def _at(event: dict[str, Any]) -> str:

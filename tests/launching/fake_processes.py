@@ -80,7 +80,8 @@ class FakeProcess:
     def begin(self, task: ClipTask, *kinds: str) -> None:
         """Start a clip; `kinds` are the error classes of attempts that fail one after another."""
         self.ledger = Ledger(
-            self.start.run.paths.ledger(self.start.worker),
+            self.start.run.paths,
+            self.start.worker,
             scheduler_task=self.start.scheduler_task,
             on_event=lambda event: self.inbox.append(LedgerEvent(event)),
         )

@@ -86,6 +86,8 @@ class MemoryRun:
         self.paths = RunPaths(folder / "run")
         for clip_id, size in sizes.items():
             self.write_source(clip_id, b"x" * size)
+        self.paths.root.mkdir(parents=True, exist_ok=True)
+        self.paths.run_json.write_text('{"config_hash": "", "clips": {}}')
 
     def write_source(self, clip_id: str, content: bytes) -> Path:
         path = self.sources / f"{clip_id}.mp4"
@@ -132,7 +134,7 @@ class MemoryRun:
     def finish(self, clip_id: str, *, worker: str = "w", num_frames: int = 8, **summary: Any) -> None:
         """Record that a clip is done, as a worker does, with a text file in place of its result."""
         task = next(task for task in self.plan().tasks() if task.clip.clip_id == clip_id)
-        record_done(self.paths, task, Ledger(self.paths.ledger(worker)), num_frames=num_frames, **summary)
+        record_done(self.paths, task, Ledger(self.paths, worker), num_frames=num_frames, **summary)
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         return list(read_events(self.paths, kinds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def preview(*shards: str, workers: int = 1, per_shard: int = 1, memory: int | No
 
 
 def test_everything_is_printed_and_nothing_is_written(run: DryRun) -> None:
+    shutil.rmtree(run.paths.root)
     shown = run.shown(preview("da", "cb", workers=2))
     assert shown == [
         str(run.paths.root),

@@ -218,7 +218,7 @@ def test_retry_of_something_unknown_is_refused(run: MemoryRun) -> None:
 
 def test_attempts_since_the_last_end_come_with_the_task(run: MemoryRun) -> None:
     settings = {"rung": 1, "frame_interval": 1, "lean": False}
-    ledger = Ledger(run.paths.ledger("w"))
+    ledger = Ledger(run.paths, "w")
     for clip_id, kind in {"a": "lost", "b": "oom"}.items():
         ledger.append("started", clip_id=clip_id, content=run.task(clip_id).fingerprint.digest, **settings)
         ledger.append("died", clip_id=clip_id, **{"class": kind, "error": ""})

@@ -146,6 +146,5 @@ def test_output_folder_that_cannot_be_written_is_refused(run: MemoryRun, sources
     (run.folder / "file").touch()
     with pytest.raises(ConfigError, match=r"output.root=.* cannot be written, because .*file is a file"):
         plan_run(run.config(), run.folder / "file" / "run")
-    run.paths.root.mkdir()
     (run.paths.root / "notes").touch()
     assert start(run) == ["a", "b", "c"], "an existing run folder is not tried"

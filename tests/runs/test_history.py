@@ -20,7 +20,9 @@ DIGESTS = {"a": "123"}
 
 @pytest.fixture
 def paths(tmp_path: Path) -> RunPaths:
-    return RunPaths(tmp_path)
+    paths = RunPaths(tmp_path)
+    paths.run_json.touch()
+    return paths
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def dead_pid() -> int:
 def begin(
     paths: RunPaths, worker: str = "w", *, rung: int = 1, content: str = "123", work: str = "all", **details: Any
 ) -> Ledger:
-    ledger = Ledger(paths.ledger(worker))
+    ledger = Ledger(paths, worker)
     settings = {"rung": rung, "frame_interval": 1, "lean": rung > 1}
     ledger.append("started", clip_id="a", content=content, work=work, **settings, **details)
     return ledger
@@ -53,7 +55,7 @@ def test_attempts_count_until_the_clip_ends(paths: RunPaths) -> None:
     begin(paths, rung=2).append("done", clip_id="a", content={}, summary={})
     assert tried(paths) == []
     begin(paths).append("attempt failed", clip_id="a", **{"class": "decode", "error": "broken"})
-    Ledger(paths.ledger("w")).append("ended", clip_id="a", state="failed")
+    Ledger(paths, "w").append("ended", clip_id="a", state="failed")
     assert tried(paths) == []
 
 
@@ -69,7 +71,7 @@ def test_scores_and_checksum_are_those_of_the_latest_result(paths: RunPaths) -> 
         done = last_done(paths, "file_sha256", "scores")["a"]
         return done["file_sha256"], done["scores"]
 
-    worker, drawer = Ledger(paths.ledger("w")), Ledger(paths.ledger("draw0"))
+    worker, drawer = Ledger(paths, "w"), Ledger(paths, "draw0")
     worker.append("done", clip_id="a", file_sha256="of 0.1", scores={"J": 0.1})
     assert known() == ("of 0.1", {"J": 0.1}), "version 0.1 recorded both with the result"
     worker.append("done", clip_id="a")
@@ -116,7 +118,7 @@ def test_open_attempt_on_another_machine_is_lost_when_its_ledger_is_old(paths: R
     old = paths.ledger("w").stat().st_mtime - SILENT_SECONDS - 1
     os.utime(paths.ledger("w"), (old, old))
     assert tried(paths) == [(1, "lost")]
-    Ledger(paths.ledger("w")).touch()
+    Ledger(paths, "w").touch()
     assert tried(paths) == []
 
 
@@ -170,7 +172,7 @@ def test_every_event_records_worker_host_gpu_and_task(paths: RunPaths, monkeypat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setenv("SLURMD_NODENAME", "node7")
     received: list[dict[str, Any]] = []
-    Ledger(paths.ledger("w"), scheduler_task="7_1", on_event=received.append).append("started", clip_id="a")
+    Ledger(paths, "w", scheduler_task="7_1", on_event=received.append).append("started", clip_id="a")
     (event,) = read_events(paths)
     assert received == [event]
     origin = {key: event[key] for key in ("worker", "host", "pid", "gpu", "task")}

@@ -69,7 +69,8 @@ def test_several_damaged_results_are_reported_in_one_sentence(folder: Path) -> N
 
 def write_ledger(paths: RunPaths, file_bytes: int | None) -> Ledger:
     """A ledger in which clip a is done."""
-    ledger = Ledger(paths.ledger("worker"))
+    paths.run_json.touch()
+    ledger = Ledger(paths, "worker")
     ledger.append("started", clip_id="a", work="all")
     ledger.append("done", clip_id="a", file_bytes=file_bytes)
     return ledger

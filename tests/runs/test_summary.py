@@ -23,11 +23,13 @@ class Recorded:
 
     def __init__(self, root: Path) -> None:
         self.paths = RunPaths(root)
+        root.mkdir(exist_ok=True)
+        self.paths.run_json.touch()
 
     def finish(self, clip_id: str, *, scores: dict[str, Any] | None = None, **summary: Any) -> None:
         touch(self.paths.clip(clip_id).result)
         scores = {} if scores is None else scores
-        ledger = Ledger(self.paths.ledger("w"))
+        ledger = Ledger(self.paths, "w")
         ledger.append("done", clip_id=clip_id, content={}, summary=summary_of(**summary))
         ledger.append("scored", clip_id=clip_id, file_sha256="0", scores=scores)
 
@@ -162,7 +164,7 @@ def test_events_of_earlier_versions_have_no_decoder(run: Recorded) -> None:
     summary = summary_of()
     del summary["decoder"], summary["decoder_fallback"]
     touch(run.paths.clip("a").result)
-    Ledger(run.paths.ledger("w")).append("done", clip_id="a", content={}, summary=summary, scores={})
+    Ledger(run.paths, "w").append("done", clip_id="a", content={}, summary=summary, scores={})
     assert run.rows("a")[0]["decoder"] == ""
     assert "decoder" not in run.shown("a")
 

@@ -23,7 +23,7 @@ from aot.launching.slurm.submissions import Submission, read_submissions
 from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure
 from aot.runs.history import close_cancelled, read_history
-from aot.runs.ledger import Ledger, LedgerTail, read_events
+from aot.runs.ledger import Ledger, LedgerTail, read_events, require_run
 from aot.runs.task import ClipTask
 from aot.system.files import remove_parts_of
 from aot.system.processes import host
@@ -106,6 +106,7 @@ class SlurmWait:
         """Wait until every clip is done or has failed.
 
         Raises:
+            RunDeleted: the run folder was deleted; the SLURM tasks end by themselves.
             WriteError: the run folder cannot be written.
             KeyboardInterrupt: the user stopped waiting; the SLURM tasks continue.
         """
@@ -176,6 +177,7 @@ class SlurmWait:
         next_poll = self._clock.monotonic() + self._poll_seconds
         has_seen_end = False
         while True:
+            require_run(self._plan.paths)
             self._show_new_events(open_clips, display)
             if not open_clips:
                 return {}
@@ -251,7 +253,7 @@ class SlurmWait:
             if slurm_task in states and slurm_task not in cancelled:
                 kind = OUT_OF_MEMORY if states[slurm_task] == STATE_OUT_OF_MEMORY else LOST
                 error = f"its task {slurm_task} ended as {states[slurm_task]}"
-                ledger = Ledger(paths.ledger(started["worker"]), scheduler_task=slurm_task)
+                ledger = Ledger(paths, started["worker"], scheduler_task=slurm_task)
                 ledger.append("died", clip_id=started["clip_id"], **{"class": kind, "error": error})
         return cancelled
 
@@ -263,7 +265,7 @@ class SlurmWait:
             task,
             task.attempts,
             paths.clip(task.clip.clip_id),
-            Ledger(paths.ledger(f"{host()}-{os.getpid()}"), on_event=display.show_event),
+            Ledger(paths, f"{host()}-{os.getpid()}", on_event=display.show_event),
             frame_interval=self._plan.config.frame_interval,
             log=self._submissions[slurm_task].log(slurm_task),
             kind=kind,

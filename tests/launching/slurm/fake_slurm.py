@@ -113,4 +113,4 @@ class FakeSlurm:
         record_done(self._run.paths, self._clip_tasks[clip_id], self.ledger(task))
 
     def ledger(self, task: str) -> Ledger:
-        return Ledger(self._run.paths.ledger(f"worker-{task}"), scheduler_task=task)
+        return Ledger(self._run.paths, f"worker-{task}", scheduler_task=task)
