@@ -26,7 +26,7 @@ from aot.system.memory import peak_memory_bytes, reset_peak_memory
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Int64Array, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
-from aot.writing.hdf5 import new_clip_file
+from aot.writing.hdf5 import MAX_KEPT_MASK_BYTES, new_clip_file
 
 OnProgress = Callable[[str, float], None]
 """Called with (stage, completed fraction of the stage)."""
@@ -150,11 +150,12 @@ def process_clip(
                 mask_index=mask_index,
                 height=frames.height,
                 width=frames.width,
+                kept_mask_bytes=0 if settings.lean else MAX_KEPT_MASK_BYTES,
             ) as writer:
                 with timer.stage("segment", frames):
-                    errors = prepared.errors | _segment(frames, prompts, parts.segmenter, writer, on_progress)
+                    errors = prepared.errors | _segment(frames, prompts, parts.segmenter, writer, timer, on_progress)
                 with timer.stage("query_points"):
-                    queries, errors, notes = _choose_query_points(prompts, parts, writer, errors, clip)
+                    queries, errors, notes = _choose_query_points(clip, prepared, parts, writer, errors, timer)
                 on_progress("track", 0.0)
                 with timer.stage("track", frames):
                     tracks = parts.tracker.track(frames, queries, lean=settings.lean)
@@ -210,7 +211,12 @@ def _frames_with_masks(frames: FrameSource, prompts: list[Prompt], segmenter: Se
 
 
 def _segment(
-    frames: FrameSource, prompts: list[Prompt], segmenter: Segmenter, writer: ClipWriter, on_progress: OnProgress
+    frames: FrameSource,
+    prompts: list[Prompt],
+    segmenter: Segmenter,
+    writer: ClipWriter,
+    timer: StageTimer,
+    on_progress: OnProgress,
 ) -> dict[int, AotError]:
     """Write the masks of every object that has a visual prompt; returns the errors of objects that failed."""
     visual = [prompt for prompt in prompts if prompt.is_visual]
@@ -220,22 +226,30 @@ def _segment(
     num_masks = len(_frames_with_masks(frames, prompts, segmenter)) * len({prompt.object_id for prompt in visual})
     num_written = 0
     for block in segmenter.segment(frames, visual, on_object_error=errors.__setitem__):
-        writer.write_masks(block)
+        with timer.stage("write"):
+            writer.write_masks(block)
         num_written += block.score.size
         on_progress("segment", num_written / num_masks)
     return errors
 
 
 def _choose_query_points(
-    prompts: list[Prompt], parts: Parts, writer: ClipWriter, errors: Mapping[int, AotError], clip: Clip
+    clip: Clip,
+    prepared: PreparedClip,
+    parts: Parts,
+    writer: ClipWriter,
+    errors: Mapping[int, AotError],
+    timer: StageTimer,
 ) -> tuple[QueryPoints, dict[int, AotError], tuple[str, ...]]:
     """The query points, the errors of all objects that have failed so far, and notes."""
+    frames = prepared.frames
 
     def read_mask(object_id: int, frame: int) -> BoolArray | None:
-        masks = writer.read_masks(frame)
-        return None if masks is None else masks[clip.object_ids.index(object_id)]
+        with timer.stage("write"):  # the last masks may still have to be written
+            masks = writer.masks(frame)
+        return None if masks is None else masks[clip.object_ids.index(object_id)].in_frame(frames.height, frames.width)
 
-    chosen = choose_query_points(prompts, parts.query_sampler, parts.segmenter, read_mask, errors)
+    chosen = choose_query_points(prepared.prompts, parts.query_sampler, parts.segmenter, read_mask, errors)
     if chosen.queries is None:
         raise all_failed(chosen.errors)
     return chosen.queries, chosen.errors, chosen.notes
@@ -245,18 +259,14 @@ def _compare_with_masks(
     tracks: Tracks, queries: QueryPoints, clip: Clip, frames: FrameSource, writer: ClipWriter
 ) -> tuple[BoolArray, dict[int, float]]:
     """(T, N) whether each position, rounded to a pixel, is in its own object's mask; and the stability of each mask."""
-    column = np.searchsorted(clip.object_ids, queries.object_id)
+    points_of = [np.flatnonzero(queries.object_id == object_id) for object_id in clip.object_ids]
     inside = np.zeros(tracks.visible.shape, dtype=np.bool_)
     stability = MaskStability()
     for row, frame in enumerate(frames.index):
-        masks = writer.read_masks(int(frame))
-        if masks is None:
-            continue
-        for object_id, mask in zip(clip.object_ids, masks):
-            stability.add(object_id, mask)
         x, y = np.rint(tracks.xy[row]).astype(np.int64).T
-        in_frame = (x >= 0) & (x < frames.width) & (y >= 0) & (y < frames.height)
-        inside[row, in_frame] = masks[column[in_frame], y[in_frame], x[in_frame]]
+        for object_id, points, mask in zip(clip.object_ids, points_of, writer.masks(int(frame)) or ()):
+            stability.add(object_id, mask)
+            inside[row, points] = mask.contains(x[points], y[points])
     return inside, stability.result()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from aot.images.compact import CompactMask
 from aot.types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, QueryPoints, Tracks
 
 CHECKS = ("visible", "in_mask", "mask_stability", "return_error_px")
@@ -87,56 +88,34 @@ class MaskStability:
     """Computes the stability of masks frame by frame; keeps only the last mask of each object."""
 
     def __init__(self) -> None:
-        self._last: dict[int, _Shape] = {}
+        self._last: dict[int, CompactMask] = {}
         self._overlaps: dict[int, list[float]] = {}
 
-    def add(self, object_id: int, mask: BoolArray) -> None:
-        """Add the object's (H, W) mask on the next frame that has masks."""
-        shape, before = _Shape.of(mask), self._last.get(object_id)
+    def add(self, object_id: int, mask: CompactMask) -> None:
+        """Add the object's mask on the next frame that has masks."""
+        before = self._last.get(object_id)
         overlaps = self._overlaps.setdefault(object_id, [])
-        if before is not None and (before.area or shape.area):
-            overlaps.append(_overlap(before, shape))
-        self._last[object_id] = shape
+        if before is not None and (before.area or mask.area):
+            overlaps.append(_overlap(before, mask))
+        self._last[object_id] = mask
 
     def result(self) -> dict[int, float]:
         """Object id → mean overlap over all pairs of consecutive frames with a mask on either; NaN without any."""
         return {i: float(np.mean(values)) if values else math.nan for i, values in self._overlaps.items()}
 
 
-@dataclass(frozen=True, eq=False)
-class _Shape:
-    """A mask, cropped to its bounding box."""
-
-    pixels: BoolArray
-    row: int
-    column: int
-    """Column of the crop's upper left corner; `row` is its row."""
-    centre: tuple[float, float]
-    """Row and column in the frame, px."""
-    area: int
-
-    @classmethod
-    def of(cls, mask: BoolArray) -> _Shape:
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if not len(rows):
-            return cls(mask[:0, :0], 0, 0, (0.0, 0.0), 0)
-        pixels = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
-        ys, xs = np.nonzero(pixels)
-        centre = (float(rows[0] + ys.mean()), float(columns[0] + xs.mean()))
-        return cls(pixels, int(rows[0]), int(columns[0]), centre, len(ys))
-
-
-def _overlap(before: _Shape, after: _Shape) -> float:
+def _overlap(before: CompactMask, after: CompactMask) -> float:
     """Intersection over union after the earlier mask was moved by full pixels so that the centres coincide."""
     row = before.row + round(after.centre[0] - before.centre[0]) - after.row
     column = before.column + round(after.centre[1] - before.centre[1]) - after.column
-    height, width = before.pixels.shape
+    earlier, later = before.pixels(), after.pixels()
+    height, width = earlier.shape
     top, left = max(0, row), max(0, column)
-    bottom, right = min(after.pixels.shape[0], row + height), min(after.pixels.shape[1], column + width)
+    bottom, right = min(later.shape[0], row + height), min(later.shape[1], column + width)
     common = 0
     if top < bottom and left < right:
-        part = before.pixels[top - row : bottom - row, left - column : right - column]
-        common = int(np.count_nonzero(part & after.pixels[top:bottom, left:right]))
+        part = earlier[top - row : bottom - row, left - column : right - column]
+        common = int(np.count_nonzero(part & later[top:bottom, left:right]))
     return common / (before.area + after.area - common)
 
 

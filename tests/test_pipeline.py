@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import av
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
 import aot
+from aot import pipeline
 from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
 from aot.decoding.decord import DecordDecoder
 from aot.decoding.pyav import PyAVDecoder
 from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.drawing.style import OverlayStyle
-from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError
+from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError, WriteError
 from aot.export.base import ExportedClip
 from aot.export.tap_vid import TapVidExporter
 from aot.paths import ClipPaths, RunPaths
@@ -37,7 +43,9 @@ from aot.report.clip import report_clip
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import OnObjectError
 from aot.segmentation.none import NoSegmenter
-from aot.types import Clip, ClipResult, MaskBlock, Prompt
+from aot.types import Clip, ClipResult, MaskBlock, Prompt, Tracks
+from aot.writing import hdf5
+from aot.writing.disk import DiskFile
 from tests.decoding.coded_video import write_coded_video
 from tests.decoding.made_videos import TURNS, write_narrow, write_streams
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
@@ -382,3 +390,73 @@ def test_memory_errors_become_out_of_memory_and_leave_no_file(tmp_path: Path, vi
         run(tmp_path, video, BOX, parts=replace(PARTS, segmenter=_OutOfMemorySegmenter()), frame_interval=2)
     assert (caught.value.stage, caught.value.frame_interval) == ("segment", 2)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_masks_are_read_back_only_beyond_the_budget(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they come from does not change the result."""
+    prompts = (BOX, replace(BOX, object_id=2, box=(30, 5, 60, 50)))
+    num_read: list[int] = []
+    read = h5py.Dataset.__getitem__
+
+    def counted(dataset: h5py.Dataset, *arguments: Any) -> Any:
+        num_read[-1] += dataset.name == "/masks/data"
+        return read(dataset, *arguments)
+
+    results = []
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
+    # The compact masks of both objects on 5 frames fit into the second budget.
+    for budget in (pipeline.MAX_KEPT_MASK_BYTES, 5 * (2 * 1024 + 20 * 3 + 45 * 4), 0):
+        monkeypatch.setattr(pipeline, "MAX_KEPT_MASK_BYTES", budget)
+        num_read.append(0)
+        results.append(run(tmp_path / str(budget), video, *prompts)[1])
+        num_read[-1] -= 1  # of the test
+    in_queries, in_comparison = 2 * 2, 12 * 2  # the masks of both objects are looked up for each object's points
+    assert num_read == [0, (12 - 5) * 2, in_queries + in_comparison]
+    first, *others = results
+    for other in others:
+        assert np.array_equal(first.in_mask, other.in_mask)
+        assert first.attributes["checks"] == other.attributes["checks"]
+        assert np.array_equal(np.asarray(first.masks), np.asarray(other.masks))
+
+
+class _FailingWrites(FileIO):
+    """A disk that fails as soon as masks are written."""
+
+    def write(self, data: Any, /) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_error_of_the_writing_thread_is_the_clip_s(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5, "_raise_failed_write", _only_in_the_writing_thread(hdf5._raise_failed_write))
+    monkeypatch.setattr(hdf5, "DiskFile", type("FileOnFullDisk", (DiskFile, _FailingWrites), {}))
+    threads = threading.active_count()
+    with pytest.raises(WriteError, match=r"square\.h5 could not be written: the disk is full") as caught:
+        run(tmp_path, video, BOX)
+    assert (caught.value.clip_id, caught.value.stage) == ("square", "write")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert threading.active_count() == threads
+
+
+def _only_in_the_writing_thread(function: Callable[..., None]) -> Callable[..., None]:
+    def check(*arguments: Any) -> None:
+        if threading.current_thread().name == "write":
+            function(*arguments)
+
+    return check
+
+
+class _InterruptedTracker(StillTracker):
+    def track(self, *arguments: Any, **options: Any) -> Tracks:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_neither_a_file_nor_a_thread(tmp_path: Path, video: Path) -> None:
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, video, BOX, parts=replace(PARTS, tracker=_InterruptedTracker()))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert threading.active_count() == threads

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import aot
+from aot.images.compact import CompactMask
 from aot.run import main
 from aot.self_checks import MaskStability, check_objects, return_errors, worst
 from aot.types import BoolArray, QueryPoints, Tracks
@@ -27,7 +28,7 @@ def square(x: int, y: int = 10, side: int = 10) -> BoolArray:
 def stability(*masks: BoolArray) -> float:
     found = MaskStability()
     for mask in masks:
-        found.add(1, mask)
+        found.add(1, CompactMask.of(mask))
     return found.result()[1]
 
 

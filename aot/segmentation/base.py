@@ -30,7 +30,8 @@ class Segmenter(Protocol):
             on_object_error: called with (object_id, error) for an object that fails while the others continue; no
                 masks of that object are yielded afterwards.
         Yields:
-            MaskBlocks in any order of frames; each (frame, object) at most once.
+            MaskBlocks in any order of frames; each (frame, object) at most once. Their arrays are not changed later,
+            because a thread may still be writing them.
         Raises:
             SegmentationError: no object of the clip can be segmented.
             OutOfMemory: memory ran out.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from aot.images.compact import CompactMask
 from aot.types import BoolArray, MaskBlock, QueryPoints, Tracks
 
 
@@ -14,13 +15,15 @@ class ClipWriter(Protocol):
     def write_masks(self, block: MaskBlock) -> None:
         """Store masks of some frames and objects; each (frame, object) at most once, in any order.
 
+        They may be stored later, by a thread: the arrays of the block must not be changed.
+
         Raises:
-            WriteError: the disk is full or has failed; the other write methods raise it too.
+            WriteError: the disk is full or has failed, perhaps for an earlier block; the other methods raise it too.
         """
         ...
 
-    def read_masks(self, frame: int) -> BoolArray | None:
-        """(K, H, W) masks stored so far for a source frame; None if the clip has no masks on that frame."""
+    def masks(self, frame: int) -> tuple[CompactMask, ...] | None:
+        """The K masks given so far for a source frame, empty for other objects; None if the clip has none on it."""
         ...
 
     def write_tracks(self, tracks: Tracks, queries: QueryPoints, in_mask: BoolArray) -> None:

@@ -1,9 +1,13 @@
-"""Write a clip's HDF5 file; `aot.writing.schema` defines its layout, `aot.writing.reader` reads it."""
+"""Write a clip's HDF5 file; `aot.writing.schema` defines its layout, `aot.writing.reader` reads it.
+
+Masks are compressed and written by a thread, while the next ones are computed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,19 @@ import h5py
 import numpy as np
 
 from aot.errors import ResultError, WriteError
+from aot.images.compact import NO_MASK, CompactMask
 from aot.system.files import replacing, write_errors
 from aot.system.os_errors import os_reason, what_to_check
 from aot.types import BoolArray, Clip, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
+from aot.writing.behind import WriteBehind
 from aot.writing.disk import DiskFile
 from aot.writing.reader import check_file
 from aot.writing.schema import GZIP, SCHEMA, create_datasets
+
+# Two frames of 16 objects at 1080p: the thread always has something to do, and blocks of that size are the largest.
+MAX_QUEUED_BYTES = 64 * 2**20
+# 20,000 masks of a quarter of a frame at 480p.
+MAX_KEPT_MASK_BYTES = 256 * 2**20
 
 
 class Hdf5Writer:
@@ -26,31 +37,69 @@ class Hdf5Writer:
         path: the final path of the file, named in messages.
         disk: the file object below `file`; checked for failed writes after each operation.
         file: open for writing, with the datasets of `create_datasets`.
+        behind: the thread that writes the masks.
         clip: its objects decide the columns of the masks.
         mask_index: (Tm,) source frames that will have masks, ascending.
+        kept_mask_bytes: of compact masks that are kept in memory; the others are read back from the file.
     """
 
-    def __init__(self, path: Path, disk: DiskFile, file: h5py.File, clip: Clip, mask_index: Int64Array) -> None:
+    def __init__(
+        self,
+        path: Path,
+        disk: DiskFile,
+        file: h5py.File,
+        behind: WriteBehind,
+        clip: Clip,
+        mask_index: Int64Array,
+        kept_mask_bytes: int,
+    ) -> None:
         self._path = path
         self._disk = disk
         self._file = file
+        self._behind = behind
         self._clip = clip
+        self._bytes_left = kept_mask_bytes
+        self._kept: dict[tuple[int, int], CompactMask] = {}
+        """(row, column) → mask."""
+        self._written: set[tuple[int, int]] = set()
         self._row_of = {int(frame): row for row, frame in enumerate(mask_index)}
         self._column_of = {object_id: column for column, object_id in enumerate(clip.object_ids)}
 
     def write_masks(self, block: MaskBlock) -> None:
-        data, scores = self._file["masks/data"], self._file["masks/score"]
         columns = [self._column_of[int(object_id)] for object_id in block.object_id]
         rows = [self._row_of[int(frame)] for frame in block.index]
+        self._behind.submit(partial(self._store_masks, rows, columns, block), block.masks.nbytes)
+
+    def masks(self, frame: int) -> tuple[CompactMask, ...] | None:
+        row = self._row_of.get(int(frame))
+        if row is None:
+            return None
+        self._behind.wait()
+        return tuple(self._mask(row, column) for column in range(len(self._column_of)))
+
+    def _store_masks(self, rows: Sequence[int], columns: Sequence[int], block: MaskBlock) -> None:
+        data, scores = self._file["masks/data"], self._file["masks/score"]
         with _hdf5_errors(self._path, self._disk):
             for row, masks, score in zip(rows, block.masks, block.score):
                 for column, mask, value in zip(columns, masks, score):
                     data[row, column] = mask
                     scores[row, column] = value
+                    self._keep((row, column), CompactMask.of(mask))
 
-    def read_masks(self, frame: int) -> BoolArray | None:
-        row = self._row_of.get(int(frame))
-        return None if row is None else np.asarray(self._file["masks/data"][row])
+    def _keep(self, place: tuple[int, int], mask: CompactMask) -> None:
+        self._written.add(place)
+        if mask.num_bytes <= self._bytes_left:
+            self._bytes_left -= mask.num_bytes
+            self._kept[place] = mask
+
+    def _mask(self, row: int, column: int) -> CompactMask:
+        kept = self._kept.get((row, column))
+        if kept is not None:
+            return kept
+        if (row, column) not in self._written:
+            return NO_MASK
+        with _hdf5_errors(self._path, self._disk):
+            return CompactMask.of(np.asarray(self._file["masks/data"][row, column]))
 
     def write_tracks(self, tracks: Tracks, queries: QueryPoints, in_mask: BoolArray) -> None:
         compressed = {
@@ -60,6 +109,7 @@ class Hdf5Writer:
             "confidence": tracks.confidence.astype(np.float16),
             "in_mask": in_mask,
         }
+        self._behind.wait()
         with _hdf5_errors(self._path, self._disk):
             for name, values in compressed.items():
                 self._file.create_dataset(f"tracks/{name}", data=values, shuffle=True, **GZIP)
@@ -85,6 +135,7 @@ def new_clip_file(
     mask_index: Int64Array,
     height: int,
     width: int,
+    kept_mask_bytes: int = MAX_KEPT_MASK_BYTES,
 ) -> Iterator[Hdf5Writer]:
     """Create a clip's file under a temporary name; it is checked and renamed when the block ends without an error.
 
@@ -94,6 +145,7 @@ def new_clip_file(
         index, time: (T,) kept source frames, and their presentation times in s.
         mask_index: (Tm,) the source frames among them that will have masks, ascending.
         height, width: of the source, px.
+        kept_mask_bytes: see `Hdf5Writer`.
     Yields:
         The writer of the file.
     Raises:
@@ -104,7 +156,8 @@ def new_clip_file(
             with h5py.File(disk, "w") as file:
                 with _hdf5_errors(path, disk):
                     create_datasets(file, clip, index, time, mask_index, (height, width))
-                yield Hdf5Writer(path, disk, file, clip, mask_index)
+                with WriteBehind(MAX_QUEUED_BYTES) as behind:
+                    yield Hdf5Writer(path, disk, file, behind, clip, mask_index, kept_mask_bytes)
             _raise_failed_write(path, disk)
         try:
             check_file(part)

@@ -19,7 +19,7 @@ import aot
 from aot.errors import DecodeError, WriteError
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
-from aot.writing.hdf5 import new_clip_file
+from aot.writing.hdf5 import MAX_KEPT_MASK_BYTES, new_clip_file
 from aot.writing.reader import MaskReader, load
 from tests.writing.contract import FRAMES, HEIGHT, MASK_FRAMES, WIDTH, Begin, ClipWriterContract
 
@@ -42,17 +42,35 @@ ATTRIBUTES: dict[str, Any] = dict.fromkeys(TEXTS, "") | {
 
 
 class TestContract(ClipWriterContract):
+    kept_mask_bytes = MAX_KEPT_MASK_BYTES
+
     @pytest.fixture
     def begin(self) -> Begin:
         def begin(path: Path) -> AbstractContextManager[ClipWriter]:
-            mask_index = np.array(MASK_FRAMES, np.int64)
-            return new_clip_file(path, CLIP, index=INDEX, time=TIMES, mask_index=mask_index, height=HEIGHT, width=WIDTH)
+            return new_clip_file(
+                path,
+                CLIP,
+                index=INDEX,
+                time=TIMES,
+                mask_index=np.array(MASK_FRAMES, np.int64),
+                height=HEIGHT,
+                width=WIDTH,
+                kept_mask_bytes=self.kept_mask_bytes,
+            )
 
         return begin
 
     @pytest.fixture
     def provenance(self) -> dict[str, object]:
         return dict(ATTRIBUTES)
+
+
+class TestContractWithMasksReadBack(TestContract):
+    kept_mask_bytes = 0
+
+
+class TestContractWithOneMaskKept(TestContract):
+    kept_mask_bytes = 1100
 
 
 def tracks(num_frames: int, num_points: int, seed: int = 0) -> Tracks:
