@@ -20,17 +20,24 @@ LOGITS = dict[tuple[int, int], "torch.Tensor"]
 """(H, W) by (frame, object id)."""
 
 
-def save_random_weights(path: Path, size: str = "tiny", image_size: int = 128) -> Path:
+def save_random_weights(path: Path, size: str = "tiny", image_size: int = 128, scale: float = 3) -> Path:
     """Weights whose masks are neither empty nor full and change from frame to frame, with objects that come and go.
 
     With their initial values, the layers give nearly the same logits for any input.
+
+    Args:
+        path: the file to write.
+        size: of the model.
+        image_size: side in px of its image.
+        scale: factor of the initial values. With 3, rounding errors of 1e-5 grow to 1e-3 within a few frames, as they
+            change which of two bfloat16 numbers a memory is rounded to; with 2 they stay below 1e-4.
     """
     torch.manual_seed(0)
     model = stock_video_predictor(None, size, image_size)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1 and any(part in name for part in ("sam_", "memory", "obj_ptr")):
-                parameter.mul_(3)
+                parameter.mul_(scale)
         score = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
         score.weight.mul_(8)
         score.bias.fill_(4)

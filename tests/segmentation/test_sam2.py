@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from aot.errors import AotError, OutOfMemory
-from aot.segmentation.sam2 import Sam2Segmenter, segmenter
-from aot.segmentation.sam2.model import import_sam2
+from aot.errors import OutOfMemory
+from aot.segmentation.sam2 import Sam2Segmenter
+from aot.segmentation.sam2.objects import MemoryBank, ObjectGroup
 from aot.system.devices import describe_device, tf32
-from aot.types import BoolArray, MaskBlock, Prompt, UInt8Array
+from aot.types import Prompt, UInt8Array
 from tests.fakes import ArraySource
 from tests.segmentation.sam2_models import (
-    LOGITS,
     remember_features,
     save_random_weights,
     stock_image_predictor,
@@ -28,9 +26,20 @@ from tests.segmentation.sam2_models import (
     stock_video_predictor,
     stock_warnings,
 )
+from tests.segmentation.sam2_scenarios import (
+    BOX,
+    CRASHES_STOCK,
+    LATE_BOX,
+    QUICK,
+    SCENARIOS,
+    Recorded,
+    assert_same,
+    raising,
+    repaired,
+    square,
+    square_mask,
+)
 from tests.synthetic import moving_square
-
-streaming = import_sam2("aot.segmentation.sam2.streaming")
 
 SIZE = 128
 
@@ -50,80 +59,6 @@ def stock_images(weights: Path) -> Any:
     predictor = stock_image_predictor(weights)
     remember_features(predictor.model)
     return predictor
-
-
-def square(t: int) -> tuple[float, float, float, float]:
-    return 8.0 + 2 * t, 20.0, 28.0 + 2 * t, 40.0
-
-
-def square_mask(t: int) -> BoolArray:
-    mask = np.zeros((64, 96), np.bool_)
-    x0, y0, x1, y1 = map(int, square(t))
-    mask[y0:y1, x0:x1] = True
-    return mask
-
-
-def repaired(weights: Path) -> Any:
-    """The official predictor without its error for a pass that starts before the first prompt of an object."""
-    predictor = stock_video_predictor(weights)
-    streaming.StreamingPredictor.cast_memories(predictor)
-    return predictor
-
-
-def raising(object_id: int, error: AotError) -> None:
-    raise error
-
-
-class Recorded:
-    """The masks that the segmenter yielded, and their logits."""
-
-    def __init__(
-        self, ours: Sam2Segmenter, rgb: UInt8Array, prompts: Sequence[Prompt], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        recorded: list[torch.Tensor] = []
-        binary = segmenter._binary
-
-        def record(logits: torch.Tensor) -> torch.Tensor:
-            recorded.append(logits.clone())
-            return binary(logits)
-
-        monkeypatch.setattr(segmenter, "_binary", record)
-        self.blocks: list[MaskBlock] = list(ours.segment(ArraySource(rgb), prompts, on_object_error=raising))
-        monkeypatch.undo()
-        keys = [(int(block.index[0]), int(i)) for block in self.blocks for i in block.object_id]
-        assert len(set(keys)) == len(keys), "a (frame, object) was yielded twice"
-        self.logits: LOGITS = dict(zip(keys, recorded))
-        self.scores = dict(zip(keys, (float(s) for block in self.blocks for s in block.score[0])))
-        self.masks = dict(zip(keys, (mask for block in self.blocks for mask in block.masks[0])))
-
-
-def assert_same(found: Recorded, logits: LOGITS, scores: dict[tuple[int, int], float]) -> None:
-    assert set(found.logits) == set(logits)
-    for key, expected in logits.items():
-        assert torch.allclose(found.logits[key], expected, rtol=0, atol=1e-4), key
-        assert np.array_equal(found.masks[key], (expected > 0).numpy()), key
-        assert found.scores[key] == pytest.approx(scores[key], abs=1e-6), key
-
-
-BOX = Prompt(1, 0, box=square(0))
-LATE_BOX = Prompt(2, 4, box=(60, 5, 90, 30))
-SCENARIOS: dict[str, tuple[int, list[Prompt]]] = {
-    "box": (5, [BOX]),
-    "one point": (3, [Prompt(1, 0, points=((18, 30),), labels=(1,))]),
-    "points of both labels": (3, [Prompt(1, 0, points=((18, 30), (80, 50)), labels=(1, 0))]),
-    "box and points": (3, [Prompt(1, 0, box=square(0), points=((18, 30), (10, 22)), labels=(1, 0))]),
-    "mask": (3, [Prompt(1, 0, mask=square_mask(0))]),
-    "two objects": (5, [BOX, Prompt(2, 0, points=((80, 50),), labels=(1,))]),
-    "late object": (4, [BOX, replace(LATE_BOX, frame=2)]),
-    "middle of the clip": (5, [Prompt(1, 2, box=square(2))]),
-    "correction": (5, [BOX, Prompt(1, 3, points=((22, 30), (80, 50)), labels=(1, 0))]),
-    "correction by background points only": (4, [BOX, Prompt(1, 2, points=((80, 50),), labels=(0,))]),
-    "correction by a mask": (4, [Prompt(1, 1, box=square(1)), Prompt(1, 2, mask=square_mask(2))]),
-    "one frame": (1, [BOX]),
-}
-QUICK = {"one frame", "one point", "mask"}
-CRASHES_STOCK = {"late object"}
-"""A pass starts before the first prompt of an object: in float32 the official predictor raises an error."""
 
 
 @pytest.mark.parametrize(
@@ -288,11 +223,10 @@ def test_exactly_the_rows_that_are_still_read_are_kept(
         ("num_maskmem", 4), ("max_obj_ptrs_in_encoder", 5), ("memory_temporal_stride_for_eval", stride)
     ):  # fmt: skip
         monkeypatch.setattr(model, name, value)
-    bank = streaming.MemoryBank()
+    bank = MemoryBank()
     for row in range(20):
         bank[row] = {"obj_ptr": row, "maskmem_features": row}
-    state = {"output_dict_per_obj": {0: {"non_cond_frame_outputs": bank}}}
-    model.forget(state, 10, reverse=reverse, later_start=later_start)
+    model.forget([ObjectGroup((1,), {}, bank)], 10, reverse=reverse, later_start=later_start)
 
     def behind(count: int) -> set[int]:
         """The rows that are read next, and those that a pass backwards from `later_start` will read."""
@@ -306,16 +240,22 @@ def test_exactly_the_rows_that_are_still_read_are_kept(
 
 @pytest.mark.slow
 def test_the_size_of_the_state_is_bounded(ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sizes = ours._loaded(), []
+    model, sizes, states = ours._loaded(), [], []
     # A memory of two frames and five pointers, which a short clip exceeds.
     monkeypatch.setattr(model, "num_maskmem", 4)
     monkeypatch.setattr(model, "max_obj_ptrs_in_encoder", 5)
-    forget = model.forget
+    forget, new_state = model.forget, model.new_state
 
-    def measure(state: dict[str, Any], row: int, **others: Any) -> None:
-        forget(state, row, **others)
-        sizes.append(num_bytes({key: value for key, value in state.items() if key != "images"}))
+    def keep(frames: ArraySource) -> dict[str, Any]:
+        states.append(new_state(frames))
+        return states[-1]
 
+    def measure(groups: list[ObjectGroup], row: int, **others: Any) -> None:
+        forget(groups, row, **others)
+        state = {key: value for key, value in states[-1].items() if key != "images"}
+        sizes.append(num_bytes([state, *(group.memories() for group in groups)]))
+
+    monkeypatch.setattr(model, "new_state", keep)
     monkeypatch.setattr(model, "forget", measure)
     # From the second frame on, so that a backward pass follows and its inputs are kept as well.
     list(ours.segment(ArraySource(moving_square(18)), [Prompt(1, 1, box=square(1))], on_object_error=raising))
@@ -332,7 +272,7 @@ def num_bytes(value: Any) -> int:
 
 
 def test_reading_a_dropped_entry_is_an_error() -> None:
-    bank = streaming.MemoryBank()
+    bank = MemoryBank()
     for row in range(4):
         bank[row] = {"obj_ptr": row, "maskmem_features": row}
     bank.trim([range(3, 4)], [range(2, 4)])

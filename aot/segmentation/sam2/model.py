@@ -29,6 +29,9 @@ CONFIGS = {
 }
 """Configuration files inside the package `sam2`, by model size."""
 
+OUT_OF_MEMORY = ("SAM 2", "use a smaller segmenter.size, or fewer objects per clip")
+"""Model name and advice for out-of-memory messages."""
+
 _PREDICTOR = "aot.segmentation.sam2.streaming.StreamingPredictor"
 
 # What `sam2.build_sam.build_sam2_video_predictor` sets with apply_postprocessing=True, its default. It also sets

@@ -8,9 +8,8 @@ Source: SAM 2, arXiv:2408.00714; the library is facebookresearch/sam2 in the whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,14 +19,16 @@ import numpy as np
 from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
 from aot.segmentation.base import FrameSession, OnObjectError, better_prompt
-from aot.segmentation.sam2.model import build_model, import_sam2
+from aot.segmentation.sam2.model import OUT_OF_MEMORY, build_model, import_sam2
 from aot.system.devices import DeviceOption, choose_device, describe_device, tf32, torch_memory_errors
+from aot.system.memory import available_device_bytes
 from aot.types import BoolArray, Float32Array, MaskBlock, Prompt, UInt8Array
 
 if TYPE_CHECKING:
     import torch
 
-    from aot.segmentation.sam2.streaming import RowOutput, StreamingPredictor
+    from aot.segmentation.sam2.leaving import LeavingBlock
+    from aot.segmentation.sam2.streaming import StreamingPredictor
 
 # Side in px of the images on which the weights were trained.
 _TRAINED_SIZE = 1024
@@ -39,8 +40,6 @@ _MASK_SCALE, _MASK_BIAS = 20.0, -10.0
 _LOGITS_STRIDE = 4
 # The strides of the encoder's three feature maps.
 _FEATURE_STRIDES = (4, 8, 16)
-# Model name and advice for out-of-memory messages.
-_OUT_OF_MEMORY = ("SAM 2", "use a smaller segmenter.size, or fewer objects per clip")
 
 
 class Sam2Segmenter:
@@ -58,6 +57,8 @@ class Sam2Segmenter:
         precision: bf16 uses autocast as SAM 2's authors do, on CUDA with TF32 for the rest; auto is bf16 on CUDA
             and fp32 elsewhere.
         device: auto selects CUDA, then MPS, then the CPU.
+        batch_objects: track objects with prompts on the same frames in one pass of the model, at most 16 and as many as
+            the free memory allows; auto: on CUDA. Changes results by rounding only.
         compile: compile the image encoder with torch.compile on first use: takes minutes, then faster frames on CUDA.
         image_size: side in px to which frames are scaled for the model; the weights were trained at 1024.
 
@@ -72,6 +73,7 @@ class Sam2Segmenter:
         propagate: bool = True,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         device: DeviceOption = "auto",
+        batch_objects: Literal["auto"] | bool = "auto",
         compile: bool = False,
         image_size: Literal[128, 256, 512, 1024] = 1024,
     ) -> None:
@@ -82,6 +84,7 @@ class Sam2Segmenter:
         self.propagate = propagate
         self.precision = precision
         self.device = device
+        self.batch_objects = batch_objects
         self.compile = compile
         self.image_size = image_size
         self._model: StreamingPredictor | None = None
@@ -106,13 +109,13 @@ class Sam2Segmenter:
         """
         if not prompts:
             return
-        with torch_memory_errors(*_OUT_OF_MEMORY):
+        with torch_memory_errors(*OUT_OF_MEMORY):
             model = self._loaded()
         segment = self._propagate if self.propagate else self._segment_prompt_frames
         blocks = segment(model, frames, prompts)
         while True:
             # Neither precision nor error mapping may apply to what the caller does between two blocks.
-            with torch_memory_errors(*_OUT_OF_MEMORY):
+            with torch_memory_errors(*OUT_OF_MEMORY):
                 block = next(blocks, None)
             if block is None:
                 return
@@ -121,6 +124,8 @@ class Sam2Segmenter:
     def _propagate(
         self, model: StreamingPredictor, frames: FrameSource, prompts: Sequence[Prompt]
     ) -> Iterator[MaskBlock]:
+        from aot.segmentation.sam2.leaving import leave
+
         state = model.new_state(frames)
         rows = dict(zip((p.frame for p in prompts), frames.rows([p.frame for p in prompts]).tolist()))
         # The first prompt's row last: its features are cached when the pass starts there.
@@ -129,19 +134,21 @@ class Sam2Segmenter:
                 for prompt in prompts:
                     if prompt.frame == frame:
                         _add_prompt(model, state, rows[frame], prompt)
-                model.finish_prompts(state)
+                # While the row's features are cached, which its memories are encoded from.
+                model.propagate_in_video_preflight(state)
+        groups = model.take_objects(state, self._objects_at_once(model))
         start = min(rows.values())
         forwards, backwards = range(start, len(frames.index)), range(start, -1, -1) if start > 0 else range(0)
         for order in (forwards, backwards):
             is_reverse = order.step < 0
             later_start = start if backwards and not is_reverse else None
             # A row's masks are taken when the next row is in the queue of the device, so that it never waits.
-            previous: _LeavingBlock | None = None
+            previous: LeavingBlock | None = None
             for row in state["images"].stream(order):
                 with self._precision(model):
-                    found = model.track_row(state, row, reverse=is_reverse)
-                    model.forget(state, row, reverse=is_reverse, later_start=later_start)
-                    leaving = None if row == later_start else _leaving(int(frames.index[row]), model, state, found)
+                    found = model.track_row(state, groups, row, reverse=is_reverse)
+                    model.forget(groups, row, reverse=is_reverse, later_start=later_start)
+                    leaving = None if row == later_start else leave(int(frames.index[row]), model, state, found)
                 if previous is not None:
                     yield previous.arrived()
                 previous = leaving
@@ -161,7 +168,7 @@ class Sam2Segmenter:
         Raises:
             OutOfMemory: memory ran out.
         """
-        with torch_memory_errors(*_OUT_OF_MEMORY):
+        with torch_memory_errors(*OUT_OF_MEMORY):
             return self._encode(self._loaded(), rgb)
 
     def _encode(self, model: StreamingPredictor, rgb: UInt8Array) -> _Sam2Frame:
@@ -190,6 +197,13 @@ class Sam2Segmenter:
                 _compile_encoder(model)
             self._model = model
         return self._model
+
+    def _objects_at_once(self, model: StreamingPredictor) -> int:
+        """Objects per group at most."""
+        from aot.segmentation.sam2.objects import objects_that_fit
+
+        batches = model.device.type == "cuda" if self.batch_objects == "auto" else self.batch_objects
+        return objects_that_fit(self.image_size, available_device_bytes(str(model.device))) if batches else 1
 
     def _autocasts(self, device: torch.device) -> bool:
         return self.precision == "bf16" or (self.precision == "auto" and device.type == "cuda")
@@ -223,7 +237,7 @@ class _Sam2Frame:
     def masks(self, prompts: Sequence[Prompt]) -> MaskBlock:
         masks: dict[int, BoolArray] = {}
         scores: list[float] = []
-        with torch_memory_errors(*_OUT_OF_MEMORY), self._precision():
+        with torch_memory_errors(*OUT_OF_MEMORY), self._precision():
             for prompt in prompts:
                 mask, quality, _ = self._predictor.predict(
                     point_coords=np.array(prompt.points, np.float32) if prompt.points else None,
@@ -234,7 +248,12 @@ class _Sam2Frame:
                 )
                 masks[prompt.object_id] = mask[0] > 0
                 scores.append(float(quality[0]))
-        return _block(prompts[0].frame, masks, scores)
+        return MaskBlock(
+            index=np.array([prompts[0].frame], np.int64),
+            object_id=np.array(list(masks), np.int32),
+            masks=np.stack(list(masks.values()))[np.newaxis],
+            score=np.array([scores], np.float32),
+        )
 
 
 def _add_prompt(model: StreamingPredictor, state: dict[str, Any], row: int, prompt: Prompt) -> None:
@@ -273,56 +292,6 @@ def _mask_logits(mask: object, image_size: int) -> Float32Array | None:
 
     binary = (scaled(torch.from_numpy(mask)[None, None].float(), image_size) >= 0.5).float()
     return np.asarray(scaled(binary * _MASK_SCALE + _MASK_BIAS, image_size // _LOGITS_STRIDE)[0], np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class _LeavingBlock:
-    """One frame's masks on their way from the device to the host."""
-
-    frame: int
-    object_ids: list[int]
-    masks: torch.Tensor
-    """(K, H, W) bool, on the host."""
-    scores: torch.Tensor
-    """(K,) float32, on the host."""
-    event: torch.cuda.Event | None
-    """Happens when both have arrived; None: they have."""
-
-    def arrived(self) -> MaskBlock:
-        if self.event is not None:
-            self.event.synchronize()
-        masks = dict(zip(self.object_ids, self.masks.numpy()))
-        return _block(self.frame, masks, self.scores.tolist())
-
-
-def _leaving(frame: int, model: StreamingPredictor, state: Any, found: Mapping[int, RowOutput]) -> _LeavingBlock:
-    """Start to copy one frame's masks and scores to the host; the device is not waited for."""
-    import torch
-
-    object_ids = sorted(found)
-    masks = torch.stack([_binary(model.at_source_size(state, found[i])) for i in object_ids])
-    scores = torch.stack([found[i].score_logit.flatten()[0].float().sigmoid() for i in object_ids])
-    if masks.device.type != "cuda":
-        return _LeavingBlock(frame, object_ids, masks.cpu(), scores.cpu(), None)
-    on_host = [torch.empty_like(values, device="cpu", pin_memory=True) for values in (masks, scores)]
-    for target, values in zip(on_host, (masks, scores)):
-        target.copy_(values, non_blocking=True)
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record()
-    return _LeavingBlock(frame, object_ids, on_host[0], on_host[1], event)
-
-
-def _binary(logits: torch.Tensor) -> torch.Tensor:
-    return logits > 0
-
-
-def _block(frame: int, masks: dict[int, BoolArray], scores: Sequence[float]) -> MaskBlock:
-    return MaskBlock(
-        index=np.array([frame], np.int64),
-        object_id=np.array(list(masks), np.int32),
-        masks=np.stack(list(masks.values()))[np.newaxis],
-        score=np.array([scores], np.float32),
-    )
 
 
 def _compile_encoder(model: StreamingPredictor) -> None:

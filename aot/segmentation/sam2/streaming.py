@@ -15,6 +15,7 @@ Source: facebookresearch/sam2@2b90b9f, `SAM2Base._prepare_memory_conditioned_fea
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,11 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 from aot.decoding.base import FrameSource
+from aot.errors import OutOfMemory
 from aot.segmentation.sam2.inputs import EncoderInputs
+from aot.segmentation.sam2.model import OUT_OF_MEMORY
+from aot.segmentation.sam2.objects import ObjectGroup, Output, group_objects
+from aot.system.devices import torch_memory_errors
 
 State = dict[str, Any]
 """The stock predictor's `inference_state`."""
@@ -38,44 +43,10 @@ class RowOutput:
     """(1, 1) logit of the probability that the object is visible."""
 
 
-class MemoryBank(dict[int, dict[str, Any]]):
-    """The outputs of one object on the rows without a prompt; reading a dropped row is an error.
-
-    The stock code treats a missing row as never visited and silently continues without it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._dropped: set[int] = set()
-
-    def get(self, row: int, default: Any = None) -> Any:
-        if row in self._dropped:
-            raise KeyError(f"row {row} is read although it was dropped from SAM 2's memory bank; please report this")
-        return super().get(row, default)
-
-    def __setitem__(self, row: int, output: dict[str, Any]) -> None:
-        self._dropped.discard(row)
-        super().__setitem__(row, output)
-
-    def trim(self, complete: list[range], pointers: list[range]) -> None:
-        """Drop all rows but these.
-
-        Args:
-            complete: rows that keep all their outputs.
-            pointers: rows that keep only the object pointer.
-        """
-        for row in list(self):
-            if any(row in span for span in complete):
-                continue
-            if any(row in span for span in pointers):
-                super().__setitem__(row, {"obj_ptr": self[row]["obj_ptr"]})
-            else:
-                del self[row]
-                self._dropped.add(row)
-
-
 class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
     """The stock video predictor, with frames from a FrameSource and a state of constant size."""
+
+    is_compiled = False
 
     def cast_memories(self) -> None:
         """Cast memories, stored as bfloat16, to the type of the features where autocast does not.
@@ -112,44 +83,76 @@ class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
             "frames_tracked_per_obj": {},
         }
 
-    @torch.inference_mode()
-    def finish_prompts(self, state: State) -> None:
-        """Encode the memories of the row whose prompts were added last, while its features are still cached."""
-        self.propagate_in_video_preflight(state)
-        for outputs in state["output_dict_per_obj"].values():
-            # Memories are read in this order: another order changes the rounding of sums.
-            outputs["cond_frame_outputs"] = dict(sorted(outputs["cond_frame_outputs"].items()))
-            if not isinstance(outputs["non_cond_frame_outputs"], MemoryBank):
-                outputs["non_cond_frame_outputs"] = MemoryBank()
+    def take_objects(self, state: State, max_objects: int) -> list[ObjectGroup]:
+        """Move the objects, with the outputs on their prompt rows, from the state into groups; ends the prompts.
+
+        Args:
+            state: of the clip.
+            max_objects: objects per group at most.
+        """
+        prompted = {
+            object_id: state["output_dict_per_obj"].pop(index)["cond_frame_outputs"]
+            for object_id, index in state["obj_id_to_idx"].items()
+        }
+        return group_objects(prompted, max_objects, only_powers_of_two=self.is_compiled)
 
     @torch.inference_mode()
-    def track_row(self, state: State, row: int, *, reverse: bool) -> dict[int, RowOutput]:
-        """One row of the stock `propagate_in_video`; outputs by object id."""
+    def track_row(self, state: State, groups: list[ObjectGroup], row: int, *, reverse: bool) -> dict[int, RowOutput]:
+        """One row of the stock `propagate_in_video`; outputs by object id.
+
+        Args:
+            state: of the clip.
+            groups: its objects; a group for which the memory is not sufficient is replaced by smaller ones.
+            row: the row to track.
+            reverse: direction of the pass.
+        Raises:
+            OutOfMemory: memory ran out for a single object.
+        """
+        groups[:] = [part for group in groups for part in self._track_group(state, group, row, reverse)]
         found = {}
-        for object_id, index in state["obj_id_to_idx"].items():
-            outputs = state["output_dict_per_obj"][index]
-            output = outputs["cond_frame_outputs"].get(row)
-            if output is None:
-                output, _ = self._run_single_frame_inference(
+        for group in groups:
+            output = group.prompted.get(row) or group.tracked[row]
+            masks, scores = output["pred_masks"], output["object_score_logits"]
+            for place, object_id in enumerate(group.object_ids):
+                found[object_id] = RowOutput(masks[place : place + 1], scores[place : place + 1])
+        return found
+
+    def _track_group(self, state: State, group: ObjectGroup, row: int, reverse: bool) -> list[ObjectGroup]:
+        """Add a row to the memories of a group; returns the group, or the groups into which it was divided."""
+        if row in group.prompted:
+            return [group]
+        output = self._row_output(state, group, row, reverse)
+        if output is None:
+            return [part for half in group.halves() for part in self._track_group(state, half, row, reverse)]
+        group.tracked[row] = output
+        return [group]
+
+    def _row_output(self, state: State, group: ObjectGroup, row: int, reverse: bool) -> Output | None:
+        """The outputs on a row without a prompt; None if the memory is not sufficient for all objects at once."""
+        try:
+            with torch_memory_errors(*OUT_OF_MEMORY):
+                output: Output = self._run_single_frame_inference(
                     inference_state=state,
-                    output_dict=outputs,
+                    output_dict=group.memories(),
                     frame_idx=row,
-                    batch_size=1,
+                    batch_size=len(group.object_ids),
                     is_init_cond_frame=False,
                     point_inputs=None,
                     mask_inputs=None,
                     reverse=reverse,
                     run_mem_encoder=True,
-                )
-                outputs["non_cond_frame_outputs"][row] = output
-            found[object_id] = RowOutput(output["pred_masks"], output["object_score_logits"])
-        return found
+                )[0]
+        except OutOfMemory:
+            if len(group.object_ids) == 1:
+                raise
+            return None
+        return output
 
-    def forget(self, state: State, row: int, *, reverse: bool, later_start: int | None) -> None:
+    def forget(self, groups: Sequence[ObjectGroup], row: int, *, reverse: bool, later_start: int | None) -> None:
         """Drop the outputs that are no longer read once `row` is done.
 
         Args:
-            state: of the clip.
+            groups: the objects.
             row: the row just tracked.
             reverse: direction of the pass.
             later_start: the row from which a reverse pass starts afterwards; None: no pass follows.
@@ -162,11 +165,16 @@ class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
             spans = [range(row, row + reach) if reverse else range(row - reach + 1, row + 1)]
             return spans if later_start is None else [*spans, range(later_start + 1, later_start + reach + 1)]
 
-        for outputs in state["output_dict_per_obj"].values():
-            outputs["non_cond_frame_outputs"].trim(read(memories), read(max(memories, pointers)))
+        for group in groups:
+            group.tracked.trim(read(memories), read(max(memories, pointers)))
 
     @torch.inference_mode()
-    def at_source_size(self, state: State, output: RowOutput) -> torch.Tensor:
-        """(H, W) logits at the size of the source."""
-        logits: torch.Tensor = self._get_orig_video_res_output(state, output.logits)[1][0, 0]
-        return logits
+    def at_source_size(self, state: State, logits: torch.Tensor) -> torch.Tensor:
+        """(K, H, W) logits at the size of the source.
+
+        Args:
+            state: of the clip.
+            logits: (K, 1, S/4, S/4), S the model's image size.
+        """
+        scaled: torch.Tensor = self._get_orig_video_res_output(state, logits)[1][:, 0]
+        return scaled
