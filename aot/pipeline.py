@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -99,6 +99,8 @@ class ClipSummary:
     num_attempts: int = 1
     notes: tuple[str, ...] = ()
     """What was left out or differs from what was asked for, although nothing failed."""
+    peak_device_bytes: dict[str, int] = field(default_factory=dict)
+    """Per stage: the maximum on any GPU that the process uses; empty if it uses none."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def process_clip(
             with timer.stage("predict"):
                 _check_memory(frames, prompts, parts, settings)
             mask_index = _frames_with_masks(frames, prompts, parts.segmenter)
-            with new_clip_file(
+            new_file = new_clip_file(
                 paths.result,
                 clip,
                 index=frames.index,
@@ -151,7 +153,8 @@ def process_clip(
                 height=frames.height,
                 width=frames.width,
                 kept_mask_bytes=0 if settings.lean else MAX_KEPT_MASK_BYTES,
-            ) as writer:
+            )
+            with timer.closed_in("write", new_file) as writer:
                 with timer.stage("segment", frames):
                     errors = prepared.errors | _segment(frames, prompts, parts.segmenter, writer, timer, on_progress)
                 with timer.stage("query_points"):
@@ -175,7 +178,8 @@ def process_clip(
                 outcome = _Outcome(prepared, mask_index, errors, queries, tracks, in_mask, checks, notes)
                 summary = _summarize(clip, settings, outcome, timer)
                 writer.write_provenance(_attributes(clip, parts, settings, outcome, summary), summary.object_errors)
-    return summary
+            # The file cannot record how long it took to complete it.
+            return replace(summary, seconds=dict(timer.seconds))
 
 
 def _check_memory(frames: FrameSource, prompts: list[Prompt], parts: Parts, settings: Settings) -> None:
@@ -286,6 +290,7 @@ def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTi
         checks={object_id: check.as_json() for object_id, check in outcome.checks.items()},
         seconds=dict(timer.seconds),
         peak_memory_bytes=peak_memory_bytes(),
+        peak_device_bytes=dict(timer.peak_device_bytes),
         object_errors={object_id: str(error) for object_id, error in sorted(outcome.object_errors.items())},
         decoder=frames.decoder,
         decoder_fallback=frames.decoder_fallback,
@@ -326,6 +331,7 @@ def _attributes(
         "attempts": json.dumps([each.as_json() for each in (*settings.attempts, attempt)]),
         "seconds": json.dumps({stage: round(value, 4) for stage, value in summary.seconds.items()}),
         "peak_memory_bytes": summary.peak_memory_bytes,
+        "peak_device_bytes": json.dumps(summary.peak_device_bytes),
         "checks": json.dumps(summary.checks),
         "notes": json.dumps(summary.notes),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

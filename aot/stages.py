@@ -1,31 +1,46 @@
-"""The wall time of the stages of a clip."""
+"""The wall time and the device memory of the stages of a clip."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TypeVar
 
 from aot.decoding.base import FrameSource
 from aot.errors import error_context
+from aot.system.memory import device_peak_bytes, reset_device_peak
+
+_T = TypeVar("_T")
 
 
 class StageTimer:
-    """Wall time per stage, in s; waiting for frames is a stage of its own, `wait_for_frames`.
+    """Wall time per stage, in s, and peak memory on the GPU, in bytes, if one is used.
 
-    Stages may be nested and repeated: every moment belongs to the innermost stage only.
+    Waiting for frames is a stage of its own, `wait_for_frames`. Stages may be nested and repeated: every moment belongs
+    to the innermost stage only. The memory is that of the outermost stages.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._inner_seconds = 0.0
         """Of the stages that have ended within the current one."""
+        self.peak_device_bytes: dict[str, int] = {}
+        self._depth = 0
 
     @contextmanager
     def stage(self, name: str, frames: FrameSource | None = None) -> Iterator[None]:
-        """Time a stage and record its name on errors; `frames` is the source that it decodes from."""
+        """Measure a stage, which may have several parts; its name is recorded on errors.
+
+        Args:
+            name: of the stage.
+            frames: the source that it decodes from.
+        """
         waited = frames.wait_seconds if frames else 0.0
         inner_seconds, self._inner_seconds = self._inner_seconds, 0.0
+        if not self._depth:
+            reset_device_peak()
+        self._depth += 1
         started = time.perf_counter()
         with error_context(stage=name):
             yield
@@ -35,6 +50,22 @@ class StageTimer:
             self._inner_seconds += frames.wait_seconds - waited
         self._add(name, spent - self._inner_seconds)
         self._inner_seconds = inner_seconds + spent
+        self._depth -= 1
+        if not self._depth:
+            self._record_peak(name)
+
+    @contextmanager
+    def closed_in(self, name: str, context: AbstractContextManager[_T]) -> Iterator[_T]:
+        """Enter a context; its exit without an error is a part of a stage."""
+        with ExitStack() as stack:
+            yield stack.enter_context(context)
+            with self.stage(name):
+                stack.close()
+
+    def _record_peak(self, name: str) -> None:
+        peak = device_peak_bytes()
+        if peak is not None:
+            self.peak_device_bytes[name] = max(peak, self.peak_device_bytes.get(name, 0))
 
     def _add(self, name: str, seconds: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds

@@ -30,6 +30,7 @@ from aot.runs.folders import is_run, runs_below
 from aot.runs.history import is_running
 from aot.runs.ledger import LedgerTail, require_run, silent_seconds
 from aot.runs.run_json import read_run_json
+from aot.runs.timing import WorkerTimes, describe_busy
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, add_run_argument, output_console, prints_errors, run_command
 from aot.system.command_parser import CommandParser
 from aot.system.text import counted
@@ -84,6 +85,8 @@ class Status:
     failed: list[FailedClip]
     clips_per_minute: float
     frames_per_second: float
+    worker_times: WorkerTimes
+    """Of all workers of the run, also those of earlier commands."""
     tasks: Counter[str] = field(default_factory=Counter)
     """Number of living SLURM tasks per SLURM state."""
 
@@ -130,6 +133,7 @@ class StatusReader:
         self._undrawn: set[str] = set()
         self._done: list[tuple[float, int]] = []
         self._first_start: float | None = None
+        self._worker_times = WorkerTimes()
         self._tasks: Counter[str] = Counter()
         self._next_squeue = 0.0
 
@@ -150,9 +154,11 @@ class StatusReader:
             self._next_squeue = time.monotonic() + _SQUEUE_SECONDS
             self._tasks = self._living_tasks()
         running.sort(key=lambda clip: clip.worker)
-        return Status(self._paths.root, counts, running, failed, clips_per_minute, frames_per_second, self._tasks)
+        rates = clips_per_minute, frames_per_second
+        return Status(self._paths.root, counts, running, failed, *rates, self._worker_times, self._tasks)
 
     def _update(self, event: dict[str, Any]) -> None:
+        self._worker_times.add(event)
         key = (event.get("clip_id", ""), event["worker"])
         if event["event"] == "started":
             self._open[key] = event
@@ -227,6 +233,8 @@ def describe(status: Status) -> Group:
     if status.running:
         lines.append(f"{status.clips_per_minute:.1f} clips/min, {status.frames_per_second:.1f} frames/s")
     lines.append(status.summary)
+    if status.worker_times.busy_fraction is not None:
+        lines.append(describe_busy(status.worker_times))
     if status.tasks:
         lines.append("SLURM tasks: " + ", ".join(f"{count} {state.lower()}" for state, count in status.tasks.items()))
     shown: list[RenderableType] = [Text("\n".join(lines))]

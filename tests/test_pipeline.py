@@ -189,7 +189,7 @@ def test_overlay_and_report_are_not_squeezed(
             *size,
             Fraction(pixel_aspect.replace(":", "/")),
         )
-    report_clip(paths)
+    report_clip(paths, {})
     with Image.open(paths.report.prompt_image(0)) as image:
         assert image.size == shown
     assert f'"pixel_aspect_ratio": "{pixel_aspect}", "stream": 0' in paths.report.data.read_text()
@@ -205,7 +205,7 @@ class TestSameFramesLater:
     @staticmethod
     def brightness(paths: ClipPaths, folder: Path) -> list[float]:
         """Mean of frame 0 in the overlay, the report and TAP-Vid's frames."""
-        report_clip(paths)
+        report_clip(paths, {})
         exported = TapVidExporter().export(ExportedClip("square", paths.result), folder)
         with av.open(paths.overlay) as container:
             overlay = next(container.decode(video=0)).to_ndarray(format="rgb24")
@@ -262,7 +262,7 @@ def test_a_correction_outside_the_time_range_is_noted_in_result_and_report(tmp_p
     assert summary.object_errors == {}
     assert json.loads(result.attributes["notes"]) == [note]
     assert result.index.tolist() == list(range(5))
-    report_clip(RunPaths(tmp_path).clip("square"))
+    report_clip(RunPaths(tmp_path).clip("square"), {})
     assert json.dumps(note) in RunPaths(tmp_path).clip("square").report.data.read_text()
 
 

@@ -61,7 +61,9 @@ def test_failures_are_listed_by_class_with_their_logs(clips: Clips, capsys: pyte
         assert (clips.root / line.split()[-1]).samefile(clips.failure(clip_id)["log"])
     assert clips.run("retry=[tracking]") == 1
     assert status([str(clips.root)]) == 0
-    assert "3 clips: 2 done, 1 failed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "3 clips: 2 done, 1 failed" in shown
+    assert re.search(r"\nfinished\nthe models computed in \d+% of the time of 1 worker\n", shown)
 
 
 def test_status_of_sweep_has_one_line_per_run(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:

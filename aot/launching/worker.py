@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -242,7 +242,7 @@ class Worker:
                 self._ledger.require_run()
                 with _timed(seconds, drawing):
                     on_progress(drawing, 0.0)
-                    _make_drawing(drawing, task.clip, paths, self._run.config)
+                    _make_drawing(drawing, task.clip, paths, self._run.config, seconds)
         except Exception as error:  # noqa: BLE001 (as above)
             failed = _failed_attempt(error, self._ladder[0])
         if failed is not None:
@@ -314,13 +314,15 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.perf_counter() - started, 4)
 
 
-def _make_drawing(drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig) -> None:
+def _make_drawing(
+    drawing: str, clip: Clip, paths: ClipPaths, config: RunConfig, earlier_seconds: Mapping[str, float]
+) -> None:
     if drawing == "overlay":
         draw_clip(clip, paths, config.overlay)
     elif drawing == "pictures":
         write_prompt_images(clip, paths)
     else:
-        report_clip(paths)
+        report_clip(paths, earlier_seconds)
 
 
 def _failed_attempt(error: Exception, rung: Rung) -> FailedAttempt:

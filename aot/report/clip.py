@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ _FACTS = (
     "device peak_memory_bytes created"
 ).split()
 _OPTIONAL_FACTS = "decoder decoder_version decoder_fallback pixel_aspect_ratio stream".split()
-_JSON_FACTS = "versions attempts seconds weights notes".split()
+_JSON_FACTS = "versions attempts seconds peak_device_bytes weights notes".split()
 
 
 def is_reported(paths: ClipPaths) -> bool:
@@ -51,9 +52,12 @@ def is_reported(paths: ClipPaths) -> bool:
     return written >= max(sources)
 
 
-def report_clip(paths: ClipPaths) -> None:
+def report_clip(paths: ClipPaths, drawing_seconds: Mapping[str, float]) -> None:
     """Write the report's part of a finished clip.
 
+    Args:
+        paths: of the clip.
+        drawing_seconds: time of each stage after the result was complete, as far as it is known, in s.
     Raises:
         ResultError: the clip's file cannot be read.
         WriteError: the report cannot be written.
@@ -67,7 +71,7 @@ def report_clip(paths: ClipPaths) -> None:
         write_report_data(
             paths.report,
             {
-                **_facts(result),
+                **_facts(result, drawing_seconds),
                 "objects": _objects(result),
                 "frames": result.index.tolist(),
                 "times": np.round(result.time - result.time[0], _TIME_DECIMALS).tolist(),
@@ -92,12 +96,12 @@ def write_report_data(paths: ClipReportPaths, data: dict[str, Any]) -> None:
     write_text(paths.data, f"aot.showClip({json.dumps({'clip_id': paths.clip_id, **data}, allow_nan=False)});\n")
 
 
-def _facts(result: ClipResult) -> dict[str, Any]:
+def _facts(result: ClipResult, drawing_seconds: Mapping[str, float]) -> dict[str, Any]:
     attributes = result.attributes
     facts = {name: attributes[name] for name in _FACTS}
     facts |= {name: attributes[name] for name in _OPTIONAL_FACTS if name in attributes}
     facts |= {name: json.loads(attributes[name]) for name in _JSON_FACTS if name in attributes}
-    return {"facts": facts, "config": attributes["config_yaml"]}
+    return {"facts": facts, "drawing_seconds": dict(drawing_seconds), "config": attributes["config_yaml"]}
 
 
 def _objects(result: ClipResult) -> list[dict[str, Any]]:

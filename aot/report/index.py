@@ -26,6 +26,7 @@ from aot.report.clip import write_report_data
 from aot.runs.failure import read_failure
 from aot.runs.run_json import read_run_json
 from aot.runs.summary import summary_rows
+from aot.runs.timing import worker_times
 from aot.system.cli import version
 from aot.system.files import write_text
 from aot.writing.reader import read_attributes
@@ -60,6 +61,7 @@ def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) 
         "config": run["config"],
         "command": _command(run),
         "weights": _weights(paths, rows),
+        **_worker_times(paths),
         "columns": list(rows[0]) if rows else ["clip_id"],
         "rows": [[_plain(value) for value in row.values()] for row in rows],
         "pages": sorted({*pages, *(failure["clip_id"] for failure in failures)}),
@@ -148,6 +150,23 @@ def _weights(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str, 
                 weights: list[dict[str, Any]] = json.loads(read_attributes(result)["weights"])
                 return weights
     return []
+
+
+def _worker_times(paths: RunPaths) -> dict[str, Any]:
+    times = worker_times(paths)
+    return {
+        "busy": times.busy_fraction,
+        "workers": [
+            {
+                "worker": name,
+                "clips": time.num_clips,
+                "seconds": time.seconds,
+                "seconds computed": time.computing_seconds,
+                "busy": time.busy_fraction,
+            }
+            for name, time in times.by_worker.items()
+        ],
+    }
 
 
 def _is_newer(path: Path, other: Path) -> bool:

@@ -10,8 +10,10 @@ from aot.errors import AotError
 from aot.paths import ClipPaths, RunPaths
 from aot.report.clip import is_reported, report_clip
 from aot.report.index import write_report
+from aot.runs.ledger import last_events
 from aot.runs.run_json import read_run_json
 from aot.runs.summary import summary_rows
+from aot.runs.timing import drawing_seconds
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,12 @@ def update_report(
     rows = summary_rows(paths, sorted(run["clips"]), run.get("no_prompt", ()))
     finished = [clip for clip in (paths.clip(row["clip_id"]) for row in rows) if clip.result.exists()]
     outdated = [clip for clip in finished if rewrite or not is_reported(clip)]
+    done = {clip_id: event["at"] for clip_id, event in last_events(paths, "done").items()}
+    spent = drawing_seconds(paths, done)
     errors = {}
     for clip in progress(outdated):
         try:
-            report_clip(clip)
+            report_clip(clip, spent.get(clip.clip_id, {}))
         except AotError as error:
             errors[clip.clip_id] = error
     return ReportUpdate(write_report(paths, rows), len(rows), len(outdated) - len(errors), errors)

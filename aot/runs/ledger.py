@@ -183,6 +183,27 @@ def last_events(
     return latest
 
 
+def all_events(paths: RunPaths, kind: str, *details: str) -> Iterator[dict[str, Any]]:
+    """All events of a kind, those of one worker in their order: `clip_id`, `at` and these details, None if unknown."""
+    for event in _unsorted(paths, (kind,)):
+        yield {name: event.get(name) for name in ("clip_id", "at", *details)}
+
+
+def outlines(paths: RunPaths, kinds: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Of every ledger, in their order: its first event, those of some kinds, and its last one; no others are parsed."""
+    prefixes = _prefixes(kinds)
+    for path, _ in _ledger_files(paths):
+        is_first, skipped = True, b""
+        with path.open("rb") as file:
+            for line in file:
+                skipped = line
+                if (is_first or line.startswith(prefixes)) and (event := _event(line)) is not None:
+                    yield event
+                    is_first, skipped = False, b""
+        if (event := _event(skipped)) is not None:
+            yield event
+
+
 def silent_seconds(paths: RunPaths, worker: str) -> float:
     """Seconds since a worker's ledger was last written or touched; infinity if there is none."""
     try:
@@ -192,13 +213,17 @@ def silent_seconds(paths: RunPaths, worker: str) -> float:
 
 
 def _unsorted(paths: RunPaths, kinds: Collection[str]) -> Iterator[dict[str, Any]]:
-    # Lines start with the name of the event, so most are skipped without parsing them: there may be a million.
-    prefixes = tuple(f'{{"event": "{kind}"'.encode() for kind in kinds)
+    prefixes = _prefixes(kinds) or b"{"
     for path, _ in _ledger_files(paths):
         with path.open("rb") as file:
             for line in file:
-                if line.startswith(prefixes or b"{") and (event := _event(line)) is not None:
+                if line.startswith(prefixes) and (event := _event(line)) is not None:
                     yield event
+
+
+def _prefixes(kinds: Collection[str]) -> tuple[bytes, ...]:
+    """How the lines of these events start: most others are skipped without parsing them, as there may be a million."""
+    return tuple(f'{{"event": "{kind}"'.encode() for kind in kinds)
 
 
 def _ledger_files(paths: RunPaths) -> list[tuple[Path, int]]:

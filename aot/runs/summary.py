@@ -18,6 +18,7 @@ from aot.errors import printable
 from aot.paths import RunPaths
 from aot.runs.failure import read_failure
 from aot.runs.ledger import last_done
+from aot.runs.timing import STAGES, describe_busy, drawing_seconds, result_seconds, worker_times
 from aot.self_checks import CHECKS, worst
 from aot.system.files import write_text
 from aot.system.text import counted
@@ -25,10 +26,12 @@ from aot.system.text import counted
 NO_PROMPT = "no prompt"
 STATES = ("done", "partial", "failed", "pending", NO_PROMPT)
 
-COLUMNS = (
+COLUMNS: list[str] = (
     "clip_id state objects points frames source_frames frame_interval rung attempts visible in_mask mask_stability "
     "return_error_px seconds frames_per_second peak_memory_mb J F AJ OA PCK decoder decoder_fallback error notes"
 ).split()
+# Added at the end, where they break no script that reads earlier tables by position.
+COLUMNS += [f"{stage}_seconds" for stage in STAGES] + ["peak_device_memory_mb", "worker", "worker_busy"]
 
 _HEADINGS = {
     "clip_id": "clip", "state": "state", "objects": "objects", "points": "points", "frames": "frames",
@@ -49,7 +52,12 @@ def summary_rows(paths: RunPaths, clip_ids: Sequence[str], without_prompt: Seque
         clip_ids: of the rows.
         without_prompt: ids of clips that are not processed, because they have no prompt; their rows come last.
     """
-    done = last_done(paths, "summary", "scores")
+    done = last_done(paths, "summary", "scores", "worker") if clip_ids else {}
+    drawing = drawing_seconds(paths, {clip_id: event["at"] for clip_id, event in done.items()})
+    workers = worker_times(paths).by_worker
+    for clip_id, event in done.items():
+        event["drawing_seconds"] = drawing.get(clip_id, {})
+        event["worker_busy"] = workers[event["worker"]].busy_fraction if event["worker"] in workers else ""
     rows = [_row(paths, clip_id, done.get(clip_id)) for clip_id in clip_ids]
     return rows + [dict.fromkeys(COLUMNS, "") | {"clip_id": clip_id, "state": NO_PROMPT} for clip_id in without_prompt]
 
@@ -78,7 +86,7 @@ def print_summary(paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]
     """
     shown = [row for row in rows if len(rows) <= _MAX_ROWS or row["state"] not in ("done", NO_PROMPT)][:_MAX_ROWS]
     console.print(_table(rows, shown))
-    lines = [*_notes(shown), *_totals(rows), _where(paths, output, rows)]
+    lines = [*_notes(shown), *_totals(rows), *_busy(paths), _where(paths, output, rows)]
     console.print("\n".join(lines), markup=False, highlight=False)
 
 
@@ -119,6 +127,11 @@ def _totals(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _busy(paths: RunPaths) -> list[str]:
+    times = worker_times(paths)
+    return [] if times.busy_fraction is None else [describe_busy(times)]
+
+
 def _where(paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]]) -> str:
     """The files of a run that are worth opening, relative to its folder; without a result, those that say why."""
     finished = [paths.clip(row["clip_id"]) for row in rows if row["state"] in ("done", "partial")]
@@ -155,7 +168,11 @@ def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str
 def _done_columns(done: dict[str, Any]) -> dict[str, Any]:
     """The columns of a finished clip, from its "done" event."""
     summary, scores = done["summary"], done.get("scores") or {}
-    seconds = sum(summary["seconds"].values())
+    seconds = result_seconds(summary["seconds"])
+    stages = summary["seconds"] | done["drawing_seconds"]
+    if "decode" in stages:  # in version 0.1
+        stages["wait_for_frames"] = stages["decode"]
+    device_bytes = summary.get("peak_device_bytes", {}).values()
     object_errors = [
         # Most messages begin with the object.
         message if re.match(rf"object {object_id}\b", message) else f"object {object_id}: {message}"
@@ -181,6 +198,10 @@ def _done_columns(done: dict[str, Any]) -> dict[str, Any]:
         "decoder_fallback": summary.get("decoder_fallback", ""),
         "error": "; ".join([*object_errors, *([scores["error"]] if "error" in scores else [])]),
         "notes": "; ".join(summary.get("notes", ())),
+        **{f"{stage}_seconds": stages.get(stage, "") for stage in STAGES},
+        "peak_device_memory_mb": max(device_bytes) / 2**20 if device_bytes else "",
+        "worker": done["worker"],
+        "worker_busy": done["worker_busy"],
     }
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in columns.items()}
 

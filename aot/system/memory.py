@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def available_device_bytes(device: str) -> int:
@@ -17,6 +19,31 @@ def available_device_bytes(device: str) -> int:
         # Memory that torch has reserved and does not use is available to us too.
         return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
     return available_host_bytes()
+
+
+def reset_device_peak() -> None:
+    """Forget the peaks that `device_peak_bytes` has reported so far."""
+    for cuda, number in _used_gpus():
+        cuda.reset_peak_memory_stats(number)
+
+
+def device_peak_bytes() -> int | None:
+    """Peak memory of the tensors of this process since `reset_device_peak`; of several GPUs, the largest.
+
+    The allocator counts them on the host, so that nothing waits for a GPU.
+
+    Returns:
+        None if the process has not used a GPU.
+    """
+    return max((cuda.max_memory_allocated(number) for cuda, number in _used_gpus()), default=None)
+
+
+def _used_gpus() -> list[tuple[Any, int]]:
+    """`torch.cuda` and the number of each GPU, if this process uses any; torch is not imported here."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return []
+    return [(torch.cuda, number) for number in range(torch.cuda.device_count())]
 
 
 def available_host_bytes() -> int:

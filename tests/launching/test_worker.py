@@ -90,7 +90,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
     # Collecting the garbage of a large process takes a tenth of a second.
     monkeypatch.setattr(worker_module, "_release_memory", lambda: None)
     monkeypatch.setattr(
-        worker_module, "_make_drawing", lambda drawing, clip, paths, config: run.drawn.append((drawing, clip.clip_id))
+        worker_module, "_make_drawing", lambda drawing, clip, *others: run.drawn.append((drawing, clip.clip_id))
     )
     yield run
     for worker in run.workers:
@@ -379,11 +379,14 @@ def test_clip_that_cannot_be_drawn_fails_and_keeps_its_result(run: Computed, mon
 ])  # fmt: skip
 def test_drawings_by_name(drawing: str, function: str, run: Computed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    called: list[str] = []
+    called: list[tuple[str, Any]] = []
+    spent = {"score": 1.0}
     for name in ("draw_clip", "write_prompt_images", "report_clip"):
-        monkeypatch.setattr(worker_module, name, lambda *arguments, name=name: called.append(name))
-    worker_module._make_drawing(drawing, run.task().clip, run.paths.clip("a"), run.config())
-    assert called == [function]
+        monkeypatch.setattr(worker_module, name, lambda *arguments, name=name: called.append((name, arguments[-1])))
+    worker_module._make_drawing(drawing, run.task().clip, run.paths.clip("a"), run.config(), spent)
+    ((name, last),) = called
+    assert name == function
+    assert last is spent or drawing != "report", "the page of the clip shows the time of its drawings"
 
 
 def test_clip_that_another_worker_has_finished_is_done(run: Computed) -> None:

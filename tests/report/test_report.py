@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ from aot.report.__main__ import main
 from aot.report.clip import is_reported, report_clip
 from aot.report.index import write_report
 from aot.run import main as run_main
+from aot.runs.ledger import read_events
+from aot.runs.timing import STAGES
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing.hdf5 import new_clip_file
 from tests.command_line import EMBEDDED
@@ -175,6 +178,34 @@ class TestCommand:
         with pytest.raises(WriteError, match="could not be written"):
             write_report(run)
 
+    def test_every_stage_is_recorded_everywhere(self, run: RunPaths) -> None:
+        """In the result and on the clip's page, as far as it is known when they are written; elsewhere completely."""
+        import aot
+
+        computed = set("hash open prompts predict wait_for_frames segment query_points track write".split())
+        drawn = {"score", "overlay", "report"}
+        assert json.loads(aot.load(run.clip("a").result).attributes["seconds"]).keys() == computed
+        page = data(run.clip("a").report.data)
+        assert page["facts"]["seconds"].keys() == computed
+        assert page["drawing_seconds"].keys() == drawn - {"report"}
+        (done,) = [event for event in read_events(run, ("done",)) if event["clip_id"] == "a"]
+        assert done["summary"]["seconds"].keys() == computed
+        (ended,) = [event for event in read_events(run, ("ended",)) if event["clip_id"] == "a"]
+        assert ended["seconds"].keys() == drawn
+        run_data = data(run.report / "data" / "run.js")
+        shown = dict(zip(run_data["columns"], run_data["rows"][0]))
+        assert {stage for stage in STAGES if shown[f"{stage}_seconds"] is not None} == computed | drawn
+        row = next(csv.DictReader(run.summary.read_text().splitlines()))
+        assert float(row["overlay_seconds"]) == ended["seconds"]["overlay"]
+        (worker,) = run_data["workers"]
+        assert (worker["worker"], worker["clips"]) == (shown["worker"], 2)
+        assert worker["busy"] == run_data["busy"] == pytest.approx(float(row["worker_busy"]), abs=1e-4)
+        assert 0 < run_data["busy"] < 1
+
+    def test_a_part_that_is_written_again_has_all_times(self, run: RunPaths) -> None:
+        assert main([str(run.root), "--all"]) == 0
+        assert data(run.clip("a").report.data)["drawing_seconds"].keys() == {"score", "overlay", "report"}
+
 
 class TestClip:
     def test_clip_page_data_match_the_result(self, run: RunPaths) -> None:
@@ -209,7 +240,7 @@ class TestClip:
     def test_long_clips_and_many_points_are_subsampled(self, tmp_path: Path) -> None:
         paths = RunPaths(tmp_path).clip("long")
         write_result(paths.result, num_frames=2000, num_points=300, num_objects=3)
-        report_clip(paths)
+        report_clip(paths, {})
         assert paths.report.data.stat().st_size < 400_000
         clip = data(paths.report.data)
         assert len(clip["frames"]) == 2000

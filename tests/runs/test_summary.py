@@ -15,6 +15,7 @@ from aot.config import Output
 from aot.paths import RunPaths
 from aot.runs.ledger import Ledger
 from aot.runs.summary import COLUMNS, print_summary, summary_rows, write_summary
+from aot.runs.timing import STAGES
 from tests.launching.in_memory import summary_of
 
 
@@ -26,12 +27,20 @@ class Recorded:
         root.mkdir(exist_ok=True)
         self.paths.run_json.touch()
 
-    def finish(self, clip_id: str, *, scores: dict[str, Any] | None = None, **summary: Any) -> None:
+    def finish(
+        self,
+        clip_id: str,
+        *,
+        scores: dict[str, Any] | None = None,
+        drawing: dict[str, float] | None = None,
+        **summary: Any,
+    ) -> None:
         touch(self.paths.clip(clip_id).result)
         scores = {} if scores is None else scores
         ledger = Ledger(self.paths, "w")
         ledger.append("done", clip_id=clip_id, content={}, summary=summary_of(**summary))
         ledger.append("scored", clip_id=clip_id, file_sha256="0", scores=scores)
+        ledger.append("ended", clip_id=clip_id, state="done", seconds=drawing or {})
 
     def fail(self, clip_id: str, kind: str = "decode", message: str = "a.mp4: broken; copy it again") -> None:
         touch(self.paths.clip(clip_id).failure).write_text(json.dumps({"class": kind, "message": message}))
@@ -92,7 +101,8 @@ def test_columns_of_a_finished_clip(run: Recorded) -> None:
     run.finish(
         "a", scores={"J": 0.123456, "F": None, "PCK": 0.5}, num_objects=2, num_points=40, num_frames=12,
         num_source_frames=24, frame_interval=2, rung=3, num_attempts=4, visible_share=0.98765, in_mask_share=0.25,
-        checks=checks,
+        checks=checks, drawing={"overlay": 1.5, "report": 0.25},
+        peak_device_bytes={"segment": 5 * 2**20, "track": 7 * 2**20},
     )  # fmt: skip
     (row,) = run.rows("a")
     assert row == {
@@ -101,6 +111,9 @@ def test_columns_of_a_finished_clip(run: Recorded) -> None:
         "return_error_px": 3.5, "seconds": 4.0, "frames_per_second": 3.0, "peak_memory_mb": 3.0, "J": 0.1235, "F": "",
         "AJ": "", "OA": "", "PCK": 0.5, "decoder": "pyav", "decoder_fallback": "", "error": "",
         "notes": "",
+        **{f"{stage}_seconds": "" for stage in STAGES}, "wait_for_frames_seconds": 2.0, "track_seconds": 2.0,
+        "overlay_seconds": 1.5, "report_seconds": 0.25, "peak_device_memory_mb": 7.0, "worker": "w",
+        "worker_busy": 1.0,
     }  # fmt: skip
 
 
@@ -161,11 +174,12 @@ def test_reason_for_another_decoder_is_noted(run: Recorded) -> None:
 
 
 def test_events_of_earlier_versions_have_no_decoder(run: Recorded) -> None:
-    summary = summary_of()
+    summary = summary_of(seconds={"track": 2.0, "decode": 3.0})
     del summary["decoder"], summary["decoder_fallback"]
     touch(run.paths.clip("a").result)
     Ledger(run.paths, "w").append("done", clip_id="a", content={}, summary=summary, scores={})
-    assert run.rows("a")[0]["decoder"] == ""
+    (row,) = run.rows("a")
+    assert (row["decoder"], row["wait_for_frames_seconds"], row["overlay_seconds"]) == ("", 3.0, "")
     assert "decoder" not in run.shown("a")
 
 

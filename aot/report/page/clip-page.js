@@ -429,7 +429,12 @@ function promptShapes({ object, box, points = [], labels = [], query_points: que
 
 function showClipOrigin(clip) {
   const { facts } = clip;
-  const seconds = Object.entries(facts.seconds ?? {}).map(([stage, value]) => ({ stage, seconds: value }));
+  const device = facts.peak_device_bytes ?? {};
+  const stages = Object.entries({ ...facts.seconds, ...clip.drawing_seconds }).map(([stage, seconds]) => ({
+    stage,
+    seconds,
+    ...(stage in device ? { "peak device MB": device[stage] / 2 ** 20 } : {}),
+  }));
   const versions = Object.entries(facts.versions ?? {}).map(([name, version]) => ({ package: name, version }));
   aot.byId("origin").replaceChildren(
     aot.make(
@@ -443,7 +448,7 @@ function showClipOrigin(clip) {
     ),
     ...(facts.weights?.length ? [aot.make("h3", {}, "Checkpoints and their licences"), aot.records(facts.weights)] : []),
     aot.details("Attempts", aot.records((facts.attempts ?? []).map((attempt) => ({ ...attempt, error: attempt.error ?? "" })))),
-    aot.details("Seconds", aot.records(seconds)),
+    aot.details("Seconds", aot.records(stages)),
     aot.details("Versions", aot.records(versions)),
     aot.details("Configuration", aot.make("pre", { tabIndex: 0 }, clip.config)),
   );

@@ -20,12 +20,16 @@ const LABELS = {
   seconds: ["seconds", "", 80],
   frames_per_second: ["frames/s", "", 86],
   peak_memory_mb: ["peak MB", "Peak memory", 86],
+  peak_device_memory_mb: ["device MB", "Peak memory on the device", 92],
+  worker: ["worker", "The worker that computed the result", 200],
+  worker_busy: ["busy", "Fraction of the worker's time in which the models computed", 64],
   decoder: ["decoder", "What decoded the video", 80],
   decoder_fallback: ["why", "Why decord did not decode the video", 220],
   error: ["error", "", 360],
 };
-const TEXT_COLUMNS = new Set(["clip_id", "state", "decoder", "decoder_fallback", "error"]);
-const SHOWN_IF_ANY = new Set(["decoder", "decoder_fallback", "error"]);
+const TEXT_COLUMNS = new Set(["clip_id", "state", "decoder", "decoder_fallback", "error", "worker"]);
+const SHOWN_IF_ANY = new Set(["decoder", "decoder_fallback", "error", "worker"]);
+const STAGE_SUFFIX = "_seconds";
 const STATE_KEY = "aot-report";
 
 aot.showRun = (run) => {
@@ -90,6 +94,10 @@ aot.showRun = (run) => {
 };
 
 function labelled(key) {
+  if (key.endsWith(STAGE_SUFFIX)) {
+    const stage = key.slice(0, -STAGE_SUFFIX.length).replaceAll("_", " ");
+    return { label: `${stage} s`, title: `Time of the stage "${stage}" in s`, width: Math.max(80, 9 * stage.length + 36) };
+  }
   const [label, title, width] = LABELS[key] ?? [key.replaceAll("_", " "), "", Math.max(64, 9 * key.length + 28)];
   return { label, title, width };
 }
@@ -128,8 +136,14 @@ function showHead(run, placeOf) {
       ["frames", aot.shown(sum("frames"))],
       ["points", aot.shown(sum("points"))],
       ["time", duration(sum("seconds"))],
+      ["models computed", percent(run.busy)],
     ]),
   );
+}
+
+/** The fraction of a time as text; undefined if it is not known. */
+function percent(fraction) {
+  return fraction === null || fraction === undefined ? undefined : `${Math.round(100 * fraction)} % of the workers' time`;
 }
 
 function duration(seconds) {
@@ -185,6 +199,7 @@ function showOrigin(run) {
   ];
   if (run.weights.length) parts.push(aot.make("h3", {}, "Checkpoints and their licences"), aot.records(run.weights));
   const versions = Object.entries(run.versions ?? {}).map(([name, version]) => ({ package: name, version }));
+  parts.push(aot.details("Workers", aot.records(run.workers)));
   parts.push(aot.details("Versions", aot.records(versions)));
   parts.push(aot.details("Configuration", aot.make("pre", { tabIndex: 0 }, JSON.stringify(run.config, null, 2))));
   aot.byId("origin").replaceChildren(...parts);
