@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 FAST = ["segmenter=grabcut", "tracker=lucas_kanade", "query_points.num_points=20"]
 EVIL = "<b>&#1 %41?é\u202e"
 # U+202E would reverse the text after it.
+COMPUTED = "hash open prompts predict wait_for_frames segment query_points track write".split()
 SHOWN = "<b>&#1 %41?é\\u202e"
 
 
@@ -128,6 +130,27 @@ def test_clip_page_shows_all_its_parts(report: Path, new_page: Callable[..., Any
     assert page.locator(".prompt-image svg rect").count() == 2, "the box and its outline"
     page.get_by_text("Configuration", exact=True).click()
     assert "lucas_kanade" in page.locator("#origin pre").inner_text()
+    assert stages(page, "Time of the stages") == [*COMPUTED, "score", "overlay"], (
+        "what is known when the page is written"
+    )
+
+
+def test_first_page_shows_the_time_of_stages_and_workers(report: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto((report / "index.html").as_uri())
+    assert stages(page, "Time of the stages") == [*COMPUTED, "score", "overlay", "report"]
+    (worker,) = stages(page, "Workers")
+    assert str(os.getpid()) in worker
+    computed = page.locator("#facts div", has_text="models computed").inner_text()
+    assert re.search(r"\d+ % of the workers' time", computed)
+    assert page.locator("#table th", has_text="overlay").count() == 0, "too many columns"
+
+
+def stages(page: Any, title: str) -> list[str]:
+    """The first column of a table in the provenance."""
+    details = page.locator("#origin details", has=page.locator("summary", has_text=title))
+    details.locator("summary").click()
+    return [text.replace(" ", "_") for text in details.locator("tbody td:first-child").all_inner_texts()]
     page.locator("#after").click()
     assert page.locator("h1").inner_text() == "broken"
     assert "cannot be read as a video" in page.locator("#failure .message").inner_text()
@@ -255,7 +278,8 @@ def large_run(root: Path, count: int) -> RunPaths:
             "seconds": {"track": 1.0 + number}, "peak_memory_bytes": 10**8, "object_errors": {},
         }  # fmt: skip
         at = "2026-01-01T00:00:00+00:00"
-        lines.append(json.dumps({"event": "done", "at": at, "clip_id": clip_id, "summary": summary, "scores": {}}))
+        done = {"event": "done", "at": at, "worker": "w", "clip_id": clip_id, "summary": summary, "scores": {}}
+        lines.append(json.dumps(done))
     paths.ledgers.mkdir()
     paths.ledger("worker").write_text("\n".join(lines) + "\n")
     return paths

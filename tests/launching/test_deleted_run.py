@@ -113,7 +113,7 @@ def test_no_further_drawing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run = MemoryRun(tmp_path, CLIPS)
     drawn: list[str] = []
 
-    def draw(drawing: str, clip: Any, paths: Any, config: Any) -> None:
+    def draw(drawing: str, clip: Any, paths: Any, config: Any, earlier_seconds: Any) -> None:
         drawn.append(drawing)
         delete(run.paths)
 

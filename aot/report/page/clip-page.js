@@ -448,7 +448,7 @@ function showClipOrigin(clip) {
     ),
     ...(facts.weights?.length ? [aot.make("h3", {}, "Checkpoints and their licences"), aot.records(facts.weights)] : []),
     aot.details("Attempts", aot.records((facts.attempts ?? []).map((attempt) => ({ ...attempt, error: attempt.error ?? "" })))),
-    aot.details("Seconds", aot.records(stages)),
+    aot.details("Time of the stages", aot.records(stages)),
     aot.details("Versions", aot.records(versions)),
     aot.details("Configuration", aot.make("pre", { tabIndex: 0 }, clip.config)),
   );

@@ -29,12 +29,14 @@ const LABELS = {
 };
 const TEXT_COLUMNS = new Set(["clip_id", "state", "decoder", "decoder_fallback", "error", "worker"]);
 const SHOWN_IF_ANY = new Set(["decoder", "decoder_fallback", "error", "worker"]);
+// Too many for the table of the clips; each clip's page has its own.
 const STAGE_SUFFIX = "_seconds";
 const STATE_KEY = "aot-report";
 
 aot.showRun = (run) => {
   const columns = run.columns
     .map((key, place) => ({ key, place, isText: TEXT_COLUMNS.has(key), ...labelled(key) }))
+    .filter(({ key }) => !key.endsWith(STAGE_SUFFIX))
     .filter(({ key, place }) => TEXT_COLUMNS.has(key) || run.rows.some((row) => row[place] !== null))
     .filter(({ key, place }) => !SHOWN_IF_ANY.has(key) || run.rows.some((row) => row[place] !== null));
   const placeOf = Object.fromEntries(run.columns.map((key, place) => [key, place]));
@@ -94,10 +96,6 @@ aot.showRun = (run) => {
 };
 
 function labelled(key) {
-  if (key.endsWith(STAGE_SUFFIX)) {
-    const stage = key.slice(0, -STAGE_SUFFIX.length).replaceAll("_", " ");
-    return { label: `${stage} s`, title: `Time of the stage "${stage}" in s`, width: Math.max(80, 9 * stage.length + 36) };
-  }
   const [label, title, width] = LABELS[key] ?? [key.replaceAll("_", " "), "", Math.max(64, 9 * key.length + 28)];
   return { label, title, width };
 }
@@ -199,10 +197,29 @@ function showOrigin(run) {
   ];
   if (run.weights.length) parts.push(aot.make("h3", {}, "Checkpoints and their licences"), aot.records(run.weights));
   const versions = Object.entries(run.versions ?? {}).map(([name, version]) => ({ package: name, version }));
+  parts.push(aot.details("Time of the stages", aot.records(stages(run))));
   parts.push(aot.details("Workers", aot.records(run.workers)));
   parts.push(aot.details("Versions", aot.records(versions)));
   parts.push(aot.details("Configuration", aot.make("pre", { tabIndex: 0 }, JSON.stringify(run.config, null, 2))));
   aot.byId("origin").replaceChildren(...parts);
+}
+
+/** For each stage that took any time: its total, and the clip in which it was longest. */
+function stages(run) {
+  const ofClip = run.columns.indexOf("clip_id");
+  return run.columns.flatMap((key, place) => {
+    const rows = run.rows.filter((row) => row[place] !== null);
+    if (!key.endsWith(STAGE_SUFFIX) || !rows.length) return [];
+    const longest = rows.reduce((one, other) => (other[place] > one[place] ? other : one));
+    const seconds = rows.reduce((total, row) => total + row[place], 0);
+    return [{
+      stage: key.slice(0, -STAGE_SUFFIX.length).replaceAll("_", " "),
+      seconds,
+      "per clip": seconds / rows.length,
+      longest: longest[place],
+      "in clip": longest[ofClip],
+    }];
+  });
 }
 
 /** The last state of the table, so that it is the same after returning from a clip's page. */
