@@ -51,7 +51,7 @@ class SupervisedChild:
         run: the context that all clips share.
         slot: the resources of the process.
         limits: of the process.
-        clock: time in s.
+        clock: time in s, without the periods in which this process was stopped.
     """
 
     process: WorkerProcess

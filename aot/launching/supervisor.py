@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -27,6 +27,7 @@ from aot.retry import STALLED, Attempt, ladder, next_rung
 from aot.runs.failure import record_failure
 from aot.runs.ledger import Ledger
 from aot.runs.task import ClipTask, Work
+from aot.system.attended_clock import AttendedClock
 from aot.system.files import remove_parts_of
 from aot.system.processes import host
 
@@ -87,6 +88,9 @@ class Supervisor:
         self._start_process = start_process
         self._wait_for_messages = wait_for_messages
         self._clock = clock
+        self._attended_clock = AttendedClock(clock)
+        self._computed: dict[str, set[str]] = defaultdict(set)
+        """Worker → ids of the clips that it has computed, or tried to."""
         self._rungs = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
         self._children: list[SupervisedChild] = []
         self._reaped: set[tuple[str, int]] = set()
@@ -112,18 +116,24 @@ class Supervisor:
             self._end_children()
         except BaseException as stop:
             by = "the user" if isinstance(stop, KeyboardInterrupt) else type(stop).__name__
-            self.abandon(f"stopped by {by}", is_counted=False)
+            self.abandon(f"stopped by {by}")
             raise
         finally:
             if self._reaped:
                 remove_parts_of(self._run.paths.root, self._reaped)
 
-    def abandon(self, reason: str, *, is_counted: bool) -> None:
+    @property
+    def attended_seconds(self) -> float:
+        """Time since construction in s, without the periods in which this process was stopped."""
+        return self._attended_clock()
+
+    def abandon(self, reason: str, *, is_time_limit: bool = False) -> None:
         """End all children; each abandons its clip cleanly, and the ledgers record it.
 
         Args:
             reason: recorded in the ledgers.
-            is_counted: whether it counts as an attempt that was lost with its task.
+            is_time_limit: whether a time limit is the reason. It counts as an attempt at the clips that have had all
+                the time of their worker, which was not enough.
         """
         for queue in (self._workers.queue, self._drawers.queue, self._drawn_later):
             queue.clear()
@@ -133,17 +143,16 @@ class Supervisor:
         for child in children:
             child.process.signal(signal.SIGINT)
         deadline = self._clock() + _GRACE_SECONDS
-        for child in children:
-            child.process.end(max(0.0, deadline - self._clock()))
-        # All children are ended first: a ledger that cannot be written must not keep one of them alive.
-        for child in children:
-            if child.task is not None:
-                child.ledger.append(
-                    "interrupted",
-                    clip_id=child.task.clip.clip_id,
-                    reason=reason,
-                    is_counted=is_counted and not child.slot.is_drawer,
-                )
+        try:
+            # At once, because a scheduler may kill this process before all children have ended.
+            for child in children:
+                if child.task is not None:
+                    clip_id = child.task.clip.clip_id
+                    is_counted = is_time_limit and self._computed[child.name] == {clip_id}
+                    child.ledger.append("interrupted", clip_id=clip_id, reason=reason, is_counted=is_counted)
+        finally:
+            for child in children:
+                child.process.end(max(0.0, deadline - self._clock()))
 
     def _has_work(self) -> bool:
         is_waiting = self._workers.queue or self._drawers.queue or self._drawn_later
@@ -156,6 +165,8 @@ class Supervisor:
                 continue
             task = self._next_drawing() if child.slot.is_drawer else self._next_clip()
             if task is not None:
+                if not child.slot.is_drawer:
+                    self._computed[child.name].add(task.clip.clip_id)
                 child.send_task(task)
             elif not (self._workers.queue or (child.slot.is_drawer and self._is_computing())):
                 child.send_task(None)
@@ -182,7 +193,7 @@ class Supervisor:
         ):
             num_available = sum(child.task is None for child in self._children if self._pool(child) is pool)
             for _ in range(min(len(pool.free), num_waiting - num_available)):
-                child = SupervisedChild(self._run, pool.free.popleft(), self._limits, self._clock)
+                child = SupervisedChild(self._run, pool.free.popleft(), self._limits, self._attended_clock)
                 child.start(self._start_process)
                 self._children.append(child)
 

@@ -30,8 +30,20 @@ class History:
     """Clip id → failed attempts since its last result or failure, oldest first."""
     open: list[dict[str, Any]] = field(default_factory=list)
     """The "started" events of attempts without an end: they are running, or died with their supervisor."""
+    interrupted: list[dict[str, Any]] = field(default_factory=list)
+    """The "started" events of interrupted attempts that do not count, each the last one of its worker at its clip."""
     scheduler_tasks: set[str] = field(default_factory=set)
     """The scheduler's tasks that have started at least one clip."""
+    computed: dict[str, set[str]] = field(default_factory=dict)
+    """Worker → ids of the clips that it has computed, or tried to."""
+
+    def had_its_worker_alone(self, started: dict[str, Any]) -> bool:
+        """Whether a clip that was computed had all the time of its worker.
+
+        Args:
+            started: the event of its attempt.
+        """
+        return self.computed.get(started["worker"]) == {started["clip_id"]}
 
 
 def _never(clip_id: str, kind: str, at: str) -> bool:
@@ -49,19 +61,26 @@ def read_history(paths: RunPaths, digests: Mapping[str, str], is_ignored: IsIgno
     """
     history = History()
     running: dict[tuple[str, str], dict[str, Any]] = {}
+    interrupted: dict[tuple[str, str], dict[str, Any]] = {}
     for event in read_events(paths, _KINDS, digests):
-        clip_id = event["clip_id"]
-        started = running.pop((clip_id, event["worker"]), None)
+        clip_id, key = event["clip_id"], (event["clip_id"], event["worker"])
+        was_interrupted = interrupted.pop(key, None)
+        started = running.pop(key, None) or (was_interrupted if event["event"] == "died" else None)
         if event["event"] == "started":
-            running[clip_id, event["worker"]] = event
+            running[key] = event
             history.scheduler_tasks |= {event["task"]} if "task" in event else set()
+            if _computes(event):
+                history.computed.setdefault(event["worker"], set()).add(clip_id)
         elif event["event"] in ("done", "ended"):
             history.series.pop(clip_id, None)
         elif started is not None and _computes(started) and started.get("content") == digests[clip_id]:
             attempt = _ended(started, event)
+            if attempt is None:
+                interrupted[key] = started
             if attempt is not None and not is_ignored(clip_id, str(attempt.kind), event["at"]):
                 history.series.setdefault(clip_id, []).append(attempt)
     history.open = [event for event in running.values() if event.get("content") == digests[event["clip_id"]]]
+    history.interrupted = list(interrupted.values())
     return history
 
 
@@ -102,9 +121,19 @@ def close_cancelled(paths: RunPaths, history: History, tasks: Collection[str]) -
     """
     for started in history.open:
         if started.get("task") in tasks:
-            # In the ledger of its worker, which does not run any more.
-            ledger = Ledger(paths, started["worker"], scheduler_task=started["task"])
-            ledger.append("interrupted", clip_id=started["clip_id"], reason="its task was cancelled", is_counted=False)
+            ledger_of(paths, started).append(
+                "interrupted", clip_id=started["clip_id"], reason="its task was cancelled", is_counted=False
+            )
+
+
+def ledger_of(paths: RunPaths, started: dict[str, Any]) -> Ledger:
+    """The ledger of a worker that does not run any more, to record the end of its attempt there.
+
+    Args:
+        paths: of the run.
+        started: the event of its attempt.
+    """
+    return Ledger(paths, started["worker"], scheduler_task=started["task"])
 
 
 def is_running(paths: RunPaths, started: dict[str, Any]) -> bool:

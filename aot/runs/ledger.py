@@ -4,7 +4,7 @@
                       for the drawings of a finished clip), rung, frame_interval, lean
     attempt failed    the attempt failed, and another may follow: class, error
     died              the worker's process died; written by the process that supervises it: class, error
-    interrupted       the attempt was abandoned: reason; is_counted if the length of the clip may be the reason
+    interrupted       the attempt was abandoned: reason; is_counted if it had all the time of a task
     done              the clip's result is complete: content (fingerprint), file_bytes, summary
     scored            the first event of the drawing of a complete result: file_sha256, scores (empty without a ground
                       truth). Version 0.1 recorded both in "done".

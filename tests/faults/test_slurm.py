@@ -106,7 +106,7 @@ def test_preempted_task_resumes_with_the_missing_clips(cluster: Devcluster, clip
         cluster.cancel(job)
         assert command.wait() == 0
     clips.assert_none_lost()
-    assert clips.attempts("c") == [(1, "lost"), (1, None)]
+    assert clips.attempts("c") == [(1, None)], "preemption is no fault of the clip"
     again = [event for event in clips.starts() if event["clip_id"] == "c"]
     assert [event["task"] for event in again] == [first["task"]] * 2, "the same task, requeued"
     assert "preempted" in clips.events("interrupted")[0]["reason"]
@@ -185,6 +185,19 @@ def test_cancelled_array_is_restarted(cluster: Devcluster, clips: Clips, by: str
     assert clips.run("launcher=inline") == 0, "another launcher can complete the run"
     clips.assert_none_lost()
     assert clips.attempts("d") == [(1, None)], "a cancelled attempt does not count"
+
+
+def test_task_that_is_cancelled_while_no_command_waits_does_not_count(cluster: Devcluster, clips: Clips) -> None:
+    clips.inject("d", "wait")
+    assert clips.run(*SLURM, "launcher.wait=false", "launcher.clips_per_task=4") == 0
+    task = str(waiting_worker(clips, "d")["task"])
+    cluster.cancel(task.partition("_")[0])
+    wait_until(lambda: not cluster.states(), interval_seconds=POLL_SECONDS)
+    (interrupted,) = clips.events("interrupted")
+    assert (interrupted["clip_id"], interrupted["is_counted"]) == ("d", False)
+    assert clips.run("launcher=inline") == 0
+    clips.assert_none_lost()
+    assert clips.attempts("d") == [(1, None)]
 
 
 def test_second_command_joins_tasks_of_a_command_that_did_not_wait(cluster: Devcluster, clips: Clips) -> None:

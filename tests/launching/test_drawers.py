@@ -216,7 +216,7 @@ def test_drawings_are_left_to_the_next_command_and_do_not_count(run: Supervised,
 
     def abandon(process: FakeProcess, task: ClipTask) -> None:
         process.begin(task)
-        process.on_wait = lambda process: supervisor.abandon("preempted", is_counted=True)
+        process.on_wait = lambda process: supervisor.abandon("no more time", is_time_limit=True)
 
     run.machine.drawings["a"] = [abandon if is_preempted else hang]
     if is_preempted:

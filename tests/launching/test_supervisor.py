@@ -333,6 +333,34 @@ def test_process_that_once_used_the_cpu_and_stops_is_stalled(run: Supervised) ->
     assert run.deaths() == [("a", "stall")]
 
 
+@pytest.mark.parametrize("is_hanging", [False, True])
+def test_suspension_is_no_stall(run: Supervised, is_hanging: bool) -> None:
+    """A scheduler suspends a job, so that the supervisor and its processes are stopped for an hour, three times."""
+
+    def act(process: FakeProcess, task: ClipTask) -> None:
+        machine, begun = process.machine, process.machine.now
+        resumes_at = [begun + seconds for seconds in (2.0, 4000.0, 8000.0)]
+
+        def work(process: FakeProcess) -> None:
+            if resumes_at and machine.now >= resumes_at[0]:
+                resumes_at.pop(0)
+                machine.now += 3600
+            elif resumes_at and not is_hanging:
+                machine.now = min(machine.now + 0.5, resumes_at[0])
+                process.report("track")
+            elif not is_hanging:
+                process.on_wait = lambda process: None
+                process.finish(task)
+                process.ready()
+
+        process.begin(task)
+        process.on_wait = work
+
+    run.machine.actions["a"] = [act]
+    run.run(stall_seconds=60)
+    assert run.deaths() == ([("a", "stall")] if is_hanging else [])
+
+
 def test_progress_counts_as_activity(run: Supervised) -> None:
     def act(process: FakeProcess, task: ClipTask) -> None:
         begun = process.machine.now
@@ -513,20 +541,54 @@ def test_idle_process_is_ended_without_an_event(run: Supervised) -> None:
     assert run.processes[1].signals == [signal.SIGINT]
 
 
-def test_attempts_that_are_abandoned_with_their_task_count(run: Supervised) -> None:
+@pytest.mark.parametrize(
+    ("clip_id", "is_time_limit", "is_counted"), [("a", True, True), ("b", True, False), ("a", False, False)]
+)
+def test_only_a_time_limit_counts_and_only_for_clips_that_had_all_the_time(
+    run: Supervised, clip_id: str, is_time_limit: bool, is_counted: bool
+) -> None:
     supervisor = run.supervisor()
 
     def abandon(process: FakeProcess, task: ClipTask) -> None:
         process.begin(task)
-        process.on_wait = lambda process: supervisor.abandon("preempted", is_counted=True)
+        process.on_wait = lambda process: supervisor.abandon("no more time", is_time_limit=is_time_limit)
 
-    run.machine.actions["b"] = [abandon]
+    run.machine.actions[clip_id] = [abandon]
     supervisor.run(run.tasks())
     (event,) = run.events("interrupted")
-    assert (event["clip_id"], event["reason"], event["is_counted"]) == ("b", "preempted", True)
-    assert run.started() == ["a", "b"], "the other clips are left to the requeued task"
+    assert (event["clip_id"], event["reason"], event["is_counted"]) == (clip_id, "no more time", is_counted)
+    assert run.started()[-1] == clip_id, "the other clips are left to the requeued task"
     attempts = {task.clip.clip_id: [attempt.kind for attempt in task.attempts] for task in run.tasks()}
-    assert attempts == {"b": ["lost"], "c": []}
+    assert attempts[clip_id] == (["lost"] if is_counted else [])
+    assert attempts["c"] == []
+
+
+def test_clip_that_was_repeated_in_its_slot_had_all_the_time(run: Supervised) -> None:
+    supervisor = run.supervisor()
+
+    def abandon(process: FakeProcess, task: ClipTask) -> None:
+        process.begin(task)
+        process.on_wait = lambda process: supervisor.abandon("no more time", is_time_limit=True)
+
+    run.machine.actions["a"] = [die(-11), abandon]
+    supervisor.run(run.tasks())
+    assert [event["is_counted"] for event in run.events("interrupted")] == [True]
+
+
+def test_interruption_is_recorded_before_the_processes_have_ended(run: Supervised) -> None:
+    """A scheduler may kill the supervisor a few seconds after its signal."""
+    supervisor = run.supervisor()
+    recorded: list[int] = []
+
+    def abandon(process: FakeProcess, task: ClipTask) -> None:
+        process.begin(task)
+        process.ignores_interrupts = True
+        end, process.end = process.end, lambda seconds: (recorded.append(len(run.events("interrupted"))), end(seconds))
+        process.on_wait = lambda process: supervisor.abandon("preempted")
+
+    run.machine.actions["a"] = [abandon]
+    supervisor.run(run.tasks())
+    assert recorded == [1]
 
 
 @pytest.mark.parametrize("is_interrupted", [False, True])

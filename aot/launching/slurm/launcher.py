@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -49,6 +52,7 @@ class Task:
         clip_tasks: the clips of the shard.
         workers: number of worker processes; None: one per GPU, or one if there is no GPU.
         limits: of every worker process.
+        limit_seconds: a task that SLURM signals after this time has reached its time limit; before, it is preempted.
         drawers: number of processes per worker that draw its finished clips; None: from the number of cores.
     """
 
@@ -56,24 +60,51 @@ class Task:
     clip_tasks: tuple[ClipTask, ...]
     workers: int | None
     limits: WorkerLimits
+    limit_seconds: float
     drawers: int | None = None
     _supervisor: Supervisor | None = field(default=None, init=False, repr=False)
+    _planning_seconds: float = field(default=0.0, init=False, repr=False)
 
     def __call__(self) -> None:
         """Process the clips that are not done yet."""
+        # SLURM sends it to a task that is cancelled, preempted or requeued, and kills the task a few seconds later.
+        signal.signal(signal.SIGTERM, self._terminate)
+        begun = time.monotonic()
         slurm_task = JobEnvironment().job_id
         clips = [(task.clip, task.fingerprint) for task in self.clip_tasks]
         pending = [task for task in self.run.tasks_for(clips, scheduler_task=slurm_task) if task.is_pending]
         limits = WorkerLimits(self.limits.stall_seconds, self.limits.memory_gb, slurm_task)
+        self._planning_seconds = time.monotonic() - begun
         with Display(len(pending)) as display:
             self._supervisor = Supervisor(self.run, make_slots(self.workers, self.drawers), limits, display)
             self._supervisor.run(pending)
 
     def checkpoint(self) -> DelayedSubmission:
         """Abandon the current clips before a time limit or a preemption; the requeued task continues with the rest."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # requeueing sends it
+        self._abandon("its task was preempted")
+        return DelayedSubmission(
+            Task(self.run, self.clip_tasks, self.workers, self.limits, self.limit_seconds, self.drawers)
+        )
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        """Abandon the current clips before the task is killed."""
+        for other in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(other, signal.SIG_IGN)
+        self._abandon("its task was cancelled, preempted or requeued")
+        raise SystemExit(128 + number)
+
+    def _abandon(self, otherwise: str) -> None:
+        """Abandon the current clips.
+
+        Args:
+            otherwise: the reason if it is not the time limit.
+        """
         if self._supervisor is not None:
-            self._supervisor.abandon("its task reached its time limit or was preempted", is_counted=True)
-        return DelayedSubmission(Task(self.run, self.clip_tasks, self.workers, self.limits, self.drawers))
+            seconds = self._planning_seconds + self._supervisor.attended_seconds
+            is_time_limit = seconds >= self.limit_seconds
+            reason = "its task reached its time limit" if is_time_limit else otherwise
+            self._supervisor.abandon(reason, is_time_limit=is_time_limit)
 
 
 class SlurmLauncher:
@@ -122,6 +153,12 @@ class SlurmLauncher:
         stall_seconds: Annotated[float, Gt(0)] = 600.0,
         drawers: Annotated[int, Ge(1)] | None = None,
     ) -> None:
+        for name, option in {"time": "timeout_min", "signal": "signal_delay_s"}.items():
+            if name in (additional_parameters or {}):
+                raise ConfigError(
+                    f"launcher.additional_parameters: {name} is set by launcher.{option}, which also decides whether a "
+                    f"task that is stopped has reached its time limit; use launcher.{option}"
+                )
         self._clips_per_task = clips_per_task
         self._array_parallelism = array_parallelism
         self._gpus_per_node = gpus_per_node
@@ -131,6 +168,8 @@ class SlurmLauncher:
         self._workers = workers
         self._drawers = drawers
         self._limits = WorkerLimits(stall_seconds, memory_gb)
+        # SLURM may send the signal up to a minute earlier than requested.
+        self._limit_seconds = 60.0 * timeout_min - signal_delay_s - 90.0
         options: dict[str, Any] = {
             "partition": partition,
             "account": account,
@@ -205,6 +244,7 @@ class SlurmLauncher:
                                 tuple(by_id[clip_id] for clip_id in shard),
                                 self._workers,
                                 self._limits,
+                                self._limit_seconds,
                                 self._drawers,
                             )
                         )

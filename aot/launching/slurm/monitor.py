@@ -11,18 +11,26 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from aot.errors import ConfigError
 from aot.launching.display import Display
 from aot.launching.plan import Plan
 from aot.launching.slurm import squeue
-from aot.launching.slurm.squeue import ENDED, GONE, STATE_CANCELLED, STATE_OUT_OF_MEMORY
+from aot.launching.slurm.squeue import (
+    ENDED,
+    GONE,
+    STATE_CANCELLED,
+    STATE_OUT_OF_MEMORY,
+    STATE_PREEMPTED,
+    STATE_TIMEOUT,
+)
 from aot.launching.slurm.submissions import Submission, read_submissions
 from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure
-from aot.runs.history import close_cancelled, read_history
+from aot.runs.history import History, close_cancelled, ledger_of, read_history
 from aot.runs.ledger import Ledger, LedgerTail, read_events, require_run
 from aot.runs.task import ClipTask
 from aot.system.files import remove_parts_of
@@ -78,6 +86,8 @@ class SlurmWait:
         """Whether every clip is in a task that this command submitted, so that the ledgers show all ends."""
         self._tail = LedgerTail(plan.paths)
         self._waited_for: set[str] = set()
+        self._num_lost: Counter[str] = Counter()
+        """Clip id → how many of its tasks have ended before the clip was done, for no ordinary reason."""
 
     def begin(self, tasks: Sequence[ClipTask]) -> None:
         """Submit the clips that no living SLURM task has.
@@ -112,13 +122,10 @@ class SlurmWait:
         """
         try:
             with Display(len(self._waited_for)) as display:
-                num_lost = 0
                 while True:
-                    states = self._watch(display)
-                    again = self._reconcile(states, display, is_last=num_lost >= REPEATS[LOST])
+                    again = self._reconcile(self._watch(display), display)
                     if not again:
                         break
-                    num_lost += bool(states)  # otherwise SLURM has accepted only some of the tasks
                     self._clips_of, self._covers_all_clips = {}, True
                     if not self._hand_over_again(again):
                         break
@@ -200,20 +207,26 @@ class SlurmWait:
                 if event["event"] == "ended":
                     open_clips.discard(event["clip_id"])
 
-    def _reconcile(self, states: Mapping[str, str], display: Display, *, is_last: bool) -> list[ClipTask]:
+    def _reconcile(self, states: Mapping[str, str], display: Display) -> list[ClipTask]:
         """Count the attempts that died with their SLURM tasks, and record clips that must not be submitted again.
 
         Args:
             states: of the SLURM tasks; empty if all clips have ended.
             display: shows the failures.
-            is_last: whether lost clips have been submitted as often as allowed.
         Returns:
             The clips to submit again.
         """
         if not states and self._covers_all_clips:
             return []
         states = {**states, **self._queue.last_states(task for task, state in states.items() if state == GONE)}
-        cancelled = self._count_open_attempts(states)
+        history = self._read_history()
+        # When a single pending task of an array is cancelled, squeue and sacct forget it immediately.
+        cancelled = {
+            slurm_task
+            for slurm_task, state in states.items()
+            if state == STATE_CANCELLED or (state == GONE and slurm_task not in history.scheduler_tasks)
+        }
+        self._count_open_attempts(history, states, cancelled)
         slurm_task_of = {clip_id: task for task, clip_ids in self._clips_of.items() for clip_id in clip_ids}
         config = self._plan.config
         rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)
@@ -229,33 +242,53 @@ class SlurmWait:
                 self._fail(task, slurm_task, display, CANCELLED, message)
             elif next_rung(rungs, task.attempts) is None:
                 self._fail(task, slurm_task, display)
-            elif is_last:
+            elif self._num_lost[task.clip.clip_id] >= REPEATS[LOST]:
                 ended = f"its task {slurm_task} ended as {states.get(slurm_task, GONE)} before the clip was done"
                 self._fail(task, slurm_task, display, LOST, f"{ended}, as did {REPEATS[LOST]} other tasks before it")
             else:
                 again.append(task)
+                if slurm_task in states and not _is_ordinary(states[slurm_task], slurm_task, history):
+                    self._num_lost[task.clip.clip_id] += 1
         return again
 
-    def _count_open_attempts(self, states: Mapping[str, str]) -> set[str]:
-        """Record the end of the attempts that died with their SLURM tasks; returns the tasks that were cancelled."""
-        paths = self._plan.paths
+    def _read_history(self) -> History:
         digests = {clip_id: fingerprint.digest for clip_id, fingerprint in self._plan.fingerprints.items()}
-        history = read_history(paths, digests)
-        # When a single pending task of an array is cancelled, squeue and sacct forget it immediately.
-        cancelled = {
-            slurm_task
-            for slurm_task, state in states.items()
-            if state == STATE_CANCELLED or (state == GONE and slurm_task not in history.scheduler_tasks)
-        }
-        close_cancelled(paths, history, cancelled)
+        return read_history(self._plan.paths, digests)
+
+    def _count_open_attempts(self, history: History, states: Mapping[str, str], cancelled: Collection[str]) -> None:
+        """Record the end of the attempts that died with their SLURM tasks.
+
+        Args:
+            history: of the run.
+            states: of the SLURM tasks.
+            cancelled: those that were cancelled.
+        """
+        close_cancelled(self._plan.paths, history, cancelled)
         for started in history.open:
-            slurm_task = started.get("task", "")
-            if slurm_task in states and slurm_task not in cancelled:
-                kind = OUT_OF_MEMORY if states[slurm_task] == STATE_OUT_OF_MEMORY else LOST
-                error = f"its task {slurm_task} ended as {states[slurm_task]}"
-                ledger = Ledger(paths, started["worker"], scheduler_task=slurm_task)
-                ledger.append("died", clip_id=started["clip_id"], **{"class": kind, "error": error})
-        return cancelled
+            state = states.get(started.get("task", ""))
+            if state is not None and started["task"] not in cancelled:
+                self._record_end(started, state, had_time=history.had_its_worker_alone(started))
+        for started in history.interrupted:
+            # SLURM may terminate a task before it kills it for its memory, so that the attempt is not open any more.
+            if states.get(started.get("task", "")) == STATE_OUT_OF_MEMORY:
+                self._record_end(started, STATE_OUT_OF_MEMORY)
+
+    def _record_end(self, started: dict[str, Any], state: str, *, had_time: bool = False) -> None:
+        """Record the end of an attempt that died with its SLURM task.
+
+        Args:
+            started: the event of the attempt.
+            state: final state of the task.
+            had_time: whether the clip had all the time of its worker, so that a time limit counts.
+        """
+        ledger, clip_id = ledger_of(self._plan.paths, started), started["clip_id"]
+        ended = f"its task {started['task']} ended as {state}"
+        if state in (STATE_PREEMPTED, STATE_TIMEOUT):
+            is_counted = had_time and state == STATE_TIMEOUT
+            ledger.append("interrupted", clip_id=clip_id, reason=ended, is_counted=is_counted)
+        else:
+            kind = OUT_OF_MEMORY if state == STATE_OUT_OF_MEMORY else LOST
+            ledger.append("died", clip_id=clip_id, **{"class": kind, "error": ended})
 
     def _fail(
         self, task: ClipTask, slurm_task: str, display: Display, kind: str | None = None, message: str | None = None
@@ -271,3 +304,8 @@ class SlurmWait:
             kind=kind,
             message=message,
         )
+
+
+def _is_ordinary(state: str, slurm_task: str, history: History) -> bool:
+    """Whether a task ended for a reason that is no fault of its clips: preemption, or a time limit after some work."""
+    return state == STATE_PREEMPTED or (state == STATE_TIMEOUT and slurm_task in history.scheduler_tasks)

@@ -13,6 +13,8 @@ from aot.errors import ConfigError
 
 STATE_CANCELLED = "CANCELLED"
 STATE_OUT_OF_MEMORY = "OUT_OF_MEMORY"
+STATE_PREEMPTED = "PREEMPTED"
+STATE_TIMEOUT = "TIMEOUT"
 GONE = "GONE"
 """Not a state of SLURM: SLURM does not know the task any more."""
 ENDED = frozenset(

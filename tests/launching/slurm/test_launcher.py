@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,13 +178,14 @@ class FakeSupervisor:
         self.slots, self.limits = slots, limits
         self.tasks: list[ClipTask] = []
         self.abandoned: list[tuple[str, bool]] = []
+        self.attended_seconds = 0.0
         FakeSupervisor.made.append(self)
 
     def run(self, tasks: list[ClipTask]) -> None:
         self.tasks = tasks
 
-    def abandon(self, reason: str, *, is_counted: bool) -> None:
-        self.abandoned.append((reason, is_counted))
+    def abandon(self, reason: str, *, is_time_limit: bool) -> None:
+        self.abandoned.append((reason, is_time_limit))
 
 
 class FakeEnvironment:
@@ -190,16 +193,22 @@ class FakeEnvironment:
 
 
 @pytest.fixture
-def on_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     FakeSupervisor.made = []
     monkeypatch.setattr(launcher_module, "Supervisor", FakeSupervisor)
     monkeypatch.setattr(launcher_module, "JobEnvironment", FakeEnvironment)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    for number in handlers:
+        signal.signal(number, signal.SIG_IGN)  # a task that does not handle it must not end the tests
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("on_node")
 def test_task_processes_what_is_still_missing(run: MemoryRun) -> None:
     plan = run.plan()
-    task = Task(plan.context, tuple(plan.tasks()[:3]), 2, WorkerLimits(9, 2.5), drawers=3)
+    task = Task(plan.context, tuple(plan.tasks()[:3]), 2, WorkerLimits(9, 2.5), 600, drawers=3)
     run.finish("a")
     task()
     (supervisor,) = FakeSupervisor.made
@@ -216,23 +225,79 @@ def test_requeued_task_counts_what_its_first_start_left_open(run: MemoryRun) -> 
         own = plan.fingerprints[clip_id].digest
         ledger = Ledger(run.paths, f"worker-{slurm_task}", scheduler_task=slurm_task)
         ledger.append("started", clip_id=clip_id, content=own, host="elsewhere", **settings)
-    Task(plan.context, tuple(plan.tasks()), 1, WorkerLimits(9, None))()
+    Task(plan.context, tuple(plan.tasks()), 1, WorkerLimits(9, None), 600)()
     kinds = {each.clip.clip_id: [attempt.kind for attempt in each.attempts] for each in FakeSupervisor.made[0].tasks}
     assert kinds == {"a": ["lost"], "b": [], "c": [], "d": [], "e": []}
 
 
 @pytest.mark.usefixtures("on_node")
-def test_task_that_is_preempted_abandons_its_clips_and_is_submitted_again(run: MemoryRun) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "reason", "is_time_limit"),
+    [(599.0, "its task was preempted", False), (600.0, "its task reached its time limit", True)],
+)
+def test_task_that_is_interrupted_abandons_its_clips_and_is_submitted_again(
+    run: MemoryRun, seconds: float, reason: str, is_time_limit: bool
+) -> None:
     plan = run.plan()
-    task = Task(plan.context, tuple(plan.tasks()), 2, WorkerLimits(9, 2.5), drawers=3)
+    task = Task(plan.context, tuple(plan.tasks()), 2, WorkerLimits(9, 2.5), 600, drawers=3)
     assert task.checkpoint().function == task, "before it has started: nothing to abandon"
     task()
+    task._planning_seconds = 0.0
+    FakeSupervisor.made[0].attended_seconds = seconds
     again = task.checkpoint().function
-    assert FakeSupervisor.made[0].abandoned == [("its task reached its time limit or was preempted", True)]
-    assert (again.run, again.clip_tasks, again.workers, again.limits, again.drawers) == (
-        task.run, task.clip_tasks, task.workers, task.limits, task.drawers,
+    assert FakeSupervisor.made[0].abandoned == [(reason, is_time_limit)]
+    assert (again.run, again.clip_tasks, again.workers, again.limits, again.limit_seconds, again.drawers) == (
+        task.run, task.clip_tasks, task.workers, task.limits, task.limit_seconds, task.drawers,
     )  # fmt: skip
     assert again._supervisor is None, "it is pickled"
+    os.kill(os.getpid(), signal.SIGTERM)  # SLURM sends it to a task that is requeued; the request must not be disturbed
+    assert len(FakeSupervisor.made[0].abandoned) == 1
+
+
+@pytest.mark.usefixtures("on_node")
+@pytest.mark.parametrize(
+    ("seconds", "reason", "is_time_limit"),
+    [
+        (60.0, "its task was cancelled, preempted or requeued", False),
+        (700.0, "its task reached its time limit", True),
+    ],
+)
+def test_task_that_is_terminated_abandons_its_clips(
+    run: MemoryRun, seconds: float, reason: str, is_time_limit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def process(supervisor: FakeSupervisor, tasks: list[ClipTask]) -> None:
+        supervisor.attended_seconds = seconds
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(FakeSupervisor, "run", process)
+    plan = run.plan()
+    with pytest.raises(SystemExit) as stopped:
+        Task(plan.context, tuple(plan.tasks()), 2, WorkerLimits(9, 2.5), 600)()
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert FakeSupervisor.made[0].abandoned == [(reason, is_time_limit)]
+
+
+@pytest.mark.usefixtures("on_node")
+def test_time_of_planning_is_part_of_the_time_limit(run: MemoryRun) -> None:
+    plan = run.plan()
+    task = Task(plan.context, tuple(plan.tasks()), 2, WorkerLimits(9, 2.5), 600)
+    task()
+    assert 0 < task._planning_seconds < 60
+    task._planning_seconds = 300.0
+    FakeSupervisor.made[0].attended_seconds = 300.0
+    task.checkpoint()
+    assert FakeSupervisor.made[0].abandoned == [("its task reached its time limit", True)]
+
+
+def test_signal_means_the_time_limit_from_the_moment_at_which_slurm_may_send_it(run: MemoryRun) -> None:
+    launcher = SlurmLauncher(timeout_min=10, signal_delay_s=30)
+    assert launcher._limit_seconds == 600 - 30 - 90
+
+
+@pytest.mark.parametrize(("name", "option"), [("time", "timeout_min"), ("signal", "signal_delay_s")])
+def test_options_of_sbatch_that_have_a_name_of_their_own_are_refused(name: str, option: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^launcher\.additional_parameters: {name} is set by launcher\.{option}, "):
+        SlurmLauncher(additional_parameters={name: "1"})
 
 
 def test_submissions_are_read_in_their_order(run: MemoryRun) -> None:

@@ -135,7 +135,7 @@ def test_task_that_is_requeued_looks_ended_for_a_moment(run: Waited) -> None:
     assert run.submitted() == [["a", "b", "c", "d"]]
 
 
-@pytest.mark.parametrize("state", ["FAILED", "NODE_FAIL", "TIMEOUT", "PREEMPTED", "COMPLETED"])
+@pytest.mark.parametrize("state", ["FAILED", "NODE_FAIL", "COMPLETED"])
 def test_clip_of_a_task_that_died_is_submitted_again_and_its_attempt_counts(run: Waited, state: str) -> None:
     run.except_first(d=run.die(state))
     run.wait()
@@ -147,6 +147,82 @@ def test_clip_of_a_task_that_died_is_submitted_again_and_its_attempt_counts(run:
     (died,) = run.events("died")
     assert (died["worker"], died["task"], died["clip_id"]) == ("worker-1_3", "1_3", "d")
     assert run.works()["d"] == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("state", "has_computed_another", "expected"),
+    [("TIMEOUT", False, ["lost"]), ("TIMEOUT", True, []), ("PREEMPTED", False, []), ("PREEMPTED", True, [])],
+)
+def test_preemption_does_not_count_and_a_time_limit_only_for_a_clip_that_had_all_the_time(
+    run: Waited, state: str, has_computed_another: bool, expected: list[str]
+) -> None:
+    run.slurm = FakeSlurm(run, clips_per_task=4)
+
+    def submit(submission: Submission) -> None:
+        (task,) = submission.tasks
+
+        def die() -> None:
+            for clip_id in "abc" if has_computed_another else "":
+                run.complete(task, clip_id)
+            run.slurm.start(task, "d")
+            run.slurm.states[task] = state
+
+        if len(run.slurm.tasks) == 1:
+            run.slurm.later(2.0, die)
+        else:
+            run.finish_all(submission)
+
+    run.slurm.on_submit = submit
+    run.wait()
+    (interrupted,) = run.events("interrupted")
+    assert (interrupted["clip_id"], interrupted["reason"]) == ("d", f"its task 1_0 ended as {state}")
+    again = {task.clip.clip_id: [attempt.kind for attempt in task.attempts] for task in run.slurm.tasks[1]}
+    assert again["d"] == expected
+    assert run.works() == dict.fromkeys("abcd", "nothing")
+
+
+@pytest.mark.parametrize("state", ["PREEMPTED", "TIMEOUT"])
+@pytest.mark.parametrize("is_started", [True, False])
+def test_clip_that_is_preempted_ten_times_is_done(run: Waited, state: str, is_started: bool) -> None:
+    """A time limit with the next clip of a task is no other: the clips before it are done."""
+    run.slurm = FakeSlurm(run, clips_per_task=4)
+
+    def submit(submission: Submission) -> None:
+        (task,) = submission.tasks
+
+        def interrupt() -> None:
+            if is_started:
+                run.slurm.start(task, "c")
+                run.slurm.ledger(task).append("interrupted", clip_id="c", reason="", is_counted=False)
+                run.slurm.start(task, "d")
+            run.slurm.states[task] = state
+
+        if len(run.slurm.tasks) <= 10:
+            run.slurm.later(2.0, interrupt)
+        else:
+            run.finish_all(submission)
+
+    run.slurm.on_submit = submit
+    run.wait()
+    if state == "TIMEOUT" and not is_started:
+        assert len(run.submitted()) == 4, "a task that does not even start a clip within its time is no use"
+        assert run.works() == dict.fromkeys("abcd", "failed before")
+        return
+    assert len(run.submitted()) == 11
+    assert run.works() == dict.fromkeys("abcd", "nothing")
+    assert run.events("died") == []
+
+
+def test_task_that_was_terminated_before_it_was_killed_for_its_memory(run: Waited) -> None:
+    def die(task: str) -> None:
+        run.slurm.start(task, "d")
+        run.slurm.ledger(task).append("interrupted", clip_id="d", reason="terminated", is_counted=False)
+        run.slurm.states[task] = "OUT_OF_MEMORY"
+
+    run.except_first(d=die)
+    run.wait()
+    (task,) = run.slurm.tasks[1]
+    assert [(each.rung.number, each.kind) for each in task.attempts] == [(1, "oom")]
 
 
 def test_only_clips_of_this_command_are_submitted_again(run: Waited) -> None:
