@@ -37,7 +37,7 @@ class History:
     computed: dict[str, set[str]] = field(default_factory=dict)
     """Worker → ids of the clips that it has computed, or tried to."""
 
-    def had_its_worker_alone(self, started: dict[str, Any]) -> bool:
+    def had_all_time_of_worker(self, started: dict[str, Any]) -> bool:
         """Whether a clip that was computed had all the time of its worker.
 
         Args:

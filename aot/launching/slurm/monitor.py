@@ -267,7 +267,7 @@ class SlurmWait:
         for started in history.open:
             state = states.get(started.get("task", ""))
             if state is not None and started["task"] not in cancelled:
-                self._record_end(started, state, had_time=history.had_its_worker_alone(started))
+                self._record_end(started, state, had_time=history.had_all_time_of_worker(started))
         for started in history.interrupted:
             # SLURM may terminate a task before it kills it for its memory, so that the attempt is not open any more.
             if states.get(started.get("task", "")) == STATE_OUT_OF_MEMORY:
@@ -307,5 +307,5 @@ class SlurmWait:
 
 
 def _is_ordinary(state: str, slurm_task: str, history: History) -> bool:
-    """Whether a task ended for a reason that is no fault of its clips: preemption, or a time limit after some work."""
+    """Whether a task did not end because of its clips: it was preempted, or reached its time limit after some work."""
     return state == STATE_PREEMPTED or (state == STATE_TIMEOUT and slurm_task in history.scheduler_tasks)
