@@ -13,6 +13,7 @@ import numpy as np
 from aot.checkpoints import device_name_of, weights_of
 from aot.decoding.base import Decoder, FrameSource
 from aot.errors import AotError, OutOfMemory, error_context
+from aot.memory_plan import FULL_BUFFERS, NO_BUFFERS, Buffers, needed_bytes, uses_main_memory
 from aot.paths import ClipPaths
 from aot.preparation import PreparedClip, all_failed, prepare_clip
 from aot.query_points.base import QuerySampler
@@ -22,11 +23,11 @@ from aot.segmentation.base import Segmenter
 from aot.self_checks import MaskStability, SelfCheck, check_objects, return_errors
 from aot.stages import StageTimer
 from aot.system.devices import describe_devices
-from aot.system.memory import peak_memory_bytes, reset_peak_memory
+from aot.system.memory import available_host_bytes, peak_memory_bytes, reset_peak_memory
 from aot.tracking.base import Tracker
 from aot.types import BoolArray, Clip, Int64Array, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
-from aot.writing.hdf5 import MAX_KEPT_MASK_BYTES, new_clip_file
+from aot.writing.hdf5 import new_clip_file
 
 OnProgress = Callable[[str, float], None]
 """Called with (stage, completed fraction of the stage)."""
@@ -58,7 +59,7 @@ class Settings:
     attempts: tuple[Attempt, ...] = ()
     """The attempts before this one."""
     available_bytes: Callable[[], int] | None = None
-    """Memory that tracking may use; a clip predicted to need more is refused before any work. None: no prediction."""
+    """Memory on the tracker's device; a clip predicted to need more is refused before any work. None: no prediction."""
     return_check: bool = False
     """Whether to track every point back to its query too, and record the distance."""
 
@@ -142,7 +143,8 @@ def process_clip(
         frames, prompts = prepared.frames, prepared.prompts
         with frames:
             with timer.stage("predict"):
-                _check_memory(frames, prompts, parts, settings)
+                buffers = _plan_memory(prepared, parts, settings)
+            frames.keep_decoded(buffers.frame_bytes)
             mask_index = _frames_with_masks(frames, prompts, parts.segmenter)
             new_file = new_clip_file(
                 paths.result,
@@ -152,7 +154,7 @@ def process_clip(
                 mask_index=mask_index,
                 height=frames.height,
                 width=frames.width,
-                kept_mask_bytes=0 if settings.lean else MAX_KEPT_MASK_BYTES,
+                kept_mask_bytes=buffers.mask_bytes,
             )
             with timer.closed_in("write", new_file) as writer:
                 with timer.stage("segment", frames):
@@ -182,18 +184,26 @@ def process_clip(
             return replace(summary, seconds=dict(timer.seconds))
 
 
-def _check_memory(frames: FrameSource, prompts: list[Prompt], parts: Parts, settings: Settings) -> None:
-    """Raise OutOfMemory if tracking is predicted not to fit, before minutes are spent on segmentation."""
+def _plan_memory(prepared: PreparedClip, parts: Parts, settings: Settings) -> Buffers:
+    """The memory that buffers may use.
+
+    Raises:
+        OutOfMemory: the clip is predicted not to fit, before minutes are spent on segmentation.
+    """
     if settings.available_bytes is None:
-        return
+        return NO_BUFFERS if settings.lean else FULL_BUFFERS
+    frames, prompts = prepared.frames, prepared.prompts
+    object_ids = {prompt.object_id for prompt in prompts}
     num_points = sum(
         sum(len(prompt.query_points) for prompt in prompts if prompt.object_id == object_id)
         or parts.query_sampler.max_points
-        for object_id in {prompt.object_id for prompt in prompts}
+        for object_id in object_ids
     )
-    needed = parts.tracker.needed_bytes(
+    needed = needed_bytes(
+        parts.tracker,
         num_frames=len(frames.index),
         num_points=num_points,
+        num_objects=len(object_ids),
         width=frames.width,
         height=frames.height,
         lean=settings.lean,
@@ -205,6 +215,9 @@ def _check_memory(frames: FrameSource, prompts: list[Prompt], parts: Parts, sett
             f"{frames.width}x{frames.height} px is predicted to need {needed / 1e9:.2f} GB, but "
             f"{available / 1e9:.2f} GB are available; use a larger frame_interval, fewer points, or more memory"
         )
+    if settings.lean:
+        return NO_BUFFERS
+    return Buffers.within(available - needed if uses_main_memory(parts.tracker) else available_host_bytes())
 
 
 def _frames_with_masks(frames: FrameSource, prompts: list[Prompt], segmenter: Segmenter) -> Int64Array:

@@ -146,7 +146,7 @@ class FrameBlock(ArrayFields):
     time: Float64Array
     """(B,) presentation times in the container, in s."""
     rgb: UInt8Array
-    """(B, H, W, 3)."""
+    """(B, H, W, 3); not to be changed, because the frames may be kept for other readers."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}

@@ -41,6 +41,7 @@ ORDER = [
     ["aot.drawing"],
     ["aot.stages"],
     ["aot.preparation"],
+    ["aot.memory_plan"],
     ["aot.pipeline"],
     ["aot.config_hash"],
     ["aot.config"],

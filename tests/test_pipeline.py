@@ -11,6 +11,7 @@ import pickle
 import shutil
 import subprocess
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -36,6 +37,7 @@ from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError, WriteError
 from aot.export.base import ExportedClip
 from aot.export.tap_vid import TapVidExporter
+from aot.memory_plan import FULL_BUFFERS
 from aot.paths import ClipPaths, RunPaths
 from aot.pipeline import ClipSummary, Parts, Settings, process_clip
 from aot.query_points.grid import GridSampler
@@ -43,7 +45,7 @@ from aot.report.clip import report_clip
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import OnObjectError
 from aot.segmentation.none import NoSegmenter
-from aot.types import Clip, ClipResult, MaskBlock, Prompt, Tracks
+from aot.types import Clip, ClipResult, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing import hdf5
 from aot.writing.disk import DiskFile
 from tests.decoding.coded_video import write_coded_video
@@ -407,8 +409,8 @@ def test_masks_are_read_back_only_beyond_the_budget(
     results = []
     monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
     # The compact masks of both objects on 5 frames fit into the second budget.
-    for budget in (pipeline.MAX_KEPT_MASK_BYTES, 5 * (2 * 1024 + 20 * 3 + 45 * 4), 0):
-        monkeypatch.setattr(pipeline, "MAX_KEPT_MASK_BYTES", budget)
+    for budget in (2**20, 5 * (2 * 1024 + 20 * 3 + 45 * 4), 0):
+        monkeypatch.setattr(pipeline, "FULL_BUFFERS", replace(FULL_BUFFERS, mask_bytes=budget))
         num_read.append(0)
         results.append(run(tmp_path / str(budget), video, *prompts)[1])
         num_read[-1] -= 1  # of the test
@@ -419,6 +421,63 @@ def test_masks_are_read_back_only_beyond_the_budget(
         assert np.array_equal(first.in_mask, other.in_mask)
         assert first.attributes["checks"] == other.attributes["checks"]
         assert np.array_equal(np.asarray(first.masks), np.asarray(other.masks))
+
+
+class _ReadingTracker(StillTracker):
+    """Reads all frames forwards and backwards, as trackers do, and keeps a checksum."""
+
+    def __init__(self) -> None:
+        self.checksums: list[int] = []
+        self.num_decoded: list[int] = []
+
+    def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
+        for index in (None, frames.index[::-1]):
+            self.checksums += [zlib.crc32(rgb.tobytes()) for block in frames.blocks(index) for rgb in block.rgb]
+        self.num_decoded.append(frames.num_decoded)
+        return super().track(frames, queries, lean=lean)
+
+
+def test_frames_are_decoded_once_where_they_fit(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aot.decoding.base.BLOCK_BYTES", 2 * 96 * 64 * 3)
+    tracker = _ReadingTracker()
+    parts = replace(PARTS, tracker=tracker)
+    for number, num_kept in enumerate((12, 6, 0)):
+        monkeypatch.setattr(pipeline, "FULL_BUFFERS", replace(FULL_BUFFERS, frame_bytes=num_kept * 96 * 64 * 3))
+        run(tmp_path / str(number), video, BOX, parts=parts, frame_interval=1)
+    assert tracker.num_decoded == [12, 12 + 2 * 6, 12 + 2 * 12]
+    forwards, backwards = tracker.checksums[:12], tracker.checksums[12:24]
+    assert len(set(forwards)) == 12
+    assert backwards == forwards[::-1]
+    assert tracker.checksums == (forwards + backwards) * 3
+
+
+NEEDED = 17 * 12 + 12 * 96 * 64
+"""By the tracker for 12 frames and one point, and for 12 masks that wait to be written."""
+
+
+def test_memory_of_masks_that_wait_to_be_written_is_predicted(tmp_path: Path, video: Path) -> None:
+    clip, paths = Clip("square", video, (BOX,)), RunPaths(tmp_path).clip("square")
+    with pytest.raises(OutOfMemory, match=r"not tried: tracking 1 points through 12 frames of 96x64 px") as caught:
+        process_clip(clip, PARTS, Settings(1, 1, PROVENANCE, available_bytes=lambda: NEEDED - 1), paths)
+    assert caught.value.stage == "predict"
+    process_clip(clip, PARTS, Settings(1, 1, PROVENANCE, available_bytes=lambda: NEEDED), paths)
+
+
+@pytest.mark.parametrize(
+    ("lean", "spare", "num_decoded"),
+    [(False, 4 * 12 * 96 * 64 * 3, 12), (False, 4 * 12 * 96 * 64 * 3 - 4, 36), (True, 2**30, 36)],
+)
+def test_frames_are_kept_in_a_quarter_of_the_memory_that_remains(
+    tmp_path: Path, video: Path, lean: bool, spare: int, num_decoded: int
+) -> None:
+    tracker = _ReadingTracker()
+    process_clip(
+        Clip("square", video, (BOX,)),
+        replace(PARTS, tracker=tracker),
+        Settings(1, 1, PROVENANCE, lean=lean, available_bytes=lambda: NEEDED + spare),
+        RunPaths(tmp_path).clip("square"),
+    )
+    assert tracker.num_decoded == [num_decoded]
 
 
 class _FailingWrites(FileIO):

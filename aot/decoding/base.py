@@ -43,7 +43,7 @@ class FrameSource(ABC):
         decoder_fallback: why the configured decoder did not take the source, in words; empty if it did.
         stream: number of the video stream among those of the file; None: the source is not a video file.
         wait_seconds: wall time for which callers have waited for frames so far.
-        num_decoded: number of frames returned so far.
+        num_decoded: number of frames decoded so far; kept ones are not decoded again, see `keep_decoded`.
     """
 
     def __init__(
@@ -75,6 +75,8 @@ class FrameSource(ABC):
         self.wait_seconds = 0.0
         self.num_decoded = 0
         self._is_closed = False
+        self._in_memory: dict[int, UInt8Array] = {}
+        self._bytes_left = 0
         # All reads share one decoder, including those that `blocks` starts ahead.
         self._reading = Lock()
 
@@ -93,12 +95,26 @@ class FrameSource(ABC):
     def close(self) -> None:
         """Release the decoder; frames cannot be read afterwards."""
         self._is_closed = True
+        self._bytes_left = 0
+        self._in_memory.clear()
         self._release()
 
     def keep(self, index: Int64Array) -> None:
         """Keep only these source frames, a subset of the frames kept so far, for all later reads."""
         rows = self.rows(index)
         self.index, self.time = self.index[rows], self.time[rows]
+
+    def keep_decoded(self, num_bytes: int) -> None:
+        """Keep frames that are decoded from now on in memory, so that later reads need not decode them again.
+
+        Args:
+            num_bytes: memory that they may take, with those that are kept already.
+        """
+        self._bytes_left = num_bytes - sum(image.nbytes for image in self._in_memory.values())
+
+    def decode_ahead(self, index: Int64Array) -> None:
+        """Decode a few frames to keep them, as long as `keep_decoded` allows it; nothing waits for them."""
+        self._block(index)
 
     def rows(self, index: Int64Array | Sequence[int]) -> Int64Array:
         """Rows of these source frames among the kept frames.
@@ -150,9 +166,27 @@ class FrameSource(ABC):
         with self._reading:
             if self._is_closed:
                 raise DecodeError("the clip is closed; read its frames inside the `with` block")
-            decoded = self._read(index)
-            self.num_decoded += len(wanted)
+            decoded = self._images(index)
         return FrameBlock(index=wanted, time=self.time[rows], rgb=_taken(decoded, place))
+
+    def _images(self, index: Int64Array) -> UInt8Array:
+        """(B, H, W, 3) frames of which some may be kept; `index` as for `_read`."""
+        missing = index[[frame not in self._in_memory for frame in index.tolist()]]
+        if not len(missing):
+            return np.stack([self._in_memory[frame] for frame in index.tolist()])
+        decoded = self._read(missing)
+        self.num_decoded += len(missing)
+        images = decoded
+        if len(missing) < len(index):
+            images = np.empty((len(index), *decoded.shape[1:]), dtype=np.uint8)
+            images[np.isin(index, missing)] = decoded
+            for row in np.flatnonzero(~np.isin(index, missing)):
+                images[row] = self._in_memory[int(index[row])]
+        # All or none, because one image would keep the memory of all.
+        if decoded.nbytes <= self._bytes_left:
+            self._bytes_left -= decoded.nbytes
+            self._in_memory |= zip(missing.tolist(), decoded)
+        return images
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from aot.checkpoints import available_bytes
 from aot.decoding.size import ClipSize, num_kept_frames
 from aot.launching.base import Launcher, Preview
 from aot.launching.plan import Plan
+from aot.memory_plan import needed_bytes
 from aot.query_points.base import QuerySampler
 from aot.retry import Rung, ladder
 from aot.runs.ledger import last_done
@@ -128,9 +129,11 @@ def _first_that_fits(
         by_object[prompt.object_id] += len(prompt.query_points)
     num_points = sum(own or sampler.max_points for own in by_object.values())
     for rung in rungs:
-        needed = tracker.needed_bytes(
+        needed = needed_bytes(
+            tracker,
             num_frames=num_kept_frames(size, clip, rung.frame_interval),
             num_points=num_points,
+            num_objects=len(by_object),
             width=size.width,
             height=size.height,
             lean=rung.lean,

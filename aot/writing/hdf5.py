@@ -26,8 +26,6 @@ from aot.writing.schema import GZIP, SCHEMA, create_datasets
 
 # Two frames of 16 objects at 1080p: the thread always has something to do, and blocks of that size are the largest.
 MAX_QUEUED_BYTES = 64 * 2**20
-# 20,000 masks of a quarter of a frame at 480p.
-MAX_KEPT_MASK_BYTES = 256 * 2**20
 
 
 class Hdf5Writer:
@@ -135,7 +133,7 @@ def new_clip_file(
     mask_index: Int64Array,
     height: int,
     width: int,
-    kept_mask_bytes: int = MAX_KEPT_MASK_BYTES,
+    kept_mask_bytes: int = 0,
 ) -> Iterator[Hdf5Writer]:
     """Create a clip's file under a temporary name; it is checked and renamed when the block ends without an error.
 

@@ -53,6 +53,31 @@ class FrameSourceContract:
         next(source.blocks())
         assert numbers_in(source.read([5]).rgb).tolist() == [5]
 
+    @pytest.mark.parametrize(("num_kept", "num_decoded"), [(40, 40), (14, 40 + 2 * (40 - 12)), (3, 120), (0, 120)])
+    def test_decoded_frames_are_kept_within_a_budget(
+        self, source: FrameSource, monkeypatch: pytest.MonkeyPatch, num_kept: int, num_decoded: int
+    ) -> None:
+        """Blocks of 4 frames are kept as long as they fit; the frames are the same in every order."""
+        monkeypatch.setattr("aot.decoding.base.BLOCK_BYTES", 4 * 64 * 48 * 3)
+        monkeypatch.setattr("aot.decoding.base.BACKWARD_BYTES", 8 * 64 * 48 * 3)
+        source.keep_decoded(num_kept * 64 * 48 * 3)
+        for index in (None, source.index[::-1], source.index):
+            blocks = list(source.blocks(index))
+            numbers = [number for block in blocks for number in numbers_in(block.rgb).tolist()]
+            assert numbers == [int(frame) for block in blocks for frame in block.index]
+            assert sorted(numbers) == list(range(NUM_FRAMES))
+        assert source.num_decoded == num_decoded
+
+    def test_frames_decoded_ahead_are_not_decoded_again(self, source: FrameSource) -> None:
+        source.keep_decoded(4 * 64 * 48 * 3)
+        source.decode_ahead(np.arange(5, 9))
+        assert source.wait_seconds == 0
+        source.keep_decoded(8 * 64 * 48 * 3)
+        assert numbers_in(source.read([9, 8, 3, 6, 6]).rgb).tolist() == [9, 8, 3, 6, 6]
+        assert source.num_decoded == 4 + 2
+        assert numbers_in(source.read([3, 9, 5]).rgb).tolist() == [3, 9, 5]
+        assert source.num_decoded == 4 + 2, "the larger budget holds those of the second read, too"
+
     def test_closed_source_is_not_read(self, source: FrameSource) -> None:
         source.read([3])
         source.close()

@@ -18,6 +18,7 @@ from aot.launching.base import Preview
 from aot.launching.dry_run import print_plan
 from aot.launching.plan import Plan
 from aot.runs.task import ClipTask
+from aot.system.text import counted
 from aot.types import Prompt
 from tests.fakes import StillTracker
 from tests.launching.in_memory import ListedClips, MemoryRun, part
@@ -36,10 +37,18 @@ class Previewed:
 
 
 class SizedTracker(StillTracker):
-    """Needs one byte per point and frame, half of it with the lean plan."""
+    """Needs one byte per point and frame on a GPU, half of it with the lean plan."""
+
+    device_name = "cuda:0 of the tests"
 
     def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
         return num_frames * num_points // (2 if lean else 1)
+
+
+class SizedTrackerOfTheCpu(SizedTracker):
+    """Needs the same in main memory."""
+
+    device_name = "cpu"
 
 
 class DryRun(MemoryRun):
@@ -190,6 +199,14 @@ def test_predicted_rungs(run: DryRun, memory: int, expected: list[str]) -> None:
     shown = run.shown(preview("abcd", memory=memory))
     start = shown.index("memory of a worker: 0.0 GB; predicted first attempt:")
     assert shown[start + 1 : -1] == expected
+
+
+@pytest.mark.parametrize(("memory", "num_leaner"), [(4040, 0), (4039, 1)])
+def test_masks_that_wait_to_be_written_need_main_memory(run: DryRun, memory: int, num_leaner: int) -> None:
+    shown = run.shown(preview("abcd", memory=memory), tracker=part(SizedTrackerOfTheCpu))
+    first = counted(4 - num_leaner, "clip")
+    assert f"  rung 1 (as configured): {first}" in shown
+    assert ("  rung 2 (lean, frame_interval 1): 1 clip" in shown) == bool(num_leaner)
 
 
 def test_configured_ladder_is_used(run: DryRun) -> None:

@@ -19,7 +19,7 @@ import aot
 from aot.errors import DecodeError, WriteError
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
-from aot.writing.hdf5 import MAX_KEPT_MASK_BYTES, new_clip_file
+from aot.writing.hdf5 import new_clip_file
 from aot.writing.reader import MaskReader, load
 from tests.writing.contract import FRAMES, HEIGHT, MASK_FRAMES, WIDTH, Begin, ClipWriterContract
 
@@ -42,7 +42,7 @@ ATTRIBUTES: dict[str, Any] = dict.fromkeys(TEXTS, "") | {
 
 
 class TestContract(ClipWriterContract):
-    kept_mask_bytes = MAX_KEPT_MASK_BYTES
+    kept_mask_bytes = 2**20
 
     @pytest.fixture
     def begin(self) -> Begin:
