@@ -27,6 +27,8 @@ class Preview:
     """The batch script for a scheduler; None: the clips run on this machine."""
     workers_per_shard: int = 1
     """How many workers process one shard together."""
+    drawers_per_shard: int = 0
+    """How many processes draw the finished clips of one shard; 0: its workers do."""
 
 
 class Launcher(Protocol):

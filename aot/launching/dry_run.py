@@ -12,11 +12,11 @@ from aot.checkpoints import available_bytes
 from aot.decoding.size import ClipSize, num_kept_frames
 from aot.launching.base import Launcher, Preview
 from aot.launching.plan import Plan
+from aot.launching.prediction import ClipSeconds, predict_seconds, run_seconds, shard_seconds
 from aot.memory_plan import needed_bytes
 from aot.query_points.base import QuerySampler
 from aot.retry import Rung, ladder
-from aot.runs.ledger import last_done
-from aot.runs.task import ClipTask, Work
+from aot.runs.task import Work
 from aot.system.text import counted, first_names
 from aot.tracking.base import Tracker
 from aot.types import Clip
@@ -42,7 +42,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     if pending:
         launcher: Launcher = plan.config.launcher.build()
         preview = launcher.preview(plan, pending)
-        seconds = _predict_seconds(plan, pending)
+        seconds = predict_seconds(plan, pending)
         lines += _describe_shards(preview, seconds)
         lines += _describe_time(preview, seconds)
         lines += _describe_memory(plan, [task.clip for task in pending if task.work is Work.ALL], preview)
@@ -51,48 +51,30 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print("\n".join(lines), highlight=False, markup=False)
 
 
-def _describe_shards(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
+def _describe_shards(preview: Preview, seconds: dict[str, ClipSeconds] | None) -> list[str]:
     shards = [shard for shard in preview.shards if shard]
     workers = f" of {preview.workers_per_shard} workers" if preview.workers_per_shard > 1 else ""
     max_shards = preview.max_workers // preview.workers_per_shard
     lines = [f"{counted(len(shards), 'shard')}{workers}, at most {max_shards} at a time:"]
     for number, shard in enumerate(shards[:_MAX_ROWS], start=1):
-        duration = f", about {_duration(_shard_seconds(shard, seconds, preview))}" if seconds else ""
+        duration = f", about {_duration(shard_seconds(shard, seconds, preview))}" if seconds else ""
         names = first_names(shard, at_most=4)
         lines.append(f"  {number}: {counted(len(shard), 'clip')}{duration}: {names}")
     return lines + ([f"  … and {len(shards) - _MAX_ROWS} more"] if len(shards) > _MAX_ROWS else [])
 
 
-def _describe_time(preview: Preview, seconds: dict[str, float] | None) -> list[str]:
+def _describe_time(preview: Preview, seconds: dict[str, ClipSeconds] | None) -> list[str]:
     if seconds is None:
         return ["time: unknown until a clip of this run is done; run a pilot with dataset.limit=3"]
-    ends = [0.0] * (preview.max_workers // preview.workers_per_shard)
-    for shard in preview.shards:  # the next shard goes to the first worker that is free
-        ends[ends.index(min(ends))] += _shard_seconds(shard, seconds, preview)
-    return [
-        f"time: about {_duration(max(ends))} in total, {_duration(sum(seconds.values()))} for a single worker; "
-        f"estimated from the clips done so far"
-    ]
-
-
-def _shard_seconds(shard: Sequence[str], seconds: dict[str, float], preview: Preview) -> float:
-    """Seconds that the workers of a shard need, if they divide it evenly."""
-    spent = [seconds[clip_id] for clip_id in shard]
-    return max(sum(spent) / preview.workers_per_shard, max(spent, default=0.0))
-
-
-def _predict_seconds(plan: Plan, tasks: Sequence[ClipTask]) -> dict[str, float] | None:
-    """Predicted seconds per clip, from the time and cost of the clips that are done; None if none is."""
-    done = last_done(plan.paths, "summary")
-    measured = [(clip_id, event["summary"]["seconds"]) for clip_id, event in done.items() if clip_id in plan.costs]
-    if not measured:
-        return None
-    spent = sum(sum(stages.values()) for _, stages in measured)
-    per_unit = spent / sum(plan.costs[clip_id] for clip_id, _ in measured)
-    # Drawing is not part of the measured time.
-    return {
-        task.clip.clip_id: plan.costs[task.clip.clip_id] * per_unit if task.work is Work.ALL else 0.0 for task in tasks
-    }
+    computing = sum(each.computing for each in seconds.values())
+    drawing = sum(each.drawing for each in seconds.values())
+    single = (
+        f"{_duration(computing)} for a single worker, {_duration(drawing)} for a single drawer"
+        if preview.drawers_per_shard
+        else f"{_duration(computing + drawing)} for a single worker"
+    )
+    total = _duration(run_seconds(seconds, preview))
+    return [f"time: about {total} in total, {single}; estimated from the clips done so far"]
 
 
 def _describe_memory(plan: Plan, clips: Sequence[Clip], preview: Preview) -> list[str]:

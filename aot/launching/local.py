@@ -57,7 +57,9 @@ class LocalLauncher:
     def preview(self, plan: Plan, tasks: Sequence[ClipTask]) -> Preview:
         costs = {task.clip.clip_id: plan.costs[task.clip.clip_id] for task in tasks}
         available_bytes = None if self._limits.memory_gb is None else int(self._limits.memory_gb * 1e9)
-        return Preview(pack(costs, self._num_workers), self._num_workers, available_bytes)
+        workers = self._num_workers
+        drawers = (len(self._slots) - workers) // workers
+        return Preview(pack(costs, workers), workers, available_bytes, drawers_per_shard=drawers)
 
     def _ordered(self, plan: Plan, tasks: Sequence[ClipTask]) -> Sequence[ClipTask]:
         """The tasks as given for one worker; for several, the longest first, so that none is left to the end."""

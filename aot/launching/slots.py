@@ -64,9 +64,19 @@ def make_slots(workers: int | None, drawers: int | None) -> list[Slot]:
     cores = int(granted) if granted else len(os.sched_getaffinity(0))
     num_threads = max(1, cores // count) if count > 1 or granted else None
     models = [Slot(number, gpus[number % len(gpus)] if gpus else None, num_threads) for number in range(count)]
-    per_worker = drawers or min(_MAX_DRAWERS, max(1, cores // count // 2))
+    per_worker = drawers or drawers_per_worker(cores, count)
     # Drawers process clips side by side, so that more threads in each of them gain nothing.
     return models + [Slot(number, "", 1, is_drawer=True) for number in range(per_worker * count)]
+
+
+def drawers_per_worker(cores: int, workers: int) -> int:
+    """How many drawers each worker has by default.
+
+    Args:
+        cores: of all workers.
+        workers: number of workers.
+    """
+    return min(_MAX_DRAWERS, max(1, cores // workers // 2))
 
 
 def python_path() -> str:

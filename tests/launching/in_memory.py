@@ -131,10 +131,24 @@ class MemoryRun:
         """What every clip still needs, as the name of its work."""
         return {task.clip.clip_id: task.work.value for task in self.plan(**changes).tasks()}
 
-    def finish(self, clip_id: str, *, worker: str = "w", num_frames: int = 8, **summary: Any) -> None:
-        """Record that a clip is done, as a worker does, with a text file in place of its result."""
+    def finish(
+        self,
+        clip_id: str,
+        *,
+        worker: str = "w",
+        num_frames: int = 8,
+        drawing: Mapping[str, float] | None = None,
+        **summary: Any,
+    ) -> None:
+        """Record that a clip is done, as a worker does, with a text file in place of its result.
+
+        Args:
+            drawing: time of its drawings, s.
+        """
         task = next(task for task in self.plan().tasks() if task.clip.clip_id == clip_id)
-        record_done(self.paths, task, Ledger(self.paths, worker), num_frames=num_frames, **summary)
+        ledger = Ledger(self.paths, worker)
+        record_result(self.paths, task, ledger, num_frames=num_frames, **summary)
+        record_drawn(task, ledger, drawing)
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         return list(read_events(self.paths, kinds))
@@ -167,10 +181,10 @@ def record_result(paths: RunPaths, task: ClipTask, ledger: Ledger, **summary: An
     )
 
 
-def record_drawn(task: ClipTask, ledger: Ledger) -> None:
+def record_drawn(task: ClipTask, ledger: Ledger, seconds: Mapping[str, float] | None = None) -> None:
     """Write the events of a clip that is drawn."""
     ledger.append("scored", clip_id=task.clip.clip_id, file_sha256="not compared", scores={})
-    ledger.append("ended", clip_id=task.clip.clip_id, state="done")
+    ledger.append("ended", clip_id=task.clip.clip_id, state="done", seconds=seconds or {})
 
 
 def summary_of(**changes: Any) -> dict[str, Any]:

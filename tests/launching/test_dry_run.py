@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from aot.config import Ladder
+from aot.config import Ladder, Selection
 from aot.decoding.size import ClipSize
 from aot.errors import DecodeError
 from aot.launching.base import Preview
@@ -79,8 +80,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DryRun:
     return DryRun(tmp_path)
 
 
-def preview(*shards: str, workers: int = 1, per_shard: int = 1, memory: int | None = None, script: str = "") -> Preview:
-    return Preview([list(shard) for shard in shards], workers, memory, script or None, per_shard)
+def preview(
+    *shards: str, workers: int = 1, per_shard: int = 1, memory: int | None = None, script: str = "", drawers: int = 0
+) -> Preview:
+    return Preview([list(shard) for shard in shards], workers, memory, script or None, per_shard, drawers)
 
 
 def test_everything_is_printed_and_nothing_is_written(run: DryRun) -> None:
@@ -155,11 +158,62 @@ def test_clips_of_another_selection_do_not_count(run: DryRun) -> None:
     assert any(line.startswith("time: unknown") for line in run.shown(preview("bcd")))
 
 
-def test_drawing_takes_no_predicted_time(run: DryRun) -> None:
-    for clip_id in "abc":
-        run.finish(clip_id, seconds={"track": 10.0})
-    shown = run.shown(preview("abcd"), overlay=True)
-    assert "time: about 0:00:20 in total, 0:00:20 for a single worker; estimated from the clips done so far" in shown
+@pytest.mark.parametrize(
+    ("workers", "drawers", "shards", "total"),
+    [
+        (1, 0, ("dcb",), "0:31:30"),  # 90 s of computing and 120 s of drawing per 10 frames
+        (1, 1, ("dcb",), "0:24:00"),  # the drawer is busy as soon as the first clip is computed
+        (1, 2, ("dcb",), "0:17:30"),  # the worker is busy until the last clip is left to draw
+        (2, 1, ("dcb",), "0:24:00"),  # a second worker does not help the drawer
+        (1, 1, ("d", "cb"), "0:28:30"),  # 360 + 480 s, then 270 + 600 s
+    ],
+)
+def test_drawers_are_predicted_beside_the_workers(
+    run: DryRun, workers: int, drawers: int, shards: tuple[str, ...], total: str
+) -> None:
+    run.finish("a", seconds={"track": 90.0}, drawing={"score": 20.0, "overlay": 100.0, "pictures": 7.0})
+    shown = run.shown(preview(*shards, workers=workers, per_shard=workers, drawers=drawers), overlay=True)
+    (line,) = [line for line in shown if line.startswith("time:")]
+    assert line.startswith(f"time: about {total} in total, ")
+
+
+def test_time_of_workers_and_drawers_is_printed_separately(run: DryRun) -> None:
+    run.finish("a", seconds={"track": 90.0}, drawing={"score": 20.0, "report": 40.0})
+    (run.sources / "d.mp4").unlink()
+    (run.sources / "c.mp4").unlink()
+
+    def line(drawers: int, **changes: Any) -> str:
+        return next(line for line in run.shown(preview("b", drawers=drawers), **changes) if line.startswith("time:"))
+
+    assert line(1) == (
+        "time: about 0:03:40 in total, 0:03:00 for a single worker, 0:00:40 for a single drawer; estimated from the "
+        "clips done so far"
+    ), "the report is not requested"
+    assert line(0) == "time: about 0:03:40 in total, 0:03:40 for a single worker; estimated from the clips done so far"
+
+
+def test_clips_that_are_only_drawn_take_no_computing(run: DryRun) -> None:
+    for clip_id in "abcd":
+        run.finish(clip_id, seconds={"track": 90.0}, drawing={"score": 20.0, "overlay": 30.0})
+    shown = run.shown(preview("abcd", drawers=1), overlay=True)
+    assert any(
+        line.startswith("time: about 0:02:00 in total, 0:00:00 for a single worker, 0:02:00 for a single drawer")
+        for line in shown
+    ), "they are scored already"
+
+
+def test_drawings_of_many_objects_take_no_longer(run: DryRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clip a has one object, and b has three."""
+    original = ListedClips.clips
+    three = tuple(Prompt(number, 0, box=(0, 0, 4, 4)) for number in (1, 2, 3))
+    monkeypatch.setattr(
+        ListedClips,
+        "clips",
+        lambda self: [replace(clip, prompts=three) if clip.clip_id == "b" else clip for clip in original(self)],
+    )
+    run.finish("a", seconds={"track": 10.0}, drawing={"score": 10.0})
+    shown = run.shown(preview("b", drawers=1), selection=Selection(include="[ab]"))
+    assert any("0:01:00 for a single worker, 0:00:20 for a single drawer" in line for line in shown)
 
 
 def test_long_lists_are_shortened(run: DryRun) -> None:

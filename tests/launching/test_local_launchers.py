@@ -82,6 +82,7 @@ def test_previews(run: MemoryRun) -> None:
     assert (shown.shards, shown.max_workers) == ([["d", "a"], ["b", "c"]], 2)
     assert (shown.available_bytes, shown.script, shown.workers_per_shard) == (2_500_000_000, None, 1)
     assert LocalLauncher(1).preview(plan, tasks).available_bytes is None
+    assert LocalLauncher(2, drawers=3).preview(plan, tasks).drawers_per_shard == 3
     shown = InlineLauncher().preview(plan, tasks)
     assert (shown.shards, shown.max_workers, shown.available_bytes) == ([["a", "b", "c", "d"]], 1, None)
 

@@ -29,7 +29,7 @@ from aot.launching.base import Preview, Wait
 from aot.launching.display import Display
 from aot.launching.plan import Plan, RunContext
 from aot.launching.shards import pack
-from aot.launching.slots import make_slots, python_path
+from aot.launching.slots import drawers_per_worker, make_slots, python_path
 from aot.launching.slurm.monitor import SlurmWait
 from aot.launching.slurm.squeue import max_array_tasks
 from aot.launching.slurm.submissions import Submission
@@ -162,6 +162,7 @@ class SlurmLauncher:
         self._clips_per_task = clips_per_task
         self._array_parallelism = array_parallelism
         self._gpus_per_node = gpus_per_node
+        self._cpus_per_task = cpus_per_task
         self._mem_gb = mem_gb
         self._wait = wait
         self._poll_seconds = poll_seconds
@@ -217,7 +218,9 @@ class SlurmLauncher:
             executor.parameters["map_count"] = len(shards)
         script = executor._make_submission_file_text(executor._submitit_command_str, "ID")
         max_workers = max(1, min(len(shards), self._array_parallelism) * workers)
-        return Preview(shards, max_workers, None if memory_gb is None else int(memory_gb * 1e9), script, workers)
+        available_bytes = None if memory_gb is None else int(memory_gb * 1e9)
+        drawers = workers * (self._drawers or drawers_per_worker(self._cpus_per_task, workers))
+        return Preview(shards, max_workers, available_bytes, script, workers, drawers)
 
     def _submit(self, plan: Plan, tasks: Sequence[ClipTask]) -> Submission:
         """Submit clips, in as many arrays as needed.

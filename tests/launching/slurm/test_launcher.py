@@ -160,6 +160,12 @@ def test_preview(
     assert single.max_workers == workers_per_shard
 
 
+@pytest.mark.parametrize(("options", "expected"), [({}, 2), ({"workers": 2}, 2), ({"drawers": 3, "workers": 2}, 6)])
+def test_drawers_of_a_task_are_previewed(run: MemoryRun, options: dict[str, int], expected: int) -> None:
+    plan = run.plan()
+    assert SlurmLauncher(cpus_per_task=4, **options).preview(plan, plan.tasks()).drawers_per_shard == expected  # type: ignore[arg-type]
+
+
 def test_defaults_of_the_cluster_are_not_requested(run: MemoryRun) -> None:
     plan = run.plan()
     script = SlurmLauncher(gpus_per_node=0).preview(plan, plan.tasks()).script or ""
