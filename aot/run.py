@@ -94,6 +94,7 @@ class Run:
         if not self._console.is_terminal:
             self._console = Console(width=_FILE_WIDTH, soft_wrap=True)
         self._pending: list[ClipTask] = []
+        self._ended_before: dict[str, dict[str, Any]] = {}
         self._wait: Wait | None = None
         self._exit_code = EXIT_DONE
 
@@ -110,11 +111,13 @@ class Run:
                 print_plan(plan, self._console)
                 return
             launcher: Launcher = plan.config.launcher.build()
-            tasks = plan.tasks()
+            tasks = plan.tasks(retries=True)
             self._pending = [task for task in tasks if task.is_pending]
+            self._ended_before = last_events(plan.paths, "ended") if self._pending else {}
             notes: list[str] = []
             with self._writing():
                 plan.write(self._command, with_sizes=launcher.divides_work or plan.config.shard is not None)
+                plan.request_retries(tasks)
                 remove_abandoned_parts(plan.paths.root)
                 damaged = [task.clip.clip_id for task in tasks if task.is_damaged]
                 notes += [quarantine_damaged(plan.paths, damaged)] if damaged else []
@@ -158,7 +161,7 @@ class Run:
         """
         done = {row["clip_id"] for row in rows if row["state"] == "done"}
         ended = last_events(self._plan.paths, "ended")
-        done -= {clip_id for clip_id, event in ended.items() if event["at"] >= self._plan.planned_at}
+        done -= {clip_id for clip_id, event in ended.items() if event != self._ended_before.get(clip_id)}
         pending = [(task.clip, task.fingerprint) for task in self._pending if task.clip.clip_id in done]
         num_outdated = sum(task.is_pending for task in self._plan.context.tasks_for(pending))
         if num_outdated:

@@ -27,7 +27,7 @@ _MAX_ROWS = 20
 
 def print_plan(plan: Plan, console: Console) -> None:
     """Print the plan; nothing is started and nothing is written."""
-    tasks = plan.tasks()
+    tasks = plan.tasks(retries=True)
     pending = [task for task in tasks if task.is_pending]
     counts = Counter(task.work for task in tasks)
     lines = [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +21,16 @@ from aot.paths import ClipPaths, RunPaths
 from aot.report.clip import is_reported
 from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.fingerprint import Fingerprint
-from aot.runs.history import attempts_so_far
-from aot.runs.ledger import last_done
+from aot.runs.history import History, history_so_far
+from aot.runs.ledger import Ledger, last_done
 from aot.runs.quarantine import find_damaged
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
 from aot.runs.task import ClipTask, Work
+from aot.system.files import write_errors
 from aot.system.hashing import sha256_of
 from aot.system.nearest import suggestion
 from aot.system.os_errors import os_problem
+from aot.system.processes import host
 from aot.system.text import counted, first_names
 from aot.types import Clip
 from aot.writing.reader import load
@@ -41,61 +44,52 @@ class RunContext:
 
     config: RunConfig
     paths: RunPaths
-    planned_at: str
-    """UTC, ISO 8601; clips that failed after this time are not retried by the same command."""
 
     def tasks_for(
-        self, clips: Iterable[tuple[Clip, Fingerprint]], *, scheduler_task: str | None = None
+        self,
+        clips: Iterable[tuple[Clip, Fingerprint]],
+        *,
+        scheduler_task: str | None = None,
+        retry: Collection[str] = (),
     ) -> list[ClipTask]:
         """What every clip still needs, according to the files in the run folder.
 
         Args:
             clips: with the fingerprints they had when they were planned.
-            scheduler_task: see `attempts_so_far`.
+            scheduler_task: see `history_so_far`.
+            retry: clip ids and error classes of failed clips, and of failed attempts, that are retried; "all": all.
         """
         clips = list(clips)
-        done = last_done(self.paths, "content", "file_bytes", "file_sha256")
+        done = last_done(self.paths, "content", "file_bytes", "file_sha256", "is_partial")
         damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips])
-        works = [
-            (clip, own, Work.ALL if clip.clip_id in damaged else self._work_for(clip, own, done.get(clip.clip_id)))
+        tasks = [
+            ClipTask(clip, Work.ALL, own, is_damaged=True)
+            if clip.clip_id in damaged
+            else self._task_for(clip, own, done.get(clip.clip_id), retry)
             for clip, own in clips
         ]
-        unfinished = {clip.clip_id: own.digest for clip, own, work in works if work is Work.ALL}
-        attempts = attempts_so_far(
-            self.paths, unfinished, is_ignored=self._is_retry_requested, scheduler_task=scheduler_task
-        )
-        return [
-            ClipTask(
-                clip,
-                work,
-                own,
-                attempts.get(clip.clip_id, ()),
-                is_damaged=clip.clip_id in damaged,
-                is_scored=work is Work.OVERLAY and _is_scored(done.get(clip.clip_id)),
-            )
-            for clip, own, work in works
-        ]
+        unfinished = {task.clip.clip_id: task.fingerprint.digest for task in tasks if task.work is Work.ALL}
+        history = history_so_far(self.paths, unfinished, scheduler_task=scheduler_task)
+        return [_with_attempts(task, history, retry) if task.work is Work.ALL else task for task in tasks]
 
-    def _work_for(self, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> Work:
+    def _task_for(
+        self, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None, retry: Collection[str]
+    ) -> ClipTask:
+        """The task of a clip whose result is not damaged, without its attempts."""
         paths = self.paths.clip(clip.clip_id)
+        after = done["at"] if done else ""
         if paths.result.exists() and _is_current(paths, clip, fingerprint, done):
-            is_drawn = _is_scored(done) and not missing_drawings(self.config, clip, paths)
-            return Work.NOTHING if is_drawn else Work.OVERLAY
+            is_scored = _is_scored(done)
+            is_drawn = is_scored and not missing_drawings(self.config, clip, paths)
+            work = Work.NOTHING if is_drawn else Work.OVERLAY
+            is_partial = bool(done and done["is_partial"])
+            return ClipTask(clip, work, fingerprint, is_scored=is_scored, is_partial=is_partial, after=after)
         failure = read_failure(paths)
-        if failure and fingerprint.matches(failure.get("content", {})) and not self._is_to_retry(clip, failure):
-            return Work.FAILED_BEFORE
-        return Work.ALL
-
-    def _is_to_retry(self, clip: Clip, failure: dict[str, Any]) -> bool:
-        at = failure.get("at", "")
-        # A cancelled clip has not failed: the same command processes it again without `retry`.
-        return (failure["class"] == CANCELLED and at < self.planned_at) or self._is_retry_requested(
-            clip.clip_id, failure["class"], at
-        )
-
-    def _is_retry_requested(self, clip_id: str, kind: str, at: str) -> bool:
-        """Whether `retry` names the clip or the error class; never for what failed after the run was planned."""
-        return at < self.planned_at and bool({clip_id, kind, "all"} & set(self.config.retry))
+        if failure and fingerprint.matches(failure.get("content", {})):
+            is_retried = _is_named(retry, clip.clip_id, failure["class"])
+            work = Work.ALL if is_retried else Work.FAILED_BEFORE
+            return ClipTask(clip, work, fingerprint, is_retried=is_retried, after=after)
+        return ClipTask(clip, Work.ALL, fingerprint, after=after)
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,6 @@ class Plan:
     """Ids of the selected clips that have no prompt."""
     unusable: Mapping[str, str]
     """Selected clip → why it cannot be processed, according to its dataset."""
-    planned_at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat())
 
     @property
     def skipped(self) -> list[str]:
@@ -130,7 +123,7 @@ class Plan:
 
     @property
     def context(self) -> RunContext:
-        return RunContext(self.config, self.paths, self.planned_at)
+        return RunContext(self.config, self.paths)
 
     @cached_property
     def fingerprints(self) -> dict[str, Fingerprint]:
@@ -177,9 +170,31 @@ class Plan:
         """Ids of the clips without a prompt, of this command and of earlier ones with the same settings, sorted."""
         return sorted({*self.previous.get("no_prompt", ()), *self.without_prompt} - set(self.all_clip_ids))
 
-    def tasks(self) -> list[ClipTask]:
-        """What every clip of this command still needs."""
-        return self.context.tasks_for((clip, self.fingerprints[clip.clip_id]) for clip in self.shard_clips)
+    def tasks(self, *, retries: bool = False) -> list[ClipTask]:
+        """What every clip of this command still needs.
+
+        Args:
+            retries: whether clips that the command is to retry need it, too; not any more once `request_retries` has
+                been called, so that clips that fail again are not retried by the same command.
+        """
+        clips = ((clip, self.fingerprints[clip.clip_id]) for clip in self.shard_clips)
+        # A cancelled clip has not failed: the same command processes it again.
+        return self.context.tasks_for(clips, retry={CANCELLED, *self.config.retry} if retries else ())
+
+    def request_retries(self, tasks: Iterable[ClipTask]) -> None:
+        """Record which clips are retried, and remove their failures, so that all workers process them.
+
+        Raises:
+            WriteError: the run folder cannot be written.
+        """
+        ledger = Ledger(self.paths, f"{host()}-{os.getpid()}")
+        for task in tasks:
+            if task.is_retried:
+                ledger.follow(task.after)
+                ledger.append("retry requested", clip_id=task.clip.clip_id)
+                failure = self.paths.clip(task.clip.clip_id).failure
+                with write_errors(failure):
+                    failure.unlink(missing_ok=True)
 
     def write(self, command: Sequence[str] = (), *, with_sizes: bool) -> None:
         """Write run.json; clips that earlier commands with the same settings listed stay listed.
@@ -253,6 +268,19 @@ def missing_drawings(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[st
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
     # The report comes last, because it includes the overlay.
     return missing + (["report"] if output.report and (missing or not is_reported(paths)) else [])
+
+
+def _with_attempts(task: ClipTask, history: History, retry: Collection[str]) -> ClipTask:
+    """A task with the attempts that count; a requested retry starts from the beginning."""
+    clip_id = task.clip.clip_id
+    attempts = tuple(history.series.get(clip_id, ()))
+    is_retried = task.is_retried or any(_is_named(retry, clip_id, attempt.kind) for attempt in attempts)
+    after = max(task.after, history.latest.get(clip_id, ""))
+    return replace(task, attempts=() if is_retried else attempts, is_retried=is_retried, after=after)
+
+
+def _is_named(retry: Collection[str], clip_id: str, kind: str | None) -> bool:
+    return bool({clip_id, kind, "all"} & set(retry))
 
 
 def _is_scored(done: dict[str, Any] | None) -> bool:

@@ -92,6 +92,8 @@ class SupervisedChild:
         """Send the next clip; None: there are no more, and the process ends."""
         self.task = task
         self.is_idle = False
+        if task is not None:
+            self.ledger.follow(task.after)
         self._last_activity = self._clock()  # it has had nothing to do until now
         self.stage = None
         self.has_started = self.has_open_attempt = False
@@ -120,6 +122,7 @@ class SupervisedChild:
 
     def record_event(self, event: dict[str, Any]) -> None:
         """Update the state after an event that the process has written to its ledger."""
+        self.ledger.follow(event["at"])
         if self.task is None:
             return
         if event["event"] == "started":

@@ -215,8 +215,8 @@ class Supervisor:
             self._display.show_progress(child.task.clip.clip_id, message.stage, message.fraction)
         elif isinstance(message, LedgerEvent):
             if message.event["event"] == "done" and child.task is not None:
-                is_partial = bool(message.event["summary"]["object_errors"])
-                self._drawers.queue.append(child.task.drawing(is_partial=is_partial))
+                is_partial, after = message.event["is_partial"], message.event["at"]
+                self._drawers.queue.append(child.task.drawing(is_partial=is_partial, after=after))
             child.record_event(message.event)
             self._display.show_event(message.event)
 
@@ -252,6 +252,7 @@ class Supervisor:
             task = replace(task, attempts=(*task.attempts, Attempt(rung, kind, error)))
             event = {"clip_id": task.clip.clip_id, "class": kind, "error": error}
             child.ledger.append("died", **event)
+            task = replace(task, after=child.ledger.latest)
             self._display.show_event({"event": "died", **event})
         if next_rung(self._rungs, task.attempts) is None:
             self._fail(child, task)

@@ -131,6 +131,7 @@ class Worker:
             KeyboardInterrupt: or another BaseException; no part files are left.
         """
         self._ledger.require_run()
+        self._ledger.follow(task.after)
         _log.info("%s: started (%s)", task.clip.clip_id, task.work.value)
         paths = self._run.paths.clip(task.clip.clip_id)
         if task.work is not Work.ALL:
@@ -143,7 +144,8 @@ class Worker:
             outcome = self._try(task, paths, rung, tuple(attempts), on_progress)
             if isinstance(outcome, ClipSummary):
                 if not self._leaves_drawing:
-                    self._draw(task.drawing(is_partial=bool(outcome.object_errors)), paths, on_progress)
+                    is_partial = bool(outcome.object_errors)
+                    self._draw(task.drawing(is_partial=is_partial, after=self._ledger.latest), paths, on_progress)
                 return
             is_changed = _mtime_ns(paths.result) != earlier_result
             if is_changed and not self._is_written:  # another worker has finished the same clip
@@ -211,9 +213,7 @@ class Worker:
         summary = self._process_clip(clip, self._parts, settings, paths, on_progress)
         self._is_written = True
         # Drawings of an earlier result must not remain beside the new one.
-        for drawing in (paths.overlay, *paths.pictures.glob("*.png")):
-            with write_errors(drawing):
-                drawing.unlink(missing_ok=True)
+        _remove_drawings(paths)
         for object_id, message in summary.object_errors.items():
             _log.warning("%s: object %d failed: %s", clip.clip_id, object_id, message)
         # Before the event: after it, a drawer may record a failure of its own.
@@ -223,6 +223,7 @@ class Worker:
             clip_id=clip.clip_id,
             content=task.fingerprint.as_json(),
             file_bytes=paths.result.stat().st_size,
+            is_partial=bool(summary.object_errors),
             summary=asdict(summary),
         )
         return summary
@@ -238,7 +239,10 @@ class Worker:
                 with _timed(seconds, "score"):
                     on_progress("score", 0.0)
                     self._record_scores(task, paths)
-            for drawing in missing_drawings(self._run.config, task.clip, paths):
+            missing = missing_drawings(self._run.config, task.clip, paths)
+            if missing:
+                _remove(paths.report.data)  # it shows the other drawings
+            for drawing in missing:
                 self._ledger.require_run()
                 with _timed(seconds, drawing):
                     on_progress(drawing, 0.0)
@@ -312,6 +316,16 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     seconds[stage] = round(time.perf_counter() - started, 4)
+
+
+def _remove_drawings(paths: ClipPaths) -> None:
+    for drawing in (paths.report.data, paths.overlay, *paths.pictures.glob("*.png")):
+        _remove(drawing)
+
+
+def _remove(path: Path) -> None:
+    with write_errors(path):
+        path.unlink(missing_ok=True)
 
 
 def _make_drawing(

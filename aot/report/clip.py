@@ -9,7 +9,6 @@ import base64
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +40,22 @@ _JSON_FACTS = "versions attempts seconds peak_device_bytes weights notes".split(
 
 
 def is_reported(paths: ClipPaths) -> bool:
-    """Whether the clip's part exists and is not older than the result and the overlay."""
+    """Whether the clip's part exists and was made from the present result.
+
+    Workers delete it before they change the overlay, which it shows too.
+    """
+    return is_made_from(paths.report.data, paths.result)
+
+
+def is_made_from(data: Path, source: Path) -> bool:
+    """Whether the data of a page shows the present state of a file: both then have the same modification time.
+
+    The clocks of machines are not compared: the result of a machine whose clock is ahead would never seem up to date.
+    """
     try:
-        written = paths.report.data.stat().st_mtime_ns
-        sources = [paths.result.stat().st_mtime_ns]
+        return data.stat().st_mtime_ns == source.stat().st_mtime_ns
     except OSError:
         return False
-    with suppress(OSError):
-        sources.append(paths.overlay.stat().st_mtime_ns)
-    return written >= max(sources)
 
 
 def report_clip(paths: ClipPaths, drawing_seconds: Mapping[str, float]) -> None:
@@ -65,6 +71,7 @@ def report_clip(paths: ClipPaths, drawing_seconds: Mapping[str, float]) -> None:
     from aot.writing.reader import load  # imported here: h5py is not needed to start a command
 
     with error_context(clip_id=paths.clip_id, stage="report"):
+        result_ns = paths.result.stat().st_mtime_ns if paths.result.exists() else 0
         result = load(paths.result, masks=False)
         rows = _chosen_rows(len(result.index))
         area, images, note = _areas_and_images(paths, result, rows)
@@ -81,19 +88,23 @@ def report_clip(paths: ClipPaths, drawing_seconds: Mapping[str, float]) -> None:
                 "pictures_note": note,
                 "video": _link_video(paths),
             },
+            source_ns=result_ns,
         )
 
 
-def write_report_data(paths: ClipReportPaths, data: dict[str, Any]) -> None:
+def write_report_data(paths: ClipReportPaths, data: dict[str, Any], *, source_ns: int) -> None:
     """Write the data of a clip's page.
 
     Args:
         paths: paths of the clip's part of the report.
         data: JSON-serializable values.
+        source_ns: modification time of the file that the page shows, see `is_made_from`, in ns.
     Raises:
         WriteError: the folder cannot be written.
     """
     write_text(paths.data, f"aot.showClip({json.dumps({'clip_id': paths.clip_id, **data}, allow_nan=False)});\n")
+    with write_errors(paths.data):
+        os.utime(paths.data, ns=(source_ns, source_ns))
 
 
 def _facts(result: ClipResult, drawing_seconds: Mapping[str, float]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any
 from aot.errors import ResultError
 from aot.paths import RunPaths
 from aot.report.assets import write_assets
-from aot.report.clip import write_report_data
+from aot.report.clip import is_made_from, write_report_data
 from aot.runs.failure import read_failure
 from aot.runs.run_json import read_run_json
 from aot.runs.summary import summary_rows
@@ -97,9 +97,13 @@ def _failures(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str,
                 "log": _link_to_log(log, paths),
             }
         )
-        if not clip.result.exists() and not _is_newer(clip.report.data, clip.failure):
+        if not clip.result.exists() and not is_made_from(clip.report.data, clip.failure):
             excerpt = _log_lines(log, clip.clip_id, logs) if log else []
-            write_report_data(clip.report, {"failure": {**failure, "log": failures[-1]["log"], "log_lines": excerpt}})
+            write_report_data(
+                clip.report,
+                {"failure": {**failure, "log": failures[-1]["log"], "log_lines": excerpt}},
+                source_ns=clip.failure.stat().st_mtime_ns,
+            )
     return failures
 
 
@@ -167,13 +171,6 @@ def _worker_times(paths: RunPaths) -> dict[str, Any]:
             for name, time in times.by_worker.items()
         ],
     }
-
-
-def _is_newer(path: Path, other: Path) -> bool:
-    try:
-        return path.stat().st_mtime_ns >= other.stat().st_mtime_ns
-    except OSError:
-        return False
 
 
 def _plain(value: Any) -> Any:

@@ -65,6 +65,7 @@ def record_failure(
         WriteError: the run folder cannot be written.
     """
     ledger.require_run()
+    ledger.follow(task.after)
     last = attempts[-1] if attempts else None
     failure: dict[str, Any] = {
         "clip_id": task.clip.clip_id,

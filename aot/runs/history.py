@@ -6,7 +6,7 @@ left to record its end. Attempts at drawing a complete result are not counted he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,7 @@ from aot.runs.ledger import SILENT_SECONDS, Ledger, read_events, silent_seconds
 from aot.runs.task import Work
 from aot.system.processes import host, is_alive
 
-IsIgnored = Callable[[str, str, str], bool]
-"""Whether to ignore an attempt, by clip id, error class, and the time at which it ended (UTC, ISO 8601)."""
-
-_KINDS = ("started", "attempt failed", "died", "interrupted", "done", "ended")
+_KINDS = ("started", "attempt failed", "died", "interrupted", "retry requested", "done", "ended")
 
 
 @dataclass
@@ -30,6 +27,10 @@ class History:
     """Clip id → failed attempts since its last result or failure, oldest first."""
     open: list[dict[str, Any]] = field(default_factory=list)
     """The "started" events of attempts without an end: they are running, or died with their supervisor."""
+    excused: set[tuple[str, str]] = field(default_factory=set)
+    """Clip id and worker of open attempts that do not count, because a retry of the clip was requested since."""
+    latest: dict[str, str] = field(default_factory=dict)
+    """Clip id → time of its latest event, as in `event["at"]`."""
     interrupted: list[dict[str, Any]] = field(default_factory=list)
     """The "started" events of interrupted attempts that do not count, each the last one of its worker at its clip."""
     scheduler_tasks: set[str] = field(default_factory=set)
@@ -46,24 +47,21 @@ class History:
         return self.computed.get(started["worker"]) == {started["clip_id"]}
 
 
-def _never(clip_id: str, kind: str, at: str) -> bool:
-    return False
-
-
-def read_history(paths: RunPaths, digests: Mapping[str, str], is_ignored: IsIgnored = _never) -> History:
+def read_history(paths: RunPaths, digests: Mapping[str, str]) -> History:
     """Replay the ledgers.
 
     Args:
         paths: of the run.
         digests: clip id → digest of its fingerprint, of the clips to look for; attempts with another digest are
             ignored.
-        is_ignored: which other attempts are ignored.
     """
     history = History()
     running: dict[tuple[str, str], dict[str, Any]] = {}
     interrupted: dict[tuple[str, str], dict[str, Any]] = {}
     for event in read_events(paths, _KINDS, digests):
         clip_id, key = event["clip_id"], (event["clip_id"], event["worker"])
+        history.latest[clip_id] = event["at"]
+        history.excused.discard(key)
         was_interrupted = interrupted.pop(key, None)
         started = running.pop(key, None) or (was_interrupted if event["event"] == "died" else None)
         if event["event"] == "started":
@@ -73,40 +71,41 @@ def read_history(paths: RunPaths, digests: Mapping[str, str], is_ignored: IsIgno
                 history.computed.setdefault(event["worker"], set()).add(clip_id)
         elif event["event"] in ("done", "ended"):
             history.series.pop(clip_id, None)
+        elif event["event"] == "retry requested":
+            history.series.pop(clip_id, None)
+            history.excused |= {(other, worker) for other, worker in running if other == clip_id}
         elif started is not None and _computes(started) and started.get("content") == digests[clip_id]:
             attempt = _ended(started, event)
             if attempt is None:
                 interrupted[key] = started
-            if attempt is not None and not is_ignored(clip_id, str(attempt.kind), event["at"]):
+            if attempt is not None:
                 history.series.setdefault(clip_id, []).append(attempt)
     history.open = [event for event in running.values() if event.get("content") == digests[event["clip_id"]]]
     history.interrupted = list(interrupted.values())
     return history
 
 
-def attempts_so_far(
+def history_so_far(
     paths: RunPaths,
     digests: Mapping[str, str],
     *,
-    is_ignored: IsIgnored = _never,
     scheduler_task: str | None = None,
-) -> dict[str, tuple[Attempt, ...]]:
-    """Clip id → attempts since its last result or failure, including those that died with their supervisor.
+) -> History:
+    """The history, with the open attempts that died with their supervisor in `series`.
 
     Args:
         paths, digests: see `read_history`.
-        is_ignored: which attempts are ignored, because the user wants to repeat them.
         scheduler_task: the scheduler's task of the caller; attempts that an earlier start of the same task left open
             were lost with it.
     """
-    history = read_history(paths, digests, is_ignored)
+    history = read_history(paths, digests)
     for started in filter(_computes, history.open):
-        if is_ignored(started["clip_id"], LOST, started["at"]):
+        if (started["clip_id"], started["worker"]) in history.excused:
             continue
         if (scheduler_task is not None and started.get("task") == scheduler_task) or not is_running(paths, started):
             lost = {"class": LOST, "error": f"its end is not recorded; it ran on {started['host']}"}
             history.series.setdefault(started["clip_id"], []).append(Attempt.from_json(started | lost))
-    return {clip_id: tuple(attempts) for clip_id, attempts in history.series.items()}
+    return history
 
 
 def close_cancelled(paths: RunPaths, history: History, tasks: Collection[str]) -> None:
@@ -133,7 +132,9 @@ def ledger_of(paths: RunPaths, started: dict[str, Any]) -> Ledger:
         paths: of the run.
         started: the event of its attempt.
     """
-    return Ledger(paths, started["worker"], scheduler_task=started["task"])
+    ledger = Ledger(paths, started["worker"], scheduler_task=started["task"])
+    ledger.follow(started["at"])
+    return ledger
 
 
 def is_running(paths: RunPaths, started: dict[str, Any]) -> bool:

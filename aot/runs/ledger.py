@@ -4,13 +4,16 @@
                       for the drawings of a finished clip), rung, frame_interval, lean
     attempt failed    the attempt failed, and another may follow: class, error
     died              the worker's process died; written by the process that supervises it: class, error
+    retry requested   the user has asked to retry the clip: earlier attempts do not count any more
     interrupted       the attempt was abandoned: reason; is_counted if it had all the time of a task
-    done              the clip's result is complete: content (fingerprint), file_bytes, summary
+    done              the clip's result is complete: content (fingerprint), file_bytes, is_partial (whether some of its
+                      objects have failed), summary
     scored            the first event of the drawing of a complete result: file_sha256, scores (empty without a ground
                       truth). Version 0.1 recorded both in "done".
     ended             nothing is left to do for the clip: state; seconds per drawing; class and message of a failure
 
-Every event also has `at`, `worker`, `host`, `pid`, `gpu` (if the worker has its own GPU) and `task` (if a scheduler
+Every event also has `at` (UTC; of a clip, later than that of every event that was known before, whatever the clocks of
+the machines show), `worker`, `host`, `pid`, `gpu` (if the worker has its own GPU) and `task` (if a scheduler
 runs it).
 """
 
@@ -21,7 +24,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +65,33 @@ class Ledger:
         self._on_event = on_event
         gpu = os.environ.get("CUDA_VISIBLE_DEVICES") or None
         origin = {"worker": worker, "host": host(), "pid": os.getpid(), "gpu": gpu, "task": scheduler_task}
+        self._latest = datetime.min.replace(tzinfo=timezone.utc)
         self._origin = {key: value for key, value in origin.items() if value is not None}
 
+    def follow(self, at: str) -> None:
+        """Give all further events a later time than this one, even if the clock of this machine is behind.
+
+        Args:
+            at: of an event that is known, as in `event["at"]`; empty: none is.
+        """
+        if at:
+            self._latest = max(self._latest, datetime.fromisoformat(at))
+
+    @property
+    def latest(self) -> str:
+        """Time of the latest event that is known, as in `event["at"]`."""
+        return self._latest.isoformat()
+
     def append(self, event: str, **details: Any) -> None:
-        """Append an event with the current time.
+        """Append an event with the current time, or with one just after the latest event that is known.
 
         Raises:
             RunDeleted: the run folder was deleted.
             WriteError: the run folder cannot be written, or the disk is full.
         """
         self.require_run()
-        written = {"event": event, "at": datetime.now(timezone.utc).isoformat(), **self._origin, **details}
+        self._latest = max(datetime.now(timezone.utc), self._latest + timedelta(microseconds=1))
+        written = {"event": event, "at": self._latest.isoformat(), **self._origin, **details}
         line = json.dumps(written)
         with write_errors(self._path):
             self._path.parent.mkdir(exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from aot.retry import Attempt
@@ -39,15 +39,22 @@ class ClipTask:
     is_partial: bool = False
     """Whether some objects of a clip that is only drawn have failed."""
 
+    is_retried: bool = False
+    """Whether the clip failed before, completely or in some attempts that do not count any more."""
+
+    after: str = ""
+    """Time of the clip's latest event that was known when it was planned; empty if it had none."""
+
     @property
     def is_pending(self) -> bool:
         """Whether a worker has something to do for the clip."""
         return self.work in (Work.ALL, Work.OVERLAY)
 
-    def drawing(self, *, is_partial: bool) -> ClipTask:
+    def drawing(self, *, is_partial: bool, after: str) -> ClipTask:
         """What is left of the clip once its result is complete; failed attempts at drawing are counted separately.
 
         Args:
             is_partial: whether some of its objects have failed.
+            after: time of the event that its result is complete.
         """
-        return replace(self, work=Work.OVERLAY, attempts=(), is_damaged=False, is_scored=False, is_partial=is_partial)
+        return ClipTask(self.clip, Work.OVERLAY, self.fingerprint, is_partial=is_partial, after=after)

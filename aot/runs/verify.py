@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from multiprocessing.connection import Connection
@@ -161,7 +160,7 @@ def verify_run(paths: RunPaths, *, quick: bool = False) -> Iterator[Finding]:
         ConfigError: not a run folder.
     """
     run = read_run_json(paths)
-    recorded = _Recorded(paths)
+    recorded = _Recorded(paths, run["clips"])
     with FileChecker() as checker:
         for clip_id in run["clips"]:
             path = paths.clip(clip_id).result
@@ -170,8 +169,8 @@ def verify_run(paths: RunPaths, *, quick: bool = False) -> Iterator[Finding]:
                 continue
             expected = Expected(clip_id, run["config_hash"], recorded.sha256_of(clip_id))
             verdict = checker.examine(path, expected, quick=quick)
-            if verdict.state is State.BROKEN and recorded.is_outdated(path):
-                recorded = _Recorded(paths)
+            if verdict.state is State.BROKEN and recorded.is_outdated(clip_id):
+                recorded = _Recorded(paths, run["clips"])
                 expected = replace(expected, file_sha256=recorded.sha256_of(clip_id))
                 verdict = checker.examine(path, expected, quick=quick)
                 if verdict.state is State.BROKEN:
@@ -190,10 +189,12 @@ class _Recorded:
 
     Args:
         paths: of the run folder.
+        clip_ids: the clips of the run.
     """
 
-    def __init__(self, paths: RunPaths) -> None:
-        self._read_at = time.time()
+    def __init__(self, paths: RunPaths, clip_ids: Iterable[str]) -> None:
+        self._paths = paths
+        self._files = {clip_id: _identity(paths.clip(clip_id).result) for clip_id in clip_ids}
         self._done = last_done(paths, "file_sha256")
         self._started = last_computed(paths)
 
@@ -205,12 +206,18 @@ class _Recorded:
         found: str | None = done["file_sha256"]
         return found
 
-    def is_outdated(self, path: Path) -> bool:
-        """Whether a file may have been written after the ledgers were read."""
-        try:
-            return path.stat().st_mtime > self._read_at
-        except OSError:
-            return True
+    def is_outdated(self, clip_id: str) -> bool:
+        """Whether a clip's file was replaced since the ledgers were read."""
+        return _identity(self._paths.clip(clip_id).result) != self._files[clip_id]
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Inode, size and modification time of a file, which differ from those of a file that replaces it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _without_file(paths: RunPaths, clip_id: str) -> Finding:

@@ -121,15 +121,15 @@ class MemoryRun:
         return self.plan(**changes).context
 
     def task(self, clip_id: str = "a", **changes: Any) -> ClipTask:
-        return next(task for task in self.plan(**changes).tasks() if task.clip.clip_id == clip_id)
+        return next(task for task in self.plan(**changes).tasks(retries=True) if task.clip.clip_id == clip_id)
 
     def tasks(self, **changes: Any) -> list[ClipTask]:
         """The clips that need work."""
-        return [task for task in self.plan(**changes).tasks() if task.is_pending]
+        return [task for task in self.plan(**changes).tasks(retries=True) if task.is_pending]
 
     def works(self, **changes: Any) -> dict[str, str]:
         """What every clip still needs, as the name of its work."""
-        return {task.clip.clip_id: task.work.value for task in self.plan(**changes).tasks()}
+        return {task.clip.clip_id: task.work.value for task in self.plan(**changes).tasks(retries=True)}
 
     def finish(
         self,
@@ -173,11 +173,14 @@ def record_result(paths: RunPaths, task: ClipTask, ledger: Ledger, **summary: An
     result = paths.clip(task.clip.clip_id).result
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_text("in place of a result")
+    ledger.follow(task.after)
+    made = summary_of(**summary)
     ledger.append(
         "done",
         clip_id=task.clip.clip_id,
         content=task.fingerprint.as_json(),
-        summary=summary_of(**summary),
+        is_partial=bool(made["object_errors"]),
+        summary=made,
     )
 
 

@@ -16,14 +16,14 @@ import pytest
 from aot.config import Selection, Shard
 from aot.decoding.size import ClipSize
 from aot.errors import ConfigError, DatasetError, DecodeError
-from aot.launching.plan import RunContext, missing_drawings
+from aot.launching.plan import missing_drawings
 from aot.runs.ledger import Ledger
 from aot.runs.run_json import read_run_json
 from aot.types import Clip, Prompt
 from tests.launching.in_memory import BOX, MemoryRun
 from tests.results import write_result
 
-EARLY, LATE = "2000-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"
+AT = "2000-01-01T00:00:00+00:00"
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def headers(monkeypatch: pytest.MonkeyPatch) -> dict[str, ClipSize]:
     return sizes
 
 
-def fail(run: MemoryRun, clip_id: str = "a", *, kind: str = "oom", at: str = EARLY) -> None:
+def fail(run: MemoryRun, clip_id: str = "a", *, kind: str = "oom", at: str = AT) -> None:
     """Record a failure of a clip."""
     content = run.task(clip_id).fingerprint.as_json()
     path = run.paths.clip(clip_id).failure
@@ -159,36 +159,57 @@ def test_damaged_result_of_a_changed_clip_is_computed_again(run: MemoryRun) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "at", "retry", "expected"),
+    ("kind", "retry", "expected"),
     [
-        ("oom", EARLY, (), "failed before"),
-        ("oom", EARLY, ("oom",), "all"),
-        ("oom", EARLY, ("a",), "all"),
-        ("oom", EARLY, ("all",), "all"),
-        ("oom", EARLY, ("b",), "failed before"),
-        ("oom", LATE, ("oom",), "failed before"),
-        ("oom", LATE, ("a",), "failed before"),
-        ("oom", LATE, ("all",), "failed before"),
-        ("cancelled", EARLY, (), "all"),
-        ("cancelled", LATE, (), "failed before"),
-        ("cancelled", LATE, ("cancelled",), "failed before"),
+        ("oom", (), "failed before"),
+        ("oom", ("oom",), "all"),
+        ("oom", ("a",), "all"),
+        ("oom", ("all",), "all"),
+        ("oom", ("b",), "failed before"),
+        ("cancelled", (), "all"),
     ],
 )
+@pytest.mark.parametrize("at", [AT, "2999-01-01T00:00:00+00:00"])
 def test_failed_clips_are_retried_on_request_and_only_once_per_command(
-    run: MemoryRun, kind: str, at: str, retry: tuple[str, ...], expected: str
+    run: MemoryRun, kind: str, retry: tuple[str, ...], expected: str, at: str
 ) -> None:
+    """Whatever time the clock of the machine showed on which the clip failed."""
     fail(run, kind=kind, at=at)
-    assert run.works(retry=retry) == {"a": expected, "b": "all", "c": "all"}
+    plan = run.plan(retry=retry)
+
+    def works(**options: bool) -> dict[str, str]:
+        return {task.clip.clip_id: task.work.value for task in plan.tasks(**options)}
+
+    assert works(retries=True) == {"a": expected, "b": "all", "c": "all"}
+    assert [task.is_retried for task in plan.tasks(retries=True)] == [expected == "all", False, False]
+    plan.request_retries(plan.tasks(retries=True))
+    assert works() == {"a": expected, "b": "all", "c": "all"}, "for the workers"
+    assert [event["clip_id"] for event in run.events("retry requested")] == (["a"] if expected == "all" else [])
+    fail(run, kind=kind, at=at)
+    assert works()["a"] == "failed before", "it has failed again, in this command"
 
 
-def test_failure_at_the_moment_of_planning_is_of_this_command(run: MemoryRun) -> None:
-    plan = run.plan()
-    own = plan.fingerprints["a"]
-    for kind, retry, expected in (("cancelled", (), "failed before"), ("oom", ("oom",), "failed before")):
-        fail(run, kind=kind, at=EARLY)
-        context = RunContext(run.config(retry=retry), run.paths, EARLY)
-        (task,) = context.tasks_for([(plan.clips[0], own)])
-        assert task.work.value == expected
+def test_clips_that_are_not_retried_keep_their_failures(run: MemoryRun) -> None:
+    fail(run, "a", kind="oom")
+    fail(run, "b", kind="decode")
+    plan = run.plan(retry=("oom",))
+    plan.request_retries(plan.tasks(retries=True))
+    assert [run.paths.clip(clip_id).failure.exists() for clip_id in "ab"] == [False, True]
+
+
+def test_task_has_the_time_of_the_latest_event_of_its_clip(run: MemoryRun) -> None:
+    assert run.task("a").after == ""
+    run.finish("a")
+    (done,) = run.events("done")
+    assert run.task("a").after == done["at"]
+    run.write_source("a", b"another video")
+    assert run.task("a").after == run.events("ended")[0]["at"] > done["at"]
+
+
+def test_clip_that_is_drawn_later_stays_partial(run: MemoryRun) -> None:
+    run.finish("a", object_errors={"2": "no mask"})
+    run.finish("b")
+    assert [run.task(clip_id, overlay=True).is_partial for clip_id in "ab"] == [True, False]
 
 
 def test_failure_of_a_changed_clip_is_outdated(run: MemoryRun) -> None:
@@ -229,6 +250,7 @@ def test_attempts_since_the_last_end_come_with_the_task(run: MemoryRun) -> None:
     assert attempts() == {"a": ["lost"], "b": ["oom"], "c": []}
     fail(run, "b", kind="oom")
     assert attempts(retry="oom") == {"a": ["lost"], "b": [], "c": []}, "a requested retry starts from the beginning"
+    assert [task.clip.clip_id for task in run.tasks(retry="a") if task.is_retried] == ["a"]
     assert attempts(retry="a") == {"a": [], "c": []}
     run.finish("a")
     assert attempts() == {"c": []}
@@ -315,11 +337,11 @@ def rewrite(run: MemoryRun, **changes: Any) -> dict[str, Any]:
 
 def test_time_of_the_first_command_is_kept(run: MemoryRun) -> None:
     run.plan().write(with_sizes=False)
-    rewrite(run, created=EARLY, updated=EARLY)
+    rewrite(run, created=AT, updated=AT)
     run.plan().write(with_sizes=False)
     written = read_run_json(run.paths)
-    assert written["created"] == EARLY
-    assert written["updated"] > EARLY
+    assert written["created"] == AT
+    assert written["updated"] > AT
 
 
 def test_clips_of_earlier_commands_stay_listed_and_changed_ones_are_updated(run: MemoryRun) -> None:
@@ -408,14 +430,10 @@ def test_missing_drawings(run: MemoryRun) -> None:
     assert missing(overlay=True, pictures=True, report=True) == ["overlay", "pictures", "report"]
     write_old(paths.pictures / "frame.png", 1)
     assert missing(pictures=True) == []
-    os.utime(paths.result, ns=(5, 5))
-    write_old(paths.report.data, 5)
-    assert missing(report=True) == []
-    assert missing(report=True, overlay=True) == ["overlay", "report"], "it includes the overlay"
-    write_old(paths.overlay, 6)
-    assert missing(report=True) == ["report"], "the overlay is newer"
-    write_old(paths.report.data, 6)
-    assert missing(report=True) == []
-    write_old(paths.report.data, 4)
-    assert missing(report=True) == ["report"], "the result is newer"
+    for ns in (5, 9 * 10**18):  # the second one is in the future
+        write_old(paths.report.data, ns)
+        assert missing(report=True) == ["report"], "of another result"
+        os.utime(paths.result, ns=(ns, ns))
+        assert missing(report=True) == []
+        assert missing(report=True, overlay=True) == ["overlay", "report"], "it includes the overlay"
     assert run.works(overlay=True)["a"] == "overlay"

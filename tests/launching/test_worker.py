@@ -283,11 +283,24 @@ def test_failed_objects_make_the_clip_partial(run: Computed) -> None:
 
 def test_drawings_of_an_earlier_result_are_removed(run: Computed) -> None:
     paths = run.paths.clip("a")
-    old = [write(paths.overlay), write(paths.pictures / "1.png")]
+    drawings = (paths.overlay, paths.pictures / "1.png", paths.report.data)
     other = write(paths.pictures / "notes.txt")
+    for path in drawings:
+        write(path)
     run.attempt()
-    assert not any(path.exists() for path in old)
+    assert not any(path.exists() for path in drawings)
     assert other.exists()
+
+
+def test_report_of_a_clip_is_removed_before_its_other_drawings_change(run: Computed) -> None:
+    paths = run.paths.clip("a")
+    run.finish("a")
+    write(paths.report.data)
+    run.worker().run(run.task())
+    assert paths.report.data.exists(), "nothing is drawn"
+    run.worker(overlay=True).run(run.task(overlay=True))
+    assert run.drawn == [("overlay", "a")]
+    assert not paths.report.data.exists(), "a later command with a report would show the old overlay"
 
 
 def test_missing_drawings_are_made_after_the_result(run: Computed) -> None:

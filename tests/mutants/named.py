@@ -104,7 +104,10 @@ NAMED = (
         _FILES, "copy in place of a rename",
         "            part.replace(path)\n", "            shutil.copy(part, path)\n",
     ),
-    Named(_PLAN, "clips that failed later are retried too", "return at < self.planned_at and bool(", "return bool("),
+    Named(
+        _PLAN, "clips that fail again are retried by the same command",
+        "retry={CANCELLED, *self.config.retry} if retries else ())", "retry={CANCELLED, *self.config.retry})",
+    ),
     Named(
         _PLAN, "stale records replace new ones",
         'dict(self.previous.get("clips", {}))\n', '{}\n',

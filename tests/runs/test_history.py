@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aot.paths import RunPaths
-from aot.runs.history import attempts_so_far, close_cancelled, read_history
+from aot.runs.history import close_cancelled, history_so_far, read_history
 from aot.runs.ledger import SILENT_SECONDS, Ledger, LedgerTail, last_computed, last_done, read_events
 from aot.runs.quarantine import may_be_replaced
 
@@ -43,7 +44,7 @@ def begin(
 
 
 def tried(paths: RunPaths, **options: Any) -> list[tuple[int, str | None]]:
-    found = attempts_so_far(paths, DIGESTS, **options).get("a", ())
+    found = history_so_far(paths, DIGESTS, **options).series.get("a", ())
     return [(attempt.rung.number, attempt.kind) for attempt in found]
 
 
@@ -96,13 +97,56 @@ def test_start_of_a_drawing_does_not_hide_that_of_a_computation(paths: RunPaths)
     assert may_be_replaced(last_done(paths)["a"], last_computed(paths).get("a"))
 
 
-def test_ignored_attempts_do_not_count(paths: RunPaths, dead_pid: int) -> None:
-    begin(paths).append("attempt failed", clip_id="a", **{"class": "write", "error": "no room"})
-    begin(paths, rung=2).append("attempt failed", clip_id="a", **{"class": "oom", "error": "no more"})
-    begin(paths, "x", pid=dead_pid)
-    assert tried(paths) == [(1, "write"), (2, "oom"), (1, "lost")]
-    assert tried(paths, is_ignored=lambda clip_id, kind, at: kind == "write") == [(2, "oom"), (1, "lost")]
-    assert tried(paths, is_ignored=lambda clip_id, kind, at: clip_id == "a" and at < "9") == []
+def test_attempts_before_a_requested_retry_do_not_count(paths: RunPaths, dead_pid: int) -> None:
+    begin(paths).append("attempt failed", clip_id="a", **{"class": "oom", "error": "no more"})
+    begin(paths, "other", rung=2, pid=dead_pid)
+    assert tried(paths) == [(1, "oom"), (2, "lost")]
+    Ledger(paths, "command").append("retry requested", clip_id="a")
+    assert tried(paths) == []
+    begin(paths, "other", pid=dead_pid)
+    assert tried(paths) == [(1, "lost")]
+    Ledger(paths, "other").append("died", clip_id="a", **{"class": "crash", "error": "killed"})
+    assert tried(paths) == [(1, "crash")]
+
+
+def test_events_are_ordered_by_what_was_known_not_by_the_clocks_of_the_machines(paths: RunPaths) -> None:
+    """The clock of the first worker is an hour ahead, and that of the others is right."""
+    ahead = datetime.now(timezone.utc) + timedelta(hours=1)
+    early = Ledger(paths, "early")
+    early.follow(ahead.isoformat())
+    settings = {"content": "123", "work": "all", "rung": 1, "frame_interval": 1, "lean": False}
+    early.append("started", clip_id="a", **settings)
+    early.append("died", clip_id="a", **{"class": "oom", "error": ""})
+    assert tried(paths) == [(1, "oom")]
+    command = Ledger(paths, "command")
+    command.follow(history_so_far(paths, DIGESTS).latest["a"])
+    command.append("retry requested", clip_id="a")
+    assert tried(paths) == []
+    late = Ledger(paths, "late")
+    late.follow(command.latest)
+    late.append("started", clip_id="a", **settings)
+    late.append("done", clip_id="a", content={}, file_sha256="late")
+    assert last_done(paths, "file_sha256")["a"]["file_sha256"] == "late"
+    at = [event["at"] for event in read_events(paths)]
+    assert at == sorted(set(at))
+    assert datetime.fromisoformat(at[-1]) - ahead < timedelta(seconds=1)
+
+
+def test_events_of_one_ledger_stay_in_order_when_the_clock_is_set_back(
+    paths: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime):
+        hour_of_day = 12
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2026, 1, 1, cls.hour_of_day, tzinfo=tz)
+
+    monkeypatch.setattr("aot.runs.ledger.datetime", Clock)
+    ledger = begin(paths)
+    Clock.hour_of_day = 11
+    ledger.append("died", clip_id="a", **{"class": "oom", "error": ""})
+    assert tried(paths) == [(1, "oom")]
 
 
 def test_open_attempt_is_lost_when_its_process_is_dead(paths: RunPaths, dead_pid: int) -> None:
