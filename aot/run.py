@@ -36,11 +36,11 @@ from aot.reference import help_text
 from aot.report.index import write_report
 from aot.runs.index import update_index
 from aot.runs.ledger import last_events, require_run
+from aot.runs.parts import PartSweeper
 from aot.runs.quarantine import quarantine_damaged
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
-from aot.system.files import remove_abandoned_parts
 from aot.system.output_folder import find_obstacle
 from aot.system.text import counted
 
@@ -118,7 +118,8 @@ class Run:
             with self._writing():
                 plan.write(self._command, with_sizes=launcher.divides_work or plan.config.shard is not None)
                 plan.request_retries(tasks)
-                remove_abandoned_parts(plan.paths.root)
+                plan.remove_outdated_failures()
+                PartSweeper(plan.paths).sweep()
                 damaged = [task.clip.clip_id for task in tasks if task.is_damaged]
                 notes += [quarantine_damaged(plan.paths, damaged)] if damaged else []
             _announce(plan, tasks, notes, self._console)
@@ -133,6 +134,8 @@ class Run:
             self._wait()
             if self._pending:
                 require_run(plan.paths)
+            with self._writing():
+                plan.remove_outdated_failures()
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.shard_clips])
             all_rows = summary_rows(plan.paths, plan.all_clip_ids, plan.all_without_prompt)
             with self._writing():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -29,10 +29,12 @@ from aot.runs.failure import next_step, read_failure
 from aot.runs.folders import is_run, runs_below
 from aot.runs.history import is_running
 from aot.runs.ledger import LedgerTail, require_run, silent_seconds
+from aot.runs.liveness import LedgerWatch
 from aot.runs.run_json import read_run_json
 from aot.runs.timing import WorkerTimes, describe_busy
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, add_run_argument, output_console, prints_errors, run_command
 from aot.system.command_parser import CommandParser
+from aot.system.files import names_below
 from aot.system.text import counted
 
 NO_PROMPT = "no prompt"
@@ -118,16 +120,18 @@ class StatusReader:
 
     Args:
         paths: of the run folder.
+        clock: time in s.
     Raises:
         ConfigError: not a run folder.
     """
 
-    def __init__(self, paths: RunPaths) -> None:
+    def __init__(self, paths: RunPaths, clock: Callable[[], float] = time.monotonic) -> None:
         run = read_run_json(paths)
         self._clip_ids = list(run["clips"])
         self._num_without_prompt = len(run.get("no_prompt", ()))
         self._paths = paths
         self._tail = LedgerTail(paths)
+        self._ledgers = LedgerWatch(paths, clock)
         self._open: dict[tuple[str, str], dict[str, Any]] = {}
         self._partial: set[str] = set()
         self._undrawn: set[str] = set()
@@ -147,7 +151,9 @@ class StatusReader:
         for event in self._tail.new_events():
             self._update(event)
         now = time.time()
-        running = [self._running_clip(event, now) for event in self._open.values() if is_running(self._paths, event)]
+        self._ledgers.look(now=True)
+        open_attempts = [event for event in self._open.values() if is_running(self._paths, event, self._ledgers)]
+        running = [self._running_clip(event, now) for event in open_attempts]
         counts, failed = self._count({clip.clip_id for clip in running})
         clips_per_minute, frames_per_second = self._rates(now)
         if time.monotonic() >= self._next_squeue:
@@ -182,8 +188,8 @@ class StatusReader:
         Args:
             running: ids of the running clips.
         """
-        finished = _names_below(self._paths.results, ".h5")
-        failures = _names_below(self._paths.failures, ".json")
+        finished = names_below(self._paths.results, ".h5")
+        failures = names_below(self._paths.failures, ".json")
         counts: Counter[str] = Counter({NO_PROMPT: self._num_without_prompt} if self._num_without_prompt else {})
         failed = []
         for clip_id in self._clip_ids:
@@ -217,7 +223,7 @@ class StatusReader:
             rung=event["rung"],
             frame_interval=event["frame_interval"],
             seconds=max(0.0, now - _seconds(event)),
-            silent_seconds=silent_seconds(self._paths, event["worker"]),
+            silent_seconds=max(0.0, silent_seconds(self._paths, event["worker"])),
         )
 
     def _living_tasks(self) -> Counter[str]:
@@ -297,10 +303,6 @@ def _relative(path: str, root: Path) -> str:
     """A path relative to the run folder, if it is below it."""
     absolute = Path(path).absolute()
     return str(absolute.relative_to(root.absolute())) if absolute.is_relative_to(root.absolute()) else path
-
-
-def _names_below(folder: Path, suffix: str) -> set[str]:
-    return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob(f"*{suffix}")}
 
 
 def _seconds(event: dict[str, Any]) -> float:

@@ -50,11 +50,11 @@ class Started(MemoryRun):
         self.last.start()
         return self.last.finish()
 
-    def fail(self, clip_id: str, kind: str = "decode") -> None:
+    def fail(self, clip_id: str, kind: str = "decode", at: str = "2000") -> None:
         content = self.task(clip_id).fingerprint.as_json()
         path = self.paths.clip(clip_id).failure
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"class": kind, "message": "broken", "at": "2000", "content": content}))
+        path.write_text(json.dumps({"class": kind, "message": "broken", "at": at, "content": content}))
 
 
 @pytest.fixture
@@ -151,6 +151,39 @@ def test_headers_are_read_where_costs_matter(
     monkeypatch.setattr(Plan, "write", lambda self, command, *, with_sizes: given.append(with_sizes))
     run.run(shard=shard, divides_work=divides_work)
     assert given == [expected]
+
+
+@pytest.mark.parametrize("at", ["2000", "2999"])
+@pytest.mark.parametrize("is_during_the_run", [True, False])
+def test_failure_of_a_clip_of_which_nothing_is_left_to_do_is_removed(
+    run: Started, at: str, is_during_the_run: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second worker of the clip, in a task that SLURM has run twice, failed to draw it when the first was done."""
+
+    def work(plan: Plan, tasks: Sequence[ClipTask]) -> None:
+        finish_all(plan, tasks)
+        if is_during_the_run:
+            run.fail("a", "write", at=at)
+
+    assert run.run(work) == 0
+    if not is_during_the_run:
+        run.fail("a", "write", at=at)
+        assert StatusReader(run.paths).read().counts == {"partial": 1, "done": 2}
+        assert run.run(fails(AssertionError())) == 0, "the launcher is not called"
+    assert not run.paths.clip("a").failure.exists()
+    assert StatusReader(run.paths).read().counts == {"done": 3}
+    assert "3 clips: 3 done" in capsys.readouterr().out
+    with run.paths.summary.open() as file:
+        assert [(row["state"], row["error"]) for row in csv.DictReader(file)] == [("done", "")] * 3
+
+
+def test_failure_of_a_clip_that_is_not_drawn_stays(run: Started) -> None:
+    def work(plan: Plan, tasks: Sequence[ClipTask]) -> None:
+        finish_all(plan, tasks)
+        run.fail("a", "write")
+
+    assert run.run(work, overlay=True) == 1
+    assert run.paths.clip("a").failure.exists()
 
 
 def test_failed_partial_and_missing_clips_are_exit_code_1(run: Started, capsys: pytest.CaptureFixture[str]) -> None:

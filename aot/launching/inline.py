@@ -13,6 +13,7 @@ from aot.launching.display import Display
 from aot.launching.plan import Plan
 from aot.launching.worker import BrokenProcess, Worker
 from aot.runs.ledger import TOUCH_SECONDS
+from aot.runs.parts import PartSweeper
 from aot.runs.task import ClipTask
 
 
@@ -29,6 +30,7 @@ class InlineLauncher:
 
 
 def _run(plan: Plan, tasks: Sequence[ClipTask]) -> None:
+    parts = PartSweeper(plan.paths)
     with Display(len(tasks)) as display:
         worker = Worker(plan.context, on_event=display.show_event)
         try:
@@ -43,6 +45,7 @@ def _run(plan: Plan, tasks: Sequence[ClipTask]) -> None:
             raise AotError(f"{broken}; launcher=local replaces such a process and continues") from broken
         finally:
             worker.close()
+    parts.sweep_other_machines()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from aot.launching.shards import longest_first, pack
 from aot.launching.slots import Slot, make_slots
 from aot.launching.supervised_child import WorkerLimits
 from aot.launching.supervisor import Supervisor
+from aot.runs.parts import PartSweeper
 from aot.runs.task import ClipTask
 
 
@@ -69,5 +70,7 @@ class LocalLauncher:
         return [by_id[clip_id] for clip_id in longest_first({clip_id: plan.costs[clip_id] for clip_id in by_id})]
 
     def _run(self, plan: Plan, tasks: Sequence[ClipTask]) -> None:
+        parts = PartSweeper(plan.paths)
         with Display(len(tasks)) as display:
             Supervisor(plan.context, self._slots, self._limits, display).run(tasks)
+        parts.sweep_other_machines()

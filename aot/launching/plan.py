@@ -26,7 +26,7 @@ from aot.runs.ledger import Ledger, last_done
 from aot.runs.quarantine import find_damaged
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
 from aot.runs.task import ClipTask, Work
-from aot.system.files import write_errors
+from aot.system.files import names_below, write_errors
 from aot.system.hashing import sha256_of
 from aot.system.nearest import suggestion
 from aot.system.os_errors import os_problem
@@ -192,9 +192,24 @@ class Plan:
             if task.is_retried:
                 ledger.follow(task.after)
                 ledger.append("retry requested", clip_id=task.clip.clip_id)
-                failure = self.paths.clip(task.clip.clip_id).failure
-                with write_errors(failure):
-                    failure.unlink(missing_ok=True)
+                _remove_failure(self.paths.clip(task.clip.clip_id))
+
+    def remove_outdated_failures(self) -> None:
+        """Remove the failures of clips of which nothing is left to do, so that they are not reported for ever.
+
+        A second worker of a clip, such as a task that SLURM runs twice, records one when it fails last.
+
+        Raises:
+            WriteError: the run folder cannot be written.
+        """
+        failed = names_below(self.paths.failures, ".json")
+        clips = [clip for clip in self.shard_clips if clip.clip_id in failed]
+        finished = [clip for clip in clips if self.paths.clip(clip.clip_id).result.exists()]
+        if not finished:
+            return
+        for task in self.context.tasks_for((clip, self.fingerprints[clip.clip_id]) for clip in finished):
+            if task.work is Work.NOTHING:
+                _remove_failure(self.paths.clip(task.clip.clip_id))
 
     def write(self, command: Sequence[str] = (), *, with_sizes: bool) -> None:
         """Write run.json; clips that earlier commands with the same settings listed stay listed.
@@ -268,6 +283,11 @@ def missing_drawings(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[st
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
     # The report comes last, because it includes the overlay.
     return missing + (["report"] if output.report and (missing or not is_reported(paths)) else [])
+
+
+def _remove_failure(paths: ClipPaths) -> None:
+    with write_errors(paths.failure):
+        paths.failure.unlink(missing_ok=True)
 
 
 def _with_attempts(task: ClipTask, history: History, retry: Collection[str]) -> ClipTask:

@@ -233,12 +233,13 @@ class Worker:
         clip_id = task.clip.clip_id
         self._record_start(task, self._ladder[0])
         seconds: dict[str, float] = {}
-        failed = None
+        failed, is_scored = None, task.is_scored
         try:
-            if not task.is_scored:
+            if not is_scored:
                 with _timed(seconds, "score"):
                     on_progress("score", 0.0)
                     self._record_scores(task, paths)
+                is_scored = True
             missing = missing_drawings(self._run.config, task.clip, paths)
             if missing:
                 _remove(paths.report.data)  # it shows the other drawings
@@ -251,8 +252,10 @@ class Worker:
             failed = _failed_attempt(error, self._ladder[0])
         if failed is not None:
             self._record_attempt(task, failed)
-            self._record_failure(task, paths, [failed.attempt], failed)
-            return
+            # Otherwise, another worker has drawn the clip meanwhile.
+            if not is_scored or missing_drawings(self._run.config, task.clip, paths):
+                self._record_failure(task, paths, [failed.attempt], failed)
+                return
         paths.failure.unlink(missing_ok=True)
         state = "partial" if task.is_partial else "done"
         _log.info("%s: %s", clip_id, state)

@@ -13,6 +13,7 @@ from typing import Any
 from aot.paths import RunPaths
 from aot.retry import LOST, Attempt
 from aot.runs.ledger import SILENT_SECONDS, Ledger, read_events, silent_seconds
+from aot.runs.liveness import LedgerWatch
 from aot.runs.task import Work
 from aot.system.processes import host, is_alive
 
@@ -137,11 +138,23 @@ def ledger_of(paths: RunPaths, started: dict[str, Any]) -> Ledger:
     return ledger
 
 
-def is_running(paths: RunPaths, started: dict[str, Any]) -> bool:
-    """Whether the worker of an attempt is alive: by its process on this machine, by the age of its ledger elsewhere."""
+def is_running(paths: RunPaths, started: dict[str, Any], ledgers: LedgerWatch | None = None) -> bool:
+    """Whether the worker of an attempt is alive: by its process on this machine, by its ledger elsewhere.
+
+    Args:
+        paths: of the run.
+        started: the event of the attempt.
+        ledgers: has watched them. Without it, or before it has watched for long enough, the answer is a guess from the
+            time stamp of the ledger, which is wrong if clocks differ by minutes. Nothing is deleted because of it, and
+            it only decides whether an attempt counts as lost.
+    """
     if started["host"] == host():
         return is_alive(started["pid"])
-    return silent_seconds(paths, started["worker"]) <= SILENT_SECONDS
+    is_silent = ledgers.is_silent(started["worker"]) if ledgers else None
+    if is_silent is None:
+        # A stamp of the future says nothing about the present: it may have been written by a dead worker, too.
+        is_silent = abs(silent_seconds(paths, started["worker"])) > SILENT_SECONDS
+    return not is_silent
 
 
 def _computes(started: dict[str, Any]) -> bool:

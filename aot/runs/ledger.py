@@ -140,9 +140,9 @@ class LedgerTail:
     def new_events(self) -> list[dict[str, Any]]:
         """Events that were not returned before, by time; an incomplete line is returned once it is complete."""
         events = []
-        for path, size in _ledger_files(self._paths):
+        for path, stat in _ledger_files(self._paths):
             offset = self._offsets.get(path.name, 0)
-            if size <= offset:
+            if stat.st_size <= offset:
                 continue
             with path.open("rb") as file:
                 file.seek(offset)
@@ -223,10 +223,18 @@ def outlines(paths: RunPaths, kinds: Collection[str]) -> Iterator[dict[str, Any]
             yield event
 
 
+def ledger_states(paths: RunPaths) -> dict[str, tuple[int, int]]:
+    """Worker → size in bytes and modification time in ns of its ledger; they differ whenever it was touched."""
+    return {path.stem: (stat.st_size, stat.st_mtime_ns) for path, stat in _ledger_files(paths)}
+
+
 def silent_seconds(paths: RunPaths, worker: str) -> float:
-    """Seconds since a worker's ledger was last written or touched; infinity if there is none."""
+    """Seconds since a worker's ledger was last written or touched; infinity if there is none.
+
+    Negative if the clock of the file server, or of the worker's machine, is ahead of the clock of this machine.
+    """
     try:
-        return max(0.0, time.time() - paths.ledger(worker).stat().st_mtime)
+        return time.time() - paths.ledger(worker).stat().st_mtime
     except OSError:
         return float("inf")
 
@@ -245,12 +253,12 @@ def _prefixes(kinds: Collection[str]) -> tuple[bytes, ...]:
     return tuple(f'{{"event": "{kind}"'.encode() for kind in kinds)
 
 
-def _ledger_files(paths: RunPaths) -> list[tuple[Path, int]]:
-    """All ledgers and their sizes in bytes, by name."""
+def _ledger_files(paths: RunPaths) -> list[tuple[Path, os.stat_result]]:
+    """All ledgers and their state, by name."""
     try:
         with os.scandir(paths.ledgers) as entries:
             ledgers = [entry for entry in entries if entry.name.endswith(".jsonl") and entry.is_file()]
-            found = [(Path(entry.path), entry.stat().st_size) for entry in ledgers]
+            found = [(Path(entry.path), entry.stat()) for entry in ledgers]
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(found)

@@ -9,20 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from aot.errors import WriteError
 from aot.system.os_errors import os_problem
-from aot.system.processes import host, is_alive
+from aot.system.processes import host
 
 PART_SUFFIX = ".part"
 """Suffix of files that are still being written."""
-
-_MAX_IDLE_SECONDS = 24 * 3600
-"""A part file of another machine counts as abandoned if it has not been written to for this long."""
 
 
 @contextmanager
@@ -101,40 +97,35 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def remove_abandoned_parts(root: Path) -> int:
-    """Delete part files that dead processes left below a run folder; returns how many were deleted.
-
-    Processes on other machines cannot be checked from here: their part files are deleted when they have not been
-    written to for a day.
-
-    Raises:
-        WriteError: the run folder cannot be written.
-    """
-    return _remove_parts(root, lambda part, owner: not is_alive(owner[1]) if owner[0] == host() else _is_old(part))
+def names_below(folder: Path, suffix: str) -> set[str]:
+    """The files below a folder with a suffix: their paths relative to the folder, without the suffix."""
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob(f"*{suffix}")}
 
 
 def remove_parts_of(root: Path, owners: Collection[tuple[str, int]]) -> int:
     """Delete part files that the given processes, as (host, pid), left below a run folder; returns how many."""
-    return _remove_parts(root, lambda part, owner: owner in owners)
+    return remove_parts(root, lambda part, machine, pid: (machine, pid) in owners)
 
 
-def _remove_parts(root: Path, is_removable: Callable[[Path, tuple[str, int]], bool]) -> int:
+def remove_parts(root: Path, is_removable: Callable[[Path, str, int], bool]) -> int:
+    """Delete some of the part files below a folder.
+
+    Args:
+        root: the folder.
+        is_removable: called with a part file, and host and pid of the process that has written it.
+    Returns:
+        How many were deleted.
+    Raises:
+        WriteError: the folder cannot be written.
+    """
     removed = 0
     for part in root.rglob(f".*{PART_SUFFIX}"):
         name, _, pid = part.name[1:].rpartition("-")[0].rpartition("-")
-        if pid.isdecimal() and part.is_file() and is_removable(part, (name, int(pid))):
+        if pid.isdecimal() and part.is_file() and is_removable(part, name, int(pid)):
             with write_errors(part):
                 part.unlink(missing_ok=True)
             removed += 1
     return removed
-
-
-def _is_old(path: Path) -> bool:
-    """Whether a file has not been written to for a day."""
-    try:
-        return time.time() - path.stat().st_mtime > _MAX_IDLE_SECONDS
-    except OSError:
-        return False
 
 
 def _flush(path: Path) -> None:

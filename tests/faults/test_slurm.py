@@ -15,6 +15,8 @@ import pytest
 
 import aot
 from aot.cancel import main as cancel
+from aot.runs.ledger import SILENT_SECONDS
+from aot.runs.parts import PartSweeper
 from aot.status import main as status
 from aot.system.processes import is_alive
 from tests.faults.commands import Command
@@ -47,6 +49,14 @@ def waiting_worker(clips: Clips, clip_id: str) -> dict[str, object]:
     """The "started" event of a worker that blocks in the middle of a clip."""
     wait_until(lambda: clips.was_injected(clip_id, 0, "wait"))
     return next(event for event in clips.starts() if event["clip_id"] == clip_id)
+
+
+def sweep(clips: Clips) -> None:
+    """Delete the part files of dead workers, as a command does that has seen their ledgers silent for long enough."""
+    now = [0.0]
+    parts = PartSweeper(clips.paths, lambda: now[0])
+    now[0] += SILENT_SECONDS
+    parts.sweep()
 
 
 def test_results_of_four_nodes_equal_inline_results(cluster: Devcluster, tmp_path: Path) -> None:
@@ -83,6 +93,7 @@ def test_killed_task_is_resubmitted_although_slurm_refuses_twice(
         os.kill(supervisor, signal.SIGKILL)
         assert command.wait() == 0
     assert command.output.count("SLURM refused the tasks") == 2
+    sweep(clips)
     clips.assert_none_lost()
     assert clips.attempts("d") == [(1, "lost"), (1, None)]
     assert "ended as FAILED" in clips.events("died")[0]["error"]
@@ -163,6 +174,7 @@ def test_lost_node(cluster: Devcluster, clips: Clips, kill_processes: bool) -> N
         assert command.wait() == 0
         pids = {event["pid"] for event in clips.events("started")}
         wait_until(lambda: not any(is_alive(pid) for pid in pids))
+    sweep(clips)
     clips.assert_none_lost()
     if kill_processes:
         assert clips.attempts("d") == [(1, "lost"), (1, None)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from aot.launching.inline import InlineLauncher
 from aot.launching.local import LocalLauncher
 from aot.launching.supervised_child import WorkerLimits
 from aot.launching.worker import BrokenProcess
+from aot.runs.ledger import Ledger
+from aot.runs.parts import PartSweeper
 from aot.runs.task import ClipTask
 from tests.launching.in_memory import MemoryRun
 
@@ -107,6 +111,9 @@ class FakeWorker:
         FakeWorker.act(task)
         self.on_event({"event": "ended", "clip_id": task.clip.clip_id, "state": "done"})
 
+    def touch_ledger(self) -> None:
+        pass
+
     def record_interruption(self, task: ClipTask) -> None:
         self.interrupted.append(task.clip.clip_id)
 
@@ -140,6 +147,32 @@ def test_inline_launcher_takes_one_clip_after_another(
     assert worker.clip_ids == ["a", "b", "c", "d"]
     assert worker.is_closed
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("launcher", ["inline", "local"])
+def test_part_files_of_dead_workers_of_other_machines_are_removed(
+    run: MemoryRun, launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left by SLURM tasks that were killed; those of other tasks, which are still running, stay."""
+    now = [1000.0]
+    parts = {pid: run.paths.results / f".node-{pid}-abc.h5.part" for pid in (101, 102)}
+    run.paths.results.mkdir()
+    for pid, path in parts.items():
+        path.touch()
+        Ledger(run.paths, f"node-{pid}").append("started", clip_id="other", host="node", pid=pid)
+
+    def work(*arguments: Any) -> None:
+        now[0] += 90
+        os.utime(run.paths.ledger("node-102"), (1, 1))
+
+    module = inline if launcher == "inline" else local
+    monkeypatch.setattr(module, "PartSweeper", lambda paths: PartSweeper(paths, lambda: now[0]))
+    FakeWorker.made, FakeWorker.act = [], staticmethod(work)  # type: ignore[assignment]
+    monkeypatch.setattr(inline, "Worker", FakeWorker)
+    monkeypatch.setattr(local, "Supervisor", lambda *arguments: SimpleNamespace(run=work))
+    plan = run.plan()
+    (InlineLauncher() if launcher == "inline" else LocalLauncher()).launch(plan, plan.tasks())()
+    assert [pid for pid, path in parts.items() if path.exists()] == [102]
 
 
 def test_inline_launcher_records_the_interrupted_clip(run: MemoryRun, workers: list[FakeWorker]) -> None:

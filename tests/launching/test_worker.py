@@ -387,6 +387,31 @@ def test_clip_that_cannot_be_drawn_fails_and_keeps_its_result(run: Computed, mon
     assert len(run.settings) == 1, "the result is not computed again"
 
 
+def test_clip_that_another_worker_has_drawn_meanwhile_is_done(run: Computed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        write(run.paths.clip("a").pictures / "1.png")
+        raise WriteError("the part file was deleted")
+
+    monkeypatch.setattr(worker_module, "_make_drawing", fail)
+    run.attempt(pictures=True)
+    assert not run.paths.clip("a").failure.exists()
+    assert [(event["event"], event.get("state")) for event in run.events("attempt failed", "ended")] == [
+        ("attempt failed", None),
+        ("ended", "done"),
+    ]
+
+
+def test_clip_that_was_not_scored_fails_although_its_drawings_exist(
+    run: Computed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> str:
+        raise OSError(5, "Input/output error", "a.h5")
+
+    monkeypatch.setattr(worker_module, "sha256_of", fail)
+    run.attempt()
+    assert run.paths.clip("a").failure.exists()
+
+
 @pytest.mark.parametrize(("drawing", "function"), [
     ("overlay", "draw_clip"), ("pictures", "write_prompt_images"), ("report", "report_clip"),
 ])  # fmt: skip

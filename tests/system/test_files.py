@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aot.errors import WriteError
-from aot.system.files import remove_abandoned_parts, remove_parts_of, replacing, replacing_folder, write_text
+from aot.system.files import remove_parts_of, replacing, replacing_folder, write_text
 
 
 def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
@@ -159,33 +155,6 @@ def test_names_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     write_text(tmp_path / ("n" * 250 + ".json"), "x")
     with pytest.raises(WriteError, match="could not be written"):
         write_text(tmp_path / ("n" * 300), "x")
-
-
-def test_only_part_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
-    host = socket.gethostname()
-    finished = subprocess.Popen([sys.executable, "-c", ""])
-    finished.wait()
-    folder = tmp_path / "clips" / "day1"
-    folder.mkdir(parents=True)
-    dead, living = folder / f".{host}-{finished.pid}-x.h5.part", folder / f".{host}-{os.getpid()}-x.h5.part"
-    elsewhere = [folder / f".{host}{more}-{os.getpid()}-x.h5.part" for more in ("2", f"-{finished.pid}")]
-    for path in (dead, living, *elsewhere):
-        path.touch()
-    assert remove_abandoned_parts(tmp_path) == 1
-    assert not dead.exists()
-    assert living.exists()
-    assert all(path.exists() for path in elsewhere)
-
-
-def test_part_files_of_other_machines_are_removed_after_a_day(tmp_path: Path) -> None:
-    day = 24 * 3600
-    ages = {"old": day + 60, "older": 9 * day, "new": day - 60}
-    for name, seconds in ages.items():
-        part = tmp_path / f".elsewhere-7-{name}.h5.part"
-        part.touch()
-        os.utime(part, (time.time() - seconds,) * 2)
-    assert remove_abandoned_parts(tmp_path) == 2
-    assert [path.name for path in tmp_path.iterdir()] == [".elsewhere-7-new.h5.part"]
 
 
 def test_only_part_files_of_the_given_processes_are_removed(tmp_path: Path) -> None:

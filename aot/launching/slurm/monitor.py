@@ -31,9 +31,9 @@ from aot.launching.slurm.submissions import Submission, read_submissions
 from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure
 from aot.runs.history import History, close_cancelled, ledger_of, read_history
-from aot.runs.ledger import Ledger, LedgerTail, read_events, require_run
+from aot.runs.ledger import Ledger, LedgerTail, require_run
+from aot.runs.parts import PartSweeper
 from aot.runs.task import ClipTask
-from aot.system.files import remove_parts_of
 from aot.system.processes import host
 from aot.system.text import counted
 
@@ -85,6 +85,7 @@ class SlurmWait:
         self._covers_all_clips = True
         """Whether every clip is in a task that this command submitted, so that the ledgers show all ends."""
         self._tail = LedgerTail(plan.paths)
+        self._parts = PartSweeper(plan.paths, clock.monotonic)
         self._waited_for: set[str] = set()
         self._num_lost: Counter[str] = Counter()
         """Clip id → how many of its tasks have ended before the clip was done, for no ordinary reason."""
@@ -136,7 +137,7 @@ class SlurmWait:
                 file=sys.stderr,
             )
             raise
-        self._remove_parts()
+        self._parts.sweep()
 
     def _hand_over(self, tasks: Sequence[ClipTask]) -> None:
         submission = self._submit(self._plan, tasks)
@@ -170,14 +171,6 @@ class SlurmWait:
     def _clip_ids(self) -> set[str]:
         return {clip_id for clip_ids in self._clips_of.values() for clip_id in clip_ids}
 
-    def _remove_parts(self) -> None:
-        """Delete the part files of killed workers; the clips are done, even if a duplicate task still writes one."""
-        last_clip = {
-            (event["host"], event["pid"]): event["clip_id"] for event in read_events(self._plan.paths, ["started"])
-        }
-        idle = {worker for worker, clip_id in last_clip.items() if clip_id in self._waited_for}
-        remove_parts_of(self._plan.paths.root, idle)
-
     def _watch(self, display: Display) -> dict[str, str]:
         """Show progress until every clip has ended (returns nothing) or every task is gone (returns their states)."""
         open_clips = self._clip_ids()
@@ -185,6 +178,7 @@ class SlurmWait:
         has_seen_end = False
         while True:
             require_run(self._plan.paths)
+            self._parts.watch()
             self._show_new_events(open_clips, display)
             if not open_clips:
                 return {}

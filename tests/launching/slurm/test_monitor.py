@@ -483,11 +483,9 @@ def test_ctrl_c_does_not_end_the_tasks(
     assert expected in capsys.readouterr().err.splitlines()
 
 
-def test_part_files_of_killed_workers_are_removed_at_the_end(run: Waited) -> None:
-    parts = {
-        pid: run.paths.results / f".node-{pid}-abc.h5.part"
-        for pid in (101, 102, 103)
-    }  # fmt: skip
+def test_part_files_of_dead_workers_are_removed_at_the_end_and_those_of_twins_are_kept(run: Waited) -> None:
+    """SLURM runs a task a second time while the first one still lives on a node that it has lost."""
+    parts = {pid: run.paths.results / f".node-{pid}-abc.h5.part" for pid in (101, 102, 103)}
 
     def die(task: str) -> None:
         for path in parts.values():
@@ -496,11 +494,24 @@ def test_part_files_of_killed_workers_are_removed_at_the_end(run: Waited) -> Non
         run.slurm.start(task, "d", host="node", pid=101)
         run.slurm.states[task] = "FAILED"
 
-    run.slurm.states["9_0"] = "RUNNING"
-    run.slurm.ledger("9_0").append("started", clip_id="other", host="node", pid=102)
+    def live(number: int = 1) -> None:
+        os.utime(run.paths.ledger("worker-9_0"), (number, number))
+        run.slurm.later(15, lambda: live(number + 1))
+
+    run.slurm.ledger("9_0").append("started", clip_id="d", host="node", pid=102)
+    live()
     run.except_first(d=die)
+    finish_others = run.slurm.on_submit
+
+    def submit(submission: Submission) -> None:
+        if len(run.slurm.tasks) == 1:
+            finish_others(submission)
+        else:
+            run.finish_all(submission, seconds=100)
+
+    run.slurm.on_submit = submit
     run.wait()
-    assert {pid for pid, path in parts.items() if path.exists()} == {102, 103}, "only those of our clips' workers"
+    assert {pid for pid, path in parts.items() if path.exists()} == {102, 103}, "the dead worker's is removed"
 
 
 def test_events_of_other_clips_are_not_shown(run: Waited, capsys: pytest.CaptureFixture[str]) -> None:
