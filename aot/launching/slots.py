@@ -10,6 +10,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from aot.system.memory import PROCESSES_PER_GPU
+
 # By default, per worker: a drawer takes 0.4 GB of memory.
 _MAX_DRAWERS = 4
 
@@ -24,6 +26,8 @@ class Slot:
     """The GPU as CUDA_VISIBLE_DEVICES names it, empty to hide all GPUs; None: no GPU."""
     num_threads: int | None
     """Threads that the child's libraries may use for one operation; None: their own default."""
+    processes_per_gpu: int = 1
+    """How many slots share the GPU; each may use the same part of its memory."""
     is_drawer: bool = False
     """Whether the process only draws finished clips; it has no GPU."""
 
@@ -43,6 +47,7 @@ class Slot:
             variables["PYTORCH_CUDA_ALLOC_CONF"] = ",".join(filter(None, [allocator, "expandable_segments:True"]))
         if self.gpu is not None:
             variables["CUDA_VISIBLE_DEVICES"] = self.gpu
+        variables[PROCESSES_PER_GPU] = str(self.processes_per_gpu)
         if self.num_threads is not None:
             for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
                 variables.setdefault(name, str(self.num_threads))
@@ -63,7 +68,8 @@ def make_slots(workers: int | None, drawers: int | None) -> list[Slot]:
     granted = os.environ.get("SLURM_CPUS_PER_TASK")
     cores = int(granted) if granted else len(os.sched_getaffinity(0))
     num_threads = max(1, cores // count) if count > 1 or granted else None
-    models = [Slot(number, gpus[number % len(gpus)] if gpus else None, num_threads) for number in range(count)]
+    gpu_of = [gpus[number % len(gpus)] if gpus else None for number in range(count)]
+    models = [Slot(number, gpu, num_threads, gpu_of.count(gpu) if gpu else 1) for number, gpu in enumerate(gpu_of)]
     per_worker = drawers or drawers_per_worker(cores, count)
     # Drawers process clips side by side, so that more threads in each of them gain nothing.
     return models + [Slot(number, "", 1, is_drawer=True) for number in range(per_worker * count)]

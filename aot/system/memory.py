@@ -9,15 +9,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+PROCESSES_PER_GPU = "AOT_PROCESSES_PER_GPU"
+"""Environment variable of a process that shares its GPU: the number of processes that compute on it."""
+
+# What CUDA itself needs in every process that uses a GPU, beside the tensors: about half a gigabyte.
+_CUDA_CONTEXT_BYTES = 600_000_000
+
 
 def available_device_bytes(device: str) -> int:
-    """Memory that this process can still allocate on a device, given by its name in torch or in results."""
+    """Memory that this process can still allocate on a device, given by its name in torch or in results.
+
+    Processes that share a GPU each get the same part of its memory. The memory that is free at the moment is no
+    measure: processes that start together would all count on the whole of it, and run out of memory in the middle of
+    their clips.
+    """
     if device.startswith("cuda"):
         import torch
 
-        free, _ = torch.cuda.mem_get_info()
+        free, total = torch.cuda.mem_get_info()
+        allocated = torch.cuda.memory_allocated()
         # Memory that torch has reserved and does not use is available to us too.
-        return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+        available = free + torch.cuda.memory_reserved() - allocated
+        if (num_processes := int(os.environ.get(PROCESSES_PER_GPU, "1"))) > 1:
+            available = min(available, total // num_processes - _CUDA_CONTEXT_BYTES - allocated)
+        return max(0, int(available))
     return available_host_bytes()
 
 

@@ -28,6 +28,12 @@ def test_one_worker_per_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert workers_of(None)[1].environment()["CUDA_VISIBLE_DEVICES"] == "MIG-7"
 
 
+def test_workers_of_one_gpu_know_that_they_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert [slot.environment()["AOT_PROCESSES_PER_GPU"] for slot in workers_of(3)] == ["2", "1", "2"]
+    assert {slot.environment()["AOT_PROCESSES_PER_GPU"] for slot in workers_of(None)} == {"1"}
+
+
 @pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
 def test_one_worker_without_gpu(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

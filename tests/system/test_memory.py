@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 import aot
-from aot.system.memory import available_host_bytes, num_oom_kills
+from aot.system.memory import available_device_bytes, available_host_bytes, num_oom_kills
 
 
 def output_of(code: str) -> list[str]:
@@ -40,3 +43,66 @@ def test_without_a_limit_the_machines_memory_is_available() -> None:
     total = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
     assert 0 < available_host_bytes() <= total
     assert num_oom_kills() >= 0
+
+
+class Card:
+    """A GPU of 80 GB in place of torch.cuda, and what the processes on it have allocated, in GB.
+
+    Args:
+        num_processes: that use it; each has a context of 0.5 GB.
+    """
+
+    def __init__(self, num_processes: int) -> None:
+        self.tensors = [0.0] * num_processes
+        self.cached = [0.0] * num_processes
+        self.current = 0
+
+    def mem_get_info(self) -> tuple[int, int]:
+        used = sum(self.tensors) + sum(self.cached) + 0.5 * len(self.tensors)
+        return int((80 - used) * 1e9), int(80e9)
+
+    def memory_allocated(self) -> int:
+        return int(self.tensors[self.current] * 1e9)
+
+    def memory_reserved(self) -> int:
+        return int((self.tensors[self.current] + self.cached[self.current]) * 1e9)
+
+    def available(self, process: int) -> float:
+        self.current = process
+        return available_device_bytes("cuda:0 stand-in") / 1e9
+
+
+def card(monkeypatch: pytest.MonkeyPatch, num_processes: int) -> Card:
+    made = Card(num_processes)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=made))
+    monkeypatch.setenv("AOT_PROCESSES_PER_GPU", str(num_processes))
+    return made
+
+
+def test_a_process_has_all_the_free_memory_of_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = card(monkeypatch, 1)
+    assert one.available(0) == 79.5
+    one.tensors[0], one.cached[0] = 30.0, 10.0
+    assert one.available(0) == 49.5, "what torch has cached is available too"
+    monkeypatch.delenv("AOT_PROCESSES_PER_GPU")
+    assert one.available(0) == 49.5, "a process that no supervisor has started"
+
+
+@pytest.mark.parametrize("num_processes", [2, 3, 4])
+def test_processes_that_start_together_do_not_count_on_the_same_memory(
+    monkeypatch: pytest.MonkeyPatch, num_processes: int
+) -> None:
+    shared = card(monkeypatch, num_processes)
+    available = [shared.available(process) for process in range(num_processes)]
+    assert sum(available) + 0.5 * num_processes <= 80
+    assert min(available) > 80 / num_processes - 1, "and most of it is used"
+    shared.tensors = available  # each takes all that it was promised
+    assert shared.mem_get_info()[0] >= 0
+    assert [round(shared.available(process), 6) for process in range(num_processes)] == [0.0] * num_processes
+
+
+def test_memory_that_others_have_taken_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = card(monkeypatch, 2)
+    shared.tensors[1], shared.cached[1] = 60.0, 10.0
+    assert shared.available(0) == 9.0
+    assert shared.available(1) == 0.0
