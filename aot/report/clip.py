@@ -17,6 +17,7 @@ import numpy as np
 from aot.decoding.base import FrameSource
 from aot.errors import AotError, error_context
 from aot.paths import ClipPaths, ClipReportPaths
+from aot.runs.timing import in_order
 from aot.system.files import replacing, write_errors, write_text
 from aot.types import BoolArray, ClipResult, Float64Array, Int64Array
 
@@ -112,6 +113,7 @@ def _facts(result: ClipResult, drawing_seconds: Mapping[str, float]) -> dict[str
     facts = {name: attributes[name] for name in _FACTS}
     facts |= {name: attributes[name] for name in _OPTIONAL_FACTS if name in attributes}
     facts |= {name: json.loads(attributes[name]) for name in _JSON_FACTS if name in attributes}
+    facts["seconds"] = in_order(facts["seconds"])
     return {"facts": facts, "drawing_seconds": dict(drawing_seconds), "config": attributes["config_yaml"]}
 
 

@@ -112,6 +112,16 @@ def drawing_seconds(paths: RunPaths, done: Mapping[str, str]) -> dict[str, dict[
     return {clip_id: {stage: spent for stage, (_, spent) in known.items()} for clip_id, known in latest.items()}
 
 
+def in_order(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The times of stages in the order in which the stages run, then those of other stages.
+
+    Args:
+        seconds: stage → its time in s; recorded when a stage ends, so that a part of another one comes before it.
+    """
+    known = {stage: seconds[stage] for stage in STAGES if stage in seconds}
+    return known | dict(seconds)
+
+
 def computing_seconds(seconds: Mapping[str, float]) -> float:
     """The time in which the models computed.
 
