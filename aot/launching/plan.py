@@ -311,8 +311,11 @@ def _is_scored(done: dict[str, Any] | None) -> bool:
 def _is_current(paths: ClipPaths, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> bool:
     """Whether a result was computed from the current source and prompts.
 
-    Size and modification time are compared first; where they differ, the SHA-256 of the source decides.
+    Size and modification time are compared first; where they differ, the SHA-256 of the source decides. A worker may
+    have been stopped after it replaced the result and before it recorded it: the earlier record then does not count.
     """
+    if done is not None and done["file_bytes"] not in (None, paths.result.stat().st_size):
+        done = None
     if done is not None and fingerprint.matches(done["content"]):
         return True
     try:

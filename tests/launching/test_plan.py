@@ -152,6 +152,28 @@ def test_results_of_changed_clips_are_computed_again(
     assert next(task.work.value for task in plan.tasks() if task.clip.clip_id == "a") == expected
 
 
+def test_result_whose_worker_was_stopped_before_it_recorded_it_is_not_computed_again(run: MemoryRun) -> None:
+    paths, ledger = run.paths.clip("a"), Ledger(run.paths, "w")
+    prompts = run.task("a").fingerprint.as_json() | {"prompts_sha256": "of earlier prompts"}
+    masks = np.zeros((2, 1, 64, 96), dtype=np.bool_)
+
+    def compute() -> None:
+        ledger.append("started", clip_id="a", content=run.task("a").fingerprint.digest, work="all")
+        sha256 = hashlib.sha256(run.plan().clips[0].source.read_bytes()).hexdigest()
+        write_result(paths.result, masks=masks, clip=run.plan().clips[0], attributes={"source_sha256": sha256})
+
+    compute()
+    size = paths.result.stat().st_size
+    details = {"content": prompts, "file_bytes": size, "is_partial": False}
+    ledger.append("done", clip_id="a", summary={}, **details)
+    ledger.append("scored", clip_id="a", file_sha256="", scores={})
+    assert run.works()["a"] == "all", "its prompts have changed"
+    masks = np.zeros((3, 1, 64, 96), dtype=np.bool_)
+    compute()
+    assert paths.result.stat().st_size != size
+    assert run.works()["a"] == "nothing"
+
+
 def test_damaged_result_of_a_changed_clip_is_computed_again(run: MemoryRun) -> None:
     run.finish("a")  # a text file in place of its result
     os.utime(run.sources / "a.mp4", ns=(5, 5))
