@@ -4,6 +4,8 @@ table       the published files: URL, size, SHA-256, licence
 weights     the weights that a part uses: locating, identifying and reading a file
 parts       what a part that runs a model declares: its weights and its device
 download    downloading a published file
+record      the SHA-256 of a first download, where none is published
+slimming    reducing a file to its weights
 hub         downloading a file from huggingface.co
 __main__    python -m aot.checkpoints
 """

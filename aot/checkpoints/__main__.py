@@ -18,6 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from aot.checkpoints.download import BASE_URL_VARIABLE, check, download, size_of
+from aot.checkpoints.slimming import keep_only_weights
 from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
 from aot.errors import AotError, ConfigError
 from aot.system.cli import (
@@ -47,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are kept (default: checkpoints)")
     parser.add_argument("--accept-license", action="store_true", help="accept licences that forbid commercial use")
     parser.add_argument(
+        "--weights-only",
+        action="store_true",
+        help="`download`: keep only the weights of files that also hold what training needs (tapnextpp: 2.5 GB)",
+    )
+    parser.add_argument(
         "--base-url",
         default=os.environ.get(BASE_URL_VARIABLE),
         help="download from this web folder instead",
@@ -66,13 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_output("--folder", options.folder)
     _ask_consent(chosen, options.accept_license)
     try:
-        return _download_all(chosen, options.folder, options.base_url)
+        return _download_all(chosen, options.folder, options.base_url, weights_only=options.weights_only)
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
-def _download_all(chosen: Iterable[Checkpoint], folder: Path, base_url: str | None) -> int:
+def _download_all(chosen: Iterable[Checkpoint], folder: Path, base_url: str | None, *, weights_only: bool) -> int:
     exit_code = EXIT_DONE
     for checkpoint in chosen:
         path = folder / checkpoint.file
@@ -80,11 +86,13 @@ def _download_all(chosen: Iterable[Checkpoint], folder: Path, base_url: str | No
             if path.exists():
                 check(checkpoint, path)
                 print(f"{checkpoint.name}: already downloaded: {path}")
-                continue
-            print(f"{checkpoint.name}: licence {checkpoint.licence}, {_shown_size(checkpoint)}")
-            with _Display(checkpoint) as display:
-                path = download(checkpoint, folder, base_url=base_url, report=display.report, on_bytes=display.advance)
-            print(f"{checkpoint.name}: {path}")
+            else:
+                print(f"{checkpoint.name}: licence {checkpoint.licence}, {_shown_size(checkpoint)}")
+                with _Display(checkpoint) as display:
+                    download(checkpoint, folder, base_url=base_url, report=display.report, on_bytes=display.advance)
+                print(f"{checkpoint.name}: {path}")
+            if weights_only and not checkpoint.holds_only_weights:
+                print(f"{checkpoint.name}: {keep_only_weights(path) / 1e6:.1f} MB besides the weights were removed")
         except AotError as error:
             hint = "; delete it and download it again" if path.exists() else ""
             print(f"{checkpoint.name}: {error}{hint}", file=sys.stderr)

@@ -13,6 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from aot.checkpoints.hub import download_from_hub
+from aot.checkpoints.record import Record, read_record, record_path, write_record
 from aot.checkpoints.table import Checkpoint
 from aot.errors import CheckpointError
 from aot.system.files import PART_SUFFIX, write_errors
@@ -27,11 +28,17 @@ _TIMEOUT_SECONDS = 60
 _MAX_ATTEMPTS = 5
 
 
-def check(checkpoint: Checkpoint, path: Path) -> None:
+def check(checkpoint: Checkpoint, path: Path, expected: str | None = None) -> str:
     """Check a file's size and SHA-256.
 
+    Args:
+        checkpoint: the published file.
+        path: of the local file.
+        expected: SHA-256; None: the published one, or else the one recorded beside the file.
+    Returns:
+        The SHA-256 of the file.
     Raises:
-        CheckpointError: the file is missing, cannot be read, or differs from the published one.
+        CheckpointError: the file is missing, cannot be read, or differs from the published or recorded one.
     """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist")
@@ -41,8 +48,13 @@ def check(checkpoint: Checkpoint, path: Path) -> None:
         raise CheckpointError(f"{path} cannot be read: {os_reason(exc)}; expected a file of model weights") from exc
     if checkpoint.num_bytes is not None and size != checkpoint.num_bytes:
         raise CheckpointError(f"{path} has {size} bytes, expected {checkpoint.num_bytes}")
-    if digest != checkpoint.sha256:
-        raise CheckpointError(f"{path} has the SHA-256 {digest}, expected {checkpoint.sha256}")
+    expected = expected or checkpoint.sha256
+    if expected is None:
+        record = read_record(path)
+        expected = record.sha256 if record else digest
+    if digest != expected:
+        raise CheckpointError(f"{path} has the SHA-256 {digest}, expected {expected}")
+    return digest
 
 
 def download(
@@ -54,6 +66,9 @@ def download(
     on_bytes: Callable[[int], None] = lambda num_bytes: None,
 ) -> Path:
     """Download one file; it gets its final name only when its size and SHA-256 are those of the table.
+
+    Where no SHA-256 is published, that of the first download is reported and recorded beside the file, and later
+    downloads are compared with it.
 
     A file on huggingface.co is downloaded with its client, which honours HF_ENDPOINT (mirrors), HF_TOKEN, HF_HOME (a
     cache that other checkouts share) and HF_HUB_OFFLINE. Other files, and all files with a `base_url`, are downloaded
@@ -81,14 +96,18 @@ def download(
     with write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
     _fetch_with_retries(checkpoint, url, part, report, on_bytes)
+    record = read_record(path) if checkpoint.sha256 is None else None
     try:
-        check(checkpoint, part)
+        digest = check(checkpoint, part, record.downloaded_sha256 if record else None)
     except CheckpointError as error:
         # Resuming would keep the wrong bytes: the next attempt has to start from zero.
         part.unlink(missing_ok=True)
         raise CheckpointError(f"{url}: unexpected content: {error}; the download was discarded, try again") from error
     with write_errors(path):
         part.replace(path)
+    if checkpoint.sha256 is None:
+        write_record(path, Record(sha256=digest, downloaded_sha256=digest, url=url))
+        report(f"{checkpoint.name}: no SHA-256 is published; that of this file is {digest}, see {record_path(path)}")
     return path
 
 

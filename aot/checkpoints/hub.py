@@ -16,7 +16,7 @@ from aot.system.os_errors import os_reason
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def download_from_hub(repository: str, path: Path, check: Callable[[Path], None]) -> None:
+def download_from_hub(repository: str, path: Path, check: Callable[[Path], object]) -> None:
     """Download a file to the client's cache, check it, and link or copy it to `path`.
 
     The file in the cache and the one at `path` are hard links to one content where the file system allows it.

@@ -10,6 +10,7 @@ FOLDER = Path("checkpoints")
 
 _SAM2_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/092824"
 _COTRACKER3 = "facebook/cotracker3"
+_TAPNET = "google/tapnet"
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,15 @@ class Checkpoint:
     """The file name, in `checkpoints/` and at its host."""
     url: str
     """The address of the folder that holds the file."""
-    sha256: str
+    sha256: str | None
+    """None if not published: that of the first download is recorded beside the file."""
     licence: str
     num_bytes: int | None = None
     """The size of the file; None if not known beforehand. The SHA-256 is checked in any case."""
     is_commercial_use_allowed: bool = True
     """False: the download command asks for consent first."""
+    holds_only_weights: bool = True
+    """False: the file also holds what only training needs, and can be reduced to its weights."""
     hub_repository: str | None = None
     """The repository on huggingface.co, for files that are hosted there; None: `url` is an ordinary web folder."""
 
@@ -83,6 +87,30 @@ CHECKPOINTS = {
             "CC-BY-NC-4.0",
             is_commercial_use_allowed=False,
             hub_repository=_COTRACKER3,
+        ),
+        Checkpoint(
+            "tapnextpp",
+            "tapnextpp_ckpt.pt",
+            "https://storage.googleapis.com/dm-tapnet/tapnextpp",
+            None,
+            "Apache-2.0",
+            holds_only_weights=False,
+        ),
+        Checkpoint(
+            "tapnextpp_512",
+            "tapnextpp_512.ckpt",
+            "https://storage.googleapis.com/gresearch/tapnextpp",
+            None,
+            "Apache-2.0",
+            holds_only_weights=False,
+        ),
+        Checkpoint(
+            "bootstapnext",
+            "bootstapnext.pth",
+            f"https://huggingface.co/{_TAPNET}/resolve/main",
+            "425eeff19437554a74742e1a9e1077dd1059248ecdd77a84c689ea2847fa80a4",
+            "Apache-2.0",
+            hub_repository=_TAPNET,
         ),
     )
 }

@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from aot.checkpoints.table import CHECKPOINTS, FOLDER
+from aot.checkpoints.record import read_record
+from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
 from aot.errors import CheckpointError
 from aot.system.hashing import sha256_of
 from aot.system.os_errors import os_reason
@@ -66,13 +67,21 @@ def identify(path: Path) -> Weights:
         digest = _known_sha256(path.absolute(), stat.st_size, stat.st_mtime_ns)
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read: {os_reason(exc)}; expected a file of model weights") from exc
-    published = next((known for known in CHECKPOINTS.values() if known.sha256 == digest), None)
+    published = next(
+        (known for known in CHECKPOINTS.values() if digest == (known.sha256 or _recorded(known, path))), None
+    )
     return Weights(
         file=path.name,
         sha256=digest,
         checkpoint=published.name if published else None,
         licence=published.licence if published else None,
     )
+
+
+def _recorded(checkpoint: Checkpoint, path: Path) -> str | None:
+    """The SHA-256 recorded beside a file that has a checkpoint's name; None if there is none."""
+    record = read_record(path) if path.name == checkpoint.file else None
+    return record.sha256 if record else None
 
 
 @lru_cache(maxsize=32)
@@ -92,13 +101,16 @@ def _reason(error: Exception) -> str:
     return os_reason(error, otherwise="it is damaged, cut off, or contains something else than weights")
 
 
-def read_state_dict(path: Path) -> dict[str, Any]:
+def read_state_dict(path: Path, *, key: str = "model") -> dict[str, Any]:
     """Read a PyTorch state dict without executing code from the file.
 
     torch.load does not verify checksums: it would load a file with a flipped bit. Therefore they are verified first.
 
+    Args:
+        path: of the file, which contains the state dict at the top level or under a key.
+        key: the key.
     Returns:
-        Parameter name → tensor on the CPU; the file contains them at the top level or under the key `model`.
+        Parameter name → tensor on the CPU.
     Raises:
         CheckpointError: the file cannot be read, is damaged, or contains something else.
     """
@@ -116,11 +128,11 @@ def read_state_dict(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as PyTorch weights: {_reason(exc)}; check it with "
             f"`python -m aot.checkpoints verify`, or delete it and download it again"
         ) from exc
-    weights = loaded.get("model", loaded) if isinstance(loaded, dict) else None
+    weights = loaded.get(key, loaded) if isinstance(loaded, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         found = ", ".join(map(str, loaded)) if isinstance(loaded, dict) else type(loaded).__name__
         raise CheckpointError(
-            f"{path} holds no state dict, neither at the top level nor under the key 'model' (found: {found[:200]}); "
+            f"{path} holds no state dict, neither at the top level nor under the key {key!r} (found: {found[:200]}); "
             f"expected PyTorch weights"
         )
     return weights

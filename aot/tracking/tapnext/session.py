@@ -1,0 +1,147 @@
+"""A session: the network's state while frames and points are fed to it.
+
+The tokens of a frame are in this order: the image's, those of the points that have begun, and one for all points that
+are expected later. Those are equal tokens with equal states, so one stands for all, with its number in the attention;
+a point that begins takes a copy of its state.
+"""
+
+from __future__ import annotations
+
+from math import inf, log
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aot.tracking.tapnext.frames import resized, to_network, to_source, upload
+from aot.tracking.tapnext.heads import Estimate, decoded
+from aot.tracking.tapnext.model import TAPNext
+from aot.tracking.tapnext.sizes import CPU_ROWS, GPU_ROWS
+from aot.types import Float32Array, Tracks, UInt8Array
+
+
+class Session:
+    """Tracks points through a stream at constant memory.
+
+    >>> session = Session(model, size=(480, 854))
+    >>> session.add_points(points)
+    >>> for frame in stream:
+    ...     tracks = session.feed(frame)
+
+    Args:
+        model: loaded by `load_model`.
+        size: (H, W) of the source frames in px.
+        num_expected: points that begin on a later frame and take part in the attention until then, as in the published
+            evaluation. Others can be added too; they do not influence the points before they begin.
+        is_open: whether more points than expected may be added.
+        rows_at_once: tokens for which scores and hidden layers exist at once; None: as fits the device.
+    """
+
+    def __init__(
+        self,
+        model: TAPNext,
+        *,
+        size: tuple[int, int],
+        num_expected: int = 0,
+        is_open: bool = True,
+        rows_at_once: int | None = None,
+    ) -> None:
+        self._model, self._size, self._is_open = model, size, is_open
+        self._rows = rows_at_once or (CPU_ROWS if model.device.type == "cpu" else GPU_ROWS)
+        self._num_expected = num_expected
+        self._num_begun = 0
+        self._added: list[Float32Array] = []
+        self._num_image = model.sizes.num_image_tokens
+        self._capacity = self._num_image + num_expected + 1
+        self._state = model.new_state(self._capacity)
+        self._is_first = True
+
+    @property
+    def num_points(self) -> int:
+        """Number of points added so far."""
+        return self._num_begun + sum(map(len, self._added))
+
+    def add_points(self, xy: Float32Array) -> None:
+        """Add points (n, 2) in source px; they begin on the next frame.
+
+        Raises:
+            ValueError: the session is closed and more points than expected were added.
+        """
+        points = np.asarray(xy, dtype=np.float32).reshape(-1, 2)
+        if not self._is_open and len(points) > self._num_expected:
+            raise ValueError(f"got {len(points)} points, expected at most {self._num_expected}: the session is closed")
+        self._num_expected = max(0, self._num_expected - len(points))
+        if len(points):
+            self._added.append(points)
+
+    @torch.inference_mode()
+    def feed(self, frame: UInt8Array) -> Tracks:
+        """Process the next frame, (H, W, 3) uint8 RGB.
+
+        Returns:
+            One row, T = 1, for all points that have been added, in that order; a point is pinned to its position and
+            visible on the frame on which it begins.
+        """
+        num_old, added = self._num_begun, list(self._added)
+        estimate = self.step(resized(upload(frame, self._model.device), self._model.sizes.input_resolution))
+        own = slice(0, self._num_begun)
+        xy = to_source(estimate.xy[own].cpu().numpy(), self._size)
+        visibility, certainty = (part[own].cpu().numpy() for part in (estimate.visibility, estimate.certainty))
+        visible = is_visible(self._model, visibility, certainty)
+        if added:
+            xy[num_old:], visible[num_old:] = np.concatenate(added), True
+        return Tracks(xy[None], visible[None], visibility[None], certainty[None])
+
+    @torch.inference_mode()
+    def step(self, image: Tensor) -> Estimate:
+        """Process the next frame, (3, R, R) on the device, values -1..1.
+
+        Returns:
+            The estimates of all points that have been added, in that order, then one for all that are expected or may
+            be added later, where there are any.
+        """
+        self._begin()
+        has_unknown = self._is_open or self._num_expected > 0
+        estimate = decoded(
+            self._model(
+                image,
+                self._query_tokens(has_unknown),
+                self._state,
+                is_first=self._is_first,
+                log_count=self._log_count() if has_unknown else 0.0,
+                rows_at_once=self._rows,
+            )
+        )
+        self._is_first = False
+        return estimate
+
+    def _begin(self) -> None:
+        """Let the added points begin: give each the state of the token that has stood for it."""
+        self._beginning = np.concatenate(self._added) if self._added else np.zeros((0, 2), np.float32)
+        self._added = []
+        unknown = self._num_image + self._num_begun
+        after = unknown + len(self._beginning)
+        if after >= self._capacity:
+            self._capacity = 2 * after
+            self._state = [each.extended(self._capacity) for each in self._state]
+        if after > unknown and not self._is_first:
+            for each in self._state:
+                each.copy_token(unknown, slice(unknown + 1, after + 1))
+        self._num_begun += len(self._beginning)
+
+    def _query_tokens(self, has_unknown: bool) -> Tensor:
+        tokens = self._model.query_tokens
+        num_old = self._num_begun - len(self._beginning)
+        parts = [tokens.mask.expand(num_old, -1)]
+        if len(self._beginning):
+            xy = to_network(self._beginning, self._size, self._model.sizes.image_size)
+            parts.append(tokens.beginning(upload(xy, self._model.device)))
+        return torch.cat([*parts, tokens.unknown[None]] if has_unknown else parts)
+
+    def _log_count(self) -> float:
+        return log(self._num_expected) if self._num_expected else -inf
+
+
+def is_visible(model: TAPNext, visibility: Float32Array, certainty: Float32Array) -> np.ndarray:
+    """Whether points are visible by the rule published for the model's weights."""
+    return (visibility if model.visibility_rule == "head" else visibility * certainty) > 0.5
