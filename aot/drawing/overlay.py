@@ -21,7 +21,7 @@ from aot.drawing.colours import object_colour, tint
 from aot.drawing.style import OverlayStyle
 from aot.drawing.video_writer import VideoWriter
 from aot.system.files import replacing
-from aot.types import BoolArray, Float32Array, QueryPoints, Tracks, UInt8Array
+from aot.types import BoolArray, Float32Array, Float64Array, QueryPoints, Tracks, UInt8Array
 
 # As a fraction of the image height, and the minimum in px: smaller text cannot be read.
 _LABEL_HEIGHT, _MIN_LABEL_HEIGHT = 1 / 32, 10
@@ -171,7 +171,7 @@ class _PointPainter:
     def __init__(self, size: _Size, tracks: Tracks, queries: QueryPoints, style: OverlayStyle) -> None:
         width, height = size.width, size.height
         largest = max(1.5, math.hypot(width, height) * _RADIUS)
-        self._radius = np.full(len(queries), largest)
+        self._set_radius(np.full(len(queries), largest))
         self._object_id = queries.object_id
         self._is_fitted: set[int] = set()
         self._visible = tracks.visible
@@ -202,7 +202,7 @@ class _PointPainter:
             self._is_fitted.add(object_id)
             points = self._object_id == object_id
             radius = math.sqrt(_COVERED * area / (math.pi * max(1, int(np.count_nonzero(points))))) / _RIM
-            self._radius[points] = np.clip(radius, _MIN_RADIUS, self._radius[points])
+            self._set_radius(np.where(points, np.clip(radius, _MIN_RADIUS, self._radius), self._radius))
 
     def draw(self, image: UInt8Array, row: int) -> None:
         """Draw the points of a row, and their trails, on an image; rows in ascending order."""
@@ -219,7 +219,7 @@ class _PointPainter:
         usable = self._drawable[row - 1 : row + 1] & self._visible[row - 1 : row + 1]
         chosen = np.flatnonzero(usable.all(axis=0))
         steps = self._fixed[row - 1 : row + 1, chosen].transpose(1, 0, 2)
-        thicknesses = np.maximum(1, np.rint(self._radius[chosen] / 2)).astype(int)
+        thicknesses = self._trail_thickness[chosen]
         # The colour is drawn wider than the alpha, so that antialiasing leaves no dark fringe.
         for (start, end), number, thickness in zip(steps.tolist(), chosen.tolist(), thicknesses.tolist()):
             cv2.line(self._trail, start, end, self._colours[number], thickness + 2, cv2.LINE_8, _SHIFT)
@@ -228,24 +228,36 @@ class _PointPainter:
             cv2.polylines(self._trail_alpha, lines, False, _TRAIL_ALPHA, thickness, cv2.LINE_AA, _SHIFT)
 
     def _blend_trails(self, image: UInt8Array) -> None:
-        # Only pixels under a trail are blended: they are few, and blending complete frames would be slow.
-        found = cv2.findNonZero(self._trail_alpha)
-        if found is None:
+        x, y, width, height = cv2.boundingRect(self._trail_alpha)
+        if not width:
             return
-        under = found.reshape(-1, 2) @ np.array([1, image.shape[1]])  # OpenCV 4: (N, 1, 2), OpenCV 5: (N, 2)
-        alpha = self._trail_alpha.reshape(-1)[under, None].astype(np.uint16)
-        below, above = image.reshape(-1, 3), self._trail.reshape(-1, 3)[under]
-        below[under] = (below[under] * (255 - alpha) + above * alpha + 127) // 255
+        around = np.s_[y : y + height, x : x + width]
+        below, above = image[around], self._trail[around]
+        alpha = cv2.cvtColor(self._trail_alpha[around], cv2.COLOR_GRAY2RGB)
+        shown = cv2.multiply(above, alpha, scale=1 / 255)
+        cv2.add(shown, cv2.multiply(below, cv2.bitwise_not(alpha), scale=1 / 255), dst=below)
 
     def _draw_points(self, image: UInt8Array, row: int) -> None:
         chosen = np.flatnonzero(self._drawable[row])
         centres, visibles = self._fixed[row, chosen].tolist(), self._visible[row, chosen].tolist()
-        for number, centre, visible, radius in zip(chosen.tolist(), centres, visibles, self._radius[chosen].tolist()):
+        for number, centre, visible in zip(chosen.tolist(), centres, visibles):
+            rim, disc, ring = self._sizes[number]
             if visible:
-                rim = round(radius * _RIM * 2**_SHIFT)
                 cv2.circle(image, centre, rim, _RIM_COLOUR, cv2.FILLED, cv2.LINE_AA, _SHIFT)
-            thickness = cv2.FILLED if visible else max(1, int(radius / 3))
-            cv2.circle(image, centre, round(radius * 2**_SHIFT), self._colours[number], thickness, cv2.LINE_AA, _SHIFT)
+            cv2.circle(image, centre, disc, self._colours[number], cv2.FILLED if visible else ring, cv2.LINE_AA, _SHIFT)
+
+    def _set_radius(self, radius: Float64Array) -> None:
+        """Set the radius of the disc of every point.
+
+        Args:
+            radius: (N,) px.
+        """
+        self._radius = radius
+        in_steps = radius * 2**_SHIFT
+        rims, discs = np.rint(in_steps * _RIM).astype(int).tolist(), np.rint(in_steps).astype(int).tolist()
+        self._sizes = list(zip(rims, discs, np.maximum(1, radius / 3).astype(int).tolist()))
+        """(radius of the rim, of the disc, thickness of the ring) per point; the radii in the units of OpenCV."""
+        self._trail_thickness = np.maximum(1, np.rint(radius / 2)).astype(int)
 
 
 def _rainbow(queries: QueryPoints) -> list[tuple[int, int, int]]:
