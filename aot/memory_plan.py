@@ -29,11 +29,11 @@ class Buffers:
 
     @classmethod
     def within(cls, spare_bytes: int) -> Buffers:
-        """Buffers for this much memory, of which half is left: what the segmenter needs is not predicted."""
+        """Buffers for this much memory, of which three eighths are left: what the segmenter needs is not predicted."""
         return cls(
             frame_bytes=min(_MAX_FRAME_BYTES, spare_bytes // 4),
             mask_bytes=min(_MAX_MASK_BYTES, spare_bytes // 8),
-            ahead_bytes=min(_MAX_AHEAD_BYTES, spare_bytes // 8),
+            ahead_bytes=min(_MAX_AHEAD_BYTES, spare_bytes // 4),
         )
 
 

@@ -15,7 +15,7 @@ from aot.decoding.base import Decoder, FrameSource
 from aot.errors import AotError, OutOfMemory, error_context
 from aot.memory_plan import FULL_BUFFERS, NO_BUFFERS, Buffers, needed_bytes, uses_main_memory
 from aot.paths import ClipPaths
-from aot.preparation import PreparedClip, all_failed, prepare_clip
+from aot.preparation import PREPARATION_STAGES, PreparedClip, all_failed, prepare_clip
 from aot.query_points.base import QuerySampler
 from aot.query_points.choose import choose_query_points
 from aot.retry import Attempt, Rung
@@ -67,6 +67,19 @@ class Settings:
     def on(cls, rung: Rung, **others: Any) -> Settings:
         """The settings of an attempt on a rung of the ladder; `others` are the remaining fields."""
         return cls(frame_interval=rung.frame_interval, rung=rung.number, lean=rung.lean, **others)
+
+
+@dataclass(frozen=True)
+class ReadingAhead:
+    """What was read of a clip before its turn, and what may be read of the next one."""
+
+    take: Callable[[], PreparedClip | None]
+    """Wait for what was read of this clip while the one before it was computed; None: nothing."""
+    start: Callable[[int], None]
+    """Called when the clip is ready to be computed, with the main memory in bytes that the next one may take."""
+
+
+NO_READING_AHEAD = ReadingAhead(take=lambda: None, start=lambda num_bytes: None)
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,7 @@ def process_clip(
     settings: Settings,
     paths: ClipPaths,
     on_progress: OnProgress = lambda stage, fraction: None,
+    ahead: ReadingAhead = NO_READING_AHEAD,
 ) -> ClipSummary:
     """Segment and track one clip and write its result file, which gets its final name only when it is complete.
 
@@ -139,12 +153,13 @@ def process_clip(
     timer = StageTimer()
     reset_peak_memory()
     with error_context(clip_id=clip.clip_id, frame_interval=settings.frame_interval):
-        prepared = prepare_clip(clip, parts.decoder, settings.frame_interval, timer)
+        prepared = _prepared(clip, parts, settings, ahead, timer)
         frames, prompts = prepared.frames, prepared.prompts
         with frames:
             with timer.stage("predict"):
                 buffers = _plan_memory(prepared, parts, settings)
             frames.keep_decoded(buffers.frame_bytes)
+            ahead.start(buffers.ahead_bytes)
             mask_index = _frames_with_masks(frames, prompts, parts.segmenter)
             new_file = new_clip_file(
                 paths.result,
@@ -182,6 +197,17 @@ def process_clip(
                 writer.write_provenance(_attributes(clip, parts, settings, outcome, summary), summary.object_errors)
             # The file cannot record how long it took to complete it.
             return replace(summary, seconds=dict(timer.seconds))
+
+
+def _prepared(clip: Clip, parts: Parts, settings: Settings, ahead: ReadingAhead, timer: StageTimer) -> PreparedClip:
+    """The clip as it was read ahead, or as it is read now; its stages take no time of the worker if it was ahead."""
+    with timer.stage("wait_for_frames"):
+        prepared = ahead.take()
+    if prepared is None:
+        return prepare_clip(clip, parts.decoder, settings.frame_interval, timer)
+    for stage in PREPARATION_STAGES:
+        timer.skip(stage)
+    return prepared
 
 
 def _plan_memory(prepared: PreparedClip, parts: Parts, settings: Settings) -> Buffers:

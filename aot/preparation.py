@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from aot.decoding import open_source
-from aot.decoding.base import Decoder, FrameSource, kept_frames
+from aot.decoding.base import BLOCK_BYTES, Decoder, FrameSource, kept_frames
 from aot.errors import AotError, DecodeError
 from aot.manifest.fit import check_prompts, covering_masks, without_prompts_outside_range
 from aot.stages import StageTimer
 from aot.system.hashing import sha256_of
 from aot.system.os_errors import os_problem
 from aot.types import Clip, Int64Array, Prompt
+
+PREPARATION_STAGES = ("hash", "open", "prompts")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,17 @@ def prepare_clip(clip: Clip, decoder: Decoder, frame_interval: int, timer: Stage
         frames.close()
         raise
     return PreparedClip(frames, source_sha256, source_range, prompts, errors, notes)
+
+
+def decode_first_frames(prepared: PreparedClip) -> None:
+    """Decode the frames at which the models will start, as many as fit into a block, and keep them."""
+    frames = prepared.frames
+    starts = [prompt.frame for prompt in prepared.prompts if prompt.is_visual]
+    first = int(frames.rows([min(starts)])[0]) if starts else 0
+    index = frames.index[first : first + BLOCK_BYTES // (frames.width * frames.height * 3)]
+    if len(index):
+        frames.keep_decoded(BLOCK_BYTES)
+        frames.decode_ahead(index)
 
 
 def all_failed(errors: Mapping[int, AotError]) -> AotError:

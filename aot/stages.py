@@ -19,14 +19,18 @@ class StageTimer:
 
     Waiting for frames is a stage of its own, `wait_for_frames`. Stages may be nested and repeated: every moment belongs
     to the innermost stage only. The memory is that of the outermost stages.
+
+    Args:
+        measures_device: whether to measure the memory; not in a second thread, whose stages do not use the GPU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, measures_device: bool = True) -> None:
         self.seconds: dict[str, float] = {}
         self._inner_seconds = 0.0
         """Of the stages that have ended within the current one."""
         self.peak_device_bytes: dict[str, int] = {}
         self._depth = 0
+        self._measures_device = measures_device
 
     @contextmanager
     def stage(self, name: str, frames: FrameSource | None = None) -> Iterator[None]:
@@ -38,7 +42,7 @@ class StageTimer:
         """
         waited = frames.wait_seconds if frames else 0.0
         inner_seconds, self._inner_seconds = self._inner_seconds, 0.0
-        if not self._depth:
+        if self._measures_device and not self._depth:
             reset_device_peak()
         self._depth += 1
         started = time.perf_counter()
@@ -51,8 +55,12 @@ class StageTimer:
         self._add(name, spent - self._inner_seconds)
         self._inner_seconds = inner_seconds + spent
         self._depth -= 1
-        if not self._depth:
+        if self._measures_device and not self._depth:
             self._record_peak(name)
+
+    def skip(self, name: str) -> None:
+        """Record that a stage has taken no time."""
+        self._add(name, 0.0)
 
     @contextmanager
     def closed_in(self, name: str, context: AbstractContextManager[_T]) -> Iterator[_T]:

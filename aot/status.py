@@ -177,7 +177,7 @@ class StatusReader:
             (self._partial.add if event["summary"]["object_errors"] else self._partial.discard)(event["clip_id"])
         elif event["event"] == "scored":
             self._undrawn.discard(event["clip_id"])
-        else:
+        elif event["event"] not in ("reading ahead", "read ahead"):
             self._open.pop(key, None)
             if event["event"] == "ended":
                 self._undrawn.discard(event["clip_id"])

@@ -39,12 +39,14 @@ from aot.export.base import ExportedClip
 from aot.export.tap_vid import TapVidExporter
 from aot.memory_plan import FULL_BUFFERS
 from aot.paths import ClipPaths, RunPaths
-from aot.pipeline import ClipSummary, Parts, Settings, process_clip
+from aot.pipeline import ClipSummary, Parts, ReadingAhead, Settings, process_clip
+from aot.preparation import PreparedClip, decode_first_frames, prepare_clip
 from aot.query_points.grid import GridSampler
 from aot.report.clip import report_clip
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import OnObjectError
 from aot.segmentation.none import NoSegmenter
+from aot.stages import StageTimer
 from aot.types import Clip, ClipResult, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing import hdf5
 from aot.writing.disk import DiskFile
@@ -478,6 +480,37 @@ def test_frames_are_kept_in_a_quarter_of_the_memory_that_remains(
         RunPaths(tmp_path).clip("square"),
     )
     assert tracker.num_decoded == [num_decoded]
+
+
+def test_clip_that_was_read_ahead_has_the_same_result(tmp_path: Path, video: Path) -> None:
+    clip = Clip("square", video, (BOX,))
+    started: list[int] = []
+
+    def take() -> PreparedClip:
+        prepared = prepare_clip(clip, PARTS.decoder, 1, StageTimer())
+        decode_first_frames(prepared)
+        return prepared
+
+    results = []
+    for number, ahead in enumerate((ReadingAhead(take, started.append), ReadingAhead(lambda: None, started.append))):
+        paths = RunPaths(tmp_path / str(number)).clip("square")
+        tracker = _ReadingTracker()
+        settings = Settings(1, 1, PROVENANCE, available_bytes=lambda: NEEDED + 4000)
+        summary = process_clip(clip, replace(PARTS, tracker=tracker), settings, paths, ahead=ahead)
+        is_read_now = summary.seconds["hash"] > 0 and summary.seconds["open"] > 0
+        assert is_read_now == bool(number)
+        assert summary.seconds["wait_for_frames"] > 0
+        assert {"hash", "open", "prompts"} <= set(summary.seconds)
+        results.append((aot.load(paths.result), tracker.checksums))
+    assert started == [1000, 1000], "a quarter of the memory that is left"
+    (first, first_frames), (second, second_frames) = results
+    assert first_frames == second_frames
+    assert np.array_equal(first.tracks.xy, second.tracks.xy)
+    assert np.array_equal(np.asarray(first.masks), np.asarray(second.masks))
+    left_out = {"seconds", "created", "peak_memory_bytes"}
+    assert {key: value for key, value in first.attributes.items() if key not in left_out} == {
+        key: value for key, value in second.attributes.items() if key not in left_out
+    }
 
 
 class _FailingWrites(FileIO):

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -218,6 +218,24 @@ class Decoder(Protocol):
             DecodeError: the file is not a video or lacks the stream, or a frame cannot be decoded (also raised when it
                 is read).
         """
+
+
+@runtime_checkable
+class LoadsLibrary(Protocol):
+    """A decoder that loads a library with the first file, and that decodes ahead of the reader. Optional."""
+
+    @property
+    def max_buffer_bytes(self) -> int:
+        """Memory that an open file may take for frames decoded ahead."""
+        ...
+
+    def load_library(self) -> None:
+        """Load the library; called by the main thread, before another thread opens a file.
+
+        Raises:
+            ConfigError: the library cannot be loaded.
+        """
+        ...
 
 
 def _taken(decoded: UInt8Array, place: Int64Array) -> UInt8Array:

@@ -10,7 +10,7 @@ from annotated_types import Gt
 
 from aot.decoding.base import FrameSource
 from aot.decoding.decord_file import DecordFile, Unverified
-from aot.decoding.decord_library import decord_version
+from aot.decoding.decord_library import decord_version, load_decord
 from aot.decoding.probe import probe_video
 from aot.decoding.video_file import VideoFile
 
@@ -29,13 +29,17 @@ class DecordDecoder:
 
     def __init__(self, max_buffer_gb: Annotated[float, Gt(0)] = 1.0) -> None:
         decord_version()
-        self._max_buffer_bytes = round(max_buffer_gb * 1e9)
+        self.max_buffer_bytes = round(max_buffer_gb * 1e9)
+
+    def load_library(self) -> None:
+        """Load decord; while it is imported, other modules are hidden, which another thread may need."""
+        load_decord()
 
     def open(self, path: Path, stream: int | None = None) -> FrameSource:
         """See `Decoder.open`. The decoder of a file is chosen here, and recorded with the reason if it is PyAV."""
         probe = probe_video(path, stream)
         try:
-            return DecordFile(path, probe, self._max_buffer_bytes)
+            return DecordFile(path, probe, self.max_buffer_bytes)
         except Unverified as reason:
             _log.info("%s: decoded by pyav: %s", path, reason)
             return VideoFile(path, fallback=str(reason), stream=stream)

@@ -58,8 +58,8 @@ def main(descriptor: int, parent: int) -> int:
         )
         threading.Thread(target=channel.send_heartbeats, daemon=True, name="heartbeat").start()
         channel.send(Ready())
-        while (task := channel.receive()) is not None:
-            worker.run(task, channel.send_progress)
+        while (assignment := channel.receive()) is not None:
+            worker.run(assignment.task, channel.send_progress, assignment.following)
             channel.send(Ready())
     except BrokenProcess as broken:
         print(f"the worker process exits: {broken}", file=sys.stderr)
@@ -85,7 +85,7 @@ class _Channel:
         self._last_progress = 0.0
 
     def receive(self) -> Any:
-        """The next message of the supervisor: Start once, then one ClipTask after another, then None."""
+        """The next message of the supervisor: Start once, then one Assignment after another, then None."""
         return self._connection.recv()
 
     def send(self, message: Ready | Heartbeat | Progress | LedgerEvent) -> None:

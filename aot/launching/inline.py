@@ -35,9 +35,9 @@ def _run(plan: Plan, tasks: Sequence[ClipTask]) -> None:
         worker = Worker(plan.context, on_event=display.show_event)
         try:
             with _touching_ledger(worker):
-                for task in tasks:
+                for task, following in zip(tasks, [*tasks[1:], None]):
                     try:
-                        worker.run(task, partial(display.show_progress, task.clip.clip_id))
+                        worker.run(task, partial(display.show_progress, task.clip.clip_id), following)
                     except KeyboardInterrupt:
                         worker.record_interruption(task)
                         raise

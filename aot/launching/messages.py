@@ -6,16 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from aot.launching.plan import RunContext
+from aot.runs.task import ClipTask
 
 
 @dataclass(frozen=True)
 class Start:
-    """To the child, once: what is the same for all clips. `ClipTask`s follow one by one, and None at the end."""
+    """To the child, once: what is the same for all clips. `Assignment`s follow one by one, and None at the end."""
 
     run: RunContext
     worker: str
     scheduler_task: str | None
     memory_gb: float | None
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """To the child: a clip to process."""
+
+    task: ClipTask
+    following: ClipTask | None
+    """The clip to read ahead meanwhile; another one may be assigned instead."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from aot.launching.messages import Heartbeat, Progress, Start
+from aot.launching.messages import Assignment, Heartbeat, Progress, Start
 from aot.launching.plan import RunContext
 from aot.launching.process import WorkerProcess
 from aot.launching.slots import Slot
@@ -27,9 +28,23 @@ _START_SECONDS = 300.0
 # The last words in the log of a C++ or Python process that ends because an allocation failed.
 _MEMORY_WORDS = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory")
 _LOG_TAIL_BYTES = 4096
+# A process has some ten threads, whose stacks have up to a hundred lines each.
+_STACKS_BYTES = 2**17
+_READ_AHEAD_FILE = b"read_ahead.py"
 
 StartProcess = Callable[[Slot, Path], WorkerProcess]
 Clock = Callable[[], float]
+
+
+class Culprit(Enum):
+    """Which clip a process has died of."""
+
+    COMPUTING = "computing"
+    """The one that it computed."""
+    READING = "reading"
+    """The one that it read ahead."""
+    UNKNOWN = "unknown"
+    """One of both: they are repeated without reading ahead, so that the process dies again of only one."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,10 @@ class SupervisedChild:
         self.name = f"{host()}-{os.getpid()}-{slot.name}"
         self.ledger = Ledger(run.paths, self.name, scheduler_task=limits.scheduler_task)
         self.task: ClipTask | None = None
+        self.following: ClipTask | None = None
+        """The clip that it was to read ahead."""
+        self.reading: str | None = None
+        """Id of the clip that it is reading ahead; None: none, or its own one by now."""
         self.stage: str | None = None
         self.is_ready = False
         """Whether it has sent a message."""
@@ -88,16 +107,24 @@ class SupervisedChild:
         self.process = start_process(self.slot, self._log)
         self.process.send(Start(self._run, self.name, self._limits.scheduler_task, self._limits.memory_gb))
 
-    def send_task(self, task: ClipTask | None) -> None:
-        """Send the next clip; None: there are no more, and the process ends."""
+    def send_task(self, task: ClipTask | None, following: ClipTask | None = None) -> None:
+        """Send the next clip.
+
+        Args:
+            task: None: there are no more, and the process ends.
+            following: the clip to read ahead meanwhile.
+        """
         self.task = task
+        self.following = following
+        if task is not None and self.reading == task.clip.clip_id:
+            self.reading = None
         self.is_idle = False
         if task is not None:
             self.ledger.follow(task.after)
         self._last_activity = self._clock()  # it has had nothing to do until now
         self.stage = None
         self.has_started = self.has_open_attempt = False
-        self.process.send(task)
+        self.process.send(None if task is None else Assignment(task, following))
 
     def record_activity(self, message: Any) -> None:
         """Record that a message has arrived; a heartbeat counts as activity only if the process uses the CPU."""
@@ -123,6 +150,8 @@ class SupervisedChild:
     def record_event(self, event: dict[str, Any]) -> None:
         """Update the state after an event that the process has written to its ledger."""
         self.ledger.follow(event["at"])
+        if event["event"] in ("reading ahead", "read ahead"):
+            self._record_reading(event)
         if self.task is None:
             return
         if event["event"] == "started":
@@ -138,13 +167,45 @@ class SupervisedChild:
         elif event["event"] in ("done", "ended"):
             self.task = None
 
+    def _record_reading(self, event: dict[str, Any]) -> None:
+        clip_id = event["clip_id"]
+        if event["event"] == "reading ahead":
+            self.reading = clip_id
+        elif self.reading == clip_id:
+            self.reading = None
+
+    def culprit(self, *, is_computing: bool, is_killed_by_us: bool) -> Culprit:
+        """Which clip the dead process has died of.
+
+        Args:
+            is_computing: whether an attempt at its clip was running.
+            is_killed_by_us: whether it was killed because it has stalled.
+        """
+        if self.reading is None or (self.task is not None and not is_computing):
+            return Culprit.COMPUTING
+        if self.task is None:
+            return Culprit.READING
+        return Culprit.UNKNOWN if is_killed_by_us else self._culprit_in_log()
+
+    def _culprit_in_log(self) -> Culprit:
+        """Which clip the thread that brought the process down was reading or computing.
+
+        The handler of fatal signals writes the stacks of all threads to the log, and which of them was running.
+        """
+        _, _, report = self._log_tail(_STACKS_BYTES).rpartition(b"Fatal Python error: ")
+        _, _, stack = report.partition(b"\nCurrent thread ")
+        frames = [line for line in stack.split(b"\n\n")[0].splitlines() if line.startswith(b"  File ")]
+        if not frames:
+            return Culprit.UNKNOWN
+        return Culprit.READING if any(_READ_AHEAD_FILE in frame for frame in frames) else Culprit.COMPUTING
+
     def exit_cause(self) -> tuple[str, str]:
         """Error class and message of the end of the process, which has been waited for."""
         code = self.process.exit_code
         how = f"ended with exit code {code}" if code is None or code >= 0 else f"was killed by {_signal_name(-code)}"
         if code == -signal.SIGKILL and num_oom_kills() > self._num_oom_kills:
             return OUT_OF_MEMORY, "the kernel killed its process because memory ran out"
-        if any(word in self._log_tail() for word in _MEMORY_WORDS):
+        if any(word in self._log_tail(_LOG_TAIL_BYTES) for word in _MEMORY_WORDS):
             return OUT_OF_MEMORY, f"an allocation failed, and its process {how}"
         if code == -signal.SIGKILL:
             return LOST, "its process was killed by SIGKILL, from outside"
@@ -154,10 +215,10 @@ class SupervisedChild:
         """The size of its log; 0 if there is none, or if it was deleted with the run folder."""
         return self._log.stat().st_size if self._log.exists() else 0
 
-    def _log_tail(self) -> bytes:
-        """The last part of what it has written to its log since its attempt started."""
+    def _log_tail(self, num_bytes: int) -> bytes:
+        """The last bytes of what it has written to its log since its attempt started."""
         with suppress(FileNotFoundError), self._log.open("rb") as log:
-            log.seek(max(self._log_start, self._log_bytes() - _LOG_TAIL_BYTES))
+            log.seek(max(self._log_start, self._log_bytes() - num_bytes))
             return log.read()
         return b""
 

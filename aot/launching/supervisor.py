@@ -22,7 +22,8 @@ from aot.launching.messages import LedgerEvent, Progress, Ready
 from aot.launching.plan import RunContext
 from aot.launching.process import WorkerProcess, start_process, wait_for_messages
 from aot.launching.slots import Slot
-from aot.launching.supervised_child import Clock, StartProcess, SupervisedChild, WorkerLimits
+from aot.launching.supervised_child import Clock, Culprit, StartProcess, SupervisedChild, WorkerLimits
+from aot.launching.turns import find, following, remove, take_next
 from aot.retry import STALLED, Attempt, ladder, next_rung
 from aot.runs.failure import record_failure
 from aot.runs.ledger import Ledger
@@ -163,19 +164,32 @@ class Supervisor:
         for child in self._children:
             if not child.is_idle:
                 continue
-            task = self._next_drawing() if child.slot.is_drawer else self._next_clip()
-            if task is not None:
-                if not child.slot.is_drawer:
-                    self._computed[child.name].add(task.clip.clip_id)
+            task = self._next_drawing() if child.slot.is_drawer else self._next_clip(child)
+            if task is not None and child.slot.is_drawer:
                 child.send_task(task)
+            elif task is not None:
+                self._computed[child.name].add(task.clip.clip_id)
+                child.send_task(task, self._following(child, task))
             elif not (self._workers.queue or (child.slot.is_drawer and self._is_computing())):
                 child.send_task(None)
 
-    def _next_clip(self) -> ClipTask | None:
-        """The next clip to compute; None if there is none, or if too many clips wait for drawers."""
+    def _next_clip(self, child: SupervisedChild) -> ClipTask | None:
+        """The next clip for a worker; None if there is none, or if too many clips wait for drawers."""
         queue = self._workers.queue
-        is_full = len(self._drawers.queue) >= _MAX_WAITING_PER_DRAWER * self._drawers.num_slots
-        return queue.popleft() if queue and not is_full else None
+        if not queue or len(self._drawers.queue) >= _MAX_WAITING_PER_DRAWER * self._drawers.num_slots:
+            return None
+        own = None if child.following is None else child.following.clip.clip_id
+        return take_next(queue, own, self._read_by_others(child))
+
+    def _following(self, child: SupervisedChild, task: ClipTask) -> ClipTask | None:
+        """The clip that a worker reads ahead while it computes one."""
+        others = [each for each in self._children if each is not child and not each.slot.is_drawer]
+        num_waiting = sum(each.task is None for each in others) + len(self._workers.free)
+        return following(self._workers.queue, task, self._read_by_others(child), num_waiting)
+
+    def _read_by_others(self, child: SupervisedChild) -> set[str]:
+        """Ids of the clips that other workers were to read ahead."""
+        return {each.following.clip.clip_id for each in self._children if each is not child and each.following}
 
     def _next_drawing(self) -> ClipTask | None:
         queue = self._drawers.queue or self._drawn_later
@@ -231,7 +245,7 @@ class Supervisor:
             self._reap(child, (STALLED, stalled))
 
     def _reap(self, child: SupervisedChild, cause: tuple[str, str] | None = None) -> None:
-        """Free the slot of a dead child, count its attempt, and queue its clip again or record its failure.
+        """Free the slot of a dead child, count its attempt, and queue its clips again or record their failure.
 
         Args:
             child: whose process has ended, or has been killed.
@@ -241,25 +255,61 @@ class Supervisor:
         self._pool(child).free.append(child.slot)
         child.process.end(_GRACE_SECONDS)
         kind, error = cause or child.exit_cause()
-        if child.task is None:
+        if child.task is None and child.reading is None:
             if not child.is_ready:
                 self._count_failed_start(child, error)
             return
-        task = child.task
         self._reaped.add((host(), child.process.pid))
-        if child.has_open_attempt or not child.has_started:
-            rung = next_rung(self._rungs, task.attempts) or self._rungs[-1]  # the same choice as the child's
-            task = replace(task, attempts=(*task.attempts, Attempt(rung, kind, error)))
-            event = {"clip_id": task.clip.clip_id, "class": kind, "error": error}
-            child.ledger.append("died", **event)
-            task = replace(task, after=child.ledger.latest)
-            self._display.show_event({"event": "died", **event})
+        is_computing = child.task is not None and (child.has_open_attempt or not child.has_started)
+        culprit = child.culprit(is_computing=is_computing, is_killed_by_us=cause is not None)
+        read = None if child.reading is None else self._end_reading(child, culprit, kind, error)
+        computed = child.task
+        if computed is not None and is_computing:
+            if culprit is Culprit.COMPUTING:
+                computed = self._charge(child, computed, kind, error)
+            else:
+                computed = self._spare(child, computed, culprit, error)
+        # In the order in which they were in the queue.
+        for task, stage in ((read, None), (computed, child.stage)):
+            if task is not None:
+                self._queue_again(child, task, stage)
+
+    def _end_reading(self, child: SupervisedChild, culprit: Culprit, kind: str, error: str) -> ClipTask | None:
+        """Take the clip that a dead child was reading ahead from the queue; None if another worker has it."""
+        child.ledger.append("read ahead", clip_id=child.reading, error=error)
+        task = find(self._workers.queue, child.reading)
+        if task is None:
+            return None
+        remove(self._workers.queue, task)
+        task = replace(task, after=child.ledger.latest)
+        if culprit is Culprit.READING:
+            return self._charge(child, task, kind, error)
+        return replace(task, is_suspect=task.is_suspect or culprit is Culprit.UNKNOWN)
+
+    def _charge(self, child: SupervisedChild, task: ClipTask, kind: str, error: str) -> ClipTask:
+        """Count the attempt at a clip of which a child has died."""
+        rung = next_rung(self._rungs, task.attempts) or self._rungs[-1]  # the same choice as the child's
+        event = {"clip_id": task.clip.clip_id, "class": kind, "error": error}
+        child.ledger.append("died", **event)
+        self._display.show_event({"event": "died", **event})
+        return replace(task, attempts=(*task.attempts, Attempt(rung, kind, error)), after=child.ledger.latest)
+
+    def _spare(self, child: SupervisedChild, task: ClipTask, culprit: Culprit, error: str) -> ClipTask:
+        """Record that a clip was interrupted by the death of a child for which another clip may be the reason."""
+        reason = f"{error}, while {child.reading} was read ahead"
+        event = {"clip_id": task.clip.clip_id, "reason": reason, "is_counted": False}
+        child.ledger.append("interrupted", **event)
+        self._display.show_event({"event": "interrupted", **event})
+        is_suspect = task.is_suspect or culprit is Culprit.UNKNOWN
+        return replace(task, is_suspect=is_suspect, after=child.ledger.latest)
+
+    def _queue_again(self, child: SupervisedChild, task: ClipTask, stage: str | None) -> None:
         if next_rung(self._rungs, task.attempts) is None:
-            self._fail(child, task)
+            self._fail(child, task, stage)
         else:
             self._pool(child).queue.appendleft(task)
 
-    def _fail(self, child: SupervisedChild, task: ClipTask) -> None:
+    def _fail(self, child: SupervisedChild, task: ClipTask, stage: str | None) -> None:
         paths = self._run.paths
         ledger = Ledger(
             paths,
@@ -273,7 +323,7 @@ class Supervisor:
             paths.clip(task.clip.clip_id),
             ledger,
             frame_interval=self._run.config.frame_interval,
-            stage=child.stage,
+            stage=stage,
             log=paths.log(child.name),
         )
 

@@ -26,8 +26,17 @@ from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.errors import AotError
 from aot.evaluate.clip import evaluate_clip
 from aot.launching.plan import RunContext, missing_drawings
+from aot.launching.read_ahead import ReadAhead
 from aot.paths import ClipPaths
-from aot.pipeline import ClipSummary, OnProgress, Parts, Settings, process_clip
+from aot.pipeline import (
+    NO_READING_AHEAD,
+    ClipSummary,
+    OnProgress,
+    Parts,
+    ReadingAhead,
+    Settings,
+    process_clip,
+)
 from aot.report.clip import report_clip
 from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
 from aot.runs.failure import record_failure
@@ -42,7 +51,7 @@ from aot.types import Clip
 
 _log = logging.getLogger("aot.worker")
 
-ProcessClip = Callable[[Clip, Parts, Settings, ClipPaths, OnProgress], ClipSummary]
+ProcessClip = Callable[[Clip, Parts, Settings, ClipPaths, OnProgress, ReadingAhead], ClipSummary]
 
 
 class BrokenProcess(Exception):
@@ -97,6 +106,7 @@ class Worker:
         self._process_clip = process
         self._ladder = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
         self._ledger = Ledger(run.paths, name, scheduler_task=scheduler_task, on_event=on_event)
+        self._ahead = ReadAhead(self._ledger, self._ladder[0])
         self._parts: Parts | None = None
         self._dataset: Dataset | None = None
         self._is_written = False
@@ -115,15 +125,22 @@ class Worker:
         logging.getLogger("aot").setLevel(logging.INFO)
 
     def close(self) -> None:
+        self._ahead.close()
         logging.getLogger("aot").removeHandler(self._handler)
         self._handler.close()
 
-    def run(self, task: ClipTask, on_progress: OnProgress = lambda stage, fraction: None) -> None:
+    def run(
+        self,
+        task: ClipTask,
+        on_progress: OnProgress = lambda stage, fraction: None,
+        following: ClipTask | None = None,
+    ) -> None:
         """Do what a clip still needs; its result or failure is recorded in the run folder.
 
         Args:
             task: the clip.
             on_progress: called with the current stage and the fraction of it that is done.
+            following: the clip to read ahead while this one is computed, because it is likely to be the next one.
         Raises:
             BrokenProcess: this process cannot compute any more; the clip can be retried in another one.
             RunDeleted: the run folder was deleted.
@@ -141,7 +158,8 @@ class Worker:
         earlier_result = _mtime_ns(paths.result)
         last: FailedAttempt | None = None
         while (rung := next_rung(self._ladder, attempts)) is not None:
-            outcome = self._try(task, paths, rung, tuple(attempts), on_progress)
+            ahead = self._reading_ahead(task, following) if not attempts else NO_READING_AHEAD
+            outcome = self._try(task, paths, rung, tuple(attempts), on_progress, ahead)
             if isinstance(outcome, ClipSummary):
                 if not self._leaves_drawing:
                     is_partial = bool(outcome.object_errors)
@@ -153,6 +171,7 @@ class Worker:
                 return
             last = outcome
             attempts.append(last.attempt)
+            self._ahead.drop()  # further attempts need its memory, and must not be confused with it
         self._record_failure(task, paths, attempts, last)
 
     def touch_ledger(self) -> None:
@@ -167,14 +186,29 @@ class Worker:
         """Record that the user stopped the clip; it does not count as an attempt."""
         self._ledger.append("interrupted", clip_id=task.clip.clip_id, reason="stopped by the user", is_counted=False)
 
+    def _reading_ahead(self, task: ClipTask, following: ClipTask | None) -> ReadingAhead:
+        def start(available_bytes: int) -> None:
+            if following is None or self._parts is None:
+                return
+            if task.allows_reading_ahead and following.allows_reading_ahead:
+                self._ahead.start(following, self._parts.decoder, available_bytes)
+
+        return ReadingAhead(take=partial(self._ahead.take, task), start=start)
+
     def _try(
-        self, task: ClipTask, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
+        self,
+        task: ClipTask,
+        paths: ClipPaths,
+        rung: Rung,
+        attempts: tuple[Attempt, ...],
+        on_progress: OnProgress,
+        ahead: ReadingAhead,
     ) -> ClipSummary | FailedAttempt:
         """One attempt at a clip, on one rung of the ladder."""
         self._is_written = False
         self._record_start(task, rung)
         try:
-            return self._process(task, paths, rung, attempts, on_progress)
+            return self._process(task, paths, rung, attempts, on_progress, ahead)
         except Exception as error:  # noqa: BLE001 (the run loop: a clip's failure must not stop the others)
             failed = _failed_attempt(error, rung)
         # Outside the handler: inside it, the traceback still holds the arrays of the attempt.
@@ -194,7 +228,13 @@ class Worker:
         )
 
     def _process(
-        self, task: ClipTask, paths: ClipPaths, rung: Rung, attempts: tuple[Attempt, ...], on_progress: OnProgress
+        self,
+        task: ClipTask,
+        paths: ClipPaths,
+        rung: Rung,
+        attempts: tuple[Attempt, ...],
+        on_progress: OnProgress,
+        ahead: ReadingAhead,
     ) -> ClipSummary:
         config, clip = self._run.config, task.clip
         if self._parts is None:
@@ -210,7 +250,7 @@ class Worker:
             # The estimate is an upper bound, so the last rung is tried whatever is predicted.
             available_bytes=None if rung == self._ladder[-1] else partial(available_bytes, self._parts.tracker),
         )
-        summary = self._process_clip(clip, self._parts, settings, paths, on_progress)
+        summary = self._process_clip(clip, self._parts, settings, paths, on_progress, ahead)
         self._is_written = True
         # Drawings of an earlier result must not remain beside the new one.
         _remove_drawings(paths)

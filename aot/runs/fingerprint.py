@@ -27,7 +27,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, clip: Clip) -> Fingerprint:
-        size, mtime_ns = _size_and_time(clip.source)
+        size, mtime_ns = size_and_time(clip.source)
         return cls(os.path.abspath(clip.source), size, mtime_ns, prompts_digest(clip.prompts))  # noqa: PTH100 (symbolic links are kept)
 
     @classmethod
@@ -52,7 +52,8 @@ class Fingerprint:
         return hashlib.sha256(f"{self.size} {self.mtime_ns} {self.prompts_sha256}".encode()).hexdigest()[:12]
 
 
-def _size_and_time(source: Path) -> tuple[int, int]:
+def size_and_time(source: Path) -> tuple[int, int]:
+    """Size in bytes and latest modification in ns since 1970 of a file, or of the files in a folder of frames."""
     try:
         if not source.is_dir():
             stat = source.stat()

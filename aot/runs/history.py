@@ -17,7 +17,10 @@ from aot.runs.liveness import LedgerWatch
 from aot.runs.task import Work
 from aot.system.processes import host, is_alive
 
-_KINDS = ("started", "attempt failed", "died", "interrupted", "retry requested", "done", "ended")
+_KINDS = (
+    "started", "reading ahead", "read ahead", "attempt failed", "died", "interrupted", "retry requested", "done",
+    "ended",
+)  # fmt: skip
 
 
 @dataclass
@@ -58,13 +61,21 @@ def read_history(paths: RunPaths, digests: Mapping[str, str]) -> History:
     """
     history = History()
     running: dict[tuple[str, str], dict[str, Any]] = {}
+    reading: dict[tuple[str, str], dict[str, Any]] = {}
     interrupted: dict[tuple[str, str], dict[str, Any]] = {}
     for event in read_events(paths, _KINDS, digests):
         clip_id, key = event["clip_id"], (event["clip_id"], event["worker"])
         history.latest[clip_id] = event["at"]
+        if event["event"] == "reading ahead":
+            reading[key] = event
+        if event["event"] in ("reading ahead", "read ahead"):
+            continue
+        was_read = reading.pop(key, None)
         history.excused.discard(key)
         was_interrupted = interrupted.pop(key, None)
-        started = running.pop(key, None) or (was_interrupted if event["event"] == "died" else None)
+        started = running.pop(key, None)
+        if event["event"] == "died":  # it may have died of reading the clip ahead, or have been interrupted before
+            started = started or was_interrupted or was_read
         if event["event"] == "started":
             running[key] = event
             history.scheduler_tasks |= {event["task"]} if "task" in event else set()

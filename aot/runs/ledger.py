@@ -2,6 +2,8 @@
 
     started           an attempt starts: clip_id, content (digest of the clip's fingerprint), work ("all", or "overlay"
                       for the drawings of a finished clip), rung, frame_interval, lean
+    reading ahead     a clip is read while another one is computed: as "started", for the attempt that will follow
+    read ahead        its end, in time for the attempt or not: error if its process died
     attempt failed    the attempt failed, and another may follow: class, error
     died              the worker's process died; written by the process that supervises it: class, error
     retry requested   the user has asked to retry the clip: earlier attempts do not count any more
@@ -21,8 +23,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -65,6 +68,8 @@ class Ledger:
         self._on_event = on_event
         gpu = os.environ.get("CUDA_VISIBLE_DEVICES") or None
         origin = {"worker": worker, "host": host(), "pid": os.getpid(), "gpu": gpu, "task": scheduler_task}
+        # A worker appends from two threads.
+        self._lock = threading.Lock()
         self._latest = datetime.min.replace(tzinfo=timezone.utc)
         self._origin = {key: value for key, value in origin.items() if value is not None}
 
@@ -75,7 +80,8 @@ class Ledger:
             at: of an event that is known, as in `event["at"]`; empty: none is.
         """
         if at:
-            self._latest = max(self._latest, datetime.fromisoformat(at))
+            with self._lock:
+                self._latest = max(self._latest, datetime.fromisoformat(at))
 
     @property
     def latest(self) -> str:
@@ -90,6 +96,10 @@ class Ledger:
             WriteError: the run folder cannot be written, or the disk is full.
         """
         self.require_run()
+        with self._lock:
+            self._append(event, details)
+
+    def _append(self, event: str, details: Mapping[str, Any]) -> None:
         self._latest = max(datetime.now(timezone.utc), self._latest + timedelta(microseconds=1))
         written = {"event": event, "at": self._latest.isoformat(), **self._origin, **details}
         line = json.dumps(written)

@@ -45,10 +45,21 @@ class ClipTask:
     after: str = ""
     """Time of the clip's latest event that was known when it was planned; empty if it had none."""
 
+    is_suspect: bool = False
+    """Whether a process died while it computed this clip and read another one ahead, or the reverse."""
+
     @property
     def is_pending(self) -> bool:
         """Whether a worker has something to do for the clip."""
         return self.work in (Work.ALL, Work.OVERLAY)
+
+    @property
+    def allows_reading_ahead(self) -> bool:
+        """Whether it may be read ahead, and another clip while it is computed.
+
+        A clip whose attempt was lost is repeated without either, so that it cannot be confused with another one.
+        """
+        return self.work is Work.ALL and not self.attempts and not self.is_suspect
 
     def drawing(self, *, is_partial: bool, after: str) -> ClipTask:
         """What is left of the clip once its result is complete; failed attempts at drawing are counted separately.

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from aot.datasets.videos import Videos
 from aot.decoding.base import FrameSource
+from aot.decoding.pyav import PyAVDecoder
 from aot.errors import TrackingError, WriteError
 from aot.tracking.lucas_kanade import LucasKanadeTracker
 from aot.types import QueryPoints, Tracks
@@ -96,6 +98,31 @@ class ScriptedTracker:
         """Block until the test releases it; other threads keep running."""
         while not (self.script / "released").exists():
             time.sleep(0.01)
+
+
+class ScriptedDecoder(PyAVDecoder):
+    """Performs an action when it opens a clip.
+
+    Args:
+        clip: name of the clip's file, without the suffix.
+        action: of ScriptedTracker.
+        only_ahead: whether it happens only in the thread that reads ahead.
+        after: in this thread, it happens when this file exists.
+    """
+
+    def __init__(self, clip: str, action: str, only_ahead: bool, after: Path) -> None:
+        self.clip = clip
+        self.action = action
+        self.after = after
+        self.only_ahead = only_ahead
+
+    def open(self, path: Path, stream: int | None = None) -> FrameSource:
+        is_ahead = threading.current_thread().name == "read ahead"
+        if path.stem == self.clip and (is_ahead or not self.only_ahead):
+            while is_ahead and not self.after.exists():
+                time.sleep(0.01)
+            getattr(ScriptedTracker, f"_{self.action}")(None, 0)
+        return super().open(path, stream)
 
 
 class RecordingVideos(Videos):

@@ -42,6 +42,10 @@ class Clips:
         dataset = folder / "options" / "dataset" / "recording.yaml"
         dataset.parent.mkdir()
         dataset.write_text("_target_: tests.faults.parts.RecordingVideos\nroot: ???\nprompts: ${.root}/prompts.yaml\n")
+        decoder = folder / "options" / "decoder" / "scripted.yaml"
+        decoder.parent.mkdir()
+        arguments = "".join(f"{name}: ???\n" for name in ("clip", "action", "only_ahead", "after"))
+        decoder.write_text(f"_target_: tests.faults.parts.ScriptedDecoder\n{arguments}")
         (options / "whole_clip.yaml").write_text("_target_: tests.faults.parts.WholeClipTracker\n")
 
     def inject(self, clip_id: str, *actions: str) -> None:

@@ -35,6 +35,7 @@ class FakeProcess:
         self.slot = slot
         self.exit_code: int | None = None
         self.clip_ids: list[str] = []
+        self.following: ClipTask | None = None
         self.signals: list[signal.Signals] = []
         self.end_timeouts: list[float] = []
         self.was_asked_to_end = False
@@ -58,8 +59,9 @@ class FakeProcess:
             self.was_asked_to_end = True
             self.on_end(self)
         else:
-            self.clip_ids.append(message.clip.clip_id)
-            self.machine.next_action(self, message)(self, message)
+            self.clip_ids.append(message.task.clip.clip_id)
+            self.following = message.following
+            self.machine.next_action(self, message.task)(self, message.task)
 
     def receive(self) -> Any:
         if self.inbox[0] is _CLOSED:

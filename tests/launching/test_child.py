@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from typing import Any
 import pytest
 
 from aot.launching import child
-from aot.launching.messages import Heartbeat, LedgerEvent, Progress, Ready, Start
+from aot.launching.messages import Assignment, Heartbeat, LedgerEvent, Progress, Ready, Start
 from aot.launching.worker import BrokenProcess
-from aot.runs.task import ClipTask
+from aot.runs.task import ClipTask, Work
 from tests.launching.in_memory import MemoryRun
 
 EVENT = {"event": "started", "clip_id": "a"}
@@ -31,9 +32,11 @@ class FakeWorker:
         self.run_context, self.name, self.scheduler_task, self.on_event = run, name, scheduler_task, on_event
         self.leaves_drawing = leaves_drawing
         self.is_closed = False
+        self.assigned: list[tuple[str, str | None]] = []
         FakeWorker.made.append(self)
 
-    def run(self, task: ClipTask, on_progress: Any) -> None:
+    def run(self, task: ClipTask, on_progress: Any, following: ClipTask | None) -> None:
+        self.assigned.append((task.clip.clip_id, following and following.clip.clip_id))
         self.on_event(EVENT)
         on_progress("track", 0.5)
         FakeWorker.act()
@@ -93,12 +96,13 @@ def task(tmp_path: Path) -> ClipTask:
 
 
 def test_clips_are_processed_until_there_are_no_more(called: Called, start: Start, task: ClipTask) -> None:
-    assert called.main(start, task, task, None) == 0
+    assert called.main(start, Assignment(task, replace(task, work=Work.OVERLAY)), Assignment(task, None), None) == 0
     first, event, progress, second, *rest = called.received()
     assert (first, event, progress, second) == (Ready(), LedgerEvent(EVENT), Progress("track", 0.5), Ready())
     assert rest == [LedgerEvent(EVENT), Ready()], "progress is sent at most five times per second"
     (worker,) = FakeWorker.made
     assert (worker.name, worker.scheduler_task, worker.is_closed) == ("w", "7_1", True)
+    assert worker.assigned == [("a", "a"), ("a", None)]
     assert worker.leaves_drawing, "a drawer draws its clips"
     assert worker.run_context.paths == start.run.paths
     assert called.memory_gb == [2.5]
@@ -112,7 +116,7 @@ def test_descriptor_is_not_inherited_by_processes_that_libraries_start(
     inheritable: list[bool] = []
     FakeWorker.act = staticmethod(lambda: inheritable.append(os.get_inheritable(called.descriptor)))  # type: ignore[assignment]
     os.set_inheritable(called.descriptor, True)
-    assert called.main(start, task, None) == 0
+    assert called.main(start, Assignment(task, None), None) == 0
     assert inheritable == [False]
 
 
@@ -132,7 +136,7 @@ def test_exit_codes(
         raise error
 
     FakeWorker.act = staticmethod(act)  # type: ignore[assignment]
-    assert called.main(start, task, None) == exit_code
+    assert called.main(start, Assignment(task, None), None) == exit_code
     assert FakeWorker.made[0].is_closed
     assert capsys.readouterr().err == ("the worker process exits: CUDA is dead\n" if exit_code == 70 else "")
 

@@ -90,7 +90,7 @@ def test_inline_run_stops_after_the_attempt(tmp_path: Path, is_written: bool, mo
     run = MemoryRun(tmp_path, CLIPS)
     computed: list[str] = []
 
-    def process(clip: Any, parts: Any, settings: Any, paths: Any, on_progress: Any) -> ClipSummary:
+    def process(clip: Any, parts: Any, settings: Any, paths: Any, on_progress: Any, ahead: Any) -> ClipSummary:
         computed.append(clip.clip_id)
         delete(run.paths)
         if is_written:  # by then, another program has made the folder again, for something else

@@ -100,12 +100,14 @@ class FakeWorker:
     def __init__(self, run: Any, *, on_event: Any) -> None:
         self.on_event = on_event
         self.clip_ids: list[str] = []
+        self.following: list[str | None] = []
         self.interrupted: list[str] = []
         self.is_closed = False
         FakeWorker.made.append(self)
 
-    def run(self, task: ClipTask, on_progress: Any) -> None:
+    def run(self, task: ClipTask, on_progress: Any, following: ClipTask | None) -> None:
         self.clip_ids.append(task.clip.clip_id)
+        self.following.append(None if following is None else following.clip.clip_id)
         self.on_event({"event": "started", "clip_id": task.clip.clip_id})
         on_progress("track", 0.5)
         FakeWorker.act(task)
@@ -145,6 +147,7 @@ def test_inline_launcher_takes_one_clip_after_another(
     wait()
     (worker,) = workers
     assert worker.clip_ids == ["a", "b", "c", "d"]
+    assert worker.following == ["b", "c", "d", None]
     assert worker.is_closed
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["a", "b", "c", "d"]
 

@@ -21,13 +21,14 @@ from typing import Any
 import pytest
 import yaml
 
+from aot.decoding.pyav import PyAVDecoder
 from aot.errors import DecodeError, OutOfMemory, TrackingError, WriteError
 from aot.launching import worker as worker_module
 from aot.launching.worker import BrokenProcess, Worker
-from aot.pipeline import ClipSummary, OnProgress, Parts, Settings
+from aot.pipeline import ClipSummary, OnProgress, Parts, ReadingAhead, Settings
 from aot.retry import Attempt, Rung, ladder
 from aot.runs.ledger import Ledger
-from aot.runs.task import Work
+from aot.runs.task import ClipTask, Work
 from aot.types import Clip
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.launching.in_memory import ListedClips, MemoryRun, part, summary_of
@@ -53,11 +54,23 @@ class Computed(MemoryRun):
         self.drawn: list[tuple[str, str]] = []
         self.received: list[dict[str, Any]] = []
         self.workers: list[Worker] = []
+        self.reads_ahead = False
 
-    def process(self, clip: Clip, parts: Parts, settings: Settings, paths: Any, on_progress: OnProgress) -> ClipSummary:
+    def process(
+        self,
+        clip: Clip,
+        parts: Parts,
+        settings: Settings,
+        paths: Any,
+        on_progress: OnProgress,
+        ahead: ReadingAhead,
+    ) -> ClipSummary:
         self.settings.append(settings)
         self.parts.append(parts)
         on_progress("track", 0.5)
+        if self.reads_ahead:
+            assert ahead.take() is None
+            ahead.start(99)
         outcomes = self.outcomes.get(clip.clip_id)
         outcome = outcomes.pop(0) if outcomes else None
         if isinstance(outcome, BaseException):
@@ -255,6 +268,63 @@ def test_messages_of_unexpected_errors(run: Computed, error: Exception, message:
     run.attempt()
     assert run.failure("a")["message"].startswith(message)
     assert run.failure("a")["class"] == "unexpected"
+
+
+class Ahead:
+    """Records what a worker does with its thread that reads ahead."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def start(self, task: ClipTask, decoder: Any, available_bytes: int) -> None:
+        self.calls.append(("start", task.clip.clip_id, type(decoder), available_bytes))
+
+    def take(self, task: ClipTask) -> None:
+        self.calls.append(("take", task.clip.clip_id))
+
+    def drop(self) -> None:
+        self.calls.append(("drop",))
+
+    def close(self) -> None:
+        self.calls.append(("close",))
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> Ahead:
+    ahead = Ahead()
+    monkeypatch.setattr(worker_module, "ReadAhead", lambda ledger, rung: ahead)
+    return ahead
+
+
+TAKE, START = ("take", "a"), ("start", "b", PyAVDecoder, 99)
+
+
+@pytest.mark.parametrize(
+    ("errors", "calls"),
+    [
+        ([], [TAKE, START]),
+        ([OOM], [TAKE, START, ("drop",)]),
+        ([TrackingError("no")], [TAKE, START, ("drop",)]),
+    ],
+)
+def test_only_the_first_attempt_is_read_ahead_and_reads_ahead(
+    run: Computed, ahead: Ahead, errors: list[Exception], calls: list[Any]
+) -> None:
+    run.outcomes["a"] = [*errors]
+    run.reads_ahead = True
+    worker = run.worker()
+    worker.run(run.task("a"), following=run.task("b"))
+    assert ahead.calls == calls
+    worker.close()
+    assert ahead.calls == [*calls, ("close",)]
+
+
+@pytest.mark.parametrize("suspect", ["a", "b"])
+def test_a_suspect_is_neither_read_ahead_nor_beside_another(run: Computed, ahead: Ahead, suspect: str) -> None:
+    run.reads_ahead = True
+    first, second = (replace(task, is_suspect=task.clip.clip_id == suspect) for task in run.tasks())
+    run.worker().run(first, following=second)
+    assert ahead.calls == [TAKE]
 
 
 def test_other_clips_continue_after_a_failure(run: Computed) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,36 @@ def test_attempts_at_drawing_do_not_count(paths: RunPaths, dead_pid: int) -> Non
     begin(paths, "x", work="overlay", pid=dead_pid)
     assert tried(paths) == []
     assert [event["worker"] for event in read_history(paths, DIGESTS).open] == ["x"], "it can be cancelled"
+
+
+def read_ahead(paths: RunPaths, worker: str = "w") -> Ledger:
+    ledger = Ledger(paths, worker)
+    settings = {"content": "123", "work": "all", "rung": 1, "frame_interval": 1, "lean": False}
+    ledger.append("reading ahead", clip_id="a", **settings)
+    return ledger
+
+
+def test_reading_ahead_counts_only_if_the_process_died_of_it(paths: RunPaths) -> None:
+    read_ahead(paths).append("read ahead", clip_id="a")
+    read_ahead(paths, "x")  # its process has died, and another clip was charged, or none
+    assert tried(paths) == []
+    assert read_history(paths, DIGESTS).open == []
+    assert read_history(paths, DIGESTS).computed == {}
+    ledger = read_ahead(paths)
+    ledger.append("read ahead", clip_id="a", error="killed")
+    ledger.append("died", clip_id="a", **{"class": "crash", "error": "killed"})
+    assert tried(paths) == [(1, "crash")]
+
+
+def test_attempt_after_reading_ahead_is_one_attempt(paths: RunPaths, dead_pid: int) -> None:
+    read_ahead(paths).append("read ahead", clip_id="a")
+    begin(paths, pid=dead_pid)
+    assert tried(paths) == [(1, "lost")]
+    begin(paths).append("died", clip_id="a", **{"class": "lost", "error": "killed"})
+    assert tried(paths) == [(1, "lost")]
+    read_ahead(paths)
+    begin(paths).append("done", clip_id="a", content={}, summary={})
+    assert tried(paths) == []
 
 
 def test_scores_and_checksum_are_those_of_the_latest_result(paths: RunPaths) -> None:
@@ -226,3 +258,22 @@ def test_every_event_records_worker_host_gpu_and_task(paths: RunPaths, monkeypat
 @pytest.fixture(autouse=True)
 def _no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURMD_NODENAME", raising=False)
+
+
+def test_events_of_two_threads_have_ascending_times_in_the_order_of_their_lines(paths: RunPaths) -> None:
+    """One thread of a worker computes, another reads ahead."""
+    received: list[str] = []
+    ledger = Ledger(paths, "w", on_event=lambda event: received.append(event["at"]))
+
+    def append(clip_id: str) -> None:
+        for _ in range(200):
+            ledger.append("started", clip_id=clip_id)
+
+    threads = [threading.Thread(target=append, args=(clip_id,)) for clip_id in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    times = [json.loads(line)["at"] for line in paths.ledger("w").read_text().splitlines()]
+    assert len(set(times)) == 400
+    assert times == sorted(times) == received
