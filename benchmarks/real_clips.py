@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 
@@ -77,16 +76,18 @@ def main() -> int:
 
 
 def report(summary: Path) -> None:
+    """Print the time of every stage of all clips, that of drawing beside the models included."""
     rows = [row for row in csv.DictReader(summary.open()) if row["frames"]]
-    stages: dict[str, float] = {}
-    for row in rows:
-        with h5py.File(summary.parent / "clips" / f"{row['clip_id']}.h5", locking=False) as file:
-            for stage, seconds in json.loads(file.attrs["seconds"]).items():
-                stages[stage] = stages.get(stage, 0.0) + seconds
-    spent, frames = sum(stages.values()), sum(int(row["frames"]) for row in rows)
-    print(f"{summary.parent}: {frames} frames, {frames / spent:.1f} frames/s without overlays")
-    for stage, seconds in sorted(stages.items(), key=lambda item: -item[1]):
-        print(f"  {stage:<14}{seconds:8.2f} s  {seconds / spent:6.1%}  {1000 * seconds / frames:7.2f} ms per frame")
+    stages = {
+        column.removesuffix("_seconds"): sum(float(row[column] or 0) for row in rows)
+        for column in rows[0]
+        if column.endswith("_seconds")
+    }
+    spent, frames = sum(float(row["seconds"]) for row in rows), sum(int(row["frames"]) for row in rows)
+    print(f"{summary.parent}: {frames} frames, {frames / spent:.1f} frames/s of a worker, without drawing")
+    total = sum(stages.values())
+    for stage, seconds in stages.items():
+        print(f"  {stage:<16}{seconds:8.2f} s  {seconds / total:6.1%}  {1000 * seconds / frames:7.2f} ms per frame")
     print(f"  peak memory {max(float(row['peak_memory_mb']) for row in rows):.0f} MiB")
 
 
