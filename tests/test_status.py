@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from aot.cancel import main as cancel
+from aot.runs.ledger import Ledger
+from aot.status import StatusReader
 from aot.status import main as status
 from aot.system.processes import host
 from tests.faults.commands import Command
 from tests.launching.clips import Clips
+from tests.launching.in_memory import MemoryRun
 from tests.waiting import wait_until
 
 
@@ -42,6 +45,18 @@ def test_status_and_cancel_of_running_command(clips: Clips, capsys: pytest.Captu
     assert "no worker is running; run the same command again to resume" in shown
     assert cancel([str(clips.root)]) == 0
     assert capsys.readouterr().out == "no worker is running\n"
+
+
+def test_clip_whose_reading_ahead_ends_in_its_turn_is_still_running(tmp_path: Path) -> None:
+    run = MemoryRun(tmp_path, {"a": 1, "b": 1})
+    run.plan()
+    reader = StatusReader(run.paths)
+    ledger = Ledger(run.paths, "w")
+    for event in ("reading ahead", "started", "read ahead"):
+        settings = {"work": "all", "rung": 1, "frame_interval": 1, "lean": False, "content": ""}
+        ledger.append(event, clip_id="b", **settings)
+        running = [clip.clip_id for clip in reader.read().running]
+        assert running == ([] if event == "reading ahead" else ["b"])
 
 
 @pytest.mark.slow

@@ -107,7 +107,6 @@ class Hdf5Writer:
             "confidence": tracks.confidence.astype(np.float16),
             "in_mask": in_mask,
         }
-        self._behind.wait()
         with _hdf5_errors(self._path, self._disk):
             for name, values in compressed.items():
                 self._file.create_dataset(f"tracks/{name}", data=values, shuffle=True, **GZIP)
