@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from aot.errors import OutOfMemory
 from aot.segmentation.sam2 import Sam2Segmenter
 from aot.segmentation.sam2.objects import MAX_OBJECTS, group_objects, objects_that_fit
 from aot.types import Prompt
+from tests.device_waits import DeviceWaits
 from tests.fakes import ArraySource
 from tests.segmentation.sam2_models import (
     remember_features,
@@ -163,6 +165,27 @@ def test_memory_that_is_not_sufficient_for_one_object_is_an_error(
     with pytest.raises(OutOfMemory, match="out of device memory in SAM 2"):
         prompts = [BOX, Prompt(2, 0, box=square(1))]
         list(batching.segment(ArraySource(moving_square(2)), prompts, on_object_error=raising))
+
+
+@pytest.mark.parametrize("batch_objects", [False, True])
+@pytest.mark.parametrize("num_objects", [1, 3])
+def test_the_host_waits_for_the_device_once_per_frame_for_any_number_of_objects(
+    batch_objects: bool, num_objects: int, ours: Sam2Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For its masks and their scores; on a GPU both are copied asynchronously, and waited for once."""
+    monkeypatch.setattr(ours, "batch_objects", batch_objects)
+    model = ours._loaded()
+    # The encoder itself: what remembers its features in these tests reads the images.
+    monkeypatch.setattr(model, "forward_image", type(model).forward_image.__get__(model))
+    prompts = [Prompt(n, 0, box=square(n)) for n in range(1, num_objects + 1)]
+    per_frame, before = [], Counter[str]()
+    with DeviceWaits() as waits:
+        for _ in ours.segment(ArraySource(moving_square(5)), prompts, on_object_error=raising):
+            per_frame.append(waits.counts - before)
+            before = waits.counts.copy()
+    # Before the first masks come the prompts, and two rows: masks are taken when the next row is in the queue.
+    assert per_frame[1:-1] == [{"cpu": 2, "numpy": 2}] * 3
+    assert per_frame[-1] == {"numpy": 2}
 
 
 def output(row: int, object_id: int) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def test_a_run_writes_masks_provenance_and_pictures(
     assert result.mask_row.tolist() == list(range(8))
     assert ((result.mask_score > 0) & (result.mask_score < 1)).all()
     assert result.attributes["device"] == "cpu"
+    assert json.loads(result.attributes["precision"]) == {"segmenter": "fp32"}, "auto, on a CPU"
     assert json.loads(result.attributes["weights"]) == [
         {
             "part": "segmenter", "file": "random.pt", "sha256": identify(weights).sha256, "checkpoint": None,

@@ -33,6 +33,7 @@ OUT_OF_MEMORY = ("SAM 2", "use a smaller segmenter.size, or fewer objects per cl
 """Model name and advice for out-of-memory messages."""
 
 _PREDICTOR = "aot.segmentation.sam2.streaming.StreamingPredictor"
+_COMPILED_PREDICTOR = "aot.segmentation.sam2.compiled.CompiledPredictor"
 
 # What `sam2.build_sam.build_sam2_video_predictor` sets with apply_postprocessing=True, its default. It also sets
 # fill_hole_area=8, which without SAM 2's CUDA extension only warns on every frame.
@@ -85,14 +86,21 @@ def model_config(size: str, image_size: int) -> Any:
     return config.model
 
 
-def build_model(size: str, checkpoint: Path, image_size: int) -> StreamingPredictor:
+def build_model(size: str, checkpoint: Path, image_size: int, *, to_compile: bool = False) -> StreamingPredictor:
     """Build the video predictor and load its weights, on the CPU.
 
+    Args:
+        size: a key of CONFIGS.
+        checkpoint: file of the weights.
+        image_size: side in px to which frames are scaled.
+        to_compile: build a CompiledPredictor.
     Raises:
         CheckpointError: the file is damaged or holds other weights.
     """
     config = model_config(size, image_size)
-    import_sam2("aot.segmentation.sam2.streaming")
+    if to_compile:
+        config._target_ = _COMPILED_PREDICTOR
+    import_sam2(config._target_.rpartition(".")[0])
     model: StreamingPredictor = instantiate(config, _recursive_=True)
     load_weights(model, checkpoint, CONFIGS[size])
     model.eval()

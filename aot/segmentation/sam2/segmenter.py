@@ -59,7 +59,7 @@ class Sam2Segmenter:
         device: auto selects CUDA, then MPS, then the CPU.
         batch_objects: track objects with prompts on the same frames in one pass of the model, at most 16 and as many as
             the free memory allows; auto: on CUDA. Changes results by rounding only.
-        compile: compile the image encoder with torch.compile on first use: takes minutes, then faster frames on CUDA.
+        compile: compile the model with torch.compile on first use: takes minutes, then faster frames on CUDA.
         image_size: side in px to which frames are scaled for the model; the weights were trained at 1024.
 
     Raises:
@@ -98,6 +98,11 @@ class Sam2Segmenter:
     def device_name(self) -> str:
         """The device in use, as results record it."""
         return describe_device(choose_device(self.device, option="segmenter.device"))
+
+    @property
+    def precision_name(self) -> str:
+        """The precision in use, as results record it."""
+        return "bf16" if self._autocasts(choose_device(self.device, option="segmenter.device")) else "fp32"
 
     def segment(
         self, frames: FrameSource, prompts: Sequence[Prompt], *, on_object_error: OnObjectError
@@ -188,13 +193,12 @@ class Sam2Segmenter:
     def _loaded(self) -> StreamingPredictor:
         """The model, built on first use and kept for all clips."""
         if self._model is None:
-            model = build_model(self.size, self.checkpoint, self.image_size)
+            model = build_model(self.size, self.checkpoint, self.image_size, to_compile=self.compile)
             device = choose_device(self.device, option="segmenter.device")
             if not self._autocasts(device):
                 model.cast_memories()
             model.to(device)
-            if self.compile:
-                _compile_encoder(model)
+            model.compile_parts()
             self._model = model
         return self._model
 
@@ -292,15 +296,6 @@ def _mask_logits(mask: object, image_size: int) -> Float32Array | None:
 
     binary = (scaled(torch.from_numpy(mask)[None, None].float(), image_size) >= 0.5).float()
     return np.asarray(scaled(binary * _MASK_SCALE + _MASK_BIAS, image_size // _LOGITS_STRIDE)[0], np.float32)
-
-
-def _compile_encoder(model: StreamingPredictor) -> None:
-    """The same as `compile_image_encoder` of the stock model, which prints to standard output."""
-    import torch
-
-    encoder = model.image_encoder
-    mode = "max-autotune" if model.device.type == "cuda" else None
-    encoder.forward = torch.compile(encoder.forward, mode=mode, fullgraph=True, dynamic=False)
 
 
 def _runs_tf32(device: torch.device) -> bool:

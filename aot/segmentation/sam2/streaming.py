@@ -48,6 +48,9 @@ class StreamingPredictor(SAM2VideoPredictor):  # type: ignore[misc]
 
     is_compiled = False
 
+    def compile_parts(self) -> None:
+        """Nothing is compiled."""
+
     def cast_memories(self) -> None:
         """Cast memories, stored as bfloat16, to the type of the features where autocast does not.
 
