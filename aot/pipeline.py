@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aot.checkpoints import device_name_of, weights_of
+from aot.checkpoints import device_name_of, precisions_of, weights_of
 from aot.decoding.base import Decoder, FrameSource
 from aot.errors import AotError, OutOfMemory, error_context
 from aot.memory_plan import FULL_BUFFERS, NO_BUFFERS, Buffers, needed_bytes, uses_main_memory
@@ -366,6 +366,7 @@ def _attributes(
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,
         "device": describe_devices({role: device_name_of(part) for role, part in models.items()}),
+        "precision": json.dumps(precisions_of(models)),
         "weights": json.dumps(weights),
         "attempts": json.dumps([each.as_json() for each in (*settings.attempts, attempt)]),
         "seconds": json.dumps({stage: round(value, 4) for stage, value in summary.seconds.items()}),

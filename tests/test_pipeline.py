@@ -117,6 +117,7 @@ def test_reason_for_another_decoder_is_recorded(tmp_path: Path, video: Path) -> 
 def test_devices_and_weights_of_the_parts_are_recorded(tmp_path: Path, video: Path) -> None:
     _, result = run(tmp_path, video, BOX)
     assert (result.attributes["device"], result.attributes["weights"]) == ("cpu", "[]")
+    assert result.attributes["precision"] == "{}"
     weights = Weights("own.pth", "ab12", checkpoint=None, licence=None)
 
     class TrackerWithWeights(StillTracker):

@@ -2,7 +2,7 @@
 
 table       the published files: URL, size, SHA-256, licence
 weights     the weights that a part uses: locating, identifying and reading a file
-parts       what a part that runs a model declares: its weights and its device
+parts       what a part that runs a model declares: its weights, its device, its precision
 download    downloading a published file
 record      the SHA-256 of a first download, where none is published
 slimming    reducing a file to its weights
@@ -10,7 +10,15 @@ hub         downloading a file from huggingface.co
 __main__    python -m aot.checkpoints
 """
 
-from aot.checkpoints.parts import UsesDevice, UsesWeights, available_bytes, device_name_of, weights_of
+from aot.checkpoints.parts import (
+    UsesDevice,
+    UsesPrecision,
+    UsesWeights,
+    available_bytes,
+    device_name_of,
+    precisions_of,
+    weights_of,
+)
 from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
 from aot.checkpoints.weights import Weights, identify, read_state_dict, require_checkpoint
 
@@ -19,11 +27,13 @@ __all__ = [
     "FOLDER",
     "Checkpoint",
     "UsesDevice",
+    "UsesPrecision",
     "UsesWeights",
     "Weights",
     "available_bytes",
     "device_name_of",
     "identify",
+    "precisions_of",
     "read_state_dict",
     "require_checkpoint",
     "weights_of",

@@ -1,7 +1,8 @@
-"""What a part that runs a model declares, as results record it: the weights it uses and the device it runs on."""
+"""What a part that runs a model declares, as results record it: its weights, its device, and its precision."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from aot.checkpoints.weights import Weights
@@ -28,6 +29,16 @@ class UsesDevice(Protocol):
         ...
 
 
+@runtime_checkable
+class UsesPrecision(Protocol):
+    """A part that lets the user choose the precision of its model."""
+
+    @property
+    def precision_name(self) -> str:
+        """The precision in use on this machine: "fp32", "bf16" or "fp16"."""
+        ...
+
+
 def weights_of(part: object) -> tuple[Weights, ...]:
     """The weights that a part declares; none for a part that is not a `UsesWeights`."""
     return part.weights if isinstance(part, UsesWeights) else ()
@@ -36,6 +47,11 @@ def weights_of(part: object) -> tuple[Weights, ...]:
 def device_name_of(part: object) -> str:
     """The device that a part declares; the CPU for a part that is not a `UsesDevice`."""
     return part.device_name if isinstance(part, UsesDevice) else "cpu"
+
+
+def precisions_of(parts: Mapping[str, object]) -> dict[str, str]:
+    """The precision of each part that declares one, by role."""
+    return {role: part.precision_name for role, part in parts.items() if isinstance(part, UsesPrecision)}
 
 
 def available_bytes(part: object) -> int:

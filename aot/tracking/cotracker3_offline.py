@@ -42,6 +42,7 @@ class CoTracker3OfflineTracker(CoTracker3Adapter):
         query_block: points whose correlations are computed at once, > 0; None: chosen by the free memory.
         frame_block: frames whose features are read at once, > 0; None: chosen by the free memory.
         max_tokens: points x frames per pass of the transformer, > 0; None: chosen by the free memory.
+        feature_batch: frames whose features are computed at once, > 0; None: chosen by the free memory, 1 on a CPU.
 
     Raises:
         ConfigError: feature_folder does not exist, or the resolution is too small.
@@ -67,6 +68,7 @@ class CoTracker3OfflineTracker(CoTracker3Adapter):
         query_block: Annotated[int, Gt(0)] | None = None,
         frame_block: Annotated[int, Gt(0)] | None = None,
         max_tokens: Annotated[int, Gt(0)] | None = None,
+        feature_batch: Annotated[int, Gt(0)] | None = None,
     ) -> None:
         if feature_folder is not None and not feature_folder.is_dir():
             raise ConfigError(
@@ -85,6 +87,7 @@ class CoTracker3OfflineTracker(CoTracker3Adapter):
                 "query_block": query_block,
                 "frame_block": frame_block,
                 "max_tokens": max_tokens,
+                "feature_batch": feature_batch,
             },
         )
 

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from aot.checkpoints import CHECKPOINTS, Weights, device_name_of, identify, require_checkpoint, weights_of
+from aot.checkpoints import (
+    CHECKPOINTS,
+    Weights,
+    device_name_of,
+    identify,
+    precisions_of,
+    require_checkpoint,
+    weights_of,
+)
 from aot.errors import CheckpointError
 from tests.checkpoints.server import CONTENT, FILE, NAME, Server
 
@@ -54,6 +62,10 @@ def test_parts_declare_weights_and_device_independently() -> None:
     class OnGpu:
         device_name = "cuda:0 NVIDIA H100"
 
+    class InHalf:
+        precision_name = "bf16"
+
+    assert precisions_of({"tracker": InHalf(), "segmenter": OnGpu()}) == {"tracker": "bf16"}
     assert (weights_of(WithWeights()), device_name_of(WithWeights())) == ((own,), "cpu")
     assert (weights_of(OnGpu()), device_name_of(OnGpu())) == ((), "cuda:0 NVIDIA H100")
     assert (weights_of(object()), device_name_of(object())) == ((), "cpu")

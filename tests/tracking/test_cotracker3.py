@@ -372,6 +372,7 @@ def test_run_records_both_probabilities_and_the_weights(
     (weights,) = json.loads(result.attributes["weights"])
     assert (weights["part"], weights["file"]) == ("tracker", path.name)
     assert result.attributes["device"] == "cpu"
+    assert json.loads(result.attributes["precision"]) == {"tracker": "fp32"}
 
 
 def test_checking_a_command_does_not_import_torch(tmp_path: Path) -> None:

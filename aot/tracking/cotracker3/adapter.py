@@ -98,6 +98,10 @@ class CoTracker3Adapter(ABC):
     def device_name(self) -> str:
         return describe_device(choose_device(self.network.device, option="tracker.device"))
 
+    @property
+    def precision_name(self) -> str:
+        return self.network.precision
+
     def track(self, frames: FrameSource, queries: QueryPoints, *, lean: bool = False) -> Tracks:
         """Track every query point on every kept frame.
 

@@ -1,4 +1,4 @@
-"""The feature network: one frame in, a pyramid of unit-length features out.
+"""The feature network: frames in, pyramids of unit-length features out.
 
 Source: CoTracker3 (arXiv:2410.11831), section 3.1, "feature maps".
 """
@@ -16,7 +16,14 @@ Pyramid = tuple[Tensor, ...]
 """One tensor per level, finest first: (F, h·w, CHANNELS) for F frames, in row-major order."""
 
 
+def layout(device: torch.device) -> torch.memory_format:
+    """The layout of images and weights: on CUDA the only one in which several frames can be normalized at once."""
+    return torch.contiguous_format if device.type == "cuda" else torch.channels_last
+
+
 def _instance_norm(x: Tensor) -> Tensor:
+    if len(x) > 1:
+        return functional.instance_norm(x)
     # For a single image, batch norm with its own statistics is instance norm; PyTorch's instance norm leaves the
     # channels-last layout, which multiplies the time of the complete network by 1.7.
     return functional.batch_norm(x, None, None, training=True, eps=1e-5)
@@ -54,16 +61,16 @@ class FeatureNet(nn.Module):
         self.conv2 = nn.Conv2d(64 + 96 + 128 + 128, 2 * CHANNELS, 3, padding=1)
         self.conv3 = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
 
-    def forward(self, frame: Tensor) -> Tensor:
-        """Features of one frame.
+    def forward(self, frames: Tensor) -> Tensor:
+        """Features of F frames.
 
         Args:
-            frame: (1, 3, H, W), values 0..255; at least MIN_SIDE_PX per side.
+            frames: (F, 3, H, W), values 0..255; at least MIN_SIDE_PX per side.
         Returns:
-            (H/4, W/4, CHANNELS) float32, each pixel's vector of length 1.
+            (F, H/4, W/4, CHANNELS) float32, each pixel's vector of length 1.
         """
-        size = (frame.shape[2] // STRIDE, frame.shape[3] // STRIDE)
-        x = (2 * (frame / 255) - 1).to(self.conv1.weight.dtype).contiguous(memory_format=torch.channels_last)
+        size = (frames.shape[2] // STRIDE, frames.shape[3] // STRIDE)
+        x = (2 * (frames / 255) - 1).to(self.conv1.weight.dtype).contiguous(memory_format=layout(frames.device))
         x = _instance_norm(self.conv1(x)).relu_()
         stages = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -72,17 +79,17 @@ class FeatureNet(nn.Module):
         x = torch.cat(stages, dim=1)
         del stages
         x = _instance_norm(self.conv2(x)).relu_()
-        pixels = x[0].permute(1, 2, 0)  # in memory order; a 1x1 convolution is a linear layer per pixel
+        pixels = x.permute(0, 2, 3, 1)  # in memory order on a CPU; a 1x1 convolution is a linear layer per pixel
         pixels = linear(pixels, self.conv3.weight[:, :, 0, 0], self.conv3.bias).float()
         length = pixels.square().sum(dim=-1, keepdim=True).clamp_min(1e-12).sqrt()
         return pixels / length
 
-    def pyramid(self, frame: Tensor, dtype: torch.dtype) -> Pyramid:
-        """Features of one frame (1, 3, H, W) at every level, each level the mean of 2x2 pixels of the previous one."""
-        x = self(frame).permute(2, 0, 1)[None]
+    def pyramid(self, frames: Tensor, dtype: torch.dtype) -> Pyramid:
+        """Features of frames (F, 3, H, W) at every level, each level the mean of 2x2 pixels of the previous one."""
+        x = self(frames).permute(0, 3, 1, 2)
         levels = []
         for level in range(NUM_LEVELS):
             if level:
                 x = functional.avg_pool2d(x, 2)
-            levels.append(x.permute(0, 2, 3, 1).reshape(1, -1, CHANNELS).to(dtype))
+            levels.append(x.permute(0, 2, 3, 1).reshape(len(x), -1, CHANNELS).to(dtype))
         return tuple(levels)

@@ -15,6 +15,7 @@ from torch import nn
 
 from aot.checkpoints import read_state_dict
 from aot.errors import CheckpointError, ConfigError
+from aot.tracking.cotracker3.features import layout
 from aot.tracking.cotracker3.model import DTYPES, CoTracker3, check_resolution
 from aot.tracking.cotracker3.sizes import RESOLUTION, WINDOW_LEN, Mode, Precision
 
@@ -64,7 +65,7 @@ def load_model(
         if isinstance(layer, (nn.Linear, nn.Conv2d)) and not name.endswith("_head"):
             layer.to(DTYPES[precision])
     model.to(device=device)
-    model.fnet.to(memory_format=torch.channels_last)
+    model.fnet.to(memory_format=layout(model.device))
     if compile:
         model.compile_parts()
     return model.eval().requires_grad_(False)

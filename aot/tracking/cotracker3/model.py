@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aot.errors import ConfigError
+from aot.system.compilation import share_compiled_code
 from aot.system.devices import tf32
 from aot.tracking.cotracker3.correlation import Support, correlate, sample_support
 from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
@@ -156,7 +158,7 @@ class CoTracker3(nn.Module):
         resolution: tuple[int, int],
         plan: MemoryPlan,
     ) -> Iterator[ClipFeatures]:
-        """Compute the features of a clip, one frame at a time, and the queries' support; released on exit.
+        """Compute the features of a clip, some frames at a time, and the queries' support; released on exit.
 
         Args:
             frames: returns an iterator over (1, 3, H, W) frames, values 0..255, on the device; called once per pass.
@@ -170,7 +172,7 @@ class CoTracker3(nn.Module):
         query_frames = queries[:, 0].long().tolist()
         query_xy = queries[:, 1:].to(self.device) / STRIDE
         support = self.empty_support(len(queries), plan)
-        with closing(make_store(lambda: (self.pyramid(frame, plan) for frame in frames()), sizes, plan)) as store:
+        with closing(make_store(lambda: self.pyramids(frames(), plan), sizes, plan)) as store:
             for start, pyramid in store.fill():
                 fill_support(support, pyramid, sizes, start, query_frames, query_xy, plan.query_block)
             beyond = [frame for frame in query_frames if not 0 <= frame < store.num_frames]
@@ -185,10 +187,14 @@ class CoTracker3(nn.Module):
             torch.zeros(num_points, CHANNELS, PATCH, dtype=dtype, device=self.device) for _ in range(NUM_LEVELS)
         )
 
-    def pyramid(self, frame: Tensor, plan: MemoryPlan) -> Pyramid:
-        """Features of one frame (1, 3, H, W), values 0..255."""
-        with tf32(False):
-            return self.fnet.pyramid(frame, DTYPES[plan.dtype or self.precision])
+    def pyramids(self, frames: Iterator[Tensor], plan: MemoryPlan) -> Iterator[Pyramid]:
+        """Features of every frame (1, 3, H, W), values 0..255, computed for `plan.feature_batch` frames at once."""
+        while batch := list(islice(frames, plan.feature_batch)):
+            with tf32(False):
+                joined = batch[0] if len(batch) == 1 else torch.cat(batch)
+                pyramid = self.fnet.pyramid(joined, DTYPES[plan.dtype or self.precision])
+            for number in range(len(batch)):
+                yield tuple(level[number : number + 1] for level in pyramid)
 
     def refine(
         self,
@@ -258,6 +264,7 @@ class CoTracker3(nn.Module):
 
     def compile_parts(self) -> None:
         """Compile the networks with torch.compile on first use."""
+        share_compiled_code()
         self.fnet.compile()
         for blocks in (
             self.updateformer.time_blocks,
@@ -346,7 +353,7 @@ def fill_support(
     for frame in range(len(pyramid[0])):
         here = [number for number, query_frame in enumerate(query_frames) if query_frame == start + frame]
         for first in range(0, len(here), query_block):
-            own = torch.tensor(here[first : first + query_block], device=query_xy.device)
+            own = torch.tensor(here[first : first + query_block]).to(query_xy.device, non_blocking=True)
             for kept, found in zip(support, sample_support(pyramid, sizes, frame, query_xy[own])):
                 kept[own] = found
 

@@ -78,7 +78,7 @@ class OnlineSession:
         self._length, self._step = model.window_len, model.window_len // 2
         self._start = 0  # of the next window
         self._halves: list[Pyramid] = []  # features of the complete halves of the next window, `_step` frames each
-        self._frames: list[Pyramid] = []  # features of the single frames after these halves
+        self._frames: list[Tensor] = []  # the frames after these halves
         self._queries = grid_points(SUPPORT_SIDE, model.resolution) if support_grid else torch.zeros(0, 3)
         self._num_support = len(self._queries)
         self._support = model.empty_support(self._num_support, self._plan)
@@ -121,9 +121,9 @@ class OnlineSession:
     @torch.inference_mode()
     def feed_resized(self, frame: Tensor) -> Iterator[WindowResult]:
         """Process one frame (1, 3, h, w), values 0..255, of the model's resolution; yield a completed window."""
-        self._frames.append(self._model.pyramid(frame, self._plan))
+        self._frames.append(frame)
         if len(self._frames) == self._step:
-            self._halves.append(_joined(self._frames))
+            self._halves.append(_joined(list(self._model.pyramids(iter(self._frames), self._plan))))
             self._frames = []
         if len(self._halves) == 2:
             yield self._window(self._halves, num_real=self._length)
@@ -135,9 +135,9 @@ class OnlineSession:
         """End the stream; yield the last, padded window if there are frames that no full window has covered."""
         if self._frames or (self._last is None and self._halves):
             num_real = self._step * len(self._halves) + len(self._frames)
-            last = self._frames[-1] if self._frames else tuple(level[-1:] for level in self._halves[-1])
+            rest = list(self._model.pyramids(iter(self._frames), self._plan))
+            last = rest[-1] if rest else tuple(level[-1:] for level in self._halves[-1])
             halves = list(self._halves)
-            rest = self._frames
             while len(halves) < 2:
                 halves.append(_joined(rest + [last] * (self._step - len(rest))))
                 rest = []
@@ -151,10 +151,10 @@ class OnlineSession:
         members = torch.arange(len(self._queries))
         if self._late == "join":
             members = members[query_frames < stop]
-        xy = (self._queries[members, 1:] / STRIDE).to(self._model.device)
+        xy = (self._queries[members, 1:] / STRIDE).to(self._model.device, non_blocking=True)
         estimates = Estimates.initial(xy, self._length)
         self._carry_over(estimates, members)
-        chosen = members.to(self._model.device)
+        chosen = members.to(self._model.device, non_blocking=True)
         self._model.refine(
             estimates,
             lambda: _chunks(halves, self._plan.frame_block),
@@ -180,7 +180,7 @@ class OnlineSession:
         """Sample the support of the queries whose frame is in a window for the first time; it is kept until the end."""
         query_frames = torch.where(self._has_support, -1, self._queries[:, 0].long())
         query_frames[query_frames >= stop] = -1
-        query_xy = (self._queries[:, 1:] / STRIDE).to(self._model.device)
+        query_xy = (self._queries[:, 1:] / STRIDE).to(self._model.device, non_blocking=True)
         for number, half in enumerate(halves):
             start = self._start + number * self._step
             fill_support(
@@ -196,8 +196,8 @@ class OnlineSession:
         has_estimate = self._queries[last_members, 0].long() < self._start + self._step
         source = torch.nonzero(has_estimate).view(-1)
         # Members are in ascending order, and every member of a window is a member of the next.
-        target = torch.searchsorted(members, last_members[source]).to(self._model.device)
-        source = source.to(self._model.device)
+        target = torch.searchsorted(members, last_members[source]).to(self._model.device, non_blocking=True)
+        source = source.to(self._model.device, non_blocking=True)
         for now, before in ((estimates.xy, last.xy), (estimates.logits, last.logits)):
             overlap = before[source, self._step :]
             now[target, : self._step] = overlap

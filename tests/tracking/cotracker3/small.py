@@ -30,9 +30,9 @@ class _SmallFeatureNet(FeatureNet):
         nn.Module.__init__(self)
         self.conv = nn.Conv2d(3, CHANNELS, STRIDE, stride=STRIDE)
 
-    def forward(self, frame: Tensor) -> Tensor:
-        pixels = self.conv(2 * (frame / 255) - 1)[0].permute(1, 2, 0)
-        return functional.normalize(pixels - pixels.mean(dim=(0, 1)), dim=-1)
+    def forward(self, frames: Tensor) -> Tensor:
+        pixels = self.conv(2 * (frames / 255) - 1).permute(0, 2, 3, 1)
+        return functional.normalize(pixels - pixels.mean(dim=(1, 2), keepdim=True), dim=-1)
 
 
 class _SmallTransformer(nn.Module):

@@ -14,6 +14,7 @@ import torch
 
 from aot.errors import ConfigError
 from aot.tracking.cotracker3 import MemoryPlan, load_model
+from tests.device_waits import DeviceWaits
 from tests.tracking.cotracker3.weights import golden_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -165,10 +166,46 @@ def test_features_are_computed_by_cudnn_without_tf32(used_by_caller: bool) -> No
         lambda *_: seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
     )
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=used_by_caller, deterministic=True):
-        model.pyramid(torch.zeros(1, 3, 32, 40), MemoryPlan())
+        next(model.pyramids(iter([torch.zeros(1, 3, 32, 40)]), MemoryPlan()))
         assert torch.backends.cudnn.allow_tf32 == used_by_caller
         assert torch.backends.cudnn.deterministic
     assert seen == [(True, False)]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("plan", [MemoryPlan(), MemoryPlan.wide(4), MemoryPlan(query_block=1, frame_block=2)], ids=str)
+def test_nothing_in_the_refinement_waits_for_the_device(plan: MemoryPlan, reverse: bool) -> None:
+    model = load_model(golden_weights(), resolution=(32, 40))
+    video, queries = torch.rand(5, 1, 3, 32, 40) * 255, torch.tensor([[0, 20, 10], [3, 5, 8.0]])
+    with (
+        torch.inference_mode(),
+        model.read_clip(lambda: iter(video), queries, resolution=(32, 40), plan=plan) as clip,
+        DeviceWaits() as waits,
+    ):
+        clip.track(2, reverse=reverse)
+    assert not waits.counts
+
+
+@pytest.mark.parametrize("feature_batch", [1, 4])
+def test_features_of_a_clip_do_not_wait_for_the_device(feature_batch: int) -> None:
+    model = load_model(golden_weights(), resolution=(32, 40))
+    video = torch.rand(6, 1, 3, 32, 40) * 255
+    with torch.inference_mode(), DeviceWaits() as waits:
+        assert len(list(model.pyramids(iter(video), MemoryPlan(feature_batch=feature_batch)))) == 6
+    assert not waits.counts
+
+
+def test_features_are_computed_for_several_frames_at_once() -> None:
+    model = load_model(golden_weights(), resolution=(32, 40))
+    video, sizes = torch.rand(7, 1, 3, 32, 40) * 255, []
+    model.fnet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    with torch.inference_mode():
+        one_by_one = list(model.pyramids(iter(video), MemoryPlan()))
+        at_once = list(model.pyramids(iter(video), MemoryPlan(feature_batch=3)))
+    assert sizes == [1] * 7 + [3, 3, 1]
+    for expected, found in zip(one_by_one, at_once, strict=True):
+        for level, batched in zip(expected, found, strict=True):
+            torch.testing.assert_close(batched, level, atol=1e-5, rtol=0)
 
 
 @pytest.mark.gpu
@@ -181,7 +218,7 @@ def test_gpu_gives_same_tracks_without_synchronization() -> None:
     expected = track_offline(load_model(golden_weights(), resolution=(96, 128)), frames, query_points=points)
     for features in ("memory", "host", "file", "recompute"):
         model = load_model(golden_weights(), resolution=(96, 128), device="cuda")
-        plan = MemoryPlan(features=features)
+        plan = MemoryPlan(features=features, feature_batch=3 if features == "memory" else 1)
         found = track_offline(model, frames, query_points=points, plan=plan)
         assert np.abs(found.xy - expected.xy).max() < 0.01
     queries = torch.from_numpy(points)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -175,14 +176,14 @@ def test_a_session_holds_one_window(online: CoTracker3, late_queries: LateQuerie
     session = OnlineSession(online, size=(64, 96), num_iters=FEW, late_queries=late_queries)
     session.add_queries(np.concatenate([EARLY, LATE]))
     held = []
-    for _ in session.feed(moving_square(15)):  # the features of 15 frames, their support and no estimate yet
+    for _ in session.feed(moving_square(15)):  # the features of 8 frames, 7 frames, no estimate yet
         pytest.fail("no window is complete")
     for _ in range(8):
         list(session.feed(moving_square(8)))
         held.append(tensor_bytes(session))
     assert len(set(held[2:])) == 1, "from the window on that contains the last query"
     half = sum(8 * h * w for h, w in level_sizes(online.resolution)) * CHANNELS * 4
-    frames = 7 * half // 8
+    frames = 7 * 3 * prod(online.resolution) * 4
     support = 6 * NUM_LEVELS * PATCH * CHANNELS * 4
     others = 6 * (16 * 4 * 4 + 3 * 4 + 1 + 8)
     assert half + frames + support < held[-1] <= half + frames + support + others

@@ -133,21 +133,21 @@ def test_motion_of_one_frame_is_zero() -> None:
     np.testing.assert_allclose(found[0, 0, 44:], 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("resolution", [(32, 32), (37, 53), (64, 41)])
-def test_features_equal_those_of_plain_layers(large: CoTracker3, resolution: tuple[int, int]) -> None:
-    frame = torch.rand(1, 3, *resolution, generator=torch.Generator().manual_seed(1)) * 255
+@pytest.mark.parametrize(("num_frames", "resolution"), [(1, (32, 32)), (1, (37, 53)), (1, (64, 41)), (3, (37, 53))])
+def test_features_equal_those_of_plain_layers(large: CoTracker3, num_frames: int, resolution: tuple[int, int]) -> None:
+    frames = torch.rand(num_frames, 3, *resolution, generator=torch.Generator().manual_seed(1)) * 255
     with torch.inference_mode():
-        pyramid = large.fnet.pyramid(frame, torch.float32)
-    expected = plain_features(frame)
+        pyramid = large.fnet.pyramid(frames, torch.float32)
+    expected = plain_features(frames)
     for number, (level, size) in enumerate(zip(pyramid, level_sizes(resolution))):
         expected = functional.avg_pool2d(expected, 2) if number else expected
         assert expected.shape[2:] == size
-        rows = expected[0].permute(1, 2, 0).reshape(1, -1, CHANNELS)
+        rows = expected.permute(0, 2, 3, 1).reshape(num_frames, -1, CHANNELS)
         torch.testing.assert_close(level, rows, atol=ROUNDING, rtol=0)
 
 
-def plain_features(frame: Tensor) -> Tensor:
-    """(1, C, H/4, W/4) computed with PyTorch's plain layers."""
+def plain_features(frames: Tensor) -> Tensor:
+    """(F, C, H/4, W/4) computed with PyTorch's plain layers."""
     weights = golden_weights()
 
     def conv(x: Tensor, name: str, stride: int = 1, padding: int = 1) -> Tensor:
@@ -156,7 +156,7 @@ def plain_features(frame: Tensor) -> Tensor:
     def norm_relu(x: Tensor) -> Tensor:
         return functional.instance_norm(x, eps=1e-5).relu()
 
-    x = norm_relu(conv(2 * (frame / 255) - 1, "conv1", 2, 3))
+    x = norm_relu(conv(2 * (frames / 255) - 1, "conv1", 2, 3))
     stages = []
     for number in range(1, 5):
         for block, stride in ((0, 1 if number == 1 else 2), (1, 1)):
@@ -165,7 +165,7 @@ def plain_features(frame: Tensor) -> Tensor:
             if stride != 1:
                 x = functional.instance_norm(conv(x, f"{name}.downsample.0", stride, 0), eps=1e-5)
             x = (x + y).relu()
-        size = (frame.shape[2] // 4, frame.shape[3] // 4)
+        size = (frames.shape[2] // 4, frames.shape[3] // 4)
         stages.append(functional.interpolate(x, size, mode="bilinear", align_corners=True))
     x = conv(norm_relu(conv(torch.cat(stages, 1), "conv2")), "conv3", padding=0)
     return x / x.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()

@@ -37,6 +37,7 @@ plans = st.builds(
     query_block=st.integers(1, 12),
     frame_block=st.integers(1, 12),
     max_tokens=st.integers(10, 300),
+    feature_batch=st.integers(1, 9),
     features=st.sampled_from(["memory", "host", "file", "recompute"]),
 )
 
@@ -107,11 +108,16 @@ def test_lean_keeps_features_off_the_device() -> None:
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
 def test_a_gpu_computes_large_blocks_where_they_fit(mode: str) -> None:
-    needed = MemoryPlan.wide().peak_bytes(100 if mode == "offline" else 16, 66, RESOLUTION)
-    assert choose(available_bytes=1.2 * needed, mode=mode, device="cuda:0") == MemoryPlan.wide()
-    assert choose(available_bytes=1.1 * needed, mode=mode, device="cuda:0") == MemoryPlan()
-    assert choose(available_bytes=1.2 * needed, mode=mode, device="cpu") == MemoryPlan()
-    assert choose(None, device="cuda:0", mode="offline") == replace(MemoryPlan.wide(), features="file")
+    def chosen_with(plan: MemoryPlan, factor: float, device: str = "cuda:0") -> MemoryPlan:
+        needed = plan.peak_bytes(100 if mode == "offline" else 16, 66, RESOLUTION)
+        return choose(available_bytes=factor * needed, mode=mode, device=device)
+
+    assert chosen_with(MemoryPlan.wide(16), 1.2) == MemoryPlan.wide(16)
+    assert chosen_with(MemoryPlan.wide(16), 1.1) == MemoryPlan.wide(4)
+    assert chosen_with(MemoryPlan.wide(1), 1.2) in (MemoryPlan.wide(4), MemoryPlan.wide(1))
+    assert chosen_with(MemoryPlan.wide(1), 1.1) == MemoryPlan()
+    assert chosen_with(MemoryPlan.wide(16), 1.2, "cpu") == MemoryPlan()
+    assert choose(None, device="cuda:0", mode="offline") == replace(MemoryPlan.wide(16), features="file")
 
 
 def test_fields_set_by_the_user_are_kept() -> None:
@@ -236,7 +242,8 @@ def measure(task: dict[str, Any]) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("num_frames", "num_points", "plan"),
     [(12, 30, {}), (12, 30, {"features": "file", "query_block": 16, "frame_block": 4, "max_tokens": 1024}),
-     (3, 200, {}), (3, 200, {"features": "recompute", "query_block": 8, "max_tokens": 256})],
+     (3, 200, {}), (3, 200, {"features": "recompute", "query_block": 8, "max_tokens": 256}),
+     (12, 30, {"feature_batch": 8})],
 )  # fmt: skip
 def test_estimate_is_an_upper_bound_of_the_bytes_of_tensors(
     large: CoTracker3, num_frames: int, num_points: int, plan: dict[str, Any], record_property: RecordProperty
