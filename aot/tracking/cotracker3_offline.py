@@ -92,8 +92,8 @@ class CoTracker3OfflineTracker(CoTracker3Adapter):
         )
 
     def _predict(self, model: CoTracker3, frames: FrameSource, points: Float32Array, plan: MemoryPlan) -> Tracks:
-        from aot.tracking.cotracker3.frames import SourceBlocks
         from aot.tracking.cotracker3.offline import track_offline
+        from aot.tracking.frames import SourceBlocks
 
         return track_offline(
             model,

@@ -85,8 +85,8 @@ class CoTracker3OnlineTracker(CoTracker3Adapter):
         self.late_queries = late_queries
 
     def _predict(self, model: CoTracker3, frames: FrameSource, points: Float32Array, plan: MemoryPlan) -> Tracks:
-        from aot.tracking.cotracker3.frames import SourceBlocks
         from aot.tracking.cotracker3.online import track_online
+        from aot.tracking.frames import SourceBlocks
 
         last = int(points[:, 0].max(initial=0))
         return track_online(

@@ -100,7 +100,8 @@ class CoTrackerUpstreamTracker:
         """
         import torch
 
-        from aot.tracking.cotracker3.frames import FrameReader, SourceBlocks, scale_between
+        from aot.tracking.cotracker3.frames import FrameReader, scale_between
+        from aot.tracking.frames import SourceBlocks
 
         rows = query_rows(frames, queries)
         with torch_memory_errors("the cotracker package", "use tracker=cotracker3, or a larger frame_interval"):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aot.tracking.cotracker3.layers import linear
 from aot.tracking.cotracker3.sizes import CHANNELS, NUM_LEVELS, STRIDE
+from aot.tracking.onednn import linear
 
 Pyramid = tuple[Tensor, ...]
 """One tensor per level, finest first: (F, h·w, CHANNELS) for F frames, in row-major order."""

@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from aot.decoding.base import FrameSource
-from aot.types import BoolArray, Int64Array, UInt8Array
+from aot.tracking.frames import ArrayBlocks, Frames, check_block, upload
+from aot.types import BoolArray, UInt8Array
 
-Frames = UInt8Array | Iterable[UInt8Array]
-"""(T, H, W, 3) uint8, or blocks of that shape: an iterator, read once, or an iterable that can be read repeatedly."""
-
-# An array is read in blocks of this many frames, like a stream.
-ARRAY_BLOCK = 8
 # The distance of a grid from all borders is the width divided by this number.
 MARGIN_DIVISOR = 64
 
@@ -59,12 +54,12 @@ class FrameReader:
         Raises:
             ValueError: there are no frames, or the first block has another shape or type.
         """
-        blocks = _ArrayBlocks(frames) if isinstance(frames, np.ndarray) else frames
+        blocks = ArrayBlocks(frames) if isinstance(frames, np.ndarray) else frames
         first_pass = iter(blocks)
         first = next(first_pass, None)
         if first is None or not len(first):
             raise ValueError("frames: got none, expected at least one")
-        _check_block(first)
+        check_block(first)
         return cls(
             blocks,
             chain([first], first_pass),
@@ -78,43 +73,9 @@ class FrameReader:
         """Every frame as (1, 3, h, w) float32 on the device, values 0..255."""
         begun, self._begun = self._begun, None
         for block in self._blocks if begun is None else begun:
-            _check_block(block)
+            check_block(block)
             for frame in upload(block, self._device):
                 yield resized(frame, self._resolution)
-
-
-def _check_block(block: UInt8Array) -> None:
-    if block.ndim != 4 or block.shape[3] != 3 or block.dtype != np.uint8:
-        raise ValueError(f"frames: got {block.shape} {block.dtype}, expected (T, H, W, 3) uint8")
-
-
-class SourceBlocks:
-    """Frames of a source as RGB blocks that can be read repeatedly.
-
-    Args:
-        frames: the source.
-        index: source frames to read, in this order; None: all kept frames.
-    """
-
-    def __init__(self, frames: FrameSource, index: Int64Array | None = None) -> None:
-        self._frames, self._index = frames, index
-
-    def __iter__(self) -> Iterator[UInt8Array]:
-        return (block.rgb for block in self._frames.blocks(self._index))
-
-
-class _ArrayBlocks:
-    def __init__(self, frames: UInt8Array) -> None:
-        self._frames = frames
-
-    def __iter__(self) -> Iterator[UInt8Array]:
-        return (self._frames[start : start + ARRAY_BLOCK] for start in range(0, len(self._frames), ARRAY_BLOCK))
-
-
-def upload(block: UInt8Array, device: torch.device) -> Tensor:
-    """Copy a block of frames (B, H, W, 3) uint8 to the device, asynchronously on CUDA."""
-    host = torch.from_numpy(np.ascontiguousarray(block))
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 def resized(frame: Tensor, resolution: tuple[int, int]) -> Tensor:

@@ -20,7 +20,7 @@ from aot.system.devices import tf32
 from aot.tracking.cotracker3.correlation import Support, correlate, sample_support
 from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
 from aot.tracking.cotracker3.features import FeatureNet, Pyramid
-from aot.tracking.cotracker3.layers import Linear, linear, linear_gelu
+from aot.tracking.cotracker3.layers import Linear
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import (
     CHANNELS,
@@ -37,6 +37,7 @@ from aot.tracking.cotracker3.sizes import (
 )
 from aot.tracking.cotracker3.store import Chunk, FeatureStore, make_store
 from aot.tracking.cotracker3.transformer import UpdateTransformer
+from aot.tracking.onednn import linear
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -243,11 +244,12 @@ class CoTracker3(nn.Module):
         self, pyramid: Pyramid, xy: Tensor, support: list[Tensor], resolution: tuple[int, int]
     ) -> Tensor:
         """The contribution of the correlations to the tokens of N points in F frames: (N, F, HIDDEN)."""
-        dtype = self.corr_mlp.fc1.weight.dtype
+        fc1 = self.corr_mlp.fc1
+        dtype = fc1.weight.dtype
         hidden = []
         for number, size in enumerate(level_sizes(resolution)):
             samples = correlate(pyramid[number], size, xy / 2**number, support[number])
-            hidden.append(linear_gelu(samples.to(dtype), self.corr_mlp.fc1, "none"))
+            hidden.append(linear(samples.to(dtype), fc1.weight, fc1.bias, "gelu"))
         tokens = linear(torch.cat(hidden, dim=1), self.correlation_weight)
         return tokens.view(*xy.shape[:2], HIDDEN)
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from aot.errors import TrackingError
-from aot.tracking.cotracker3.frames import FrameReader, Frames, grid_points, points_in_mask, scale_between
+from aot.tracking.cotracker3.frames import FrameReader, grid_points, points_in_mask, scale_between
 from aot.tracking.cotracker3.model import CoTracker3, Estimates
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import STRIDE, SUPPORT_SIDE
+from aot.tracking.frames import Frames
 from aot.types import BoolArray, Float32Array, Tracks, UInt8Array
 
 

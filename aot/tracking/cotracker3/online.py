@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from aot.tracking.cotracker3.features import Pyramid
-from aot.tracking.cotracker3.frames import FrameReader, Frames, grid_points, resized, scale_between, upload
+from aot.tracking.cotracker3.frames import FrameReader, grid_points, resized, scale_between
 from aot.tracking.cotracker3.model import CoTracker3, Estimates, fill_support
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import STRIDE, SUPPORT_SIDE, LateQueries, level_sizes
 from aot.tracking.cotracker3.store import Chunk
+from aot.tracking.frames import Frames, upload
 from aot.types import Float32Array, Int64Array, Tracks, UInt8Array
 
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aot.tracking.cotracker3.layers import Linear, linear, linear_gelu, normalized
+from aot.tracking.cotracker3.layers import Linear, normalized
 from aot.tracking.cotracker3.sizes import HIDDEN, NUM_HEADS, NUM_ROUNDS, NUM_VIRTUAL, TOKEN_SIZE
+from aot.tracking.onednn import linear
 
 CONTEXT_NORM_EPS = 1e-5
 
@@ -48,7 +49,7 @@ class _MLP(nn.Module):
         self.fc2 = Linear(4 * HIDDEN, HIDDEN)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(linear_gelu(x, self.fc1, "tanh"))
+        out: Tensor = self.fc2(linear(x, self.fc1.weight, self.fc1.bias, "gelu_tanh"))
         return out
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aot.tracking.tapnext.linear import Linear, product
+from aot.tracking.onednn import linear
+from aot.tracking.tapnext.linear import Linear
 from aot.tracking.tapnext.weights import WeightReader
 
 LAYER_NORM_EPS = 1e-6
@@ -79,9 +80,9 @@ def _attended_by_head(
         own_key, own_value = key[:, columns].contiguous(), value[:, columns].t().contiguous()
         for start in range(0, len(query), rows_at_once):
             rows = slice(start, start + rows_at_once)
-            scores = product(query[rows, columns].contiguous(), own_key)
+            scores = linear(query[rows, columns].contiguous(), own_key)
             scores[:, -1] += log_count
-            out[rows, columns] = product(scores.softmax(dim=1), own_value)
+            out[rows, columns] = linear(scores.softmax(dim=1), own_value)
     return out
 
 

@@ -6,21 +6,15 @@ positions predicted in bins (a square of 256), both corner-based: the centre of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional
 
+from aot.tracking.frames import ArrayBlocks, Frames, check_block
 from aot.tracking.tapnext.sizes import NUM_BINS
 from aot.types import Float32Array, UInt8Array
-
-Frames = UInt8Array | Iterable[UInt8Array]
-"""(T, H, W, 3) uint8 RGB, or blocks of that shape."""
-
-# An array is read in blocks of this many frames, like a stream.
-_ARRAY_BLOCK = 8
 
 
 def blocks_of(frames: Frames) -> Iterator[UInt8Array]:
@@ -29,15 +23,9 @@ def blocks_of(frames: Frames) -> Iterator[UInt8Array]:
     Raises:
         ValueError: a block has another shape or type, or another size than the first.
     """
-    blocks = (
-        (frames[start : start + _ARRAY_BLOCK] for start in range(0, len(frames), _ARRAY_BLOCK))
-        if isinstance(frames, np.ndarray)
-        else frames
-    )
     size = None
-    for block in blocks:
-        if block.ndim != 4 or block.shape[3] != 3 or block.dtype != np.uint8:
-            raise ValueError(f"frames: got {block.shape} {block.dtype}, expected (T, H, W, 3) uint8")
+    for block in ArrayBlocks(frames) if isinstance(frames, np.ndarray) else frames:
+        check_block(block)
         if size not in (None, block.shape[1:3]):
             raise ValueError(f"frames: got a block of {block.shape[1:3]} after one of {size} (H, W), expected one size")
         size = block.shape[1:3]
@@ -63,9 +51,3 @@ def to_source(xy: Float32Array, size: tuple[int, int]) -> Float32Array:
     scale = np.array([size[1] / NUM_BINS, size[0] / NUM_BINS], dtype=np.float32)
     converted: Float32Array = xy * scale - np.float32(0.5)
     return converted
-
-
-def upload(array: UInt8Array | Float32Array, device: torch.device) -> Tensor:
-    """A copy of an array on the device, asynchronous on CUDA."""
-    host = torch.from_numpy(np.ascontiguousarray(array))
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)

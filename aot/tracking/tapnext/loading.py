@@ -67,7 +67,7 @@ def load_model(
     model = TAPNext(reader, sizes, _precision(precision, device), rule)
     reader.finish()
     model.to(device)
-    model.convert()
+    model.convert(packs=not compile)
     if compile:
         model.compile_parts()
     return model.eval()

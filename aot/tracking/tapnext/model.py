@@ -33,6 +33,23 @@ class Block(nn.Module):
         self.recurrent = RecurrentBlock(weights.under("ssm_block"), sizes.width, sizes.recurrent_width)
         self.attention = AttentionBlock(weights.under("vit_block"), sizes.width, sizes.num_heads)
 
+    def forward(
+        self,
+        x: Tensor,
+        state: RecurrentState,
+        *,
+        first: int,
+        is_first: bool,
+        log_count: float,
+        rows_at_once: int,
+        dtype: torch.dtype,
+    ) -> None:
+        """Update tokens (tokens, D) and their state in place; see `TAPNext.forward` and `AttentionBlock.forward`."""
+        for start in range(0, len(x), rows_at_once):
+            rows = slice(start, min(start + rows_at_once, len(x)))
+            self.recurrent(x[rows], state.hidden[rows], state.inputs[:, rows], is_first, dtype)
+        self.attention(x, first, log_count, rows_at_once, dtype)
+
 
 class TAPNext(nn.Module):
     """The network; `load_model` builds it and loads its weights.
@@ -51,8 +68,7 @@ class TAPNext(nn.Module):
         self.sizes, self.precision, self.visibility_rule = sizes, precision, visibility_rule
         self.image_tokens = ImageTokens(weights, sizes)
         self.query_tokens = QueryTokens(weights, sizes)
-        self.blocks = [Block(weights.under(f"blocks.{number}"), sizes) for number in range(sizes.depth)]
-        self._modules_of_blocks = nn.ModuleList(self.blocks)
+        self.blocks = nn.ModuleList(Block(weights.under(f"blocks.{number}"), sizes) for number in range(sizes.depth))
         self.heads = Heads(weights, sizes.width)
 
     @property
@@ -94,24 +110,32 @@ class TAPNext(nn.Module):
         x = torch.cat([self.image_tokens(image, self.dtype), queries])
         num_image = len(x) - len(queries)
         for block, own in zip(self.blocks, state):
-            for start in range(0, len(x), rows_at_once):
-                rows = slice(start, min(start + rows_at_once, len(x)))
-                block.recurrent(x[rows], own.hidden[rows], own.inputs[:, rows], is_first, self.dtype)
-            # Only the query tokens of the last block are read.
-            first = num_image if block is self.blocks[-1] else 0
-            block.attention(x, first, log_count, rows_at_once, self.dtype)
+            block(
+                x,
+                own,
+                first=num_image if block is self.blocks[-1] else 0,  # only the query tokens of the last block are read
+                is_first=is_first,
+                log_count=log_count,
+                rows_at_once=rows_at_once,
+                dtype=self.dtype,
+            )
         return cast(Prediction, self.heads(x[num_image:]))
 
-    def convert(self) -> None:
-        """Convert the layers to the precision, and pack them; once, after they are on the device."""
+    def convert(self, *, packs: bool) -> None:
+        """Convert the layers to the precision; once, after they are on the device.
+
+        Args:
+            packs: whether their weights are packed; the compiler makes kernels from plain ones.
+        """
         for name, layer in self.named_modules():
             if isinstance(layer, Linear):
                 if not name.startswith("heads."):
                     layer.to(self.dtype)
-                layer.pack()
+                if packs:
+                    layer.pack()
 
     def compile_parts(self) -> None:
         """Compile the blocks with torch.compile on first use."""
-        for block in self.blocks:
-            block.recurrent.compile(dynamic=True)
-            block.attention.compile(dynamic=True)
+        for module in self.modules():
+            if isinstance(module, RecurrentBlock | AttentionBlock):
+                module.compile(dynamic=True)

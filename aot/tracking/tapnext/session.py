@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aot.tracking.tapnext.frames import resized, to_network, to_source, upload
+from aot.tracking.frames import upload
+from aot.tracking.tapnext.frames import resized, to_network, to_source
 from aot.tracking.tapnext.heads import Estimate, decoded
 from aot.tracking.tapnext.model import TAPNext
 from aot.tracking.tapnext.sizes import CPU_ROWS, GPU_ROWS
@@ -100,12 +101,12 @@ class Session:
             The estimates of all points that have been added, in that order, then one for all that are expected or may
             be added later, where there are any.
         """
-        self._begin()
+        beginning = self._begin()
         has_unknown = self._is_open or self._num_expected > 0
         estimate = decoded(
             self._model(
                 image,
-                self._query_tokens(has_unknown),
+                self._query_tokens(beginning, has_unknown),
                 self._state,
                 is_first=self._is_first,
                 log_count=self._log_count() if has_unknown else 0.0,
@@ -115,26 +116,26 @@ class Session:
         self._is_first = False
         return estimate
 
-    def _begin(self) -> None:
-        """Let the added points begin: give each the state of the token that has stood for it."""
-        self._beginning = np.concatenate(self._added) if self._added else np.zeros((0, 2), np.float32)
+    def _begin(self) -> Float32Array:
+        """Let the added points begin, (n, 2) in source px: give each the state of the token that has stood for it."""
+        beginning = np.concatenate([np.zeros((0, 2), np.float32), *self._added])
         self._added = []
         unknown = self._num_image + self._num_begun
-        after = unknown + len(self._beginning)
+        after = unknown + len(beginning)
         if after >= self._capacity:
             self._capacity = 2 * after
             self._state = [each.extended(self._capacity) for each in self._state]
         if after > unknown and not self._is_first:
             for each in self._state:
                 each.copy_token(unknown, slice(unknown + 1, after + 1))
-        self._num_begun += len(self._beginning)
+        self._num_begun += len(beginning)
+        return beginning
 
-    def _query_tokens(self, has_unknown: bool) -> Tensor:
+    def _query_tokens(self, beginning: Float32Array, has_unknown: bool) -> Tensor:
         tokens = self._model.query_tokens
-        num_old = self._num_begun - len(self._beginning)
-        parts = [tokens.mask.expand(num_old, -1)]
-        if len(self._beginning):
-            xy = to_network(self._beginning, self._size, self._model.sizes.image_size)
+        parts = [tokens.mask.expand(self._num_begun - len(beginning), -1)]
+        if len(beginning):
+            xy = to_network(beginning, self._size, self._model.sizes.image_size)
             parts.append(tokens.beginning(upload(xy, self._model.device)))
         return torch.cat([*parts, tokens.unknown[None]] if has_unknown else parts)
 

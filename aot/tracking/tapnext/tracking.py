@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from aot.tracking.tapnext.frames import Frames, blocks_of, resized, to_source, upload
+from aot.tracking.frames import Frames, upload
+from aot.tracking.tapnext.frames import blocks_of, resized, to_source
 from aot.tracking.tapnext.model import TAPNext
 from aot.tracking.tapnext.session import Session, is_visible
-from aot.types import Float32Array, Int64Array, Tracks, UInt8Array
+from aot.types import Float32Array, Tracks, UInt8Array
 
 
 def track(
@@ -101,7 +102,7 @@ def _pass(model: TAPNext, frames: Frames, points: Float32Array, rows_at_once: in
             session = Session(model, size=size, num_expected=len(points), is_open=False, rows_at_once=rows_at_once)
         estimates = []
         for frame in upload(block, model.device):
-            session.add_points(points[_numbers(query_rows, row), 1:])
+            session.add_points(points[query_rows == row, 1:])
             estimate = session.step(resized(frame, model.sizes.input_resolution))
             columns = [estimate.xy, estimate.visibility[:, None], estimate.certainty[:, None]]
             estimates.append(_expanded(torch.cat(columns, dim=1), len(points)))
@@ -115,11 +116,6 @@ def _pass(model: TAPNext, frames: Frames, points: Float32Array, rows_at_once: in
     if not results:
         raise ValueError("frames: got none, expected at least one")
     return np.concatenate(results)
-
-
-def _numbers(query_rows: Int64Array, row: int) -> Int64Array:
-    """Numbers of the points that begin on a frame, in ascending order."""
-    return np.flatnonzero(query_rows == row)
 
 
 def _expanded(estimate: torch.Tensor, num_points: int) -> torch.Tensor:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from aot.errors import TrackingError
-from aot.tracking.cotracker3 import CoTracker3, MemoryPlan, layers, load_model, track_offline
+from aot.tracking import onednn
+from aot.tracking.cotracker3 import CoTracker3, MemoryPlan, load_model, track_offline
 from aot.tracking.cotracker3.sizes import HIDDEN, Precision
 from aot.types import Tracks
 from tests.synthetic import moving_square
@@ -198,6 +199,6 @@ def test_compiling_selects_the_networks_and_their_plain_layers(monkeypatch: pyte
     assert sorted(blocks) == ["_CrossBlock"] * 6 + ["_SelfBlock"] * 6
     assert [name for name, options in compiled if not options] == ["FeatureNet"]
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    monkeypatch.setattr(layers, "_onednn", None)
+    monkeypatch.setattr(onednn, "_onednn", None)
     exported = model.updateformer(torch.zeros(1, 1, HIDDEN), 64)
     assert exported.shape == (1, 1, 4)

@@ -14,8 +14,8 @@ from aot.tracking.cotracker3 import CoTracker3
 from aot.tracking.cotracker3.correlation import correlate, sample_support
 from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
 from aot.tracking.cotracker3.frames import grid_points, points_in_mask, resized, scale_between
-from aot.tracking.cotracker3.layers import linear, linear_gelu
 from aot.tracking.cotracker3.sizes import CHANNELS, HIDDEN, PATCH, RADIUS, TOKEN_SIZE, level_sizes
+from aot.tracking.onednn import Activation, linear, packed
 from tests.tracking.cotracker3.allocations import peak_allocated_bytes
 from tests.tracking.cotracker3.weights import golden_weights
 
@@ -178,7 +178,10 @@ def test_fused_layers_equal_plain_layers(approximate: str) -> None:
         plain = functional.linear(x, layer.weight, layer.bias)
         torch.testing.assert_close(linear(x, layer.weight, layer.bias), plain, atol=1e-5, rtol=0)
         activated = functional.gelu(plain, approximate=approximate)
-        torch.testing.assert_close(linear_gelu(x, layer, approximate), activated, atol=1e-5, rtol=0)
+        activation: Activation = "gelu" if approximate == "none" else "gelu_tanh"
+        for weight in (layer.weight, packed(layer.weight)):
+            found = linear(x, weight, layer.bias, activation)
+            torch.testing.assert_close(found, activated, atol=1e-5, rtol=0)
         assert linear(x[:0], layer.weight, layer.bias).shape == (0, 5, 7)
 
 
