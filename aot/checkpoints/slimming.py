@@ -18,7 +18,7 @@ def keep_only_weights(path: Path) -> int:
     """Replace a file by one that holds only its state dict, and record the SHA-256 of both.
 
     Returns:
-        Bytes by which the file has become smaller; 0 if it held only weights.
+        Bytes by which the file has become smaller; 0 if it had been reduced before.
     Raises:
         CheckpointError: the file cannot be read, or has no record of its download.
         WriteError: the folder cannot be written, or the disk is full.
@@ -28,13 +28,13 @@ def keep_only_weights(path: Path) -> int:
     record = read_record(path)
     if record is None:
         raise CheckpointError(f"{path} has no record of its download; download it again to reduce it to its weights")
-    size = path.stat().st_size
+    if record.sha256 != record.downloaded_sha256:
+        return 0
+    num_bytes = path.stat().st_size
     weights = read_state_dict(path, key=WEIGHTS_KEY)
     with replacing(path) as part:
-        # A copy of each tensor: one that is part of a larger storage would be saved with all of it.
+        # Copies, because a tensor that is part of a larger storage is saved with all of it.
         torch.save({WEIGHTS_KEY: {key: value.clone() for key, value in weights.items()}}, part)
-        if part.stat().st_size >= size:
-            return 0
-        write_record(path, replace(record, sha256=sha256_of(part)))
-        return_bytes = size - part.stat().st_size
-    return return_bytes
+        digest = sha256_of(part)
+    write_record(path, replace(record, sha256=digest))
+    return num_bytes - path.stat().st_size
