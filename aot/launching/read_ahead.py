@@ -56,15 +56,7 @@ class ReadAhead:
             except AotError:  # reported by the next clip that needs it
                 return
         self._ledger.follow(task.after)
-        self._ledger.append(
-            "reading ahead",
-            clip_id=task.clip.clip_id,
-            content=task.fingerprint.digest,
-            work=task.work.value,
-            rung=self._rung.number,
-            frame_interval=self._rung.frame_interval,
-            lean=self._rung.lean,
-        )
+        self._ledger.append("reading ahead", **task.start_fields(self._rung))
         self._job = _Job(task, decoder, available_bytes, self._rung.frame_interval, self._ledger)
 
     def take(self, task: ClipTask) -> PreparedClip | None:

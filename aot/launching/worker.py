@@ -206,7 +206,7 @@ class Worker:
     ) -> ClipSummary | FailedAttempt:
         """One attempt at a clip, on one rung of the ladder."""
         self._is_written = False
-        self._record_start(task, rung)
+        self._ledger.append("started", **task.start_fields(rung))
         try:
             return self._process(task, paths, rung, attempts, on_progress, ahead)
         except Exception as error:  # noqa: BLE001 (the run loop: a clip's failure must not stop the others)
@@ -215,17 +215,6 @@ class Worker:
         _release_memory()
         self._record_attempt(task, failed)
         return failed
-
-    def _record_start(self, task: ClipTask, rung: Rung) -> None:
-        self._ledger.append(
-            "started",
-            clip_id=task.clip.clip_id,
-            content=task.fingerprint.digest,
-            work=task.work.value,
-            rung=rung.number,
-            frame_interval=rung.frame_interval,
-            lean=rung.lean,
-        )
 
     def _process(
         self,
@@ -271,7 +260,7 @@ class Worker:
     def _draw(self, task: ClipTask, paths: ClipPaths, on_progress: OnProgress) -> None:
         """Score a clip whose result is complete, make its missing drawings, and record its end."""
         clip_id = task.clip.clip_id
-        self._record_start(task, self._ladder[0])
+        self._ledger.append("started", **task.start_fields(self._ladder[0]))
         seconds: dict[str, float] = {}
         failed, is_scored = None, task.is_scored
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-from aot.retry import Attempt
+from aot.retry import Attempt, Rung
 from aot.runs.fingerprint import Fingerprint
 from aot.types import Clip
 
@@ -60,6 +61,17 @@ class ClipTask:
         A clip whose attempt was lost is repeated without either, so that it cannot be confused with another one.
         """
         return self.work is Work.ALL and not self.attempts and not self.is_suspect
+
+    def start_fields(self, rung: Rung) -> dict[str, Any]:
+        """The fields of a ledger event by which an attempt on a rung begins."""
+        return {
+            "clip_id": self.clip.clip_id,
+            "content": self.fingerprint.digest,
+            "work": self.work.value,
+            "rung": rung.number,
+            "frame_interval": rung.frame_interval,
+            "lean": rung.lean,
+        }
 
     def drawing(self, *, is_partial: bool, after: str) -> ClipTask:
         """What is left of the clip once its result is complete; failed attempts at drawing are counted separately.

@@ -407,6 +407,7 @@ class TestDamage:
     ) -> None:
         path = write_coded_video(tmp_path / "a.mp4", range(100))
         with holding(40).open(path) as source:
+            assert source.decoder == "decord", source.decoder_fallback
             take = DecordReader.take
 
             def failing(self: DecordReader) -> UInt8Array:
