@@ -111,11 +111,11 @@ def test_session_equals_a_pass_where_no_point_is_late(model: TAPNext) -> None:
 
 
 def test_point_that_joins_a_session_does_not_change_earlier_frames(model: TAPNext) -> None:
-    alone, joined = (Session(model, size=(HEIGHT, WIDTH)) for _ in range(2))
-    for session in (alone, joined):
+    single, joined = (Session(model, size=(HEIGHT, WIDTH)) for _ in range(2))
+    for session in (single, joined):
         session.add_points(POINTS[:1, 1:])
     for frame in VIDEO[:3]:
-        assert np.array_equal(alone.feed(frame).xy, joined.feed(frame).xy)
+        assert np.array_equal(single.feed(frame).xy, joined.feed(frame).xy)
     joined.add_points(POINTS[1:, 1:])
     found = joined.feed(VIDEO[3])
     assert joined.num_points == len(POINTS)
