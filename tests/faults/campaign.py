@@ -108,6 +108,10 @@ class Trial:
     def num_finished(self) -> int:
         return sum(map(self.exists, self.lengths))
 
+    def num_left(self) -> int:
+        """Number of clips that the same command processes; a clip whose workers were killed too often has failed."""
+        return sum(1 for name in self.lengths if not self.exists(name) and not self.has_failed(name))
+
     def sleep_until(self, num_before: int, moment: float, command: Command) -> None:
         """Return at a moment of a command, counted in clips that are finished; below 0, before the first one."""
         num_more = int(max(moment, 0))
@@ -130,6 +134,9 @@ class Trial:
 
     def exists(self, name: str) -> bool:
         return any(self._outputs.glob(f"videos/*/clips/{name}.h5"))
+
+    def has_failed(self, name: str) -> bool:
+        return any(self._outputs.glob(f"videos/*/failures/{name}.json"))
 
     def is_correct(self, name: str) -> bool:
         try:
@@ -224,7 +231,7 @@ def terminate(folder: Path, size: Size, rng: random.Random) -> Outcome:
 def _at_random_moments(
     folder: Path, size: Size, rng: random.Random, inject: Callable[[Trial, Command], None]
 ) -> Outcome:
-    """Start a run, inject a fault, and start it again until all clips are complete; then continue with another run.
+    """Start a run, inject a fault, and start it again until no clip is left; then continue with another run.
 
     The moments are spread over the start of the command and the remaining clips. They are reached by the number of
     finished clips, because a duration depends on what else this machine computes. If the command has exited before its
@@ -234,9 +241,9 @@ def _at_random_moments(
     while outcome.injected < size.times:
         trial = Trial(folder / str(number := number + 1), size)
         trial.outcome = outcome
-        while outcome.injected < size.times and (left := size.num_clips - trial.num_finished()):
+        while outcome.injected < size.times and (left := trial.num_left()):
             with trial.command(*trial.options) as command:
-                trial.sleep_until(size.num_clips - left, rng.uniform(-1, left), command)
+                trial.sleep_until(trial.num_finished(), rng.uniform(-1, left), command)
                 if not command.is_running():
                     continue
                 inject(trial, command)
