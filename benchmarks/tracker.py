@@ -1,18 +1,22 @@
-"""Compare the CoTracker3 of aot with the upstream package: time, memory, and differences of the tracks.
+"""Compare the CoTracker3 and TAPNext of aot with the authors' packages: time, memory, and differences of the tracks.
 
     python benchmarks/tracker.py                                    # T=48, N=600; upstream, fp32, bf16 in turn
     python benchmarks/tracker.py --frames 149 --points 66
     python benchmarks/tracker.py --memory 75 149 314 1000 --points 66 --iters 1
+    python benchmarks/tracker.py --frames 8 --points 336 --engines tapnext-upstream tapnext-fp32 --upstream FOLDER
 
 Every measurement runs in its own process; the engines alternate within a round, so that a machine that slows down
 affects all of them. All get the same synthetic weights, the same frames of 512x384 and the same queries. N includes the
-36 support points that both predictors add. Memory is the peak above what the process used when frames and model were
-ready, including upstream's float copy of the frames. `CPU s` is processor time of all threads: with --threads 1 it is
-more reliable than wall-clock time on a machine that is used by others. The upstream package (CC-BY-NC 4.0) is imported
-if it is installed, otherwise extracted from a wheel that contains a copy, into a temporary folder.
+36 support points that both predictors of CoTracker3 add; TAPNext has none, and tracks 36 fewer. `GB` is the peak above
+what the process used when frames and model were ready, including upstream's float copy of the frames; `all GB` is the
+peak of the whole process (on CUDA: of the device) from then on. `CPU s` is processor time of all threads: with
+--threads 1 it is more reliable than wall-clock time on a machine that is used by others. The package `cotracker`
+(CC-BY-NC 4.0) is imported if it is installed, otherwise extracted from a wheel that contains a copy, into a temporary
+folder. The package `tapnet` (Apache-2.0) is not on PyPI: --upstream names a folder that contains it and `einops`.
 
 Engines: upstream, and fp32, bf16, fp16 of aot, each with the suffix `-lean` for the plan of the OOM ladder's second
-rung or `-compile` for torch.compile; the prefix `online-` selects the online predictor.
+rung or `-compile` for torch.compile; the prefix `online-` selects CoTracker3's online predictor, `tapnext-` TAPNext,
+whose `tapnext-upstream-bf16` runs in autocast.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 UPSTREAM_WHEEL = "autosegmentor-*.whl"
 HEIGHT, WIDTH = 384, 512
 NUM_SUPPORT = 36
+TAPNEXT_SIDE = 256
 
 
 def main() -> None:
@@ -50,7 +55,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["upstream", "fp32", "bf16"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--clip", type=Path, help="video to take the frames from; default: synthetic frames")
-    parser.add_argument("--upstream", type=Path, help="folder that contains the package `cotracker`")
+    parser.add_argument("--upstream", type=Path, help="folder that contains the package `cotracker` or `tapnet`")
     parser.add_argument(
         "--memory", type=int, nargs="+", metavar="T", help="measure only peak memory, for these clip lengths"
     )
@@ -60,7 +65,7 @@ def main() -> None:
         print(json.dumps(run(**json.loads(options.child))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        is_needed = any(engine.endswith("upstream") for engine in options.engines)
+        is_needed = "upstream" in options.engines
         options.upstream = options.upstream or (unpack_upstream(Path(folder)) if is_needed else None)
         if options.memory:
             print_memory(options, Path(folder))
@@ -95,31 +100,34 @@ def print_comparison(options: argparse.Namespace, folder: Path) -> None:
     first = options.engines[0]
     expected = np.load(folder / f"{first}.npy")
     print(
-        f"T={options.frames} N={options.points} {WIDTH}x{HEIGHT}, {options.iters} refinement iterations, "
+        f"T={options.frames} N={options.points} {WIDTH}x{HEIGHT}, {options.iters} refinement iterations of CoTracker3, "
         f"{options.threads} threads; ratios and differences to {first}; medians of {options.rounds} rounds"
     )
     print(
-        f"{'engine':16}{'s':>9}{'ratio':>8}{'CPU s':>9}{'ratio':>8}{'GB':>8}{'ratio':>8}{'max px':>10}{'median px':>11}"
+        f"{'engine':22}{'s':>9}{'ratio':>8}{'CPU s':>9}{'ratio':>8}{'GB':>8}{'ratio':>8}"
+        f"{'all GB':>8}{'ratio':>8}{'max px':>10}{'median px':>11}"
     )
     for engine in runs:
-        columns = f"{engine:16}"
-        for key, width in (("seconds", 9), ("cpu_seconds", 9), ("peak_bytes", 8)):
+        columns = f"{engine:22}"
+        for key, width in (("seconds", 9), ("cpu_seconds", 9), ("added_bytes", 8), ("peak_bytes", 8)):
             value, base = (median(result[key] for result in runs[name]) for name in (engine, first))
-            ratio = base / value if key != "peak_bytes" else value / base
-            columns += f"{value / (1e9 if key == 'peak_bytes' else 1):{width}.2f}{ratio:8.2f}"
+            is_memory = key.endswith("bytes")
+            columns += (
+                f"{value / (1e9 if is_memory else 1):{width}.2f}{value / base if is_memory else base / value:8.2f}"
+            )
         distance = np.linalg.norm(np.load(folder / f"{engine}.npy") - expected, axis=-1)
         print(f"{columns}{distance.max():10.4f}{np.median(distance):11.4f}")
 
 
 def print_memory(options: argparse.Namespace, folder: Path) -> None:
     print(f"peak above the model and the frames, GB, N={options.points}; growth from the first length to the last")
-    print(f"{'engine':16}" + "".join(f"{f'T={length}':>10}" for length in options.memory) + f"{'MB/frame':>13}")
+    print(f"{'engine':22}" + "".join(f"{f'T={length}':>10}" for length in options.memory) + f"{'MB/frame':>13}")
     for engine in options.engines:
         peaks = [
-            measure_in_child(options, engine, length, folder / "tracks.npy")["peak_bytes"] for length in options.memory
+            measure_in_child(options, engine, length, folder / "tracks.npy")["added_bytes"] for length in options.memory
         ]
         growth = (peaks[-1] - peaks[0]) / (options.memory[-1] - options.memory[0]) / 1e6 if len(peaks) > 1 else 0
-        print(f"{engine:16}" + "".join(f"{peak / 1e9:10.3f}" for peak in peaks) + f"{growth:13.2f}", flush=True)
+        print(f"{engine:22}" + "".join(f"{peak / 1e9:10.3f}" for peak in peaks) + f"{growth:13.2f}", flush=True)
 
 
 def measure_in_child(options: argparse.Namespace, engine: str, num_frames: int, out: Path) -> dict[str, Any]:
@@ -151,15 +159,19 @@ def run(
     torch.set_num_threads(threads)
     frames = read_frames(Path(clip), num_frames) if clip else synthetic_frames(num_frames)
     queries = synthetic_queries(num_frames, num_points - NUM_SUPPORT)
-    prepare = upstream_tracker if engine == "upstream" else our_tracker
-    track = prepare(frames, queries, engine, num_iters, device)
+    track = PREPARE[family(engine)](frames, queries, engine, num_iters, device)
     before, cpu, wall = reset_peak(device), cpu_seconds(), time.perf_counter()
     tracks = track()
     seconds = time.perf_counter() - wall
     spent = cpu_seconds() - cpu
-    peak = peak_bytes(device) - before
+    peak = peak_bytes(device)
     np.save(out, tracks)
-    return {"seconds": seconds, "cpu_seconds": spent, "peak_bytes": peak}
+    return {"seconds": seconds, "cpu_seconds": spent, "added_bytes": peak - before, "peak_bytes": peak}
+
+
+def family(engine: str) -> str:
+    """The key of PREPARE for an engine."""
+    return ("tapnext-" if engine.startswith("tapnext-") else "") + ("upstream" if "upstream" in engine else "ours")
 
 
 def upstream_tracker(frames: np.ndarray, queries: np.ndarray, engine: str, num_iters: int, device: str) -> Any:
@@ -202,6 +214,66 @@ def our_tracker(frames: np.ndarray, queries: np.ndarray, engine: str, num_iters:
         return xy
 
     return track
+
+
+def upstream_tapnext(frames: np.ndarray, queries: np.ndarray, engine: str, num_iters: int, device: str) -> Any:
+    """The authors' network, frame by frame."""
+    import torch
+    from tapnet.tapnext.tapnext_torch import TAPNext
+    from torch.nn.functional import interpolate
+
+    from aot.tracking.tapnext.frames import to_network, to_source
+
+    model = TAPNext((TAPNEXT_SIDE, TAPNEXT_SIDE)).to(device).eval()
+    model.load_state_dict(tapnext_weights(), strict=False)
+    txy = np.column_stack([queries[:, :1], to_network(queries[:, 1:], (HEIGHT, WIDTH), TAPNEXT_SIDE)])
+    tyx = torch.from_numpy(txy[:, [0, 2, 1]]).to(device)[None]
+    is_bf16 = "bf16" in engine
+
+    def track() -> np.ndarray:
+        found, state = [], None
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=is_bf16):
+            for frame in frames:
+                image = torch.from_numpy(frame).to(device).permute(2, 0, 1)[None].float()
+                image = interpolate(image, (TAPNEXT_SIDE, TAPNEXT_SIDE), mode="bilinear") / 127.5 - 1
+                video = image.permute(0, 2, 3, 1)[None]
+                yx, _, _, state = model(video, tyx) if state is None else model(video, state=state)
+                found.append(yx[0, 0].float().cpu().numpy()[:, ::-1])
+        return pinned(to_source(np.stack(found), (HEIGHT, WIDTH)), queries)
+
+    return track
+
+
+def our_tapnext(frames: np.ndarray, queries: np.ndarray, engine: str, num_iters: int, device: str) -> Any:
+    from aot.tracking.tapnext import load_model, track
+    from aot.tracking.tapnext.sizes import LEAN_ROWS
+
+    words = engine.split("-")
+    precision: Any = next(word for word in words if word in ("fp32", "bf16", "fp16"))
+    model = load_model(tapnext_weights(), device=device, precision=precision, compile="compile" in words)
+    rows = LEAN_ROWS if "lean" in words else None
+    return lambda: track(model, frames, queries, rows_at_once=rows).xy
+
+
+def tapnext_weights() -> dict[str, Any]:
+    """Synthetic weights of the released size."""
+    from tests.tracking.tapnext.small import released_weights
+
+    return released_weights()
+
+
+def pinned(xy: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The tracks with each query's position on its frame."""
+    xy[queries[:, 0].astype(int), np.arange(len(queries))] = queries[:, 1:]
+    return xy
+
+
+PREPARE = {
+    "upstream": upstream_tracker,
+    "ours": our_tracker,
+    "tapnext-upstream": upstream_tapnext,
+    "tapnext-ours": our_tapnext,
+}
 
 
 def synthetic_queries(num_frames: int, num_points: int) -> np.ndarray:

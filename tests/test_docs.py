@@ -45,6 +45,7 @@ NEEDS_WEIGHTS = {
     "segmenter.size": "python -m aot.checkpoints download sam2.1_hiera_",
     "segmenter.checkpoint": "segmenter.checkpoint=",
     "tracker=cotracker3_online": "python -m aot.checkpoints download cotracker3_online",
+    "tracker=tapnext": "python -m aot.checkpoints download tapnextpp",
     "tracker=cotracker_upstream": "python -m aot.checkpoints download cotracker3_offline"
     if importlib.util.find_spec("cotracker")
     else "the package `cotracker` is not installed; install it with `pip install git+https://",

@@ -155,12 +155,18 @@ def _ask_consent(chosen: Sequence[Checkpoint], is_accepted: bool) -> None:
     restricted = [checkpoint for checkpoint in chosen if not checkpoint.is_commercial_use_allowed]
     if not restricted or is_accepted:
         return
-    terms = "\n".join(f"{item.name}: licence {item.licence}: no commercial use" for item in restricted)
+    terms = "\n".join(_terms(item) for item in restricted)
     if not sys.stdin.isatty():
         raise ConfigError(f"{terms}\nadd --accept-license if you accept; nothing was downloaded")
     print(f"{terms}\nDo you accept? [y/N] ", end="", flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):  # end of input is not consent either
         raise ConfigError("not accepted; nothing was downloaded")
+
+
+def _terms(checkpoint: Checkpoint) -> str:
+    option = checkpoint.unrestricted_option
+    hint = f" ({option} allows it: its weights are Apache-2.0)" if option else ""
+    return f"{checkpoint.name}: licence {checkpoint.licence}: no commercial use{hint}"
 
 
 def _print_table(checkpoints: Iterable[Checkpoint], folder: Path) -> None:

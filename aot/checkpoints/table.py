@@ -30,6 +30,8 @@ class Checkpoint:
     """The size of the file; None if not known beforehand. The SHA-256 is checked in any case."""
     is_commercial_use_allowed: bool = True
     """False: the download command asks for consent first."""
+    unrestricted_option: str | None = None
+    """For files without commercial use: the option whose weights may be used for it."""
     holds_only_weights: bool = True
     """False: the file also holds what only training needs, and can be reduced to its weights."""
     hub_repository: str | None = None
@@ -77,6 +79,7 @@ CHECKPOINTS = {
             "2670d4562ed69326dda775a26e54883925cd11b6fc9b24cb7aa9f8078bce7834",
             "CC-BY-NC-4.0",
             is_commercial_use_allowed=False,
+            unrestricted_option="tracker=tapnext",
             hub_repository=_COTRACKER3,
         ),
         Checkpoint(
@@ -86,6 +89,7 @@ CHECKPOINTS = {
             "205d34789f19699d64b22cf93f9b697f15f28d4025240e31532e504109837218",
             "CC-BY-NC-4.0",
             is_commercial_use_allowed=False,
+            unrestricted_option="tracker=tapnext",
             hub_repository=_COTRACKER3,
         ),
         Checkpoint(

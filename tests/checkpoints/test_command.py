@@ -79,5 +79,7 @@ def test_consent(
     assert sorted(path.name for path in tmp_path.iterdir()) == ([FILE, "scaled_offline.pth"] if expected == 0 else [])
     output = capsys.readouterr()
     assert "CC-BY-NC-4.0" in output.out + output.err
+    if "--accept-license" not in arguments:
+        assert "tracker=tapnext allows it: its weights are Apache-2.0" in output.out + output.err
     if stdin.isatty() is False and expected:
         assert "--accept-license" in output.err

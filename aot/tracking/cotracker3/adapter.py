@@ -10,23 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from aot.checkpoints import Weights, identify, require_checkpoint
-from aot.decoding.base import BACKWARD_BYTES, BLOCK_BYTES, FrameSource
-from aot.errors import ConfigError, TrackingError
+from aot.decoding.base import FrameSource
+from aot.errors import ConfigError
 from aot.system.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
 from aot.tracking.base import query_rows
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import MIN_SIDE_PX, SUPPORT_SIDE, WINDOW_LEN, Mode, Precision
+from aot.tracking.network import bytes_beside_network, check_finite
 from aot.types import Float32Array, QueryPoints, Tracks
 
 if TYPE_CHECKING:
     from aot.tracking.cotracker3.model import CoTracker3
-
-# Blocks of frames that exist at once: in use, in transfer, and decoded ahead.
-_BLOCKS = 3
-# Bytes per pixel of one source frame while it is resized: uint8 and float32.
-_FRAME_BYTES = 3 * (1 + 4)
-# Bytes per point and row while results are collected: position and two probabilities as float32, three copies.
-_RESULT_BYTES = 3 * 4 * 4
 
 
 @dataclass(frozen=True)
@@ -125,11 +119,7 @@ class CoTracker3Adapter(ABC):
                 len(frames.index), self._num_tracked(len(queries)), lean=lean, fixed=self.fixed_plan
             )
             tracks = self._predict(model, frames, points, plan)
-        if not np.isfinite(tracks.xy).all():
-            raise TrackingError(
-                f"CoTracker3 computed positions that are not finite with precision={self.network.precision}; "
-                f"use tracker.precision=fp32"
-            )
+        check_finite(tracks, network="CoTracker3", precision=self.network.precision)
         own = np.arange(len(rows))
         tracks.xy[rows, own] = queries.txy[:, 1:]
         tracks.visible[rows, own] = True
@@ -144,9 +134,13 @@ class CoTracker3Adapter(ABC):
         length = WINDOW_LEN["online"] if self.mode == "online" else num_frames
         tracked = self._num_tracked(num_points)
         network = plan.peak_bytes(length, tracked, self.network.resolution, self.network.precision)
-        is_read_backwards = self.mode == "online" and self.backward
-        block = max(BACKWARD_BYTES if is_read_backwards else BLOCK_BYTES, 3 * width * height)
-        return network + _BLOCKS * block + _FRAME_BYTES * width * height + _RESULT_BYTES * num_frames * tracked
+        return network + bytes_beside_network(
+            num_frames=num_frames,
+            num_points=tracked,
+            width=width,
+            height=height,
+            is_read_backwards=self.mode == "online" and self.backward,
+        )
 
     @abstractmethod
     def _predict(self, model: CoTracker3, frames: FrameSource, points: Float32Array, plan: MemoryPlan) -> Tracks:

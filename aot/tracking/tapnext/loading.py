@@ -64,7 +64,7 @@ def load_model(
         raise ConfigError(f"num_heads: got {num_heads}, expected a divisor of the width {sizes.width} of {name}")
     rule = visibility_rule or _published_rule(checkpoint)
     _check_choice("visibility_rule", rule, get_args(VisibilityRule))
-    model = TAPNext(reader, sizes, _precision(precision, device), rule)
+    model = TAPNext(reader, sizes, chosen_precision(precision, device), rule)
     reader.finish()
     model.to(device)
     model.convert(packs=not compile)
@@ -78,7 +78,8 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ConfigError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
 
 
-def _precision(option: PrecisionOption, device: torch.device) -> Precision:
+def chosen_precision(option: PrecisionOption, device: torch.device) -> Precision:
+    """The precision that an option selects on a device."""
     if option != "auto":
         return option
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

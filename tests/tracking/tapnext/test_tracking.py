@@ -12,9 +12,10 @@ import torch
 from aot.errors import CheckpointError, ConfigError
 from aot.tracking.tapnext import Session, TAPNext, load_model, track
 from aot.tracking.tapnext.frames import to_network, to_source
+from aot.tracking.tapnext.heads import Estimate
+from aot.tracking.tapnext.sizes import NUM_BINS
 from tests.synthetic import moving_square
-from tests.tracking.tapnext.small import HERE, golden_model
-from tests.tracking.tapnext.weights import golden_weights, shapes_of
+from tests.tracking.tapnext.small import HERE, SMALL, golden_model, small_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,11 +35,6 @@ def expected() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def model(expected: dict[str, Any]) -> TAPNext:
     return golden_model(expected, input_resolution=64)
-
-
-def weights() -> dict[str, torch.Tensor]:
-    lines = (HERE / "state_dict_shapes.txt").read_text().splitlines()
-    return golden_weights(shapes_of(lines, width=96, depth=1, num_heads=6, num_tokens=64), seed=0)
 
 
 def test_points_are_pinned_and_not_visible_before_their_queries(model: TAPNext) -> None:
@@ -145,6 +141,26 @@ def test_centres_of_pixels_lie_at_integers(size: tuple[int, int]) -> None:
     np.testing.assert_allclose(shifted, [[10, 20], [11, 21]], atol=1e-4)
 
 
+def test_clip_shifted_by_one_pixel_gives_tracks_shifted_by_one_pixel(
+    model: TAPNext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that finds the centre of the brightness returns the centre of the bright pixel in source px."""
+
+    def centre(session: Session, image: torch.Tensor) -> Estimate:
+        brightness = image[0] + 1
+        place = (torch.arange(image.shape[1]) + 0.5) * NUM_BINS / image.shape[1]  # the centres of pixels, corner-based
+        xy = torch.stack([(place * brightness.sum(axis)).sum() for axis in (0, 1)]) / brightness.sum()
+        return Estimate(xy[None], torch.ones(1), torch.ones(1))
+
+    monkeypatch.setattr(Session, "step", centre)
+    frames = np.zeros((2, 32, 16, 3), np.uint8)
+    frames[1, 20, 7] = frames[0, 20, 6] = 255
+    xy = track(model, frames, np.array([[0, 6, 20]], np.float32), backward=False).xy
+    np.testing.assert_allclose(xy[1, 0], [7, 20], atol=1e-4)
+    shifted = track(model, np.roll(frames, (1, 1), axis=(1, 2)), np.array([[0, 7, 21]], np.float32)).xy
+    np.testing.assert_allclose(shifted, xy + 1, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("frames", "points", "message"),
     [
@@ -176,21 +192,21 @@ def test_bf16_is_close(expected: dict[str, Any], model: TAPNext) -> None:
 
 class TestLoading:
     def test_prefix_and_key_of_the_published_files(self) -> None:
-        plain = load_model(weights(), image_size=64, num_heads=6, input_resolution=64)
-        nested = {"state_dict": {f"tapnext.{key}": value for key, value in weights().items()}, "epoch": 3}
-        found = load_model(nested, image_size=64, num_heads=6, input_resolution=64)
+        plain = load_model(small_weights(), **SMALL)
+        nested = {"state_dict": {f"tapnext.{key}": value for key, value in small_weights().items()}, "epoch": 3}
+        found = load_model(nested, **SMALL)
         assert np.array_equal(track(found, VIDEO, POINTS).xy, track(plain, VIDEO, POINTS).xy)
 
     def test_stored_table_of_positions_is_used_and_checked(self) -> None:
-        computed = load_model(weights(), image_size=64, num_heads=6, input_resolution=64)
+        computed = load_model(small_weights(), **SMALL)
         x, y = computed.query_tokens.table_x, computed.query_tokens.table_y
         table = torch.cat([x[None].expand(64, -1, -1), y[:, None].expand(-1, 64, -1)], dim=2).reshape(1, 64 * 64, 96)
-        stored = load_model(weights() | {"query_pos_embed": table}, image_size=64, num_heads=6, input_resolution=64)
+        stored = load_model(small_weights() | {"query_pos_embed": table}, **SMALL)
         assert np.array_equal(track(stored, VIDEO, POINTS).xy, track(computed, VIDEO, POINTS).xy)
         wrong = table.clone()
         wrong[0, 100, 3] += 1
         with pytest.raises(CheckpointError, match="is not a table of separate axes"):
-            load_model(weights() | {"query_pos_embed": wrong}, image_size=64, num_heads=6, input_resolution=64)
+            load_model(small_weights() | {"query_pos_embed": wrong}, **SMALL)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -203,9 +219,9 @@ class TestLoading:
         ],
     )
     def test_other_weights_are_refused(self, change: dict[str, Any], message: str) -> None:
-        changed = {key: value for key, value in (weights() | change).items() if value is not None}
+        changed = {key: value for key, value in (small_weights() | change).items() if value is not None}
         with pytest.raises(CheckpointError, match=message):
-            load_model(changed, image_size=64, num_heads=6, input_resolution=64)
+            load_model(changed, **SMALL)
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -217,4 +233,4 @@ class TestLoading:
     )
     def test_wrong_options_are_refused(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
-            load_model(weights(), **{"image_size": 64, "num_heads": 6, "input_resolution": 64} | options)
+            load_model(small_weights(), **SMALL | options)
