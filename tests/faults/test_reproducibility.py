@@ -13,6 +13,7 @@ from tests.faults.commands import Command
 from tests.launching.clips import Clips, assert_same_results
 from tests.segmentation.sam2_models import save_random_weights
 from tests.tracking.cotracker3.weights import golden_weights
+from tests.tracking.tapnext.small import SMALL, small_weights
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -35,14 +36,25 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.fixture(params=["embedded", pytest.param("networks", marks=pytest.mark.long)])
+@pytest.fixture(scope="module")
+def tapnext(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A small TAPNext with random weights, on the CPU."""
+    import torch
+
+    path = tmp_path_factory.mktemp("weights") / "tapnext.pt"
+    torch.save(small_weights(), path)
+    sizes = [f"tracker.{name}={value}" for name, value in SMALL.items()]
+    return ["tracker=tapnext", f"tracker.checkpoint={path}", "tracker.device=cpu", "tracker.backward=true", *sizes]
+
+
+@pytest.fixture(params=["embedded", "tapnext", pytest.param("networks", marks=pytest.mark.long)])
 def models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     if request.param == "embedded":
         return ["tracker=lucas_kanade"]
     # oneDNN and MKL sum in an order that depends on the number of threads (observed in SAM 2's convolutions).
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     request.getfixturevalue("one_thread")
-    networks: list[str] = request.getfixturevalue("networks")
+    networks: list[str] = request.getfixturevalue(request.param)
     return networks
 
 

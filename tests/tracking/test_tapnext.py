@@ -16,10 +16,10 @@ from aot.checkpoints import identify
 from aot.errors import CheckpointError, ConfigError, OutOfMemory, TrackingError
 from aot.run import main
 from aot.tracking.base import Tracker
-from aot.tracking.tapnext import load_model, track
-from aot.tracking.tapnext.sizes import CONVOLUTION_WIDTH, NUM_BINS
+from aot.tracking.tapnext import load_model, track, tracking
+from aot.tracking.tapnext.sizes import CONVOLUTION_WIDTH, LEAN_ROWS, NUM_BINS
 from aot.tracking.tapnext.tracker import TAPNextTracker
-from aot.types import FrameBlock, Int64Array, QueryPoints
+from aot.types import FrameBlock, Int64Array, QueryPoints, Tracks
 from tests.fakes import ArraySource
 from tests.synthetic import moving_square, write_video
 from tests.tracking.contract import KEPT, QUERIES, TrackerContract, clip, query
@@ -220,6 +220,23 @@ def test_a_run_records_certainty_weights_and_precision(
     (record,) = json.loads(result.attributes["weights"])
     assert (record["part"], record["file"]) == ("tracker", weights.name)
     assert json.loads(result.attributes["precision"]) == {"tracker": "fp32"}
+
+
+def test_out_of_memory_leads_to_the_lean_rung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
+    engine = tracking.track
+
+    def small_device(*args: Any, rows_at_once: int | None, **options: Any) -> Tracks:
+        if rows_at_once != LEAN_ROWS:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        return engine(*args, rows_at_once=rows_at_once, **options)
+
+    monkeypatch.setattr(tracking, "track", small_device)
+    write_video(tmp_path / "clip.mp4", moving_square(8))
+    monkeypatch.chdir(tmp_path)
+    assert main([*VIDEO, *REST, "tracker=tapnext", f"tracker.checkpoint='{weights}'", *NETWORK]) == 0
+    (file,) = (tmp_path / "outputs").rglob("*.h5")
+    attempts = json.loads(aot.load(file).attributes["attempts"])
+    assert [(attempt["lean"], attempt["class"]) for attempt in attempts] == [(False, "oom"), (True, None)]
 
 
 def test_missing_weights_are_reported_before_the_run(
