@@ -143,7 +143,7 @@ def official_tracker(options: Options) -> Iterator[Row]:
     frames, queries = draw_frames(options.num_frames), draw_queries(1, num_points)
     source = options.upstream or unpack_upstream(options.folder)
     if source:
-        sys.path.insert(0, str(source))
+        sys.path.append(str(source))  # last, because the wheel with the package has an old `sam2`, too
     from cotracker.predictor import CoTrackerPredictor
 
     predictor = CoTrackerPredictor(checkpoint=None).to(options.device).eval()
