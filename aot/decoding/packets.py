@@ -1,10 +1,11 @@
 """The packets of a video stream: when their frames are shown, and from which of them decoding can start.
 
-Nothing is decoded; packets that are known to be damaged are refused.
+Nothing is decoded here; packets that are known to be damaged are refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,26 +46,23 @@ class _Row:
     is_damaged: bool
 
 
-def read_packets(container: Any, stream: Any, path: Path) -> Packets:
+def read_packets(container: Any, stream: Any, path: Path, on_packet: Callable[[Any], None]) -> Packets:
     """Read the packets of a stream.
 
+    Args:
+        container: opened, nothing of it was read yet.
+        stream: of the container.
+        path: of the file.
+        on_packet: called with every packet in decoding order, and at the end with an empty one that flushes a decoder.
     Raises:
         DecodeError: packets are damaged or lost, or frames have no time or share one.
     """
     has_hole = hole_finder(stream)
-    rows = [
-        _Row(
-            pts=packet.pts,
-            dts=packet.dts,
-            duration=packet.duration or 0,
-            place=packet.pos,
-            is_key=packet.is_keyframe,
-            is_shown=not packet.is_discard,
-            is_damaged=packet.is_corrupt or (has_hole is not None and has_hole(bytes(packet))),
-        )
-        for packet in container.demux(stream)
-        if packet.size  # the last packet is empty: it flushes the decoder
-    ]
+    rows = []
+    for packet in container.demux(stream):
+        if packet.size:
+            rows.append(_row(packet, has_hole))
+        on_packet(packet)
     if not any(row.is_shown for row in rows):
         raise DecodeError(f"{path}: its video stream has no frame; expected at least one")
     _refuse_shared_times(rows, path)
@@ -80,6 +78,18 @@ def read_packets(container: Any, stream: Any, path: Path) -> Packets:
         is_key=np.array([row.is_key for row in rows], dtype=np.bool_),
         is_shown=np.array([row.is_shown for row in rows], dtype=np.bool_),
         end=max(time + row.duration for time, row in zip(pts, rows)),
+    )
+
+
+def _row(packet: Any, has_hole: Callable[[bytes], bool] | None) -> _Row:
+    return _Row(
+        pts=packet.pts,
+        dts=packet.dts,
+        duration=packet.duration or 0,
+        place=packet.pos,
+        is_key=packet.is_keyframe,
+        is_shown=not packet.is_discard,
+        is_damaged=packet.is_corrupt or (has_hole is not None and has_hole(bytes(packet))),
     )
 
 

@@ -98,12 +98,13 @@ def _probe(path: Path, number: int | None, _absolute: Path, num_bytes: int, mtim
             streams = video_streams(container)
             place = streams.index(stream)
             refuse_interrupted(container, path)
-            packets = read_packets(container, stream, path)
+            # From the same packets, because opening a file takes longer than reading those of a short clip.
+            first = _FirstDecoded()
+            packets = read_packets(container, stream, path, first.add)
             refuse_incomplete(container, stream, packets, path)
             index, time_base, rate = stream.index, float(stream.time_base), stream.average_rate
             header_frames, is_avi = int(stream.frames), container.format.name == "avi"
-        with open_container(path) as container:
-            first_frame = _first_frame(container, path, number)
+            first_frame = _first_frame(first.frame(), Fraction(stream.sample_aspect_ratio or 1), path)
         delay = int(packets.pts.min()) - _first_dts(path, number) if is_avi else 0
     except av.FFmpegError as exc:
         raise DecodeError(
@@ -128,16 +129,40 @@ def _probe(path: Path, number: int | None, _absolute: Path, num_bytes: int, mtim
     )
 
 
-def _first_frame(container: Any, path: Path, number: int | None) -> FirstFrame:
-    stream = chosen_stream(container, path, number)
-    frame = next(container.decode(stream), None)
+class _FirstDecoded:
+    """Decodes the first frame of a stream while its packets are read."""
+
+    def __init__(self) -> None:
+        self._frame: Any = None
+        self._error: av.FFmpegError | None = None
+
+    def add(self, packet: Any) -> None:
+        """Decode a packet, unless the first frame is known or cannot be decoded."""
+        if self._frame is not None or self._error is not None:
+            return
+        try:
+            self._frame = next(iter(packet.decode()), None)
+        except av.FFmpegError as exc:
+            self._error = exc
+
+    def frame(self) -> Any:
+        """The frame; None: there is none.
+
+        Raises:
+            av.FFmpegError: it cannot be decoded. Raised here, because damaged packets are reported before it.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._frame
+
+
+def _first_frame(frame: Any, aspect: Fraction, path: Path) -> FirstFrame:
     if frame is None:
         raise DecodeError(f"{path}: no frame can be decoded; expected at least one")
     displayed_image(frame, path)  # raises if its colours cannot be converted
     orientation = orientation_of(frame, path)
     width, height = orientation.size(frame.width, frame.height)
     bits = max(component.bits for component in frame.format.components)
-    aspect = Fraction(stream.sample_aspect_ratio or 1)
     return FirstFrame(width, height, bits, orientation, 1 / aspect if orientation.turns % 2 else aspect)
 
 

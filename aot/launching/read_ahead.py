@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 
 from aot.decoding.base import BLOCK_BYTES, Decoder, LoadsLibrary
-from aot.decoding.size import read_size
+from aot.decoding.probe import probe_video
 from aot.errors import AotError
 from aot.preparation import PreparedClip, decode_first_frames, prepare_clip
 from aot.retry import Rung
@@ -158,5 +158,5 @@ def _needed_bytes(clip: Clip, decoder: Decoder) -> int:
     """Upper bound of the memory for the first frames of a clip, and for those that its decoder decodes ahead."""
     if not isinstance(decoder, LoadsLibrary) or clip.source.is_dir():
         return BLOCK_BYTES
-    size = read_size(clip.source, clip.pattern, clip.stream)
-    return BLOCK_BYTES + min(decoder.max_buffer_bytes, 3 * size.num_frames * size.width * size.height)
+    probe = probe_video(clip.source, clip.stream)  # is kept for opening the clip
+    return BLOCK_BYTES + min(decoder.max_buffer_bytes, 3 * probe.num_frames * probe.width * probe.height)

@@ -18,7 +18,7 @@ from aot.errors import ResultError, WriteError
 from aot.images.compact import NO_MASK, CompactMask
 from aot.system.files import replacing, write_errors
 from aot.system.os_errors import os_reason, what_to_check
-from aot.types import BoolArray, Clip, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
+from aot.types import BoolArray, Clip, Float32Array, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
 from aot.writing.behind import WriteBehind
 from aot.writing.disk import DiskFile
 from aot.writing.reader import check_file
@@ -54,6 +54,8 @@ class Hdf5Writer:
         self._path = path
         self._disk = disk
         self._file = file
+        self._masks = file["masks/data"]
+        self._scores: Float32Array = np.full(self._masks.shape[:2], np.nan, np.float32)
         self._behind = behind
         self._clip = clip
         self._bytes_left = kept_mask_bytes
@@ -66,6 +68,8 @@ class Hdf5Writer:
     def write_masks(self, block: MaskBlock) -> None:
         columns = [self._column_of[int(object_id)] for object_id in block.object_id]
         rows = [self._row_of[int(frame)] for frame in block.index]
+        for row, score in zip(rows, block.score):
+            self._scores[row, columns] = score
         self._behind.submit(partial(self._store_masks, rows, columns, block), block.masks.nbytes)
 
     def masks(self, frame: int) -> tuple[CompactMask, ...] | None:
@@ -76,12 +80,10 @@ class Hdf5Writer:
         return tuple(self._mask(row, column) for column in range(len(self._column_of)))
 
     def _store_masks(self, rows: Sequence[int], columns: Sequence[int], block: MaskBlock) -> None:
-        data, scores = self._file["masks/data"], self._file["masks/score"]
         with _hdf5_errors(self._path, self._disk):
-            for row, masks, score in zip(rows, block.masks, block.score):
-                for column, mask, value in zip(columns, masks, score):
-                    data[row, column] = mask
-                    scores[row, column] = value
+            for row, masks in zip(rows, block.masks):
+                for column, mask in zip(columns, masks):
+                    self._masks[row, column] = mask
                     self._keep((row, column), CompactMask.of(mask))
 
     def _keep(self, place: tuple[int, int], mask: CompactMask) -> None:
@@ -97,7 +99,7 @@ class Hdf5Writer:
         if (row, column) not in self._written:
             return NO_MASK
         with _hdf5_errors(self._path, self._disk):
-            return CompactMask.of(np.asarray(self._file["masks/data"][row, column]))
+            return CompactMask.of(np.asarray(self._masks[row, column]))
 
     def write_tracks(self, tracks: Tracks, queries: QueryPoints, in_mask: BoolArray) -> None:
         compressed = {
@@ -116,6 +118,7 @@ class Hdf5Writer:
     def write_provenance(self, attributes: Mapping[str, Any], object_errors: Mapping[int, str]) -> None:
         errors = [object_errors.get(object_id, "") for object_id in self._clip.object_ids]
         with _hdf5_errors(self._path, self._disk):
+            self._file["masks/score"][...] = self._scores
             self._file.create_dataset("objects/error", data=errors, dtype=h5py.string_dtype())
             self._file.attrs["schema"] = SCHEMA
             for name, value in attributes.items():

@@ -202,6 +202,7 @@ class MaskReader:
         self._path = path
         with _read_errors(path, _DAMAGED):
             self._file = _open_file(path)
+            self._masks = self._file["masks/data"]
             rows = self._file["masks/row"][()].tolist()
             self._position = {row: position for position, row in enumerate(rows)}
             self.index: Int64Array = self._file["frames/index"][()][rows]
@@ -225,7 +226,7 @@ class MaskReader:
 
     def _read(self, position: int) -> BoolArray:
         with _read_errors(self._path, _DAMAGED):
-            return np.asarray(self._file["masks/data"][position])
+            return np.asarray(self._masks[position])
 
 
 def _dataset_names(file: h5py.File) -> list[str]:

@@ -24,7 +24,7 @@ def packet(pts: int, **changes: Any) -> SimpleNamespace:
 
 
 def read(*packets: SimpleNamespace) -> Packets:
-    return read_packets(SimpleNamespace(demux=lambda stream: packets), STREAM, Path("a.mp4"))
+    return read_packets(SimpleNamespace(demux=lambda stream: packets), STREAM, Path("a.mp4"), lambda packet: None)
 
 
 def test_packet_that_is_not_shown_may_share_a_time() -> None:
