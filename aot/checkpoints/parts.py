@@ -54,6 +54,11 @@ def precisions_of(parts: Mapping[str, object]) -> dict[str, str]:
     return {role: part.precision_name for role, part in parts.items() if isinstance(part, UsesPrecision)}
 
 
-def available_bytes(part: object) -> int:
-    """Memory that this process can still allocate on the device that a part declares."""
-    return available_device_bytes(device_name_of(part))
+def available_bytes(part: object, processes_per_gpu: int | None = None) -> int:
+    """Memory that this process can still allocate on the device that a part declares.
+
+    Args:
+        part: of a pipeline.
+        processes_per_gpu: see `available_device_bytes`.
+    """
+    return available_device_bytes(device_name_of(part), processes_per_gpu)

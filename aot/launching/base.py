@@ -29,6 +29,8 @@ class Preview:
     """How many workers process one shard together."""
     drawers_per_shard: int = 0
     """How many processes draw the finished clips of one shard; 0: its workers do."""
+    processes_per_gpu: int = 1
+    """How many workers share a GPU of this machine; each may use the same part of its memory."""
 
 
 class Launcher(Protocol):

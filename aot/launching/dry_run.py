@@ -82,7 +82,7 @@ def _describe_memory(plan: Plan, clips: Sequence[Clip], preview: Preview) -> lis
     tracker: Tracker = config.tracker.build()
     sampler: QuerySampler = config.query_points.build()
     # The machines of a scheduler are not this one.
-    here = available_bytes(tracker) if preview.script is None else None
+    here = available_bytes(tracker, preview.processes_per_gpu) if preview.script is None else None
     known = [value for value in (here, preview.available_bytes) if value is not None]
     if not known:
         return ["memory: unknown; set launcher.mem_gb to see for which clips a leaner attempt is predicted"]

@@ -60,7 +60,10 @@ class LocalLauncher:
         available_bytes = None if self._limits.memory_gb is None else int(self._limits.memory_gb * 1e9)
         workers = self._num_workers
         drawers = (len(self._slots) - workers) // workers
-        return Preview(pack(costs, workers), workers, available_bytes, drawers_per_shard=drawers)
+        return Preview(
+            pack(costs, workers), workers, available_bytes, drawers_per_shard=drawers,
+            processes_per_gpu=max(slot.processes_per_gpu for slot in self._slots),
+        )  # fmt: skip
 
     def _ordered(self, plan: Plan, tasks: Sequence[ClipTask]) -> Sequence[ClipTask]:
         """The tasks as given for one worker; for several, the longest first, so that none is left to the end."""

@@ -3,11 +3,9 @@ and records every failure of a clip without stopping the others."""
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +41,7 @@ from aot.runs.failure import record_failure
 from aot.runs.ledger import Ledger
 from aot.runs.run_json import versions
 from aot.runs.task import ClipTask, Work
+from aot.system.devices import broken_cuda, release_memory
 from aot.system.files import write_errors
 from aot.system.hashing import sha256_of
 from aot.system.os_errors import os_problem
@@ -212,7 +211,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 (the run loop: a clip's failure must not stop the others)
             failed = _failed_attempt(error, rung)
         # Outside the handler: inside it, the traceback still holds the arrays of the attempt.
-        _release_memory()
+        release_memory()
         self._record_attempt(task, failed)
         return failed
 
@@ -320,7 +319,7 @@ class Worker:
             "%s: rung %d failed in stage %s: %s\n%s", clip_id, attempt.rung.number, failed.stage, attempt.error,
             failed.traceback,
         )  # fmt: skip
-        reason = _broken_cuda()
+        reason = broken_cuda()
         if reason is not None:
             broken = f"the CUDA context of the process is dead ({reason}) after: {attempt.error}"
             self._ledger.append("attempt failed", clip_id=clip_id, **{"class": CRASHED, "error": broken})
@@ -376,29 +375,6 @@ def _failed_attempt(error: Exception, rung: Rung) -> FailedAttempt:
     text = f"{error.filename or 'a file'}: {os_problem(error)}" if isinstance(error, OSError) else str(error)
     attempt = Attempt(rung, kind, text or type(error).__name__)
     return FailedAttempt(attempt, getattr(error, "stage", None), "".join(traceback.format_exception(error)))
-
-
-def _release_memory() -> None:
-    """Free the memory of a failed attempt, so that it is available to the next one."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized() and _broken_cuda() is None:
-        torch.cuda.empty_cache()
-
-
-def _broken_cuda() -> str | None:
-    """Why CUDA cannot be used any more in this process; None if it can, or was never used.
-
-    After some errors (an illegal memory access, an assertion in a kernel), every later call in the context fails.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return None
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    return None
 
 
 def _mtime_ns(path: Path) -> int | None:

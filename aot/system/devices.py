@@ -1,7 +1,9 @@
-"""Choosing the device that a model runs on, and naming it in results."""
+"""Choosing the device that a model runs on, naming it in results, and its state in this process."""
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -98,3 +100,26 @@ def tf32(is_allowed: bool) -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def release_memory() -> None:
+    """Free memory that nothing uses any more, on the host and on GPUs, so that it is available to what comes next."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized() and broken_cuda() is None:
+        torch.cuda.empty_cache()
+
+
+def broken_cuda() -> str | None:
+    """Why CUDA cannot be used any more in this process; None if it can, or was never used.
+
+    After some errors (an illegal memory access, an assertion in a kernel), every later call in the context fails.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None

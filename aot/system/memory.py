@@ -16,12 +16,16 @@ PROCESSES_PER_GPU = "AOT_PROCESSES_PER_GPU"
 _CUDA_CONTEXT_BYTES = 600_000_000
 
 
-def available_device_bytes(device: str) -> int:
+def available_device_bytes(device: str, processes_per_gpu: int | None = None) -> int:
     """Memory that this process can still allocate on a device, given by its name in torch or in results.
 
     Processes that share a GPU each get the same part of its memory. The memory that is free at the moment is no
     measure: processes that start together would all count on the whole of it, and run out of memory in the middle of
     their clips.
+
+    Args:
+        device: its name.
+        processes_per_gpu: how many processes compute on the GPU; None: as the environment says (PROCESSES_PER_GPU).
     """
     if device.startswith("cuda"):
         import torch
@@ -30,8 +34,10 @@ def available_device_bytes(device: str) -> int:
         allocated = torch.cuda.memory_allocated()
         # Memory that torch has reserved and does not use is available to us too.
         available = free + torch.cuda.memory_reserved() - allocated
-        if (num_processes := int(os.environ.get(PROCESSES_PER_GPU, "1"))) > 1:
-            available = min(available, total // num_processes - _CUDA_CONTEXT_BYTES - allocated)
+        if processes_per_gpu is None:
+            processes_per_gpu = int(os.environ.get(PROCESSES_PER_GPU, "1"))
+        if processes_per_gpu > 1:
+            available = min(available, total // processes_per_gpu - _CUDA_CONTEXT_BYTES - allocated)
         return max(0, int(available))
     return available_host_bytes()
 

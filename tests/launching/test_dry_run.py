@@ -76,7 +76,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DryRun:
         return ClipSize(frames[source.name], 10, 10, 25.0)
 
     monkeypatch.setattr("aot.launching.costs.read_size", read)
-    monkeypatch.setattr("aot.launching.dry_run.available_bytes", lambda tracker: 10**12)
+    monkeypatch.setattr("aot.launching.dry_run.available_bytes", lambda tracker, processes_per_gpu: 10**12)
     return DryRun(tmp_path)
 
 
@@ -283,11 +283,19 @@ def test_query_points_of_the_manifest_are_counted(run: DryRun, monkeypatch: pyte
 
 
 def test_smaller_of_machine_and_limit_counts(run: DryRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aot.launching.dry_run.available_bytes", lambda tracker: 2 * 10**9)
+    monkeypatch.setattr("aot.launching.dry_run.available_bytes", lambda tracker, processes_per_gpu: 2 * 10**9)
     assert "memory of a worker: 2.0 GB; predicted first attempt:" in run.shown(preview("abcd", memory=3 * 10**9))
     assert "memory of a worker: 1.0 GB; predicted first attempt:" in run.shown(preview("abcd", memory=10**9))
     shown = run.shown(preview("abcd", memory=3 * 10**9, script="#!/bin/sh"))
     assert "memory of a worker: 3.0 GB; predicted first attempt:" in shown, "a scheduler's machines are not this one"
+
+
+def test_workers_that_share_a_gpu_divide_its_memory(run: DryRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "aot.launching.dry_run.available_bytes", lambda tracker, processes_per_gpu: 80 * 10**9 // processes_per_gpu
+    )
+    shared = replace(preview("abcd"), processes_per_gpu=2)
+    assert "memory of a worker: 40.0 GB; predicted first attempt:" in run.shown(shared)
 
 
 def test_memory_of_a_scheduler_without_a_limit_is_unknown(run: DryRun) -> None:

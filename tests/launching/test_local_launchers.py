@@ -79,6 +79,13 @@ def test_work_is_divided_only_among_several_workers(monkeypatch: pytest.MonkeyPa
     assert not InlineLauncher.divides_work
 
 
+def test_preview_counts_the_workers_that_share_a_gpu(run: MemoryRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    plan = run.plan()
+    assert LocalLauncher(3).preview(plan, plan.tasks()).processes_per_gpu == 2
+    assert LocalLauncher().preview(plan, plan.tasks()).processes_per_gpu == 1
+
+
 def test_previews(run: MemoryRun) -> None:
     plan = run.plan()
     tasks = plan.tasks()
@@ -87,6 +94,7 @@ def test_previews(run: MemoryRun) -> None:
     assert (shown.available_bytes, shown.script, shown.workers_per_shard) == (2_500_000_000, None, 1)
     assert LocalLauncher(1).preview(plan, tasks).available_bytes is None
     assert LocalLauncher(2, drawers=3).preview(plan, tasks).drawers_per_shard == 3
+    assert shown.processes_per_gpu == 1
     shown = InlineLauncher().preview(plan, tasks)
     assert (shown.shards, shown.max_workers, shown.available_bytes) == ([["a", "b", "c", "d"]], 1, None)
 

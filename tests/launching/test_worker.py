@@ -33,7 +33,7 @@ from aot.types import Clip
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.launching.in_memory import ListedClips, MemoryRun, part, summary_of
 
-RELEASE_MEMORY = worker_module._release_memory
+RELEASE_MEMORY = worker_module.release_memory
 
 
 class Computed(MemoryRun):
@@ -101,7 +101,7 @@ class Computed(MemoryRun):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
     run = Computed(tmp_path)
     # Collecting the garbage of a large process takes a tenth of a second.
-    monkeypatch.setattr(worker_module, "_release_memory", lambda: None)
+    monkeypatch.setattr(worker_module, "release_memory", lambda: None)
     monkeypatch.setattr(
         worker_module, "_make_drawing", lambda drawing, clip, *others: run.drawn.append((drawing, clip.clip_id))
     )
@@ -539,7 +539,7 @@ def test_user_can_interrupt(run: Computed) -> None:
 def test_dead_cuda_context_ends_the_process_and_counts_as_a_crash(
     run: Computed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "_broken_cuda", lambda: "an illegal memory access was encountered")
+    monkeypatch.setattr(worker_module, "broken_cuda", lambda: "an illegal memory access was encountered")
     run.outcomes["a"] = [TrackingError("no")]
     with pytest.raises(BrokenProcess, match=r"is dead \(an illegal memory access was encountered\) after: no"):
         run.attempt()
@@ -582,7 +582,7 @@ def test_device_memory_is_freed_after_a_failed_attempt(
 ) -> None:
     torch = None if cuda is None else types.SimpleNamespace(cuda=cuda)
     monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
-    assert worker_module._broken_cuda() == reason
+    assert worker_module.broken_cuda() == reason
     RELEASE_MEMORY()
     assert cuda is None or cuda.num_emptied == num_emptied
 
@@ -603,7 +603,7 @@ def test_memory_of_an_attempt_is_free_when_the_next_one_starts(run: Computed, mo
         raise OutOfMemory("no memory")
 
     run.outcomes["a"] = [run_out, run_out]
-    monkeypatch.setattr(worker_module, "_release_memory", RELEASE_MEMORY)
+    monkeypatch.setattr(worker_module, "release_memory", RELEASE_MEMORY)
     run.attempt()
     assert alive_later == [False]
 

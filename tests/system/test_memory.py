@@ -101,6 +101,15 @@ def test_processes_that_start_together_do_not_count_on_the_same_memory(
     assert [round(shared.available(process), 6) for process in range(num_processes)] == [0.0] * num_processes
 
 
+def test_the_part_of_each_process_is_known_before_they_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prediction is made by a process that computes nothing."""
+    one = card(monkeypatch, 1)
+    one.tensors, one.cached = [], [0.0]
+    monkeypatch.setattr(Card, "memory_allocated", lambda self: 0)
+    monkeypatch.setattr(Card, "memory_reserved", lambda self: 0)
+    assert available_device_bytes("cuda:0 stand-in", 2) == 80 * 10**9 // 2 - 600_000_000
+
+
 def test_memory_that_others_have_taken_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = card(monkeypatch, 2)
     shared.tensors[1], shared.cached[1] = 60.0, 10.0
