@@ -14,9 +14,10 @@ from torch import Tensor
 
 from aot.tracking.cotracker3.features import Pyramid
 from aot.tracking.cotracker3.sizes import CHANNELS, PATCH, RADIUS, TAPS
+from aot.tracking.onednn import batched_product
 
 Support = tuple[Tensor, ...]
-"""One tensor per level: (N, CHANNELS, PATCH), the patch around each query on its query frame; x outer, y inner."""
+"""One tensor per level: (N, PATCH, CHANNELS), the patch around each query on its query frame; x outer, y inner."""
 
 
 def gather(level: Tensor, size: tuple[int, int], xy: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +64,7 @@ def sample_support(pyramid: Pyramid, sizes: list[tuple[int, int]], frame: int, x
     for number, (level, size) in enumerate(zip(pyramid, sizes)):
         taps, fraction = gather(level[frame : frame + 1], size, xy[:, None] / 2**number)
         patch = interpolate(taps[:, 0].float(), fraction[:, 0])
-        support.append(patch.reshape(-1, PATCH, CHANNELS).transpose(1, 2).to(level.dtype).contiguous())
+        support.append(patch.reshape(-1, PATCH, CHANNELS).to(level.dtype))
     return tuple(support)
 
 
@@ -74,13 +75,13 @@ def correlate(level: Tensor, size: tuple[int, int], xy: Tensor, support: Tensor)
         level: (F, h·w, C) features of one level.
         size: (h, w) of the level.
         xy: (N, F, 2) estimates in the level's pixels.
-        support: (N, C, PATCH).
+        support: (N, PATCH, C).
     Returns:
         (N·F, PATCH·PATCH).
     """
     taps, fraction = gather(level, size, xy)
     num_points, num_frames = xy.shape[:2]
     # One product for all frames of a point, so that its support is read once and not copied.
-    products = torch.bmm(taps.view(num_points, num_frames * TAPS * TAPS, -1), support)
+    products = batched_product(taps.view(num_points, num_frames * TAPS * TAPS, -1), support)
     samples = interpolate(products.view(-1, TAPS, TAPS, PATCH), fraction.view(-1, 2))
     return samples.reshape(-1, PATCH * PATCH)

@@ -68,6 +68,8 @@ def load_model(
     model.fnet.to(memory_format=layout(model.device))
     if compile:
         model.compile_parts()
+    else:  # the compiler makes kernels from plain weights
+        model.pack()
     return model.eval().requires_grad_(False)
 
 

@@ -37,7 +37,7 @@ from aot.tracking.cotracker3.sizes import (
 )
 from aot.tracking.cotracker3.store import Chunk, FeatureStore, make_store
 from aot.tracking.cotracker3.transformer import UpdateTransformer
-from aot.tracking.onednn import linear
+from aot.tracking.onednn import linear, packed
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -185,7 +185,7 @@ class CoTracker3(nn.Module):
         """Support of points whose query frame has not been read yet: zeros."""
         dtype = DTYPES[plan.dtype or self.precision]
         return tuple(
-            torch.zeros(num_points, CHANNELS, PATCH, dtype=dtype, device=self.device) for _ in range(NUM_LEVELS)
+            torch.zeros(num_points, PATCH, CHANNELS, dtype=dtype, device=self.device) for _ in range(NUM_LEVELS)
         )
 
     def pyramids(self, frames: Iterator[Tensor], plan: MemoryPlan) -> Iterator[Pyramid]:
@@ -268,14 +268,19 @@ class CoTracker3(nn.Module):
         """Compile the networks with torch.compile on first use."""
         share_compiled_code()
         self.fnet.compile()
-        for blocks in (
-            self.updateformer.time_blocks,
-            self.updateformer.space_virtual2point_blocks,
-            self.updateformer.space_virtual_blocks,
-            self.updateformer.space_point2virtual_blocks,
-        ):
-            for block in blocks:
-                block.compile(dynamic=True)
+        for block in self.updateformer.blocks():
+            block.compile(dynamic=True)
+
+    def pack(self) -> None:
+        """Convert the weights of linear layers to the layout that is read fastest; once, after they are converted.
+
+        The heads are used merged, and the layers that `fold` has merged are not used.
+        """
+        layers = [*self.updateformer.blocks(), self.corr_mlp.fc1]
+        for layer in (child for module in layers for child in module.modules()):
+            if isinstance(layer, Linear):
+                layer.pack()
+        self.correlation_weight = packed(self.correlation_weight)
 
     def fold(self) -> None:
         """Merge consecutive linear layers, once, after the weights are loaded.

@@ -38,7 +38,8 @@ class _Attention(nn.Module):
 
     def of_equal_tokens(self, x: Tensor) -> Tensor:
         """Self-attention among any number of equal tokens, which is the projected value of one of them."""
-        out: Tensor = self.to_out(linear(x, self.to_kv.weight[HIDDEN:], self.to_kv.bias[HIDDEN:]))
+        _, value = self.to_kv(x).chunk(2, -1)
+        out: Tensor = self.to_out(value)
         return out
 
 
@@ -99,6 +100,16 @@ class UpdateTransformer(nn.Module):
         self.space_point2virtual_blocks = nn.ModuleList(_CrossBlock() for _ in range(NUM_ROUNDS))
         self.flow_head = Linear(HIDDEN, 2)
         self.vis_conf_head = Linear(HIDDEN, 2)
+
+    def blocks(self) -> list[nn.Module]:
+        """All blocks, of all rounds."""
+        kinds = (
+            self.time_blocks,
+            self.space_virtual2point_blocks,
+            self.space_virtual_blocks,
+            self.space_point2virtual_blocks,
+        )
+        return [block for kind in kinds for block in kind]
 
     def forward(self, tokens: Tensor, max_tokens: int) -> Tensor:
         """Compute an update.

@@ -15,7 +15,7 @@ from aot.tracking.cotracker3.correlation import correlate, sample_support
 from aot.tracking.cotracker3.embeddings import motion_embedding, time_embedding, time_table
 from aot.tracking.cotracker3.frames import grid_points, points_in_mask, resized, scale_between
 from aot.tracking.cotracker3.sizes import CHANNELS, HIDDEN, PATCH, RADIUS, TOKEN_SIZE, level_sizes
-from aot.tracking.onednn import Activation, linear, packed
+from aot.tracking.onednn import Activation, batched_product, linear, packed
 from tests.tracking.cotracker3.allocations import peak_allocated_bytes
 from tests.tracking.cotracker3.weights import golden_weights
 
@@ -68,7 +68,7 @@ def test_correlation_equals_that_of_sampled_patches(position: str, size: Size) -
     found = correlate(level, size, estimates, support).view(len(points), 3, PATCH, PATCH)
 
     expected_support = patches(level[1:2], size, own[:, None])[:, 0].flatten(1, 2)
-    torch.testing.assert_close(support.transpose(1, 2), expected_support, atol=ROUNDING, rtol=0)
+    torch.testing.assert_close(support, expected_support, atol=ROUNDING, rtol=0)
     samples = patches(level, size, estimates.double().clamp(-100, 100).float()).flatten(2, 3)
     expected = torch.einsum("nfpc,nqc->nfpq", samples, expected_support)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
@@ -84,15 +84,15 @@ def test_support_equals_the_sampled_patch(position: str, size: Size) -> None:
         (support,) = sample_support((level,), [size], frame, torch.tensor([point], dtype=torch.float32))
         inside = torch.tensor([[point]]).clamp(-20, 60)  # farther outside the patch does not change
         expected = patches(level[frame : frame + 1], size, inside)[0, 0].flatten(0, 1)
-        torch.testing.assert_close(support[0].T, expected, atol=ROUNDING, rtol=0)
+        torch.testing.assert_close(support[0], expected, atol=ROUNDING, rtol=0)
 
 
 def test_support_positions_are_scaled_per_level() -> None:
     levels = (features(1, (9, 13)), torch.randn(1, 4 * 6, CHANNELS))
     support = sample_support(levels, [(9, 13), (4, 6)], 0, torch.tensor([[6.0, 4.0]]))
     middle = PATCH // 2
-    torch.testing.assert_close(support[0][0, :, middle], levels[0][0, 4 * 13 + 6])
-    torch.testing.assert_close(support[1][0, :, middle], levels[1][0, 2 * 6 + 3])
+    torch.testing.assert_close(support[0][0, middle], levels[0][0, 4 * 13 + 6])
+    torch.testing.assert_close(support[1][0, middle], levels[1][0, 2 * 6 + 3])
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 7, 16, 23, 61])
@@ -183,6 +183,15 @@ def test_fused_layers_equal_plain_layers(approximate: str) -> None:
             found = linear(x, weight, layer.bias, activation)
             torch.testing.assert_close(found, activated, atol=1e-5, rtol=0)
         assert linear(x[:0], layer.weight, layer.bias).shape == (0, 5, 7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batched_product_multiplies_each_pair(dtype: torch.dtype) -> None:
+    x, weights = torch.randn(3, 5, 24).to(dtype), torch.randn(3, 7, 24).to(dtype)
+    with torch.inference_mode():
+        found = batched_product(x, weights)
+    expected = torch.einsum("bri,boi->bro", x.double(), weights.double())
+    torch.testing.assert_close(found.double(), expected, atol=1e-5 if dtype is torch.float32 else 0.1, rtol=0)
 
 
 def test_both_released_models_have_the_same_network() -> None:
