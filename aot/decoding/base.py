@@ -237,6 +237,10 @@ class LoadsLibrary(Protocol):
         """
         ...
 
+    def depends_on_others(self, source: FrameSource) -> bool:
+        """Whether another decoder took a source for a reason that may be due to another file that was open, too."""
+        ...
+
 
 def _taken(decoded: UInt8Array, place: Int64Array) -> UInt8Array:
     """The frames at these places; all in ascending or descending order need no copy."""

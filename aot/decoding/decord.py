@@ -9,7 +9,7 @@ from typing import Annotated
 from annotated_types import Gt
 
 from aot.decoding.base import FrameSource
-from aot.decoding.decord_file import DecordFile, Unverified
+from aot.decoding.decord_file import REPORTED_PROBLEMS, DecordFile, Unverified
 from aot.decoding.decord_library import decord_version, load_decord
 from aot.decoding.probe import probe_video
 from aot.decoding.video_file import VideoFile
@@ -34,6 +34,10 @@ class DecordDecoder:
     def load_library(self) -> None:
         """Load decord; while it is imported, other modules are hidden, which another thread may need."""
         load_decord()
+
+    def depends_on_others(self, source: FrameSource) -> bool:
+        """Whether PyAV took a file because of the log, which the FFmpeg of all open files writes to."""
+        return source.decoder_fallback == REPORTED_PROBLEMS
 
     def open(self, path: Path, stream: int | None = None) -> FrameSource:
         """See `Decoder.open`. The decoder of a file is chosen here, and recorded with the reason if it is PyAV."""

@@ -34,6 +34,9 @@ MIN_JUMP_FRAMES = 64
 # x264 puts a key frame at least every 250 frames.
 MAX_GROUP_AT_RANDOM = 300
 
+REPORTED_PROBLEMS = "decord's FFmpeg reports problems in the file"
+"""Why PyAV takes a file of which FFmpeg has written warnings to the log."""
+
 _log = logging.getLogger("aot.decoding")
 
 
@@ -116,7 +119,7 @@ class DecordFile(FrameSource):
             if not reader.is_watched:
                 raise Unverified("the log of decord's FFmpeg, which reports damaged data, cannot be watched")
             if reader.has_problem:
-                raise Unverified("decord's FFmpeg reports problems in the file")
+                raise Unverified(REPORTED_PROBLEMS)
             image = reader.take()
         except (ReaderError, Uncuttable) as exc:
             raise Unverified(str(exc)) from exc

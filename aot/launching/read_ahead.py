@@ -132,6 +132,10 @@ class _Job:
                 _log.info("%s: is not read ahead, which takes %.2f GB of memory", clip.clip_id, needed / 1e9)
                 return
             prepared = prepare_clip(clip, decoder, frame_interval, StageTimer(measures_device=False))
+            if isinstance(decoder, LoadsLibrary) and decoder.depends_on_others(prepared.frames):
+                prepared.frames.close()
+                _log.info("%s: is opened again in its turn: %s", clip.clip_id, prepared.frames.decoder_fallback)
+                return
             self._keep(prepared)
         except Exception as error:  # noqa: BLE001 (the clip is read again in its turn, and the error reported there)
             _log.info("%s: could not be read ahead, and is read again in its turn: %s", clip.clip_id, error)

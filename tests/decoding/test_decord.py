@@ -302,6 +302,22 @@ class TestVerification:
         with DecordDecoder().open(path) as source:
             assert source.decoder_fallback == "decord counts 40 frames, but 39 are shown"
 
+    def test_reported_problems_may_be_those_of_another_open_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, decoder = write_coded_video(tmp_path / "a.mp4"), DecordDecoder()
+        with decoder.open(path) as source:
+            assert not decoder.depends_on_others(source)
+        monkeypatch.setattr(DecordReader, "has_problem", True)
+        with decoder.open(path) as source:
+            assert source.decoder == "pyav"
+            assert decoder.depends_on_others(source)
+        replace_image(monkeypatch, 0, by=5)
+        monkeypatch.setattr(DecordReader, "has_problem", False)
+        with decoder.open(path) as source:
+            assert source.decoder == "pyav"
+            assert not decoder.depends_on_others(source)
+
     def test_other_times_are_left_to_pyav(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = write_coded_video(tmp_path / "a.mp4", range(40), [40 * i for i in range(40)])
         probe = probe_video(

@@ -228,6 +228,8 @@ class LibraryDecoder(GatedDecoder):
     """Decodes 8 frames ahead, with a library."""
 
     max_buffer_bytes = 8 * 96 * 64 * 3
+    is_uncertain = False
+    """Whether another file may be the reason why another decoder has taken a file."""
 
     def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
@@ -238,6 +240,9 @@ class LibraryDecoder(GatedDecoder):
         self.loaded_in.append(threading.current_thread())
         if self.error is not None:
             raise self.error
+
+    def depends_on_others(self, source: FrameSource) -> bool:
+        return self.is_uncertain
 
 
 @pytest.mark.parametrize(("buffer_frames", "needed_frames"), [(8, 8), (100, 12)])
@@ -256,6 +261,19 @@ def test_clip_is_read_only_into_memory_that_is_left(
     assert "a: is not read ahead, which takes 0.02 GB of memory" in caplog.text
     assert len(decoder.opened) == 1
     assert decoder.loaded_in == [threading.main_thread()] * 2
+
+
+def test_clip_is_opened_again_if_the_choice_of_its_decoder_may_be_due_to_another_file(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log of FFmpeg does not say whether the damage is that of the clip that is computed meanwhile."""
+    run.decoder = decoder = LibraryDecoder()
+    decoder.is_uncertain = True
+    with caplog.at_level(logging.INFO, "aot.worker"):
+        assert run.ahead.take(run.start()) is None
+    assert "a: is opened again in its turn" in caplog.text
+    assert run.is_closed() == [True]
+    assert [event["event"] for event in run.received] == ["reading ahead", "read ahead"]
 
 
 def test_library_that_cannot_be_loaded_is_reported_in_the_clip_s_turn(run: Run) -> None:
