@@ -113,7 +113,7 @@ class Run:
             launcher: Launcher = plan.config.launcher.build()
             tasks = plan.tasks(retries=True)
             self._pending = [task for task in tasks if task.is_pending]
-            self._ended_before = last_events(plan.paths, "ended") if self._pending else {}
+            self._ended_before = last_events(plan.paths, ("ended",)) if self._pending else {}
             notes: list[str] = []
             with self._writing():
                 plan.write(self._command, with_sizes=launcher.divides_work or plan.config.shard is not None)
@@ -163,7 +163,7 @@ class Run:
             rows: the rows of the summary.
         """
         done = {row["clip_id"] for row in rows if row["state"] == "done"}
-        ended = last_events(self._plan.paths, "ended")
+        ended = last_events(self._plan.paths, ("ended",))
         done -= {clip_id for clip_id, event in ended.items() if event != self._ended_before.get(clip_id)}
         pending = [(task.clip, task.fingerprint) for task in self._pending if task.clip.clip_id in done]
         num_outdated = sum(task.is_pending for task in self._plan.context.tasks_for(pending))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from aot.report.clip import is_reported
 from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, history_so_far
-from aot.runs.ledger import Ledger, last_done
+from aot.runs.ledger import Ledger, last_computed, last_done
 from aot.runs.quarantine import find_damaged
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
 from aot.runs.task import ClipTask, Work
@@ -60,12 +60,13 @@ class RunContext:
             retry: clip ids and error classes of failed clips, and of failed attempts, that are retried; "all": all.
         """
         clips = list(clips)
+        computed = cache(partial(last_computed, self.paths))
         done = last_done(self.paths, "content", "file_bytes", "file_sha256", "is_partial")
         damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips])
         tasks = [
             ClipTask(clip, Work.ALL, own, is_damaged=True)
             if clip.clip_id in damaged
-            else self._task_for(clip, own, done.get(clip.clip_id), retry)
+            else self._task_for(clip, own, done.get(clip.clip_id), computed, retry)
             for clip, own in clips
         ]
         unfinished = {task.clip.clip_id: task.fingerprint.digest for task in tasks if task.work is Work.ALL}
@@ -73,17 +74,37 @@ class RunContext:
         return [_with_attempts(task, history, retry) if task.work is Work.ALL else task for task in tasks]
 
     def _task_for(
-        self, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None, retry: Collection[str]
+        self,
+        clip: Clip,
+        fingerprint: Fingerprint,
+        done: dict[str, Any] | None,
+        computed: Callable[[], Collection[str]],
+        retry: Collection[str],
     ) -> ClipTask:
-        """The task of a clip whose result is not damaged, without its attempts."""
+        """The task of a clip whose result is not damaged, without its attempts.
+
+        Args:
+            clip, fingerprint: as they are now.
+            done: the latest record of a result; None: there is none.
+            computed: the ids of the clips that the ledgers know to have been computed; takes time.
+            retry: see `tasks_for`.
+        """
         paths = self.paths.clip(clip.clip_id)
         after = done["at"] if done else ""
-        if paths.result.exists() and _is_current(paths, clip, fingerprint, done):
-            is_scored = _is_scored(done)
-            is_drawn = is_scored and not missing_drawings(self.config, clip, paths)
-            work = Work.NOTHING if is_drawn else Work.OVERLAY
-            is_partial = bool(done and done["is_partial"])
-            return ClipTask(clip, work, fingerprint, is_scored=is_scored, is_partial=is_partial, after=after)
+        if paths.result.exists():
+            # A worker may have been stopped after it replaced the result and before it recorded it.
+            record = done if done is not None and _describes(done, paths.result) else None
+            if _is_current(paths, clip, fingerprint, record):
+                # Of ledgers that were deleted, nothing comes back.
+                is_recorded = record is not None or clip.clip_id not in computed()
+                is_scored = is_recorded and _is_scored(record)
+                is_drawn = is_scored and not missing_drawings(self.config, clip, paths)
+                work = Work.NOTHING if is_drawn else Work.OVERLAY
+                is_partial = bool(record and record["is_partial"])
+                return ClipTask(
+                    clip, work, fingerprint, is_recorded=is_recorded, is_scored=is_scored, is_partial=is_partial,
+                    after=after,
+                )  # fmt: skip
         failure = read_failure(paths)
         if failure and fingerprint.matches(failure.get("content", {})):
             is_retried = _is_named(retry, clip.clip_id, failure["class"])
@@ -308,14 +329,16 @@ def _is_scored(done: dict[str, Any] | None) -> bool:
     return done is None or done["file_sha256"] is not None
 
 
+def _describes(done: dict[str, Any], result: Path) -> bool:
+    """Whether a record is of this result, and not of an earlier one; version 0.1 has not recorded sizes."""
+    return done["file_bytes"] in (None, result.stat().st_size)
+
+
 def _is_current(paths: ClipPaths, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> bool:
     """Whether a result was computed from the current source and prompts.
 
-    Size and modification time are compared first; where they differ, the SHA-256 of the source decides. A worker may
-    have been stopped after it replaced the result and before it recorded it: the earlier record then does not count.
+    Size and modification time are compared first; where they differ, the SHA-256 of the source decides.
     """
-    if done is not None and done["file_bytes"] not in (None, paths.result.stat().st_size):
-        done = None
     if done is not None and fingerprint.matches(done["content"]):
         return True
     try:

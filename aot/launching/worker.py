@@ -40,6 +40,7 @@ from aot.retry import CRASHED, Attempt, Rung, ladder, next_rung
 from aot.runs.failure import record_failure
 from aot.runs.ledger import Ledger
 from aot.runs.run_json import versions
+from aot.runs.taken_up import summary_of
 from aot.runs.task import ClipTask, Work
 from aot.system.devices import broken_cuda, release_memory
 from aot.system.files import write_errors
@@ -47,6 +48,7 @@ from aot.system.hashing import sha256_of
 from aot.system.os_errors import os_problem
 from aot.system.processes import host
 from aot.types import Clip
+from aot.writing.reader import load
 
 _log = logging.getLogger("aot.worker")
 
@@ -246,23 +248,30 @@ class Worker:
             _log.warning("%s: object %d failed: %s", clip.clip_id, object_id, message)
         # Before the event: after it, a drawer may record a failure of its own.
         paths.failure.unlink(missing_ok=True)
+        self._record_result("done", task, paths, summary)
+        return summary
+
+    def _record_result(self, event: str, task: ClipTask, paths: ClipPaths, summary: ClipSummary) -> None:
         self._ledger.append(
-            "done",
-            clip_id=clip.clip_id,
+            event,
+            clip_id=task.clip.clip_id,
             content=task.fingerprint.as_json(),
             file_bytes=paths.result.stat().st_size,
             is_partial=bool(summary.object_errors),
             summary=asdict(summary),
         )
-        return summary
 
     def _draw(self, task: ClipTask, paths: ClipPaths, on_progress: OnProgress) -> None:
         """Score a clip whose result is complete, make its missing drawings, and record its end."""
         clip_id = task.clip.clip_id
         self._ledger.append("started", **task.start_fields(self._ladder[0]))
         seconds: dict[str, float] = {}
-        failed, is_scored = None, task.is_scored
+        failed, is_scored, is_partial = None, task.is_scored, task.is_partial
         try:
+            if not task.is_recorded:
+                summary = summary_of(load(paths.result, masks=False))
+                is_partial = bool(summary.object_errors)
+                self._record_result("taken up", task, paths, summary)
             if not is_scored:
                 with _timed(seconds, "score"):
                     on_progress("score", 0.0)
@@ -285,7 +294,7 @@ class Worker:
                 self._record_failure(task, paths, [failed.attempt], failed)
                 return
         paths.failure.unlink(missing_ok=True)
-        state = "partial" if task.is_partial else "done"
+        state = "partial" if is_partial else "done"
         _log.info("%s: %s", clip_id, state)
         self._ledger.append("ended", clip_id=clip_id, state=state, seconds=seconds)
 

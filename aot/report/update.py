@@ -10,7 +10,7 @@ from aot.errors import AotError
 from aot.paths import ClipPaths, RunPaths
 from aot.report.clip import is_reported, report_clip
 from aot.report.index import write_report
-from aot.runs.ledger import last_events
+from aot.runs.ledger import COMPLETE, last_events
 from aot.runs.run_json import read_run_json
 from aot.runs.summary import summary_rows
 from aot.runs.timing import drawing_seconds
@@ -49,7 +49,7 @@ def update_report(
     rows = summary_rows(paths, sorted(run["clips"]), run.get("no_prompt", ()))
     finished = [clip for clip in (paths.clip(row["clip_id"]) for row in rows) if clip.result.exists()]
     outdated = [clip for clip in finished if rewrite or not is_reported(clip)]
-    done = {clip_id: event["at"] for clip_id, event in last_events(paths, "done").items()}
+    done = {clip_id: event["at"] for clip_id, event in last_events(paths, COMPLETE).items()}
     spent = drawing_seconds(paths, done)
     errors = {}
     for clip in progress(outdated):

@@ -10,6 +10,8 @@
     interrupted       the attempt was abandoned: reason; is_counted if it had all the time of a task
     done              the clip's result is complete: content (fingerprint), file_bytes, is_partial (whether some of its
                       objects have failed), summary
+    taken up          a complete result without such an event, because its worker was stopped before it recorded it: as
+                      "done", from the file; written by the worker that draws the clip
     scored            the first event of the drawing of a complete result: file_sha256, scores (empty without a ground
                       truth). Version 0.1 recorded both in "done".
     ended             nothing is left to do for the clip: state; seconds per drawing; class and message of a failure
@@ -43,6 +45,9 @@ SILENT_SECONDS = 90.0
 
 # What "scored" records of a clip.
 _SCORED = frozenset({"file_sha256", "scores"})
+
+COMPLETE = ("done", "taken up")
+"""The events that record a complete result."""
 
 
 class Ledger:
@@ -177,10 +182,10 @@ def read_events(
 
 
 def last_done(paths: RunPaths, *details: str) -> dict[str, dict[str, Any]]:
-    """The latest "done" event of every clip, see `last_events`; with `file_sha256` and `scores` from "scored"."""
-    done = last_events(paths, "done", *details)
+    """The latest record of a result of every clip, see `last_events`; `file_sha256` and `scores` are from "scored"."""
+    done = last_events(paths, COMPLETE, *details)
     if scored_details := _SCORED.intersection(details):
-        for clip_id, scored in last_events(paths, "scored", *scored_details).items():
+        for clip_id, scored in last_events(paths, ("scored",), *scored_details).items():
             if clip_id in done and _at(done[clip_id]) <= _at(scored):
                 done[clip_id] |= {name: scored[name] for name in scored_details}
     return done
@@ -188,22 +193,22 @@ def last_done(paths: RunPaths, *details: str) -> dict[str, dict[str, Any]]:
 
 def last_computed(paths: RunPaths) -> dict[str, dict[str, Any]]:
     """The latest "started" event of every clip, of an attempt that computes its result; see `last_events`."""
-    return last_events(paths, "started", where=("work", "all"))
+    return last_events(paths, ("started",), where=("work", "all"))
 
 
 def last_events(
-    paths: RunPaths, kind: str, *details: str, where: tuple[str, Any] | None = None
+    paths: RunPaths, kinds: tuple[str, ...], *details: str, where: tuple[str, Any] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Clip id → the latest event of a kind: only its time and these details, because there may be 100,000 clips.
+    """Clip id → the latest event of some kinds: only its time and these details, because there may be 100,000 clips.
 
     Args:
         paths: of the run.
-        kind: name of the event.
+        kinds: names of the events.
         details: keys of the event to return besides `at`.
-        where: a key and the value that it must have; None: all events of the kind.
+        where: a key and the value that it must have; None: all events of these kinds.
     """
     latest: dict[str, dict[str, Any]] = {}
-    for event in _unsorted(paths, (kind,)):
+    for event in _unsorted(paths, kinds):
         if where is not None and event.get(where[0]) != where[1]:
             continue
         known = latest.get(event["clip_id"])

@@ -37,6 +37,9 @@ class ClipTask:
     is_scored: bool = False
     """Whether the ledgers have the SHA-256 and the scores of the clip's result."""
 
+    is_recorded: bool = True
+    """Whether the ledgers have a record of the result of a clip that is only drawn."""
+
     is_partial: bool = False
     """Whether some objects of a clip that is only drawn have failed."""
 

@@ -155,8 +155,8 @@ class Trial:
             self.outcome.lost.append(f"the command exited with {code}")
         self.outcome.lost += [name for name in self.lengths if not self.exists(name) or not self.is_correct(name)]
         done = last_done(RunPaths(self.root), "file_sha256")
-        # A worker that was killed between the result and its event leaves none.
-        self.outcome.lost += [f"not drawn: {name}" for name, event in done.items() if event["file_sha256"] is None]
+        recorded = {name for name, event in done.items() if event["file_sha256"] is not None}
+        self.outcome.lost += [f"not recorded, or not drawn: {name}" for name in self.lengths if name not in recorded]
         if self.has_overlays:
             self.outcome.lost += [f"no overlay: {name}" for name in self.lengths if not self.has_overlay(name)]
         self.outcome.lost += [f"no page of the report: {name}" for name in self.lengths if not self.has_page(name)]

@@ -19,6 +19,7 @@ from aot.errors import ConfigError, DatasetError, DecodeError
 from aot.launching.plan import missing_drawings
 from aot.runs.ledger import Ledger
 from aot.runs.run_json import read_run_json
+from aot.runs.task import Work
 from aot.types import Clip, Prompt
 from tests.launching.in_memory import BOX, MemoryRun
 from tests.results import write_result
@@ -171,7 +172,17 @@ def test_result_whose_worker_was_stopped_before_it_recorded_it_is_not_computed_a
     masks = np.zeros((3, 1, 64, 96), dtype=np.bool_)
     compute()
     assert paths.result.stat().st_size != size
+    task = run.task("a")
+    assert (task.work, task.is_recorded, task.is_scored) == (Work.OVERLAY, False, False)
+
+
+def test_result_is_complete_although_the_ledgers_were_deleted(run: MemoryRun) -> None:
+    sha256 = hashlib.sha256(run.plan().clips[0].source.read_bytes()).hexdigest()
+    masks = np.zeros((2, 1, 64, 96), dtype=np.bool_)
+    result = run.paths.clip("a").result
+    write_result(result, masks=masks, clip=run.plan().clips[0], attributes={"source_sha256": sha256})
     assert run.works()["a"] == "nothing"
+    assert run.task("a").is_recorded
 
 
 def test_damaged_result_of_a_changed_clip_is_computed_again(run: MemoryRun) -> None:

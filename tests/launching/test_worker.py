@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -28,10 +29,13 @@ from aot.launching.worker import BrokenProcess, Worker
 from aot.pipeline import ClipSummary, OnProgress, Parts, ReadingAhead, Settings
 from aot.retry import Attempt, Rung, ladder
 from aot.runs.ledger import Ledger
+from aot.runs.summary import summary_rows
 from aot.runs.task import ClipTask, Work
+from aot.runs.timing import worker_times
 from aot.types import Clip
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.launching.in_memory import ListedClips, MemoryRun, part, summary_of
+from tests.results import write_result
 
 RELEASE_MEMORY = worker_module.release_memory
 
@@ -427,6 +431,37 @@ def test_failure_of_an_earlier_attempt_is_removed_with_the_result(run: Computed)
     run.workers.append(worker)
     worker.run(run.task())
     assert existed == [True, False]
+
+
+def test_result_that_was_not_recorded_is_recorded_by_the_next_command(run: Computed) -> None:
+    """Its worker was stopped after it had written the file."""
+    task = run.task()
+    ledger = Ledger(run.paths, "stopped")
+    ledger.append("started", clip_id="a", content=task.fingerprint.digest, work="all", rung=2, frame_interval=1)
+    attempts = [
+        {"rung": 1, "frame_interval": 1, "lean": False, "class": "out_of_memory", "error": "too large"},
+        {"rung": 2, "frame_interval": 1, "lean": True, "class": None, "error": None},
+    ]
+    facts = {
+        "source_sha256": hashlib.sha256(task.clip.source.read_bytes()).hexdigest(),
+        "attempts": json.dumps(attempts), "seconds": json.dumps({"track": 1.5, "segment": 0.5}), "checks": "{}",
+        "peak_device_bytes": "{}", "notes": '["a note"]', "decoder": "pyav", "decoder_fallback": "odd size",
+    }  # fmt: skip
+    masks = np.ones((3, 1, 48, 64), dtype=np.bool_)
+    write_result(run.paths.clip("a").result, masks=masks, queries=[(0, 5, 5, 1)], clip=task.clip, attributes=facts)
+    run.worker().run(run.task())
+    assert run.settings == [], "it is not computed again"
+    assert [event["event"] for event in run.events()] == ["started", "started", "taken up", "scored", "ended"]
+    (row,) = summary_rows(run.paths, ["a"])
+    shown = {
+        name: row[name] for name in "state points frames rung attempts in_mask seconds track_seconds notes".split()
+    }
+    assert shown == {
+        "state": "done", "points": 1, "frames": 3, "rung": 2, "attempts": 2, "in_mask": 1.0, "seconds": 2.0,
+        "track_seconds": 1.5, "notes": "a note",
+    }  # fmt: skip
+    assert run.works()["a"] == "nothing"
+    assert not worker_times(run.paths).by_worker, "the worker that drew it has not computed it"
 
 
 def test_finished_clip_is_only_drawn(run: Computed) -> None:
