@@ -17,8 +17,10 @@ def share_compiled_code() -> Path:
     Returns:
         The folder: $TORCHINDUCTOR_CACHE_DIR if it is set, otherwise aot/compiled in $XDG_CACHE_HOME or ~/.cache.
     """
+    # First: this import sets the variable to the folder for temporary files, unless it is set.
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.setdefault(CACHE_VARIABLE, str(cache / "aot" / "compiled")))
     import torch._inductor.config
 
     torch._inductor.config.fx_graph_cache = True
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.setdefault(CACHE_VARIABLE, str(cache / "aot" / "compiled")))
+    return folder

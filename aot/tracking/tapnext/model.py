@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from aot.system.compilation import share_compiled_code
 from aot.tracking.tapnext.attention import AttentionBlock
 from aot.tracking.tapnext.heads import Heads, Prediction
 from aot.tracking.tapnext.linear import Linear
@@ -136,6 +137,7 @@ class TAPNext(nn.Module):
 
     def compile_parts(self) -> None:
         """Compile the blocks with torch.compile on first use."""
+        share_compiled_code()
         for module in self.modules():
             if isinstance(module, RecurrentBlock | AttentionBlock):
                 module.compile(dynamic=True)
