@@ -29,10 +29,14 @@ from aot.checkpoints import weights_of
 from aot.config_hash import hash_of, hashed_part, import_target
 from aot.drawing.style import OverlayStyle
 from aot.errors import ConfigError
+from aot.flow.options import PointOptions
 from aot.system.nearest import did_you_mean, suggestion
 
 GROUPS = ("dataset", "decoder", "segmenter", "query_points", "tracker", "launcher")
 MISSING = "???"
+
+# Models of keys that are written below another group.
+_SHOWN_GROUP = {"selection": "dataset", "points": "query_points"}
 
 # pydantic's names of the error that a number raises where a list is expected.
 _LIST_EXPECTED = ("is_instance_of", "list_type", "tuple_type", "sequence_str")
@@ -114,6 +118,7 @@ class RunConfig(_Strict):
 
     dataset: PartConfig
     selection: Selection
+    points: PointOptions = PointOptions()
     decoder: PartConfig
     segmenter: PartConfig
     query_points: PartConfig
@@ -140,6 +145,9 @@ class RunConfig(_Strict):
             "range": [self.selection.start_seconds, self.selection.end_seconds],
             "frame_interval": self.frame_interval,
         }
+        # Options of points that version 0.1 did not have are hashed only where they differ from the default.
+        points = self.points.model_dump(exclude_defaults=True)
+        deciding |= {"points": points} if points else {}
         own = {group: digests for group, part in self._models().items() if (digests := _own_weights(part))}
         return hash_of(deciding | ({"weights": own} if own else {}))
 
@@ -160,6 +168,7 @@ class RunConfig(_Strict):
             part: PartConfig = getattr(self, group)
             composed[group] = {"_target_": part.target, **_absolute(part.arguments)}
         composed["dataset"] |= to_jsonable_python(self.selection)
+        composed["query_points"] |= self.points.model_dump()
         composed["ladder"] = self.ladder.model_dump()
         composed["output"] = _absolute(self.output.model_dump())
         composed["overlay"] = self.overlay.model_dump()
@@ -167,6 +176,10 @@ class RunConfig(_Strict):
 
     def _models(self) -> dict[str, PartConfig]:
         return {"segmenter": self.segmenter, "query_points": self.query_points, "tracker": self.tracker}
+
+
+# Keys that all options of a group have, besides the arguments of their classes.
+_KEYS_OF_ALL = {"dataset": Selection.model_fields, "query_points": PointOptions.model_fields}
 
 
 def check_config(composed: Mapping[str, Any], choices: Mapping[str, str]) -> RunConfig:
@@ -183,6 +196,9 @@ def check_config(composed: Mapping[str, Any], choices: Mapping[str, str]) -> Run
     selection = dict(values.get("dataset") or {})
     values["selection"] = {key: selection.pop(key) for key in Selection.model_fields if key in selection}
     values["dataset"] = selection
+    part = dict(values.get("query_points") or {})
+    values["points"] = {key: part.pop(key) for key in PointOptions.model_fields if key in part}
+    values["query_points"] = part
     for group in GROUPS:
         try:
             values[group] = _bind(group, values.get(group) or {}, choices.get(group, group))
@@ -303,13 +319,12 @@ def _given(errors: Sequence[Any], name: Any) -> list[Any] | None:
 def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
     """One pydantic error as `key: reason`, with the key as it is written on the command line."""
     where = [group, *error["loc"]] if group else list(error["loc"])
-    if where[0] == "selection":
-        where[0] = "dataset"
+    where[0] = _SHOWN_GROUP.get(str(where[0]), where[0])
     key = ".".join(str(part) for part in where if part != "")
     if error["type"] == "missing":
         return f"{key}: required and not given; add {key}=VALUE"
     if error["type"] == "extra_forbidden":
-        known = [*_fields_at(model, error["loc"][:-1]), *(Selection.model_fields if group == "dataset" else ())]
+        known = [*_fields_at(model, error["loc"][:-1]), *_KEYS_OF_ALL.get(group, ())]
         return f"{key}: no such key; {_nearest(str(error['loc'][-1]), known)}"
     if error["type"] == "value_error" and isinstance(error["input"], Mapping):
         return _reason(error)  # about several keys, which it names
@@ -321,7 +336,7 @@ def _describe(error: Any, model: type[BaseModel], group: str = "") -> str:
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     """A hint at the keys that are most similar to an unknown one."""
-    return suggestion(name, [each for each in known if each != "selection"])
+    return suggestion(name, [each for each in known if each not in _SHOWN_GROUP])
 
 
 def _reason(error: Any) -> str:

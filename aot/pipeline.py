@@ -13,6 +13,8 @@ import numpy as np
 from aot.checkpoints import device_name_of, precisions_of, weights_of
 from aot.decoding.base import Decoder, FrameSource
 from aot.errors import AotError, OutOfMemory, error_context
+from aot.flow.follow import MAX_ADDED_PER_POINT, FollowedTracks, Follower
+from aot.flow.options import PointOptions
 from aot.memory_plan import FULL_BUFFERS, NO_BUFFERS, Buffers, needed_bytes, uses_main_memory
 from aot.paths import ClipPaths
 from aot.preparation import PREPARATION_STAGES, PreparedClip, all_failed, prepare_clip
@@ -20,12 +22,12 @@ from aot.query_points.base import QuerySampler
 from aot.query_points.choose import choose_query_points
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter
-from aot.self_checks import MaskStability, SelfCheck, check_objects, return_errors
+from aot.self_checks import SelfCheck, check_objects, return_errors
 from aot.stages import StageTimer
 from aot.system.devices import describe_devices
 from aot.system.memory import available_host_bytes, peak_memory_bytes, reset_peak_memory
 from aot.tracking.base import Tracker
-from aot.types import BoolArray, Clip, Int64Array, Prompt, QueryPoints, Tracks
+from aot.types import BoolArray, Clip, Float64Array, Int64Array, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
 from aot.writing.hdf5 import new_clip_file
 
@@ -62,6 +64,8 @@ class Settings:
     """Memory on the tracker's device; a clip predicted to need more is refused before any work. None: no prediction."""
     return_check: bool = False
     """Whether to track every point back to its query too, and record the distance."""
+    points: PointOptions = field(default_factory=PointOptions)
+    """Where tracks end, and whether points are added."""
 
     @classmethod
     def on(cls, rung: Rung, **others: Any) -> Settings:
@@ -127,10 +131,7 @@ class _Outcome:
     """(Tm,) source frames with masks."""
     object_errors: Mapping[int, AotError]
     """Object id → error, of the objects that failed in any stage."""
-    queries: QueryPoints
-    tracks: Tracks
-    in_mask: BoolArray
-    """(T, N)."""
+    followed: FollowedTracks
     checks: Mapping[int, SelfCheck]
     """By object id."""
     notes: tuple[str, ...]
@@ -176,23 +177,15 @@ def process_clip(
                     errors = prepared.errors | _segment(frames, prompts, parts.segmenter, writer, timer, on_progress)
                 with timer.stage("query_points"):
                     queries, errors, notes = _choose_query_points(clip, prepared, parts, writer, errors, timer)
-                on_progress("track", 0.0)
-                with timer.stage("track", frames):
-                    tracks = parts.tracker.track(frames, queries, lean=settings.lean)
-                returned = None
-                if settings.return_check:
-                    with timer.stage("return_check", frames):
-                        returned = return_errors(
-                            lambda back: parts.tracker.track(frames, back, lean=settings.lean),
-                            frames.index,
-                            queries,
-                            tracks,
-                        )
+                followed, returned = _track(clip, prepared, parts, settings, writer, queries, timer, on_progress)
                 with timer.stage("write"):
-                    in_mask, stability = _compare_with_masks(tracks, queries, clip, frames, writer)
-                    writer.write_tracks(tracks, queries, in_mask)
-                checks = check_objects(tracks, queries.object_id, in_mask, stability, returned)
-                outcome = _Outcome(prepared, mask_index, errors, queries, tracks, in_mask, checks, notes)
+                    writer.write_tracks(
+                        followed.tracks, followed.queries, followed.in_mask, followed.lifetimes, followed.coverage
+                    )
+                checks = check_objects(
+                    followed.tracks, followed.queries.object_id, followed.in_mask, followed.stability, returned
+                )
+                outcome = _Outcome(prepared, mask_index, errors, followed, checks, notes)
                 summary = _summarize(clip, settings, outcome, timer)
                 writer.write_provenance(_attributes(clip, parts, settings, outcome, summary), summary.object_errors)
             # The file cannot record how long it took to complete it.
@@ -220,11 +213,7 @@ def _plan_memory(prepared: PreparedClip, parts: Parts, settings: Settings) -> Bu
         return NO_BUFFERS if settings.lean else FULL_BUFFERS
     frames, prompts = prepared.frames, prepared.prompts
     object_ids = {prompt.object_id for prompt in prompts}
-    num_points = sum(
-        sum(len(prompt.query_points) for prompt in prompts if prompt.object_id == object_id)
-        or parts.query_sampler.max_points
-        for object_id in object_ids
-    )
+    num_points = sum(_max_points(prompts, object_id, parts.query_sampler, settings.points) for object_id in object_ids)
     needed = needed_bytes(
         parts.tracker,
         num_frames=len(frames.index),
@@ -244,6 +233,15 @@ def _plan_memory(prepared: PreparedClip, parts: Parts, settings: Settings) -> Bu
     if settings.lean:
         return NO_BUFFERS
     return Buffers.within(available - needed if uses_main_memory(parts.tracker) else available_host_bytes())
+
+
+def _max_points(prompts: list[Prompt], object_id: int, sampler: QuerySampler, options: PointOptions) -> int:
+    """Points of an object, at most, with those that may be added."""
+    given = sum(len(prompt.query_points) for prompt in prompts if prompt.object_id == object_id)
+    if given:
+        return given
+    num_points = sampler.max_points
+    return num_points + (min(options.reseed_max_points, MAX_ADDED_PER_POINT * num_points) if options.reseed else 0)
 
 
 def _frames_with_masks(frames: FrameSource, prompts: list[Prompt], segmenter: Segmenter) -> Int64Array:
@@ -298,29 +296,53 @@ def _choose_query_points(
     return chosen.queries, chosen.errors, chosen.notes
 
 
-def _compare_with_masks(
-    tracks: Tracks, queries: QueryPoints, clip: Clip, frames: FrameSource, writer: ClipWriter
-) -> tuple[BoolArray, dict[int, float]]:
-    """(T, N) whether each position, rounded to a pixel, is in its own object's mask; and the stability of each mask."""
-    points_of = [np.flatnonzero(queries.object_id == object_id) for object_id in clip.object_ids]
-    inside = np.zeros(tracks.visible.shape, dtype=np.bool_)
-    stability = MaskStability()
-    for row, frame in enumerate(frames.index):
-        x, y = np.rint(tracks.xy[row]).astype(np.int64).T
-        for object_id, points, mask in zip(clip.object_ids, points_of, writer.masks(int(frame)) or ()):
-            stability.add(object_id, mask)
-            inside[row, points] = mask.contains(x[points], y[points])
-    return inside, stability.result()
+def _track(
+    clip: Clip,
+    prepared: PreparedClip,
+    parts: Parts,
+    settings: Settings,
+    writer: ClipWriter,
+    queries: QueryPoints,
+    timer: StageTimer,
+    on_progress: OnProgress,
+) -> tuple[FollowedTracks, Float64Array | None]:
+    """Track the points, and add more if that is asked for; also (N,) the errors of tracking back, if they are."""
+    frames = prepared.frames
+    follower = Follower(
+        index=frames.index,
+        frame_size=(frames.height, frames.width),
+        object_ids=clip.object_ids,
+        masks_of=writer.masks,
+        sampler=parts.query_sampler,
+        options=settings.points,
+        fixed_ids=frozenset(prompt.object_id for prompt in prepared.prompts if prompt.query_points),
+    )
+
+    def track(points: QueryPoints) -> Tracks:
+        return parts.tracker.track(frames, points, lean=settings.lean)
+
+    on_progress("track", 0.0)
+    with timer.stage("track", frames):
+        tracks = track(queries)
+    with timer.stage("write"):
+        followed = follower.measure(queries, tracks)
+    if settings.points.reseed:
+        with timer.stage("reseed", frames):
+            followed = follower.reseed(followed, track)
+    if not settings.return_check:
+        return followed, None
+    with timer.stage("return_check", frames):
+        return followed, return_errors(track, frames.index, followed.queries, followed.tracks)
 
 
 def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTimer) -> ClipSummary:
     frames = outcome.prepared.frames
-    visible, in_mask = outcome.tracks.visible, outcome.in_mask
+    visible, in_mask = outcome.followed.tracks.visible, outcome.followed.in_mask
     is_comparable = len(outcome.mask_index) > 0 and visible.any()
     return ClipSummary(
         clip_id=clip.clip_id,
         num_objects=len(clip.object_ids),
-        num_points=len(outcome.queries),
+        num_points=len(outcome.followed.queries),
         num_frames=len(frames.index),
         num_source_frames=frames.num_source_frames,
         frame_interval=settings.frame_interval,

@@ -19,6 +19,7 @@ from aot.arguments import config_folder, option_values
 from aot.config import GROUPS, Ladder, Output, RunConfig, Selection, Shard, parameters_of
 from aot.drawing.style import OverlayStyle
 from aot.errors import ConfigError
+from aot.flow.options import PointOptions
 from aot.system.cli import EXIT_DONE, run_command
 from aot.system.text_files import read_text
 
@@ -159,7 +160,8 @@ def _keys(path: Path, hints: Mapping[str, Any], above: str = "") -> list[Key]:
 
 def _run_level_hints() -> dict[str, Any]:
     models: dict[str, type[BaseModel]] = {
-        "": RunConfig, "dataset.": Selection, "output.": Output, "ladder.": Ladder, "overlay.": OverlayStyle,
+        "": RunConfig, "dataset.": Selection, "query_points.": PointOptions, "output.": Output, "ladder.": Ladder,
+        "overlay.": OverlayStyle,
     }  # fmt: skip
     return {
         f"{above}{name}": _with_ranges(field.annotation, field.metadata)

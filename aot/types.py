@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aot.errors import ConfigError
+from aot.lifetimes import Lifetimes
 from aot.system.array_fields import ArrayFields
 
 if TYPE_CHECKING:
@@ -257,6 +258,8 @@ class ClipResult(ArrayFields):
     """(Tm, K, H, W); a lazy array or None if the reader was called that way."""
     mask_score: Float32Array
     """(Tm, K); NaN where an object has no mask on that frame."""
+    coverage: Float32Array
+    """(Tm, K) fraction of each mask that its object's valid points cover; NaN for an empty mask."""
     query: Float32Array
     """(N, 3): source frame, x, y."""
     track_object_id: Int32Array
@@ -265,6 +268,8 @@ class ClipResult(ArrayFields):
     """(T, N, …)."""
     in_mask: BoolArray
     """(T, N) whether the position is inside its object's mask; False where there is no mask."""
+    lifetimes: Lifetimes
+    """(N,) for which frames each track is meant, and (T, N) where it is valid."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """Provenance: clip_id, source, source_sha256, width, height, config_yaml, versions, attempts, seconds, …"""
 
@@ -282,6 +287,7 @@ class ClipResult(ArrayFields):
                 f"as in the fields before it"
             )
         self._check("mask_score", np.float32, ("Tm", "K"), sizes)
+        self._check("coverage", np.float32, ("Tm", "K"), sizes)
         self._check("query", np.float32, ("N", 3), sizes)
         self._check("track_object_id", np.int32, ("N",), sizes)
         self._check("in_mask", np.bool_, ("T", "N"), sizes)
@@ -290,11 +296,12 @@ class ClipResult(ArrayFields):
                 raise ValueError(
                     f"ClipResult.{name}: got {len(getattr(self, name))}, expected {sizes['K']}, one per object"
                 )
-        if self.tracks.visible.shape != self.in_mask.shape:
-            raise ValueError(
-                f"ClipResult.tracks: got {self.tracks.visible.shape} (T, N), expected {self.in_mask.shape}, "
-                f"as in the fields before it"
-            )
+        for name, values in (("tracks", self.tracks.visible), ("lifetimes", self.lifetimes.valid)):
+            if values.shape != self.in_mask.shape:
+                raise ValueError(
+                    f"ClipResult.{name}: got {values.shape} (T, N), expected {self.in_mask.shape}, "
+                    f"as in the fields before it"
+                )
 
     def flow(self) -> Float32Array:
         """Displacement of every point between consecutive rows: (T−1, N, 2) px."""
@@ -336,17 +343,22 @@ class ClipResult(ArrayFields):
             mask_row=np.searchsorted(rows, self.mask_row[with_masks]).astype(np.int64),
             masks=masks,
             mask_score=self.mask_score[np.ix_(with_masks, columns)],
+            coverage=self.coverage[np.ix_(with_masks, columns)],
             query=self.query[points],
             track_object_id=self.track_object_id[points],
             tracks=Tracks(**{item.name: of_points(getattr(self.tracks, item.name)) for item in fields(Tracks)}),
             in_mask=of_points(self.in_mask),
+            lifetimes=Lifetimes(
+                self.lifetimes.born[points], self.lifetimes.ended[points], of_points(self.lifetimes.valid)
+            ),
         )
 
     def to_pandas(self) -> pandas.DataFrame:
         """The tracks as a long table: one row per frame and point, ordered by frame, then by point.
 
         Returns:
-            Columns frame, time, point, object_id, object_name, x, y, visible, visibility, confidence, in_mask.
+            Columns frame, time, point, object_id, object_name, x, y, visible, visibility, confidence, in_mask,
+            valid.
         Raises:
             ConfigError: pandas is not installed.
         """
@@ -369,6 +381,7 @@ class ClipResult(ArrayFields):
                 "visibility": self.tracks.visibility.ravel(),
                 "confidence": self.tracks.confidence.ravel(),
                 "in_mask": self.in_mask.ravel(),
+                "valid": self.lifetimes.valid.ravel(),
             }
         )
 

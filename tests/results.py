@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aot.lifetimes import Lifetimes
 from aot.types import BoolArray, Clip, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing.hdf5 import new_clip_file
 
@@ -63,6 +64,8 @@ def write_result(
             confidence=ones,
         )
         txy = points[:, :3].astype(np.float32)
-        writer.write_tracks(tracks, QueryPoints(txy, points[:, 3].astype(np.int32)), np.ones(shape, dtype=np.bool_))
+        queries = QueryPoints(txy, points[:, 3].astype(np.int32))
+        life = Lifetimes.unlimited(tracks.visible, frames)
+        writer.write_tracks(tracks, queries, np.ones(shape, dtype=np.bool_), life, np.ones((num_frames, num_objects)))
         writer.write_provenance(own | dict(attributes or {}), {})
     return path

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aot.errors import AotError, DecodeError, OutOfMemory, error_context
+from aot.lifetimes import Lifetimes
 from aot.types import Clip, ClipResult, FrameBlock, MaskBlock, Prompt, QueryPoints, Tracks
 
 
@@ -29,10 +30,12 @@ def result() -> ClipResult:
         mask_row=np.arange(2, dtype=np.int64),
         masks=None,
         mask_score=np.zeros((2, 1), np.float32),
+        coverage=np.zeros((2, 1), np.float32),
         query=np.zeros((3, 3), np.float32),
         track_object_id=np.ones(3, np.int32),
         tracks=tracks(2, 3),
         in_mask=np.zeros((2, 3), bool),
+        lifetimes=Lifetimes.unlimited(np.zeros((2, 3), bool), np.arange(2)),
     )
 
 

@@ -235,6 +235,7 @@ class Worker:
             rung,
             frame_interval_requested=config.frame_interval,
             return_check=config.output.return_check,
+            points=config.points,
             provenance=self._provenance,
             attempts=attempts,
             # The estimate is an upper bound, so the last rung is tried whatever is predicted.

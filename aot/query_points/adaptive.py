@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import cv2
 import numpy as np
 from annotated_types import Ge
 
-from aot.types import BoolArray, Float32Array, Int32Array, Int64Array, UInt8Array
+from aot.query_points.spreading import depth_of, farthest_points, off_the_border, thinned
+from aot.types import BoolArray, Float32Array, Int32Array, Int64Array
 
 # A connected part of the mask smaller than this fraction of its area is treated as noise and gets no points.
 USEFUL_PART_FRACTION = 0.005
-# Where a part is too thin for the margin, pixels at least this fraction as deep as the deepest pixel nearby are kept.
-# Nearby is within this many margins: hairs of a segmented fur are shorter, a limb is longer.
-THIN_DEPTH_FRACTION = 0.5
-NEAR_MARGINS = 2
 # Candidate pixels per part: more give a more even choice and take longer (200 points: about 5 ms).
 NUM_CANDIDATES = 1024
 CANDIDATES_PER_POINT = 5
@@ -58,14 +56,18 @@ class AdaptiveSampler:
         if not mask.any():
             return np.zeros((0, 2), dtype=np.float32)
         part_of, parts, areas = _useful_parts(mask)
-        depth = _depth(mask)
-        candidate = _off_the_border(mask, depth, self.margin_px)
+        depth = depth_of(mask)
+        candidate = off_the_border(mask, depth, self.margin_px)
         chosen = [
             _spread(part_of == part, candidate, depth, count)
             for part, count in zip(parts, _points_per_part(areas, self._num_points(int(areas.sum()))))
             if count
         ]
         return np.concatenate(chosen).astype(np.float32)
+
+    def spacing(self, area: int, frame_size: tuple[int, int]) -> float:
+        """Side in px of the square that each point of an object with this area has for itself."""
+        return math.sqrt(area / self._num_points(area))
 
     def _num_points(self, area: int) -> int:
         """Number of points for an object of this many pixels."""
@@ -98,51 +100,12 @@ def _points_per_part(areas: Int64Array, count: int) -> Int64Array:
     return points
 
 
-def _depth(mask: BoolArray) -> Float32Array:
-    """Distance in px of every pixel to the nearest pixel outside the mask; the frame's exterior counts as outside."""
-    padded: UInt8Array = np.pad(mask, 1).astype(np.uint8)
-    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 3), dtype=np.float32)[1:-1, 1:-1]
-
-
-def _off_the_border(mask: BoolArray, depth: Float32Array, margin_px: int) -> BoolArray:
-    """Pixels deeper than the margin; in thin places the pixels near the centre line instead."""
-    side = 2 * NEAR_MARGINS * margin_px + 1
-    deepest_near = cv2.dilate(np.ascontiguousarray(depth), np.ones((side, side), dtype=np.uint8))
-    enough = np.minimum(margin_px + 1, THIN_DEPTH_FRACTION * np.asarray(deepest_near))
-    return np.asarray(mask & (depth >= enough))
-
-
 def _spread(part: BoolArray, candidate: BoolArray, depth: Float32Array, count: int) -> Int64Array:
     """Choose `count` pixels of one part by farthest-point sampling: (count, 2) x, y."""
     y, x = np.nonzero(part & candidate)
     if len(x) < count:
         y, x = np.nonzero(part)
     xy = np.stack([x, y], axis=1)
-    xy = _thinned(xy, max(NUM_CANDIDATES, CANDIDATES_PER_POINT * count))
+    xy = thinned(xy, max(NUM_CANDIDATES, CANDIDATES_PER_POINT * count))
     first = int(depth[xy[:, 1], xy[:, 0]].argmax())
-    return xy[_farthest_points(xy, first, count)]
-
-
-def _thinned(xy: Int64Array, num_cells: int) -> Int64Array:
-    """One pixel per cell of a lattice with about `num_cells` occupied cells; thin places keep their pixels."""
-    side = int((len(xy) / num_cells) ** 0.5)
-    if side <= 1:
-        return xy
-    x, y = xy.T // side
-    cell = y * (x.max() + 1) + x
-    pixel_of = np.full(cell.max() + 1, -1, dtype=np.int64)
-    pixel_of[cell] = np.arange(len(xy))
-    return xy[pixel_of[pixel_of >= 0]]
-
-
-def _farthest_points(xy: Int64Array, first: int, count: int) -> Int64Array:
-    """Indices of `count` points, each the farthest from all points chosen before it."""
-    x, y = np.ascontiguousarray(xy.T, dtype=np.float32)
-    chosen = np.empty(count, dtype=np.int64)
-    distance = np.full(len(xy), np.inf, dtype=np.float32)
-    latest = first
-    for i in range(count):
-        chosen[i] = latest
-        np.minimum(distance, (x - x[latest]) ** 2 + (y - y[latest]) ** 2, out=distance)
-        latest = int(distance.argmax())
-    return chosen
+    return xy[farthest_points(xy, first, count)]

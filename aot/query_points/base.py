@@ -34,3 +34,20 @@ class AdvisesOnPoints(Protocol):
     def points_advice(self) -> str:
         """What to try if `sample` returned no point, as part of a sentence: "use …"."""
         ...
+
+
+@runtime_checkable
+class KnowsSpacing(Protocol):
+    """A sampler that knows how far apart its points are on an object. Optional for a sampler.
+
+    For others, `max_points` are assumed to be spread evenly over the object.
+    """
+
+    def spacing(self, area: int, frame_size: tuple[int, int]) -> float:
+        """Distance in px between neighbouring points.
+
+        Args:
+            area: of the object's mask, px, ≥ 1.
+            frame_size: height and width, px.
+        """
+        ...

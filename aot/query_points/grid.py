@@ -32,6 +32,11 @@ class GridSampler:
     def points_advice(self) -> str:
         return f"use query_points=adaptive or a grid finer than query_points.grid_size={self.grid_size}"
 
+    def spacing(self, area: int, frame_size: tuple[int, int]) -> float:
+        """Distance in px between the grid's columns; a grid of one point has the width of the frame."""
+        width = frame_size[1]
+        return width * (1 - 2 * MARGIN_FRACTION) / max(1, self.grid_size - 1)
+
     def sample(self, mask: BoolArray) -> Float32Array:
         """Choose the grid points inside the mask, row by row.
 

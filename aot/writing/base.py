@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from aot.images.compact import CompactMask
-from aot.types import BoolArray, MaskBlock, QueryPoints, Tracks
+from aot.lifetimes import Lifetimes
+from aot.types import BoolArray, Float64Array, MaskBlock, QueryPoints, Tracks
 
 
 class ClipWriter(Protocol):
@@ -26,13 +27,22 @@ class ClipWriter(Protocol):
         """The K masks given so far for a source frame, empty for other objects; None if the clip has none on it."""
         ...
 
-    def write_tracks(self, tracks: Tracks, queries: QueryPoints, in_mask: BoolArray) -> None:
+    def write_tracks(
+        self,
+        tracks: Tracks,
+        queries: QueryPoints,
+        in_mask: BoolArray,
+        lifetimes: Lifetimes,
+        coverage: Float64Array,
+    ) -> None:
         """Store the tracks; called once.
 
         Args:
             tracks: T rows, N points.
             queries: the N query points that they started from.
             in_mask: (T, N) whether each position lies in its own object's mask.
+            lifetimes: of the N tracks.
+            coverage: (T, K) fraction of each object's mask that its valid points cover; NaN without a mask.
         """
         ...
 

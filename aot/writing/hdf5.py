@@ -16,6 +16,7 @@ import numpy as np
 
 from aot.errors import ResultError, WriteError
 from aot.images.compact import NO_MASK, CompactMask
+from aot.lifetimes import Lifetimes
 from aot.system.files import replacing, write_errors
 from aot.system.os_errors import os_reason, what_to_check
 from aot.types import BoolArray, Clip, Float32Array, Float64Array, Int64Array, MaskBlock, QueryPoints, Tracks
@@ -101,19 +102,30 @@ class Hdf5Writer:
         with _hdf5_errors(self._path, self._disk):
             return CompactMask.of(np.asarray(self._masks[row, column]))
 
-    def write_tracks(self, tracks: Tracks, queries: QueryPoints, in_mask: BoolArray) -> None:
+    def write_tracks(
+        self,
+        tracks: Tracks,
+        queries: QueryPoints,
+        in_mask: BoolArray,
+        lifetimes: Lifetimes,
+        coverage: Float64Array,
+    ) -> None:
         compressed = {
             "xy": tracks.xy,
             "visible": tracks.visible,
             "visibility": tracks.visibility.astype(np.float16),
             "confidence": tracks.confidence.astype(np.float16),
             "in_mask": in_mask,
+            "valid": lifetimes.valid,
         }
         with _hdf5_errors(self._path, self._disk):
             for name, values in compressed.items():
                 self._file.create_dataset(f"tracks/{name}", data=values, shuffle=True, **GZIP)
             self._file["tracks/query"] = queries.txy
             self._file["tracks/object_id"] = queries.object_id
+            self._file["tracks/born"] = lifetimes.born
+            self._file["tracks/ended"] = lifetimes.ended
+            self._file["masks/coverage"] = coverage[self._file["masks/row"][()]].astype(np.float32)
 
     def write_provenance(self, attributes: Mapping[str, Any], object_errors: Mapping[int, str]) -> None:
         errors = [object_errors.get(object_id, "") for object_id in self._clip.object_ids]

@@ -1,4 +1,4 @@
-"""Schema "aot/1" of a clip's HDF5 file: its datasets and attributes, written to and read from open files.
+"""Schema "aot/2" of a clip's HDF5 file: its datasets and attributes, written to and read from open files.
 
 docs/hdf5.md describes each of them. The functions take an open `h5py.File`; `aot.writing.reader` opens files.
 """
@@ -15,10 +15,14 @@ import h5py
 import numpy as np
 
 from aot.errors import ResultError
+from aot.lifetimes import Lifetimes
 from aot.manifest.serialize import prompts_as_json
-from aot.types import Clip, ClipResult, Float64Array, Int64Array, Tracks
+from aot.types import BoolArray, Clip, ClipResult, Float32Array, Float64Array, Int64Array, Tracks
 
-SCHEMA = "aot/1"
+SCHEMA = "aot/2"
+# Written by versions before lifetimes of tracks were recorded. It lacks tracks/valid, tracks/born, tracks/ended and
+# masks/coverage.
+SCHEMA_WITHOUT_LIFETIMES = "aot/1"
 
 # Level 1 takes a third of the default level's time on masks and makes files a few per cent larger. Any HDF5 library
 # reads it without a plugin.
@@ -73,8 +77,9 @@ def create_datasets(
 def read_result(file: h5py.File, *, with_masks: bool) -> ClipResult:
     """Read an open file into memory; `masks` is None unless `with_masks`."""
     tracks = file["tracks"]
+    index, visible = file["frames/index"][()], tracks["visible"][()]
     return ClipResult(
-        index=file["frames/index"][()],
+        index=index,
         time=file["frames/time"][()],
         object_id=file["objects/id"][()],
         object_name=read_names(file),
@@ -83,17 +88,38 @@ def read_result(file: h5py.File, *, with_masks: bool) -> ClipResult:
         mask_row=file["masks/row"][()],
         masks=file["masks/data"][()] if with_masks else None,
         mask_score=file["masks/score"][()],
+        coverage=_coverage(file),
         query=tracks["query"][()],
         track_object_id=tracks["object_id"][()],
         tracks=Tracks(
             xy=tracks["xy"][()],
-            visible=tracks["visible"][()],
+            visible=visible,
             visibility=tracks["visibility"][()].astype(np.float32),
             confidence=tracks["confidence"][()].astype(np.float32),
         ),
         in_mask=tracks["in_mask"][()],
+        lifetimes=_lifetimes(file, index, visible),
         attributes=attributes_of(file),
     )
+
+
+def _has_lifetimes(file: h5py.File) -> bool:
+    return bool(file.attrs.get("schema", SCHEMA) != SCHEMA_WITHOUT_LIFETIMES)
+
+
+def _lifetimes(file: h5py.File, index: Int64Array, visible: BoolArray) -> Lifetimes:
+    """The lifetimes of the tracks; those of a file without them do not end."""
+    if not _has_lifetimes(file):
+        return Lifetimes.unlimited(visible, index)
+    tracks = file["tracks"]
+    return Lifetimes(born=tracks["born"][()], ended=tracks["ended"][()], valid=tracks["valid"][()])
+
+
+def _coverage(file: h5py.File) -> Float32Array:
+    """(Tm, K) coverage of the masks; NaN in a file that does not have it."""
+    if not _has_lifetimes(file):
+        return np.full(file["masks/score"].shape, np.nan, dtype=np.float32)
+    return np.asarray(file["masks/coverage"][()])
 
 
 def read_names(file: h5py.File) -> tuple[str, ...]:
@@ -129,9 +155,10 @@ def plain(value: Any) -> Any:
 def check_schema(path: Path, file: h5py.File) -> None:
     """Raise OtherSchema if the file has the schema of another version; a file without the attribute passes."""
     schema = file.attrs.get("schema", SCHEMA)
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, SCHEMA_WITHOUT_LIFETIMES):
         raise OtherSchema(
-            f"{path}: schema {schema!r}, expected {SCHEMA!r}; read it with the version of aot that wrote it"
+            f"{path}: schema {schema!r}, expected {SCHEMA!r} or {SCHEMA_WITHOUT_LIFETIMES!r}; read it with the "
+            f"version of aot that wrote it"
         )
 
 

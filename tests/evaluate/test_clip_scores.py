@@ -137,7 +137,7 @@ def test_masks_on_prompt_frames_only_are_not_scored(tmp_path: Path) -> None:
 
     path = result(tmp_path, TRUE_MASKS)
     with h5py.File(path, "a") as file:
-        for name in ("masks/data", "masks/score", "masks/row"):
+        for name in ("masks/data", "masks/score", "masks/row", "masks/coverage"):
             kept = file[name][:1]
             del file[name]
             file[name] = kept

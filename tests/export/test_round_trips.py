@@ -230,7 +230,7 @@ def test_masks_on_prompt_frames_only_are_refused(tmp_path: Path, exporter: Any) 
 
     path = write_result(tmp_path / "a.h5", masks=overlapping_masks())
     with h5py.File(path, "a") as file:
-        for name in ("masks/data", "masks/score", "masks/row"):
+        for name in ("masks/data", "masks/score", "masks/row", "masks/coverage"):
             kept = file[name][:1]
             del file[name]
             file[name] = kept

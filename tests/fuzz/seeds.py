@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from aot.images.masks import encode_rle
+from aot.lifetimes import Lifetimes
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing.hdf5 import new_clip_file
 from tests.synthetic import moving_square, write_video
@@ -83,7 +84,8 @@ def result_file(path: Path) -> Path:
     made = {"index": index, "time": index / 10, "mask_index": index, "height": 6, "width": 8}
     with new_clip_file(path, clip, **made) as writer:  # type: ignore[arg-type]
         writer.write_masks(block)
-        writer.write_tracks(tracks, queries, tracks.visible)
+        life = Lifetimes.unlimited(tracks.visible, index)
+        writer.write_tracks(tracks, queries, tracks.visible, life, np.ones((4, 2)))
         writer.write_provenance(attributes, {})
     return path
 

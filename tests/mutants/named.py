@@ -33,6 +33,7 @@ _RETRY = "aot/retry.py"
 _TRACKS = "aot/evaluate/tracks.py"
 _MASKS = "aot/evaluate/masks.py"
 _ADAPTIVE = "aot/query_points/adaptive.py"
+_SPREADING = "aot/query_points/spreading.py"
 _MASK_FOLDERS = "aot/datasets/mask_folders.py"
 _ANNOTATIONS = "aot/datasets/annotations.py"
 
@@ -133,16 +134,16 @@ NAMED = (
         "array > _RECALL_THRESHOLD", "array >= _RECALL_THRESHOLD",
     ),
     Named(_ADAPTIVE, "points per part by another divisor", "(areas / (points + 1))", "(areas / (points + 2))"),
-    Named(_ADAPTIVE, "a margin larger by one", "np.minimum(margin_px + 1,", "np.minimum(margin_px + 2,"),
+    Named(_SPREADING, "a margin larger by one", "np.minimum(margin_px + 1,", "np.minimum(margin_px + 2,"),
     Named(
-        _ADAPTIVE, "the frame's exterior counts as inside",
+        _SPREADING, "the frame's exterior counts as inside",
         "np.pad(mask, 1).astype", 'np.pad(mask, 1, mode="edge").astype',
     ),
     Named(
         _ADAPTIVE, "the first point is the shallowest",
         "int(depth[xy[:, 1], xy[:, 0]].argmax())", "int(depth[xy[:, 1], xy[:, 0]].argmin())",
     ),
-    Named(_ADAPTIVE, "what is near is ten times as far", "NEAR_MARGINS = 2", "NEAR_MARGINS = 20"),
+    Named(_SPREADING, "what is near is ten times as far", "NEAR_MARGINS = 2", "NEAR_MARGINS = 20"),
     Named(
         _MASK_FOLDERS, "only the value 1 is the object",
         "mask = read_mask(path).any_object()", "mask = read_mask(path).values == 1",
@@ -169,9 +170,9 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     (_MASKS, "return slice(0, 1), slice(0, 1) | 1 → 2"): _EMPTY_WINDOW,
     (_PROBE, "time = np.asarray((pts - delay) * time_base, dtype=np.float64) | argument dtype=np.float64 dropped"):
         "an array of integers times a float is of this type",
-    (_ADAPTIVE, "pixel_of = np.full(cell.max() + 1, -1, dtype=np.int64) | argument dtype=np.int64 dropped"):
+    (_SPREADING, "pixel_of = np.full(cell.max() + 1, -1, dtype=np.int64) | argument dtype=np.int64 dropped"):
         "the type of an array filled with an integer",
-    (_ADAPTIVE, "x, y = np.ascontiguousarray(xy.T, dtype=np.float32) | argument dtype=np.float32 dropped"):
+    (_SPREADING, "x, y = np.ascontiguousarray(xy.T, dtype=np.float32) | argument dtype=np.float32 dropped"):
         "squares of distances between pixels are exact in both types; this one is faster",
     (
         _MASKS,

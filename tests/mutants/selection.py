@@ -35,6 +35,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "aot/evaluate/tracks.py": ("tests/evaluate",),
     "aot/evaluate/masks.py": ("tests/evaluate",),
     "aot/query_points/adaptive.py": ("tests/query_points",),
+    "aot/query_points/spreading.py": ("tests/query_points",),
     "aot/datasets/mask_folders.py": ("tests/datasets",),
     "aot/datasets/annotations.py": ("tests/datasets",),
 }

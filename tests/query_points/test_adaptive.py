@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aot.query_points.adaptive import NUM_CANDIDATES, AdaptiveSampler, _thinned
+from aot.query_points.adaptive import NUM_CANDIDATES, AdaptiveSampler
 from aot.query_points.base import QuerySampler
+from aot.query_points.spreading import thinned
 from tests.query_points.contract import QuerySamplerContract
 
 SMALL_MASKS = arrays(np.bool_, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.booleans())
@@ -210,7 +211,7 @@ def test_thinning_keeps_one_pixel_per_cell(num_cells: int) -> None:
     mask[1, 1] = mask[58, 66:70] = True
     xy = np.stack(np.nonzero(mask)[::-1], axis=1)
     side = max(1, int((len(xy) / num_cells) ** 0.5))
-    kept = _thinned(xy, num_cells)
+    kept = thinned(xy, num_cells)
     cells = [(x // side, y // side) for x, y in kept]
     assert len(cells) == len(set(cells))
     assert set(cells) == {(x // side, y // side) for x, y in xy}

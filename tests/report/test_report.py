@@ -15,6 +15,7 @@ import pytest
 
 from aot.errors import WriteError
 from aot.images.masks import encode_rle
+from aot.lifetimes import Lifetimes
 from aot.paths import RunPaths
 from aot.report.__main__ import main
 from aot.report.clip import is_reported, report_clip
@@ -273,7 +274,8 @@ def write_result(path: Path, *, num_frames: int, num_points: int, num_objects: i
         tracks = Tracks(xy, np.ones(shape, np.bool_), np.ones(shape, np.float32), np.ones(shape, np.float32))
         object_id = np.repeat(np.array(ids, np.int32), num_points // num_objects)
         queries = QueryPoints(np.zeros((num_points, 3), np.float32), object_id)
-        file.write_tracks(tracks, queries, np.ones(shape, np.bool_))
+        life = Lifetimes.unlimited(tracks.visible, np.arange(num_frames))
+        file.write_tracks(tracks, queries, tracks.visible, life, np.ones((num_frames, num_objects)))
         names = (
             "clip_id source source_sha256 width height fps num_source_frames frame_interval_requested frame_interval "
             "config_yaml config_hash device peak_memory_bytes created weights"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aot.errors import DecodeError, WriteError
+from aot.lifetimes import Lifetimes
 from aot.types import MaskBlock, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
 
@@ -35,7 +36,8 @@ def write_tracks(writer: ClipWriter) -> None:
     ones = np.ones(shape, np.float32)
     tracks = Tracks(np.zeros((*shape, 2), np.float32), np.ones(shape, np.bool_), ones, ones)
     queries = QueryPoints(np.zeros((1, 3), np.float32), np.array(OBJECTS[:1], np.int32))
-    writer.write_tracks(tracks, queries, np.ones(shape, np.bool_))
+    life = Lifetimes.unlimited(tracks.visible, np.array(FRAMES, np.int64))
+    writer.write_tracks(tracks, queries, tracks.visible, life, np.ones((len(FRAMES), len(OBJECTS))))
 
 
 class ClipWriterContract:

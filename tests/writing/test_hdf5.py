@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 import aot
 from aot.errors import DecodeError, WriteError
+from aot.lifetimes import Lifetimes
 from aot.types import Clip, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing.base import ClipWriter
 from aot.writing.hdf5 import new_clip_file
-from aot.writing.reader import MaskReader, load
+from aot.writing.reader import MaskReader, check_file, load
 from tests.writing.contract import FRAMES, HEIGHT, MASK_FRAMES, WIDTH, Begin, ClipWriterContract
 
 CLIP = Clip(
@@ -95,6 +96,15 @@ def block(frames: list[int], object_ids: list[int], seed: int = 0) -> MaskBlock:
     )
 
 
+COVERAGE = np.linspace(0, 1, 8).reshape(4, 2)
+
+
+def lifetimes(made: Tracks) -> Lifetimes:
+    num_points = made.visible.shape[1]
+    ended = np.full(num_points, 6, dtype=np.int64)
+    return Lifetimes(born=np.full(num_points, 3, dtype=np.int64), ended=ended, valid=~made.visible)
+
+
 def write(path: Path, blocks: list[MaskBlock], num_points: int = 5, mask_index: np.ndarray = INDEX) -> Tracks:
     made = tracks(len(INDEX), num_points)
     txy = np.zeros((num_points, 3), dtype=np.float32)
@@ -104,7 +114,7 @@ def write(path: Path, blocks: list[MaskBlock], num_points: int = 5, mask_index: 
     ) as writer:
         for item in blocks:
             writer.write_masks(item)
-        writer.write_tracks(made, queries, made.visible)
+        writer.write_tracks(made, queries, made.visible, lifetimes(made), COVERAGE)
         writer.write_provenance(ATTRIBUTES, {7: "no mask"})
     return made
 
@@ -129,9 +139,13 @@ def test_result_is_read_back_as_written(tmp_path: Path) -> None:
     assert np.array_equal(result.mask_score[1:], forward.score)
     assert np.array_equal(result.tracks.xy, made.xy)
     assert np.array_equal(result.in_mask, made.visible)
+    assert np.array_equal(result.lifetimes.valid, ~made.visible)
+    assert result.lifetimes.born.tolist() == [3] * 5
+    assert result.lifetimes.ended.tolist() == [6] * 5
+    np.testing.assert_allclose(result.coverage, COVERAGE, atol=1e-6)
     np.testing.assert_allclose(result.tracks.visibility, made.visibility, atol=1e-3)
     np.testing.assert_allclose(result.flow(), np.diff(made.xy, axis=0))
-    assert result.attributes["schema"] == "aot/1"
+    assert result.attributes["schema"] == "aot/2"
     assert result.attributes["num_source_frames"] == 10
 
 
@@ -143,12 +157,28 @@ def test_file_has_the_datasets_of_the_schema(tmp_path: Path) -> None:
         "tracks/xy": ((4, 5, 2), "float32"), "tracks/visible": ((4, 5), "bool"),
         "tracks/visibility": ((4, 5), "float16"), "tracks/confidence": ((4, 5), "float16"),
         "tracks/query": ((5, 3), "float32"), "tracks/object_id": ((5,), "int32"), "tracks/in_mask": ((4, 5), "bool"),
+        "tracks/valid": ((4, 5), "bool"), "tracks/born": ((5,), "int64"), "tracks/ended": ((5,), "int64"),
+        "masks/coverage": ((4, 2), "float32"),
     }  # fmt: skip
     with h5py.File(tmp_path / "a.h5") as file:
         assert {name: (file[name].shape, str(file[name].dtype)) for name in expected} == expected
         assert file["masks/data"].chunks == (1, 1, HEIGHT, WIDTH)
         assert file["masks/data"].compression == "gzip", "readable without any filter plugin"
         assert json.loads(file["objects/prompt"].asstr()[0])[0]["box"] == [0, 0, 4, 4]
+
+
+def test_a_file_without_lifetimes_is_read_with_tracks_that_do_not_end(tmp_path: Path) -> None:
+    made = write(tmp_path / "a.h5", [block([0, 3, 6, 9], [2, 7])])
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file.attrs["schema"] = "aot/1"
+        for name in ("tracks/valid", "tracks/born", "tracks/ended", "masks/coverage"):
+            del file[name]
+    check_file(tmp_path / "a.h5")
+    result = load(tmp_path / "a.h5")
+    assert np.array_equal(result.lifetimes.valid, made.visible)
+    assert result.lifetimes.born.tolist() == [0] * 5
+    assert result.lifetimes.ended.tolist() == [-1] * 5
+    assert np.isnan(result.coverage).all()
 
 
 def test_masks_can_cover_only_some_frames(tmp_path: Path) -> None:
