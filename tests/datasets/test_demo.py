@@ -263,7 +263,7 @@ class TestFolder:
             shutil.copytree(complete, root)
 
         monkeypatch.setattr(demo_folder, "_refuse_foreign", complete_meanwhile)
-        demo_folder._move_into_place(tmp_path / "built", root)
+        demo_folder._move_into_place(tmp_path / "built", root, demo_folder.SCENES)
         assert [path.name for path in root.parent.iterdir()] == ["demo"]
 
     def test_concurrent_calls_give_one_complete_folder(self, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ class TestFolder:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(ensure_demo, [root] * 4))
         assert [path.name for path in tmp_path.iterdir()] == ["demo"]
-        assert demo_folder._is_current(root)
+        assert demo_folder._is_current(root, demo_folder.SCENES)
 
 
 def files(folder: Path) -> dict[str, bytes]:

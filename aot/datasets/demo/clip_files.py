@@ -21,7 +21,7 @@ _BOX_MARGIN = 2
 
 
 def write_video(scene: Scene, path: Path) -> BoolArray:
-    """Render and encode a clip; returns the visible masks of its objects, (T, K, H, W) bool."""
+    """Render and encode a clip; returns the visible masks of the layers of its objects, (T, K, H, W) bool."""
     masks = []
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options=ENCODER_OPTIONS)
@@ -51,9 +51,10 @@ def manifest_entry(scene: Scene, masks: BoolArray, folder: Path) -> str:
     """YAML entry of one clip in the manifest; masks that serve as prompts are written below `folder`/masks."""
     lines = [f"  {scene.clip_id}:  # {scene.comment}\n", "    objects:\n"]
     objects = [layer for layer in scene.layers if layer.object_id]
+    ids = [layer.object_id for layer in objects]
     for prompt in scene.prompts:
-        row = [layer.object_id for layer in objects].index(prompt.object_id)
-        mask = masks[prompt.frame, row]
+        row = ids.index(prompt.object_id)
+        mask = masks[prompt.frame, np.equal(ids, prompt.object_id)].any(axis=0)
         lines.append(f"      - id: {prompt.object_id}\n        name: {prompt.name}\n        frame: {prompt.frame}\n")
         if prompt.box:
             lines.append(f"        box: {_loose_box(mask)}\n")

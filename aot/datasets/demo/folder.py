@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ import av
 
 from aot.datasets.demo.clip_files import ENCODER_OPTIONS, manifest_entry, write_truth, write_video
 from aot.datasets.demo.rendering import NOISE_LEVELS, SEED, SUPERSAMPLING
-from aot.datasets.demo.scenes import FPS, HEIGHT, SCENES, WIDTH
+from aot.datasets.demo.scenes import FPS, HEIGHT, SCENES, WIDTH, Scene
 from aot.errors import DatasetError
 from aot.system.os_errors import os_reason
 from aot.system.output_folder import find_obstacle, unusable_output
@@ -41,27 +42,33 @@ clips:
 """
 
 
-def ensure_demo(root: Path) -> None:
+def ensure_demo(root: Path, scenes: Sequence[Scene] | None = None) -> None:
     """Generate the demo dataset in `root` unless a complete folder of this version exists there.
 
+    Args:
+        root: the folder.
+        scenes: that it contains; None: the five of `make demo`.
     Raises:
         DatasetError: `root` contains other files (nothing was changed), or cannot be written.
     """
-    if not _is_current(root):
-        generate_demo(root)
+    if not _is_current(root, SCENES if scenes is None else scenes):
+        generate_demo(root, scenes)
 
 
-def generate_demo(root: Path) -> None:
+def generate_demo(root: Path, scenes: Sequence[Scene] | None = None) -> None:
     """Render the clips with their ground truth and prompts, and move them to `root` in one step.
 
     An older or incomplete demo folder is renamed to `<root>.old-<number>` and never deleted, because its prompts may
     have been edited. Several processes may do this at the same time: one folder is kept, and all are equal.
 
+    Args:
+        root, scenes: as for `ensure_demo`.
     Raises:
         DatasetError: `root` contains other files (nothing was changed), or cannot be written.
     """
     # The folder is renamed, which needs its name also if it is given as "."; messages show it as it was given.
     target = root.absolute()
+    scenes = SCENES if scenes is None else scenes
     try:
         _refuse_foreign(root)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +76,8 @@ def generate_demo(root: Path) -> None:
             # Only this user may read the temporary folder; the dataset is a folder inside it, with normal permissions.
             built = Path(scratch) / "demo"
             built.mkdir()
-            _write_dataset(built)
-            _move_into_place(built, target)
+            _write_dataset(built, scenes)
+            _move_into_place(built, target, scenes)
     except (OSError, av.FFmpegError) as exc:
         # Not before: a test file in an empty `root` would prevent another process from replacing it.
         obstacle = find_obstacle(root)
@@ -81,31 +88,32 @@ def generate_demo(root: Path) -> None:
         ) from exc
 
 
-def _write_dataset(folder: Path) -> None:
+def _write_dataset(folder: Path, scenes: Sequence[Scene]) -> None:
     (folder / "truth").mkdir()
     (folder / "masks").mkdir()
     prompts = [_MANIFEST_HEAD]
-    for scene in SCENES:
+    for scene in scenes:
         masks = write_video(scene, folder / f"{scene.clip_id}.mp4")
         write_truth(scene, masks, folder / "truth" / f"{scene.clip_id}.npz")
         prompts.append(manifest_entry(scene, masks, folder))
     (folder / MANIFEST).write_text("".join(prompts), encoding="utf-8")
     # Written last: a folder with the marker is complete.
-    (folder / MARKER).write_text(json.dumps(_marker() | {"files": _sizes(folder)}, indent=1) + "\n", encoding="utf-8")
+    marker = _marker(scenes) | {"files": _sizes(folder)}
+    (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
 
 
-def _move_into_place(built: Path, root: Path) -> None:
-    if _is_current(root):
+def _move_into_place(built: Path, root: Path, scenes: Sequence[Scene]) -> None:
+    if _is_current(root, scenes):
         return
     _refuse_foreign(root)
     # Another process may have completed the folder in the meantime.
-    if _marker_of(root) and not _is_current(root):
+    if _marker_of(root) and not _is_current(root, scenes):
         _rename_old(root)
     try:
         built.replace(root)
     except OSError:
         # Another process was faster: a folder that is not empty cannot be replaced.
-        if not _is_current(root):
+        if not _is_current(root, scenes):
             raise
 
 
@@ -130,10 +138,10 @@ def _refuse_foreign(root: Path) -> None:
     )
 
 
-def _is_current(root: Path) -> bool:
+def _is_current(root: Path, scenes: Sequence[Scene]) -> bool:
     """Whether all files of this version exist with their sizes; the manifest may have been edited."""
     marker = _marker_of(root)
-    expected = _marker()
+    expected = _marker(scenes)
     if {key: marker.get(key) for key in expected} != expected or not (root / MANIFEST).is_file():
         return False
     files = cast(dict[str, int], marker.get("files", {}))
@@ -142,11 +150,21 @@ def _is_current(root: Path) -> bool:
     )
 
 
-def _marker() -> dict[str, object]:
+def _marker(scenes: Sequence[Scene]) -> dict[str, object]:
     rendering = [WIDTH, HEIGHT, FPS, SEED, SUPERSAMPLING, ENCODER_OPTIONS, NOISE_LEVELS]
-    parameters = [*rendering, [asdict(scene) for scene in SCENES]]
+    parameters = [*rendering, [_described(scene) for scene in scenes]]
     digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
     return {"generator": _GENERATOR, "version": _VERSION, "parameters_sha256": digest}
+
+
+def _described(scene: Scene) -> dict[str, object]:
+    """A scene as data. A squeeze of 1 is left out: earlier folders, which have no other, stay valid."""
+    described = asdict(scene)
+    for layer in described["layers"]:
+        for pose in layer["poses"]:
+            if pose["squeeze"] == 1:
+                del pose["squeeze"]
+    return described
 
 
 def _marker_of(root: Path) -> dict[str, object]:

@@ -28,7 +28,7 @@ def render(scene: Scene) -> Iterator[tuple[UInt8Array, BoolArray]]:
     """Render a scene frame by frame.
 
     Yields:
-        (H, W, 3) uint8 RGB, and (K, H, W) bool: the visible part of each object, in the order of the layers.
+        (H, W, 3) uint8 RGB, and (K, H, W) bool: the visible part of each layer of an object, in their order.
     """
     noise = np.random.default_rng([SEED, *scene.clip_id.encode()])
     images = [_layer_image(layer, noise) for layer in scene.layers]
@@ -82,17 +82,18 @@ def _downsample(fine: NDArray[_Number]) -> NDArray[_Number]:
 
 def motion_of(layer: Layer, num_frames: int) -> Float64Array:
     """(T, 2, 3) affine matrices from the layer's own image to the frame."""
-    x, y, degrees, scale = _smooth(layer.poses, num_frames).T
+    x, y, degrees, scale, squeeze = _smooth(layer.poses, num_frames).T
     cosine, sine = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
     linear = np.stack([np.stack([cosine, -sine], axis=-1), np.stack([sine, cosine], axis=-1)], axis=-2)
+    linear[..., 0] *= squeeze[:, None]
     shift = np.stack([x, y], axis=-1) - linear @ centre_of(layer)
     return np.concatenate([linear, shift[:, :, None]], axis=2)
 
 
 def _smooth(poses: tuple[Pose, ...], num_frames: int) -> Float64Array:
-    """(T, 4) x, y, degrees, scale: cubic Hermite interpolation of the poses; slopes are central differences."""
+    """(T, 5) x, y, degrees, scale, squeeze: cubic Hermite curves through the poses; slopes are central differences."""
     times = np.array([pose.frame for pose in poses], dtype=float)
-    values = np.array([[pose.x, pose.y, pose.degrees, pose.scale] for pose in poses])
+    values = np.array([[pose.x, pose.y, pose.degrees, pose.scale, pose.squeeze] for pose in poses])
     slopes = np.gradient(values, times, axis=0)
     frames = np.arange(num_frames)
     left = np.clip(np.searchsorted(times, frames, side="right") - 1, 0, len(poses) - 2)

@@ -1,4 +1,4 @@
-"""The five scenes of the demo, described as data.
+"""The scenes of the demo, described as data.
 
 Every scene is a stack of flat textured images (layers). Each layer moves by an affine motion, given by its poses on a
 few frames. Positions are pixels with centres at integers, in a layer's own image as well as in the frame.
@@ -9,6 +9,7 @@ folders are rendered again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 WIDTH, HEIGHT, FPS = 320, 240, 25
@@ -29,6 +30,8 @@ class Pose:
     """Rotation, clockwise as seen in the frame."""
     scale: float = 1.0
     """Size in the frame relative to the layer's own image."""
+    squeeze: float = 1.0
+    """Factor for the width of the layer's own image, before it is rotated: a face that turns away becomes narrower."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Layer:
     grain: int = 7
     """Size of the smallest patches of the texture in px."""
     object_id: int = 0
-    """At least 1 for an object that is segmented and tracked; 0 for background and occluders."""
+    """At least 1 for an object that is segmented and tracked; 0 for background and occluders. Several layers with the
+    same id are the faces of one object."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,28 @@ _SEA = ((44, 98, 112), (86, 146, 150), (30, 58, 82), (150, 170, 160), (60, 120, 
 
 def _background(colours: tuple[Colour, ...], *poses: Pose) -> Layer:
     return Layer(poses=poses, size=(520, 420), colours=colours, shape="plain", grain=12)
+
+
+def _turning_faces(
+    centre: Pose, half_width: float, degrees: tuple[float, float], num_frames: int, last_turning: int
+) -> tuple[tuple[Pose, ...], tuple[Pose, ...]]:
+    """Poses of the front and the right face of an upright square box that turns to the left.
+
+    Args:
+        centre: of the box.
+        half_width: of a face, in px.
+        degrees: first and last angle of the front face to the image plane, in 0..90 and without its ends.
+        num_frames: of the clip.
+        last_turning: frame on which the turn ends.
+    """
+    faces: tuple[list[Pose], list[Pose]] = [], []
+    for frame in range(num_frames):
+        first, last = degrees
+        angle = math.radians(first + (last - first) * min(1, frame / last_turning))
+        sine, cosine = math.sin(angle), math.cos(angle)
+        for poses, shift, squeeze in zip(faces, (-sine, cosine), (cosine, sine)):
+            poses.append(Pose(frame, centre.x + half_width * shift, centre.y, squeeze=squeeze))
+    return tuple(faces[0]), tuple(faces[1])
 
 
 SCENES = (
@@ -200,3 +226,44 @@ SCENES = (
         prompts=(ScenePrompt(1, "orange flower", 24, mask=True),),
     ),
 )
+
+_FRONT, _SIDE = _turning_faces(Pose(0, 160, 124), 52, (4, 84), 56, 36)
+
+MORE_SCENES = (
+    Scene(
+        clip_id="leave",
+        comment="leaves the frame on the left and comes back from below, turned by 150 degrees; prompted by a mask",
+        num_frames=72,
+        layers=(
+            _background(_SHORE, Pose(0, 164, 118), Pose(71, 150, 124)),
+            Layer(
+                poses=(
+                    Pose(0, 150, 120, 0),
+                    Pose(20, -80, 112, -20),
+                    Pose(25, -80, 330, 60),
+                    Pose(30, 150, 330, 120),
+                    Pose(48, 160, 140, 150),
+                    Pose(71, 190, 110, 150),
+                ),
+                size=(104, 96),
+                colours=_RED,
+                shape="blob",
+                lobes=4,
+                object_id=1,
+            ),
+        ),
+        prompts=(ScenePrompt(1, "red clover", 0, mask=True),),
+    ),
+    Scene(
+        clip_id="turn",
+        comment="a box that turns its right side to the camera; prompted by a mask",
+        num_frames=56,
+        layers=(
+            _background(_SAND, Pose(0, 168, 118), Pose(55, 152, 124)),
+            Layer(poses=_SIDE, size=(104, 116), colours=_PINK, shape="plain", object_id=1),
+            Layer(poses=_FRONT, size=(104, 116), colours=_BLUE, shape="plain", object_id=1),
+        ),
+        prompts=(ScenePrompt(1, "box", 0, mask=True),),
+    ),
+)
+"""Rendered on request only (`dataset.scenes`): objects whose first points do not last."""

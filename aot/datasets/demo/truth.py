@@ -15,7 +15,8 @@ class SceneTruth(GroundTruth):
 
     Args:
         path: npz with masks_packed (bits of (T, K, H, W) bool), masks_shape (4,), object_id (K,) int32 and
-            motion (T, K, 2, 3) float64, which maps (x, y, 1) of the object's own image to px of the frame.
+            motion (T, K, 2, 3) float64, which maps (x, y, 1) of the object's own image to px of the frame. An object
+            with several faces is several times among the K, each with the mask and the motion of one face.
     Raises:
         DatasetError: the file cannot be read, or an array is missing.
     """
@@ -30,7 +31,7 @@ class SceneTruth(GroundTruth):
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        return tuple(sorted(self._object_id.tolist()))
+        return tuple(sorted(set(self._object_id.tolist())))
 
     @property
     def mask_frames(self) -> Int64Array:
@@ -39,19 +40,20 @@ class SceneTruth(GroundTruth):
     def mask(self, frame: int) -> dict[int, BoolArray] | None:
         if not 0 <= frame < len(self._masks):
             return None
-        return dict(zip(self._object_id.tolist(), self._masks[frame]))
+        return {i: self._masks[frame, self._object_id == i].any(axis=0) for i in self.object_ids}
 
     def tracks(self, queries: QueryPoints, frames: Int64Array) -> TrackTruth:
         truth = unknown_tracks(len(frames), len(queries))
         rows = np.flatnonzero((frames >= 0) & (frames < len(self._masks)))
         for number, (query, object_id) in enumerate(zip(queries.txy, queries.object_id)):
-            row = np.flatnonzero(self._object_id == object_id)
+            own = np.array([query[0]], dtype=np.int64)
             # A query outside its object moves with something else, whose motion is not stored.
-            if len(row) and self._is_visible(np.array([query[0]], dtype=np.int64), row[0], query[None, 1:])[0]:
-                xy = self._positions(query, row[0], frames[rows])
-                truth.xy[rows, number] = xy
-                truth.visible[rows, number] = self._is_visible(frames[rows], row[0], xy)
-                truth.annotated[rows, number] = True
+            for face in np.flatnonzero(self._object_id == object_id).tolist():
+                if self._is_visible(own, face, query[None, 1:])[0]:
+                    xy = self._positions(query, face, frames[rows])
+                    truth.xy[rows, number] = xy
+                    truth.visible[rows, number] = self._is_visible(frames[rows], face, xy)
+                    truth.annotated[rows, number] = True
         return truth
 
     def _positions(self, query: Float32Array, row: int, frames: Int64Array) -> Float64Array:
