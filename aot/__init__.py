@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from aot.system.interrupts import exit_on_interrupt
 
 if TYPE_CHECKING:
+    from aot.notebook import track
     from aot.runs.index import RunResults, open_run
     from aot.types import ClipResult
     from aot.writing.reader import load
 
-__all__ = ["ClipResult", "RunResults", "load", "open_run"]
+__all__ = ["ClipResult", "RunResults", "load", "open_run", "track"]
 
 
 def _check_environment() -> None:
@@ -53,6 +54,10 @@ def __getattr__(name: str) -> Any:
         from aot.runs import index
 
         return getattr(index, name)
+    if name == "track":
+        from aot.notebook import track
+
+        return track
     if name == "ClipResult":
         from aot.types import ClipResult
 

@@ -13,6 +13,7 @@ if __name__ == "types":
     print("started by its path; use: python -m aot.run, python -m aot.status and so on, or aot VERB", file=sys.stderr)
     raise SystemExit(2)
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -36,6 +37,10 @@ Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 
 LOWEST_OBJECT_ID = 1
+JSON_ATTRIBUTES = frozenset(
+    "attempts checks notes peak_device_bytes precision seconds source_range versions weights".split()
+)
+"""The attributes of results that files hold as JSON."""
 
 
 @dataclass(frozen=True)
@@ -352,6 +357,39 @@ class ClipResult(ArrayFields):
                 self.lifetimes.born[points], self.lifetimes.ended[points], of_points(self.lifetimes.valid)
             ),
         )
+
+    def object(self, object_id: int | str) -> ClipResult:
+        """One object, by its id or its name.
+
+        Raises:
+            KeyError: the object does not exist.
+        """
+        return self.select(objects=object_id)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The attributes; lists and mappings, which files hold as JSON, are parsed."""
+        return {
+            name: json.loads(value) if name in JSON_ATTRIBUTES else value for name, value in self.attributes.items()
+        }
+
+    def to_torch(self) -> dict[str, Any]:
+        """The tracks as tensors, without masks.
+
+        Returns:
+            clip_id (str); index (T,), time (T,), xy (T, N, 2), visible (T, N), visibility (T, N), confidence (T, N),
+            in_mask (T, N), valid (T, N), query (N, 3), object_id (N,).
+        """
+        import torch
+
+        tracks = self.tracks
+        arrays = {
+            "index": self.index, "time": self.time, "xy": tracks.xy, "visible": tracks.visible,
+            "visibility": tracks.visibility, "confidence": tracks.confidence, "in_mask": self.in_mask,
+            "valid": self.lifetimes.valid, "query": self.query, "object_id": self.track_object_id,
+        }  # fmt: skip
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return {"clip_id": str(self.attributes["clip_id"]), **tensors}
 
     def to_pandas(self) -> pandas.DataFrame:
         """The tracks as a long table: one row per frame and point, ordered by frame, then by point.

@@ -55,7 +55,7 @@ ORDER = [
     ["aot.launching"],
     ["aot.sweep", "aot.report", "aot.prompt", "aot.evaluate.run", "aot.export.run"],
     [f"aot.{name}.__main__" for name in "evaluate export prompt report sweep".split()],
-    [f"aot.{name}" for name in "run verify status cancel prompts __main__".split()],
+    [f"aot.{name}" for name in "run notebook verify status cancel prompts __main__".split()],
 ]
 
 

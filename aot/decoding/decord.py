@@ -45,5 +45,5 @@ class DecordDecoder:
         try:
             return DecordFile(path, probe, self.max_buffer_bytes)
         except Unverified as reason:
-            _log.info("%s: decoded by pyav: %s", path, reason)
+            _log.info("%s: decoded by pyav: %s", path, str(reason))  # a record must not keep the frames
             return VideoFile(path, fallback=str(reason), stream=stream)

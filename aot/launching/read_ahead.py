@@ -138,7 +138,7 @@ class _Job:
                 return
             self._keep(prepared)
         except Exception as error:  # noqa: BLE001 (the clip is read again in its turn, and the error reported there)
-            _log.info("%s: could not be read ahead, and is read again in its turn: %s", clip.clip_id, error)
+            _log.info("%s: could not be read ahead, and is read again in its turn: %s", clip.clip_id, str(error))
         finally:
             # A clip whose run folder is gone or full fails in its turn.
             with suppress(AotError):

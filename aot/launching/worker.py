@@ -314,7 +314,7 @@ class Worker:
                 return {}
             score = evaluate_clip(paths.result, truth)
         except Exception as error:  # noqa: BLE001 (the clip's result is complete, whatever its annotations are)
-            _log.warning("%s: cannot be scored: %s", clip_id, error)
+            _log.warning("%s: cannot be scored: %s", clip_id, str(error))
             return {"error": f"cannot be scored: {error}"}
         return dict(score.as_row())
 

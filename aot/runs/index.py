@@ -80,11 +80,20 @@ class RunResults:
     def __repr__(self) -> str:
         return f"RunResults({str(self.root)!r}, {len(self)} clips)"
 
-    def __getitem__(self, column: str) -> NDArray[Any]:
-        """One column of the table."""
-        if column not in self.columns:
-            raise KeyError(f"no column {column!r}; {suggestion(column, self.columns)}")
-        return self.columns[column]
+    def __getitem__(self, key: str) -> Any:
+        """One column of the table by its name: (number of clips,); or the result of one clip by its id.
+
+        A clip that has the name of a column is loaded by `load`.
+
+        Raises:
+            KeyError: neither a column nor a clip.
+            ResultError: the clip's file cannot be read.
+        """
+        if key in self.columns:
+            return self.columns[key]
+        if key in self.clip_ids:
+            return self.load(key)
+        raise KeyError(f"no column or clip {key!r}; {suggestion(key, [*self.columns, *self.clip_ids])}")
 
     def where(self, chosen: BoolArray) -> RunResults:
         """Some of the clips: `run.where(run["visible"] < 0.5)`.
@@ -123,7 +132,7 @@ class RunResults:
         """A `torch.utils.data.Dataset` with one item per clip.
 
         Args:
-            transform: result → item; None: a dictionary of tensors (`aot.runs.torch_dataset.as_tensors`).
+            transform: result → item; None: a dictionary of tensors (`ClipResult.to_torch`).
         """
         from aot.runs.torch_dataset import ClipDataset
 
@@ -189,7 +198,7 @@ def _read_row(paths: RunPaths, clip_id: str, mtime_ns: int, size: int) -> dict[s
     try:
         overview = read_overview(paths.clip(clip_id).result, _ATTRIBUTES)
     except ResultError as error:
-        _log.warning("skipped: %s", error)
+        _log.warning("skipped: %s", str(error))
         return None
     checks = json.loads(overview.get("checks", "{}"))
     numbers = {name: worst(checks, name) for name in CHECKS}
@@ -235,7 +244,7 @@ def _write_index(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
             np.savez(file, allow_pickle=False, version=np.array(_VERSION), **columns)
     except WriteError as error:
         # The run of another user may be read-only: its files are then opened again by every call.
-        _log.warning("%s", error)
+        _log.warning("%s", str(error))
 
 
 def _scores(summary: Path, clip_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -31,13 +31,14 @@ _DAMAGED = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeErr
 _UNREADABLE = (*_DAMAGED, MemoryError)
 
 
-def load(path: str | Path, *, masks: bool | Literal["lazy"] = True) -> ClipResult:
+def load(path: str | Path, *, masks: bool | Literal["lazy"] = True, keeps: object = None) -> ClipResult:
     """Read one clip's result.
 
     Args:
         path: a file `clips/<clip_id>.h5` of a run folder.
         masks: True reads them into memory (T·K·H·W bytes, most of the file); "lazy" reads each mask when it is
             indexed; False does not read them (`masks` of the result is None).
+        keeps: an object that lives as long as lazy masks do, such as a temporary folder with the file.
     Raises:
         ResultError: the file cannot be read, is incomplete, or has the schema of another version.
         ValueError: `masks` has another value.
@@ -49,7 +50,7 @@ def load(path: str | Path, *, masks: bool | Literal["lazy"] = True) -> ClipResul
         check_schema(path, file)
         result = read_result(file, with_masks=masks is True)
         shape = file["masks/data"].shape
-    return result if masks != "lazy" else replace(result, masks=LazyMasks(path, shape))
+    return result if masks != "lazy" else replace(result, masks=LazyMasks(path, shape, keeps=keeps))
 
 
 def check_file(path: Path) -> None:
@@ -131,6 +132,7 @@ class LazyMasks:
         shape: (Tm, K, H, W) of the dataset in the file.
         rows: positions along Tm that this array shows; None: all.
         columns: positions along K that this array shows; None: all.
+        keeps: see `load`.
     """
 
     dtype = np.dtype(np.bool_)
@@ -141,8 +143,10 @@ class LazyMasks:
         shape: tuple[int, ...],
         rows: Int64Array | None = None,
         columns: Int64Array | None = None,
+        keeps: object = None,
     ) -> None:
         self._path = path
+        self._keeps = keeps
         self._rows = np.arange(shape[0], dtype=np.int64) if rows is None else rows
         self._columns = np.arange(shape[1], dtype=np.int64) if columns is None else columns
         self.shape: tuple[int, ...] = (len(self._rows), len(self._columns), *shape[2:])
@@ -183,7 +187,7 @@ class LazyMasks:
 
     def take(self, rows: Int64Array, columns: Int64Array) -> LazyMasks:
         """Select frames (positions along Tm) and objects (positions along K) without reading them."""
-        return LazyMasks(self._path, self.shape, self._rows[rows], self._columns[columns])
+        return LazyMasks(self._path, self.shape, self._rows[rows], self._columns[columns], self._keeps)
 
 
 class MaskReader:

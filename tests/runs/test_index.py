@@ -134,7 +134,8 @@ class TestOpenRun:
         assert found["visible"][1] == pytest.approx(2 / 12), "the value of the worst object"
         assert np.isnan(found["return_error_px"]).all()
         assert len(found.to_pandas()) == 12
-        with pytest.raises(KeyError, match="no column 'nothing'; expected one of clip_id"):
+        assert found["day0/02"].attributes["clip_id"] == "day0/02"
+        with pytest.raises(KeyError, match="no column or clip 'nothing'; expected one of clip_id"):
             found["nothing"]
 
     def test_where_selects_clips(self, run: Path) -> None:
