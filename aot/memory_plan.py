@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aot.checkpoints import device_name_of
+from aot.flow.follow import MAX_ADDED_PER_POINT
+from aot.flow.options import PointOptions
+from aot.flow.passes import HELD_BYTES_PER_POSITION
+from aot.query_points.base import LimitedByFrame, QuerySampler
 from aot.tracking.base import Tracker
+from aot.types import Prompt
 from aot.writing.hdf5 import MAX_QUEUED_BYTES
 
 # 430 frames at 480p, 86 at 1080p. Clips of that length are decoded once; of longer ones, their beginning is.
@@ -46,8 +52,35 @@ def uses_main_memory(tracker: Tracker) -> bool:
     return not device_name_of(tracker).startswith("cuda")
 
 
+def planned_points(
+    prompts: Sequence[Prompt], sampler: QuerySampler, options: PointOptions, frame_size: tuple[int, int]
+) -> int:
+    """Points of all objects of a clip, at most, with those that may be added.
+
+    Args:
+        prompts: of the clip; query points that they give are the only ones of their object.
+        sampler, options: of the points.
+        frame_size: height and width, px.
+    """
+    given = {prompt.object_id: 0 for prompt in prompts}
+    for prompt in prompts:
+        given[prompt.object_id] += len(prompt.query_points)
+    sampled = sampler.max_points_on(frame_size) if isinstance(sampler, LimitedByFrame) else sampler.max_points
+    if options.reseed:
+        sampled += min(options.reseed_max_points, MAX_ADDED_PER_POINT * sampled)
+    return sum(own or sampled for own in given.values())
+
+
 def needed_bytes(
-    tracker: Tracker, *, num_frames: int, num_points: int, num_objects: int, width: int, height: int, lean: bool
+    tracker: Tracker,
+    *,
+    num_frames: int,
+    num_points: int,
+    num_objects: int,
+    width: int,
+    height: int,
+    lean: bool,
+    points_at_once: int | None = None,
 ) -> int:
     """Upper bound of the memory on the tracker's device that a clip needs, besides models and buffers that can shrink.
 
@@ -58,8 +91,12 @@ def needed_bytes(
         num_objects: of the clip; in main memory, their masks wait to be written.
         width, height: size of the source in px.
         lean: whether the tracker uses its lean memory plan.
+        points_at_once: points that are tracked in one pass, at most; None: all.
     """
-    needed = tracker.needed_bytes(num_frames=num_frames, num_points=num_points, width=width, height=height, lean=lean)
+    together = min(num_points, points_at_once or num_points)
+    needed = tracker.needed_bytes(num_frames=num_frames, num_points=together, width=width, height=height, lean=lean)
     if uses_main_memory(tracker):
+        if together < num_points:
+            needed += HELD_BYTES_PER_POSITION * num_frames * num_points
         needed += min(MAX_QUEUED_BYTES, num_frames * num_objects * width * height)
     return needed

@@ -13,9 +13,10 @@ import numpy as np
 from aot.checkpoints import device_name_of, precisions_of, weights_of
 from aot.decoding.base import Decoder, FrameSource
 from aot.errors import AotError, OutOfMemory, error_context
-from aot.flow.follow import MAX_ADDED_PER_POINT, FollowedTracks, Follower
+from aot.flow.follow import FollowedTracks, Follower
 from aot.flow.options import PointOptions
-from aot.memory_plan import FULL_BUFFERS, NO_BUFFERS, Buffers, needed_bytes, uses_main_memory
+from aot.flow.passes import track_in_passes
+from aot.memory_plan import FULL_BUFFERS, NO_BUFFERS, Buffers, needed_bytes, planned_points, uses_main_memory
 from aot.paths import ClipPaths
 from aot.preparation import PREPARATION_STAGES, PreparedClip, all_failed, prepare_clip
 from aot.query_points.base import QuerySampler
@@ -213,11 +214,13 @@ def _plan_memory(prepared: PreparedClip, parts: Parts, settings: Settings) -> Bu
         return NO_BUFFERS if settings.lean else FULL_BUFFERS
     frames, prompts = prepared.frames, prepared.prompts
     object_ids = {prompt.object_id for prompt in prompts}
-    num_points = sum(_max_points(prompts, object_id, parts.query_sampler, settings.points) for object_id in object_ids)
+    frame_size = (frames.height, frames.width)
+    num_points = planned_points(prompts, parts.query_sampler, settings.points, frame_size)
     needed = needed_bytes(
         parts.tracker,
         num_frames=len(frames.index),
         num_points=num_points,
+        points_at_once=settings.points.points_at_once,
         num_objects=len(object_ids),
         width=frames.width,
         height=frames.height,
@@ -233,15 +236,6 @@ def _plan_memory(prepared: PreparedClip, parts: Parts, settings: Settings) -> Bu
     if settings.lean:
         return NO_BUFFERS
     return Buffers.within(available - needed if uses_main_memory(parts.tracker) else available_host_bytes())
-
-
-def _max_points(prompts: list[Prompt], object_id: int, sampler: QuerySampler, options: PointOptions) -> int:
-    """Points of an object, at most, with those that may be added."""
-    given = sum(len(prompt.query_points) for prompt in prompts if prompt.object_id == object_id)
-    if given:
-        return given
-    num_points = sampler.max_points
-    return num_points + (min(options.reseed_max_points, MAX_ADDED_PER_POINT * num_points) if options.reseed else 0)
 
 
 def _frames_with_masks(frames: FrameSource, prompts: list[Prompt], segmenter: Segmenter) -> Int64Array:
@@ -318,8 +312,11 @@ def _track(
         fixed_ids=frozenset(prompt.object_id for prompt in prepared.prompts if prompt.query_points),
     )
 
-    def track(points: QueryPoints) -> Tracks:
+    def track_together(points: QueryPoints) -> Tracks:
         return parts.tracker.track(frames, points, lean=settings.lean)
+
+    def track(points: QueryPoints) -> Tracks:
+        return track_in_passes(track_together, points, settings.points.points_at_once)
 
     on_progress("track", 0.0)
     with timer.stage("track", frames):

@@ -63,7 +63,7 @@ def option_keys(group: str, option: str, folder: Path | None = None) -> list[Key
     values = option_values(path)
     if "_target_" not in values:
         raise ConfigError(f"{path}: the key _target_ is missing; expected the dotted name of a class")
-    hints = _hints(f"{group}._target_", values["_target_"])
+    hints = _hints(f"{group}._target_", values["_target_"]) | _shared_hints(group)
     return _keys(path, hints, f"{group}.")
 
 
@@ -168,6 +168,12 @@ def _run_level_hints() -> dict[str, Any]:
         for above, model in models.items()
         for name, field in model.model_fields.items()
     }
+
+
+def _shared_hints(group: str) -> dict[str, Any]:
+    """The types of the keys that all options of a group have, of which an option may change the default."""
+    above = f"{group}."
+    return {name.removeprefix(above): hint for name, hint in _run_level_hints().items() if name.startswith(above)}
 
 
 def _with_ranges(annotation: Any, ranges: list[Any]) -> Any:

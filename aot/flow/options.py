@@ -21,6 +21,8 @@ class PointOptions(BaseModel):
     """Passes of the tracker over the clip for added points, at most."""
     reseed_max_points: Annotated[int, Ge(1)] = 600
     """Points added to one object, at most; and at most three times as many as it started with."""
+    points_at_once: Annotated[int, Ge(1)] | None = None
+    """More points are tracked in several passes over the clip; None: all in one."""
     drift_px: Annotated[float, Ge(0)] = 8.0
     """Distance in source px from the object's mask up to which a visible position is not outside it."""
     drift_frames: Annotated[int, Ge(0)] = 3

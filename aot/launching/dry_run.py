@@ -10,10 +10,11 @@ from rich.console import Console
 
 from aot.checkpoints import available_bytes
 from aot.decoding.size import ClipSize, num_kept_frames
+from aot.flow.options import PointOptions
 from aot.launching.base import Launcher, Preview
 from aot.launching.plan import Plan
 from aot.launching.prediction import ClipSeconds, predict_seconds, run_seconds, shard_seconds
-from aot.memory_plan import needed_bytes
+from aot.memory_plan import needed_bytes, planned_points
 from aot.query_points.base import QuerySampler
 from aot.retry import Rung, ladder
 from aot.runs.task import Work
@@ -89,7 +90,7 @@ def _describe_memory(plan: Plan, clips: Sequence[Clip], preview: Preview) -> lis
     available = min(known)
     rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)
     predicted = Counter(
-        _first_that_fits(clip, plan.sizes[clip.clip_id], rungs, tracker, sampler, available)
+        _first_that_fits(clip, plan.sizes[clip.clip_id], rungs, tracker, sampler, config.points, available)
         for clip in clips
         if clip.clip_id in plan.sizes
     )
@@ -103,22 +104,26 @@ def _describe_memory(plan: Plan, clips: Sequence[Clip], preview: Preview) -> lis
 
 
 def _first_that_fits(
-    clip: Clip, size: ClipSize, rungs: Sequence[Rung], tracker: Tracker, sampler: QuerySampler, available: int
+    clip: Clip,
+    size: ClipSize,
+    rungs: Sequence[Rung],
+    tracker: Tracker,
+    sampler: QuerySampler,
+    options: PointOptions,
+    available: int,
 ) -> Rung:
     """The rung that a worker with this many available bytes would start with; the last one is always tried."""
-    by_object = {prompt.object_id: 0 for prompt in clip.prompts}
-    for prompt in clip.prompts:
-        by_object[prompt.object_id] += len(prompt.query_points)
-    num_points = sum(own or sampler.max_points for own in by_object.values())
+    num_points = planned_points(clip.prompts, sampler, options, (size.height, size.width))
     for rung in rungs:
         needed = needed_bytes(
             tracker,
             num_frames=num_kept_frames(size, clip, rung.frame_interval),
             num_points=num_points,
-            num_objects=len(by_object),
+            num_objects=len(clip.object_ids),
             width=size.width,
             height=size.height,
             lean=rung.lean,
+            points_at_once=options.points_at_once,
         )
         if needed <= available:
             return rung

@@ -51,3 +51,12 @@ class KnowsSpacing(Protocol):
             frame_size: height and width, px.
         """
         ...
+
+
+@runtime_checkable
+class LimitedByFrame(Protocol):
+    """A sampler whose number of points depends on the size of the frame. Optional for a sampler."""
+
+    def max_points_on(self, frame_size: tuple[int, int]) -> int:
+        """Upper bound of the number of points on one object in a frame of this height and width."""
+        ...
