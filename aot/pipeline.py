@@ -23,7 +23,7 @@ from aot.query_points.base import QuerySampler
 from aot.query_points.choose import choose_query_points
 from aot.retry import Attempt, Rung
 from aot.segmentation.base import Segmenter
-from aot.self_checks import SelfCheck, check_objects, return_errors
+from aot.self_checks import SelfCheck, check_objects, in_mask_share, return_errors
 from aot.stages import StageTimer
 from aot.system.devices import describe_devices
 from aot.system.memory import available_host_bytes, peak_memory_bytes, reset_peak_memory
@@ -100,7 +100,7 @@ class ClipSummary:
     visible_share: float
     """Fraction of (frame, point) pairs that the tracker reports as visible."""
     in_mask_share: float
-    """Fraction of the visible ones that lie in their object's mask; NaN without masks or visible points."""
+    """Fraction of the visible ones that lie in their object's mask; NaN as in `aot.self_checks.in_mask_share`."""
     checks: dict[int, dict[str, float | None]]
     """Object id → its self-checks; see `aot.self_checks`."""
     seconds: dict[str, float]
@@ -183,9 +183,9 @@ def process_clip(
                     writer.write_tracks(
                         followed.tracks, followed.queries, followed.in_mask, followed.lifetimes, followed.coverage
                     )
-                checks = check_objects(
-                    followed.tracks, followed.queries.object_id, followed.in_mask, followed.stability, returned
-                )
+                rows = np.searchsorted(frames.index, mask_index)
+                own = followed.queries.object_id
+                checks = check_objects(followed.tracks, own, followed.in_mask, rows, followed.stability, returned)
                 outcome = _Outcome(prepared, mask_index, errors, followed, checks, notes)
                 summary = _summarize(clip, settings, outcome, timer)
                 writer.write_provenance(_attributes(clip, parts, settings, outcome, summary), summary.object_errors)
@@ -335,7 +335,6 @@ def _track(
 def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTimer) -> ClipSummary:
     frames = outcome.prepared.frames
     visible, in_mask = outcome.followed.tracks.visible, outcome.followed.in_mask
-    is_comparable = len(outcome.mask_index) > 0 and visible.any()
     return ClipSummary(
         clip_id=clip.clip_id,
         num_objects=len(clip.object_ids),
@@ -344,7 +343,7 @@ def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTi
         num_source_frames=frames.num_source_frames,
         frame_interval=settings.frame_interval,
         visible_share=float(visible.mean()),
-        in_mask_share=float(in_mask[visible].mean()) if is_comparable else float("nan"),
+        in_mask_share=in_mask_share(visible, in_mask, np.searchsorted(frames.index, outcome.mask_index)),
         checks={object_id: check.as_json() for object_id, check in outcome.checks.items()},
         seconds=dict(timer.seconds),
         peak_memory_bytes=peak_memory_bytes(),

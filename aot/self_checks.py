@@ -1,8 +1,8 @@
 """Quality checks of a result without ground truth, so that bad clips can be found among thousands.
 
 - `visible`: fraction of (frame, point) pairs that the tracker reports as visible.
-- `in_mask`: fraction of the visible ones that lie in their own object's mask. Masks and tracks are computed
-  independently; where they disagree, one of them is wrong.
+- `in_mask`: fraction of the visible ones, on frames with masks, that lie in their own object's mask. Masks and tracks
+  are computed independently; where they disagree, one of them is wrong.
 - `mask_stability`: overlap of an object's masks on consecutive kept frames, aligned by their centres. A mask that
   leaks, flickers or is lost changes more than an object does.
 - `return_error_px`: how far a track, tracked back from the visible position farthest from its query, misses the query.
@@ -44,6 +44,7 @@ def check_objects(
     tracks: Tracks,
     track_object_id: Int32Array,
     in_mask: BoolArray,
+    mask_rows: Int64Array,
     stability: Mapping[int, float],
     return_error_px: Float64Array | None,
 ) -> dict[int, SelfCheck]:
@@ -53,6 +54,7 @@ def check_objects(
         tracks: T frames, N points.
         track_object_id: (N,) the object of each track.
         in_mask: (T, N) whether each position is in its own object's mask.
+        mask_rows: (Tm,) rows that have masks; only on these is a position compared with its mask.
         stability: object id → mask stability; NaN for an object without masks.
         return_error_px: (N,) from `return_errors`; None: not measured.
     Returns:
@@ -66,11 +68,28 @@ def check_objects(
         errors = np.full(1, np.nan) if return_error_px is None else return_error_px[own]
         found[object_id] = SelfCheck(
             visible=float(visible.mean()),
-            in_mask=float(in_mask[:, own][visible].mean()) if has_masks and visible.any() else math.nan,
+            in_mask=in_mask_share(visible, in_mask[:, own], mask_rows) if has_masks else math.nan,
             mask_stability=stability.get(object_id, math.nan),
             return_error_px=float(np.nanmedian(errors)) if not np.isnan(errors).all() else math.nan,
         )
     return found
+
+
+def in_mask_share(visible: BoolArray, in_mask: BoolArray, mask_rows: Int64Array) -> float:
+    """Fraction of the visible positions that lie in their object's mask, on the frames that have masks.
+
+    Args:
+        visible: (T, N).
+        in_mask: (T, N).
+        mask_rows: (Tm,) rows that have masks.
+    Returns:
+        0..1; NaN without visible points, or with masks on fewer than two frames: on a single one, the points come from
+        the mask that they would be compared with.
+    """
+    compared = visible[mask_rows]
+    if len(mask_rows) < 2 or not compared.any():
+        return math.nan
+    return float(in_mask[mask_rows][compared].mean())
 
 
 def worst(checks: Mapping[str, Mapping[str, Any]] | Mapping[int, Mapping[str, Any]], name: str) -> float:

@@ -324,6 +324,9 @@ def test_a_mask_between_the_points_of_the_grid_is_reported_with_the_advice_of_th
 
 def test_prompt_frames_only(tmp_path: Path, video: Path) -> None:
     parts = replace(PARTS, segmenter=BoxSegmenter(propagate=False))
+    summary, _ = run(tmp_path, video, BOX, parts=parts)
+    assert np.isnan(summary.in_mask_share), "no other frame has a mask to compare with"
+    assert summary.checks[1]["in_mask"] is None
     _, result = run(tmp_path, video, BOX, replace(BOX, object_id=2, frame=5), parts=parts)
     assert result.mask_row.tolist() == [0, 5]
     assert result.in_mask[0].all()

@@ -13,7 +13,7 @@ import pytest
 import aot
 from aot.images.compact import CompactMask
 from aot.run import main
-from aot.self_checks import MaskStability, check_objects, return_errors, worst
+from aot.self_checks import MaskStability, check_objects, in_mask_share, return_errors, worst
 from aot.types import BoolArray, QueryPoints, Tracks
 from tests.command_line import EMBEDDED
 from tests.synthetic import moving_square, write_video
@@ -43,6 +43,13 @@ def test_stability_ignores_motion_but_not_change() -> None:
     assert stability(square(10), leaking) < 0.1
 
 
+@pytest.mark.parametrize(("rows", "share"), [([0, 1], 0.75), ([0, 2], 0.5), ([0], math.nan), ([], math.nan)])
+def test_positions_are_compared_only_with_masks_that_exist(rows: list[int], share: float) -> None:
+    in_mask = np.array([[True, True], [True, False], [False, False]])
+    found = in_mask_share(np.ones((3, 2), dtype=np.bool_), in_mask, np.array(rows, dtype=np.int64))
+    assert found == pytest.approx(share, nan_ok=True)
+
+
 def tracks(xy: list[list[tuple[float, float]]], visible: list[list[bool]]) -> Tracks:
     array = np.array(xy, dtype=np.float32)
     ones = np.ones(array.shape[:2], dtype=np.float32)
@@ -52,7 +59,9 @@ def tracks(xy: list[list[tuple[float, float]]], visible: list[list[bool]]) -> Tr
 def test_checks_are_per_object() -> None:
     found = tracks([[(0, 0)] * 3, [(0, 0)] * 3], [[True, True, False], [True, False, False]])
     in_mask = np.array([[True, False, True], [False, True, True]])
-    checks = check_objects(found, np.array([1, 1, 2], dtype=np.int32), in_mask, {1: 0.5, 2: math.nan}, None)
+    checks = check_objects(
+        found, np.array([1, 1, 2], dtype=np.int32), in_mask, np.arange(2), {1: 0.5, 2: math.nan}, None
+    )
     assert (checks[1].visible, checks[1].mask_stability) == (0.75, 0.5)
     assert checks[1].in_mask == pytest.approx(1 / 3), "fraction of the visible ones"
     assert checks[2].as_json() == {"visible": 0.0, "in_mask": None, "mask_stability": None, "return_error_px": None}

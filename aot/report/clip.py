@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from aot.decoding.base import FrameSource
 from aot.errors import AotError, error_context
 from aot.paths import ClipPaths, ClipReportPaths
 from aot.runs.timing import in_order
+from aot.self_checks import in_mask_share
 from aot.system.files import replacing, write_errors, write_text
 from aot.types import BoolArray, ClipResult, Float64Array, Int64Array
 
@@ -126,6 +128,7 @@ def _objects(result: ClipResult) -> list[dict[str, Any]]:
         own = result.track_object_id == object_id
         visible, inside = result.tracks.visible[:, own], result.in_mask[:, own]
         has_masks = np.isfinite(result.mask_score[:, column]).any()
+        share = in_mask_share(visible, inside, result.mask_row) if has_masks else math.nan
         objects.append(
             {
                 "id": object_id,
@@ -135,7 +138,7 @@ def _objects(result: ClipResult) -> list[dict[str, Any]]:
                 "prompts": [_portable_prompt(prompt) for prompt in result.object_prompts[column]],
                 "points": int(own.sum()),
                 "visible": _fraction(visible),
-                "in_mask": _fraction(inside[visible]) if has_masks else None,
+                "in_mask": None if math.isnan(share) else share,
                 "score": _mean(result.mask_score[:, column]),
             }
         )

@@ -188,7 +188,7 @@ def _done_columns(done: dict[str, Any]) -> dict[str, Any]:
         "rung": summary.get("rung", 1),
         "attempts": summary.get("num_attempts", 1),
         "visible": summary["visible_share"],
-        "in_mask": summary["in_mask_share"],
+        "in_mask": _blank_nan(summary["in_mask_share"]),
         **{name: _blank_nan(worst(summary.get("checks", {}), name)) for name in CHECKS[2:]},
         "seconds": seconds,
         "frames_per_second": summary["num_frames"] / seconds,

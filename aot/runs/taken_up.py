@@ -6,6 +6,7 @@ import json
 
 from aot.pipeline import ClipSummary
 from aot.retry import Attempt
+from aot.self_checks import in_mask_share
 from aot.types import ClipResult
 
 
@@ -17,7 +18,6 @@ def summary_of(result: ClipResult) -> ClipSummary:
     """
     attributes, visible = result.attributes, result.tracks.visible
     attempts = [Attempt.from_json(record) for record in json.loads(attributes["attempts"])]
-    is_comparable = len(result.mask_row) > 0 and visible.any()
     errors = zip(result.object_id.tolist(), result.object_error)
     return ClipSummary(
         clip_id=attributes["clip_id"],
@@ -27,7 +27,7 @@ def summary_of(result: ClipResult) -> ClipSummary:
         num_source_frames=attributes["num_source_frames"],
         frame_interval=attributes["frame_interval"],
         visible_share=float(visible.mean()),
-        in_mask_share=float(result.in_mask[visible].mean()) if is_comparable else float("nan"),
+        in_mask_share=in_mask_share(visible, result.in_mask, result.mask_row),
         checks={int(object_id): check for object_id, check in json.loads(attributes["checks"]).items()},
         seconds=json.loads(attributes["seconds"]),
         peak_memory_bytes=attributes["peak_memory_bytes"],
