@@ -7,6 +7,12 @@ import numpy as np
 from aot.system.os_errors import os_reason
 from aot.types import BoolArray, RleMask
 
+MAX_RLE_PIXELS = 2**28
+"""Pixels of the largest mask that is decoded: 16384x16384."""
+
+# Of one encoded number: more than the pixels of any mask need.
+_MAX_NUMBER_BITS = 50
+
 
 def image_reason(error: Exception) -> str:
     """Why Pillow cannot read an image, in plain words."""
@@ -57,18 +63,26 @@ def _run_lengths(mask: RleMask) -> list[int]:
     character is set, more follow; the highest bit of the last one is the sign. From the fourth run on, the difference
     to the run two places before is encoded.
     """
+    if mask.height * mask.width > MAX_RLE_PIXELS:
+        raise ValueError(f"of {mask.width}x{mask.height} px; expected at most {MAX_RLE_PIXELS} px")
     runs: list[int] = []
-    number = shift = 0
+    number = shift = total = 0
     for letter in mask.counts:
         bits = ord(letter) - ord("0")
         number |= (bits & 31) << shift
         shift += 5
+        if shift > _MAX_NUMBER_BITS:  # longer numbers would take time that grows with the square of their length
+            break
         if not bits & 32:
             number -= (bits & 16) << (shift - 4)
             runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            total += runs[-1]
             number = shift = 0
-    if shift or sum(runs) != mask.height * mask.width or min(runs, default=0) < 0:
+            if runs[-1] < 0 or total > mask.height * mask.width:
+                break
+    if shift or total != mask.height * mask.width or min(runs, default=0) < 0:
         raise ValueError(
-            f"run lengths {mask.counts[:20]!r}… add up to {sum(runs)} px; expected {mask.width}x{mask.height}"
+            f"run lengths {mask.counts[:20]!r}… do not add up to the pixels of the mask; expected "
+            f"{mask.width}x{mask.height}"
         )
     return runs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,3 +42,17 @@ def test_runs_that_do_not_add_up_are_refused(counts: str) -> None:
         decode_rle(RleMask(5, 5, counts))
     with pytest.raises(ValueError, match="expected 5x5"):
         rle_area(RleMask(5, 5, counts))
+
+
+@pytest.mark.parametrize("counts", ["Z" * 10**7, "11" * 5 * 10**6], ids=["one number", "many runs"])
+def test_long_run_lengths_are_refused_at_once(counts: str) -> None:
+    """Not after minutes: the numbers would grow, or millions of runs beyond the mask would be read."""
+    before = time.process_time()
+    with pytest.raises(ValueError, match="do not add up"):
+        decode_rle(RleMask(5, 5, counts))
+    assert time.process_time() - before < 0.5
+
+
+def test_mask_larger_than_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected at most 268435456 px"):
+        decode_rle(RleMask(10**6, 10**6, ""))
