@@ -22,7 +22,7 @@ class Lifetimes(ArrayFields):
     ended: NDArray[np.int64]
     """(N,) last source frame for which it is meant; −1: it does not drift off before the clip ends."""
     valid: NDArray[np.bool_]
-    """(T, N) visible, and from `born` to `ended`."""
+    """(T, N) visible, from `born` to `ended`, and on a frame on which the object is not known to be out of sight."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}

@@ -27,6 +27,8 @@ class MaskComparison:
     """(T, N) whether it is in the mask or within the tolerance of it; False without a mask."""
     area: Int64Array
     """(T, K) pixels of each object's mask; 0 without a mask."""
+    has_mask: BoolArray
+    """(T,) whether the clip has masks on the frame; they may be empty."""
     stability: dict[int, float]
     """Object id → stability of its masks (`aot.self_checks`)."""
 
@@ -53,10 +55,13 @@ def compare_with_masks(
     in_mask = np.zeros(xy.shape[:2], dtype=np.bool_)
     is_near = np.zeros_like(in_mask)
     area = np.zeros((len(index), len(object_ids)), dtype=np.int64)
+    has_mask = np.zeros(len(index), dtype=np.bool_)
     stability = MaskStability()
     for row, frame in enumerate(index):
         x, y = np.rint(xy[row]).astype(np.int64).T
-        for k, mask in enumerate(masks_of(int(frame)) or ()):
+        masks = masks_of(int(frame))
+        has_mask[row] = masks is not None
+        for k, mask in enumerate(masks or ()):
             own = points_of[k]
             stability.add(object_ids[k], mask)
             area[row, k] = mask.area
@@ -64,7 +69,7 @@ def compare_with_masks(
             is_near[row, own] = in_mask[row, own]
             outside = own[~in_mask[row, own]]
             is_near[row, outside] = _within(mask, x[outside], y[outside], tolerance_px)
-    return MaskComparison(in_mask, is_near, area, stability.result())
+    return MaskComparison(in_mask, is_near, area, has_mask, stability.result())
 
 
 def _within(mask: CompactMask, x: Int64Array, y: Int64Array, tolerance_px: float) -> BoolArray:

@@ -8,6 +8,9 @@ outside the mask of what can be seen. Nor does a frame whose mask cannot be trus
     visible    x  x  x  x  x  .  x  x  x  x
     near       x  x  x  x  .  .  .  .  .  x        rows 4, 6 and 7 are outside: the track ends with row 3
     valid      x  x  x  x  .  .  .  .  .  .
+
+On a frame with an empty mask no position of the object is valid, but no track ends: the object may have left, or been
+lost by the segmenter.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ def find_lifetimes(
     is_trusted = trusted_masks(compared.area)[:, track_column]
     # A query outside the mask, as the manifest may give one, contradicts the mask from the start.
     starts_near = compared.is_near[query_row, np.arange(visible.shape[1])]
+    is_absent = compared.has_mask[:, None] & (compared.area[:, track_column] == 0) & starts_near
     suspicious = visible & ~compared.is_near & is_trusted & starts_near
     clears = visible & compared.is_near
     num_rows = len(visible)
@@ -55,7 +59,7 @@ def find_lifetimes(
     return Lifetimes(
         born=index[first],
         ended=np.where(last == num_rows - 1, TO_THE_END, index[last]),
-        valid=visible & (rows >= first) & (rows <= last),
+        valid=visible & ~is_absent & (rows >= first) & (rows <= last),
     )
 
 

@@ -23,7 +23,7 @@ class PointOptions(BaseModel):
     """Points added to one object, at most; and at most three times as many as it started with."""
     points_at_once: Annotated[int, Ge(1)] | None = None
     """More points are tracked in several passes over the clip; None: all in one."""
-    drift_px: Annotated[float, Ge(0)] = 8.0
+    drift_px: Annotated[float, Ge(0)] = 4.0
     """Distance in source px from the object's mask up to which a visible position is not outside it."""
-    drift_frames: Annotated[int, Ge(0)] = 3
+    drift_frames: Annotated[int, Ge(0)] = 1
     """A track ends where it is outside on more than this many kept frames."""

@@ -13,10 +13,12 @@ NUM_ROWS = 10
 INDEX = np.arange(NUM_ROWS, dtype=np.int64) * 2
 
 
-def lifetimes(near: str, visible: str = "x" * NUM_ROWS, query: int = 2, area: int = 100) -> Lifetimes:
+def lifetimes(
+    near: str, visible: str = "x" * NUM_ROWS, query: int = 2, area: int = 100, has_mask: bool = True
+) -> Lifetimes:
     """The lifetime of one track that ends with its third position outside."""
     is_near = np.array([[letter == "x"] for letter in near])
-    compared = MaskComparison(is_near, is_near, np.full((NUM_ROWS, 1), area), {})
+    compared = MaskComparison(is_near, is_near, np.full((NUM_ROWS, 1), area), np.full(NUM_ROWS, has_mask), {})
     shown = np.array([[letter == "x"] for letter in visible])
     return find_lifetimes(shown, compared, np.array([query]), np.array([0]), INDEX, 2)
 
@@ -49,8 +51,18 @@ def test_a_position_that_is_not_visible_proves_nothing() -> None:
 
 
 def test_frames_without_a_mask_and_queries_outside_their_mask_are_not_judged() -> None:
-    assert valid(lifetimes("xxx.......", area=0)) == "x" * NUM_ROWS
+    assert valid(lifetimes("xxx.......", area=0, has_mask=False)) == "x" * NUM_ROWS
     assert valid(lifetimes("xx........")) == "x" * NUM_ROWS
+
+
+def test_no_position_is_valid_where_the_mask_is_empty_but_the_track_goes_on() -> None:
+    is_near = np.ones((NUM_ROWS, 1), np.bool_)
+    area = np.full((NUM_ROWS, 1), 100)
+    is_near[4:7], area[4:7] = False, 0
+    compared = MaskComparison(is_near, is_near, area, np.ones(NUM_ROWS, np.bool_), {})
+    found = find_lifetimes(np.ones((NUM_ROWS, 1), np.bool_), compared, np.array([2]), np.array([0]), INDEX, 1)
+    assert valid(found) == "xxxx...xxx"
+    assert found.ended[0] == -1
 
 
 def test_a_mask_that_has_lost_most_of_its_area_is_not_trusted() -> None:
