@@ -36,6 +36,8 @@ class FollowedTracks:
     lifetimes: Lifetimes
     coverage: Float64Array
     """(T, K) fraction of each object's mask that its valid points cover; NaN without a mask."""
+    area: Int64Array
+    """(T, K) pixels of each object's mask."""
     stability: dict[int, float]
     """Object id → stability of its masks."""
     num_added: int
@@ -74,6 +76,7 @@ class Follower:
             in_mask=compared.in_mask,
             lifetimes=life,
             coverage=self._coverage(queries, tracks, life),
+            area=compared.area,
             stability=compared.stability,
             num_added=0,
         )
@@ -141,7 +144,7 @@ class Follower:
         """(P, 3) new points of one object."""
         placed = [np.zeros((0, 3), dtype=np.float32)]
         is_own = found.queries.object_id == self.object_ids[k]
-        for row in worst_rows(found.coverage[:, k], self.options.min_coverage):
+        for row in worst_rows(found.coverage[:, k], found.area[:, k], self.options.min_coverage):
             frame = int(self.index[row])
             mask = (self.masks_of(frame) or ())[k]
             xy = found.tracks.xy[row, is_own & found.lifetimes.valid[row]]

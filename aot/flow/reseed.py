@@ -25,20 +25,23 @@ MARGIN_PX = 4
 NUM_CANDIDATES = 1024
 
 
-def worst_rows(coverage: Float64Array, min_coverage: float) -> Int64Array:
-    """The rows that get new points, the least covered one first.
+def worst_rows(coverage: Float64Array, area: Int64Array, min_coverage: float) -> Int64Array:
+    """The rows that get new points, the one with the most uncovered pixels first.
+
+    Not the smallest fraction: an object that is leaving the frame shows little, and its points do not last.
 
     Args:
         coverage: (T,) of one object; NaN where it has no mask.
+        area: (T,) of its mask in px.
         min_coverage: rows with at least this coverage get none.
     """
     gap = max(1, round(len(coverage) * MIN_GAP_FRACTION))
-    left = np.where(coverage < min_coverage, coverage, np.inf)
+    left = np.where(coverage < min_coverage, (1 - coverage) * area, 0)
     rows: list[int] = []
-    while len(rows) < MAX_FRAMES_PER_ROUND and np.isfinite(left.min()):
-        worst = int(left.argmin())
+    while len(rows) < MAX_FRAMES_PER_ROUND and left.max() > 0:
+        worst = int(left.argmax())
         rows.append(worst)
-        left[max(0, worst - gap) : worst + gap + 1] = np.inf
+        left[max(0, worst - gap) : worst + gap + 1] = 0
     return np.asarray(rows, dtype=np.int64)
 
 

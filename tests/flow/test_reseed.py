@@ -118,11 +118,14 @@ def test_worst_rows_are_apart_and_below_the_limit() -> None:
     coverage = np.full(48, 0.99)
     coverage[10:30] = np.linspace(0.9, 0.5, 20)
     coverage[40] = np.nan
-    rows = worst_rows(coverage, 0.95)
+    area = np.full(48, 100)
+    rows = worst_rows(coverage, area, 0.95)
     assert rows[0] == 29
     assert (np.diff(np.sort(rows)) > 4).all()
     assert (coverage[rows] < 0.95).all()
-    assert len(worst_rows(np.zeros(1000), 0.95)) <= 6
+    assert len(worst_rows(np.zeros(1000), np.full(1000, 9), 0.95)) <= 6
+    area[29] = 10
+    assert worst_rows(coverage, area, 0.95)[0] == 28, "few pixels are uncovered where little of the object is seen"
 
 
 def test_new_points_keep_their_distance() -> None:
