@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -104,7 +103,6 @@ def run_damage(num_files: int) -> None:
     Args:
         num_files: damaged files, evenly of all kinds; the same number gives the same files.
     """
-    logging.getLogger("aot.decoding").setLevel(logging.ERROR)  # not which frames are left to PyAV
     counts: dict[str, Counter[str]] = {name: Counter() for name in KINDS}
     with tempfile.TemporaryDirectory() as folder:
         complete = cache(lambda name: _encode(KINDS[name], Path(folder)))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import sys
 import tempfile
 import time
@@ -236,6 +237,7 @@ def main() -> int:
     elif options.command == "damage":
         from benchmarks.damaged_files import run_damage
 
+        logging.getLogger("aot.decoding").setLevel(logging.ERROR)  # not which frames are left to PyAV
         run_damage(options.files)
     else:
         run_compare(options.folders)

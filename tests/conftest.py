@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -34,6 +35,16 @@ FIGURE = "figure"
 # A background job of a shell inherits an ignored SIGINT, and so do its children: the tests could not interrupt any of
 # the processes that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """Restore the levels of aot's loggers: a worker sets one for its process, and another test expects a warning."""
+    names = ("aot", *(name for name in logging.root.manager.loggerDict if name.startswith("aot.")))
+    before = {name: logging.getLogger(name).level for name in names}
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
