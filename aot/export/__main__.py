@@ -1,4 +1,4 @@
-"""The command `python -m aot.export RUN --format davis|sa_v|coco|tapvid|npz|rerun`: results in other formats.
+"""The command `python -m aot.export RUN --format FORMAT`: results in other formats.
 
 docs/export.md describes each format and how coordinates are converted.
 """
@@ -6,10 +6,12 @@ docs/export.md describes each format and how coordinates are converted.
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from aot.errors import AotError, printable
+from aot.export.options import ExportOptions, parse_size
 from aot.export.run import FORMATS, create_exporter, select_clips
 from aot.paths import RunPaths
 from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, check_output, prints_errors, run_command
@@ -37,11 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--stride", type=int, default=4, help="sa_v: source frames between annotated frames; default: %(default)s"
     )
     parser.add_argument("--no-video", action="store_true", help="tapvid, rerun: do not include the frames")
+    parser.add_argument("--paired", action="store_true", help="cotracker: tracks and visibility as two .npy files")
+    parser.add_argument(
+        "--num-frames", type=int, metavar="N", help="resample to N frames at equal distances; default: the kept frames"
+    )
+    parser.add_argument(
+        "--size", metavar="WIDTHxHEIGHT", help="positions in an image resized to this, px; default: of the source"
+    )
     options = parser.parse_args(arguments)
     paths = RunPaths(options.run)
     out: Path = options.out or paths.export(options.format)
     clips, unfinished = select_clips(paths, options.clips)
-    exporter = create_exporter(options.format, clips, stride=options.stride, with_video=not options.no_video)
+    exporter = create_exporter(options.format, clips, _export_options(options))
     check_output("--out", out)
     num_failed = len(unfinished)
     for clip_id in unfinished:
@@ -56,6 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     num_exported = num_selected - num_failed
     print(f"{num_exported} of {counted(num_selected, 'clip')} exported{f' to {out}' if num_exported else ''}")
     return EXIT_SOME_FAILED if num_failed else EXIT_DONE
+
+
+def _export_options(options: Namespace) -> ExportOptions:
+    return ExportOptions(
+        stride=options.stride,
+        with_video=not options.no_video,
+        paired=options.paired,
+        num_frames=options.num_frames,
+        size=None if options.size is None else parse_size(options.size),
+    )
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from contextlib import suppress
 from aot.errors import AotError, ConfigError
 from aot.export.base import ExportedClip, Exporter
 from aot.export.coco import CocoExporter, category_name
+from aot.export.cotracker import CotrackerExporter
 from aot.export.davis import DavisExporter
 from aot.export.npz import NpzExporter
+from aot.export.options import ExportOptions, check_options
 from aot.export.rerun import RerunExporter
 from aot.export.sa_v import SaVExporter
 from aot.export.tap_vid import TapVidExporter
@@ -21,7 +23,7 @@ from aot.system.text import counted, first_names
 from aot.writing.reader import read_object_names
 
 _MAX_NAMED = 10
-FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun")
+FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun", "cotracker")
 
 
 def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[ExportedClip], list[str]]:
@@ -56,30 +58,30 @@ def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[Exporte
     return [ExportedClip(i, paths.clip(i).result) for i in selected if i not in set(unfinished)], unfinished
 
 
-def create_exporter(name: str, clips: Sequence[ExportedClip], *, stride: int, with_video: bool) -> Exporter:
+def create_exporter(name: str, clips: Sequence[ExportedClip], options: ExportOptions) -> Exporter:
     """Create the exporter of a format.
 
     Args:
         name: one of FORMATS.
         clips: all clips to export; the names of their objects become the categories of COCO.
-        stride: source frames between annotated frames (sa_v).
-        with_video: include the frames (tapvid, rerun).
+        options: of the formats.
     Raises:
-        ConfigError: `stride` is less than 1, or the format needs a package that is not installed.
+        ConfigError: the format does not have an option, or needs a package that is not installed.
     """
-    if stride < 1:
-        raise ConfigError(f"--stride {stride}: expected 1 or more")
+    check_options(name, options)
     if name == "davis":
         return DavisExporter()
     if name == "sa_v":
-        return SaVExporter(stride)
+        return SaVExporter(options.stride)
     if name == "coco":
         return CocoExporter(_categories(clips))
     if name == "tapvid":
-        return TapVidExporter(with_video=with_video)
+        return TapVidExporter(with_video=options.with_video)
     if name == "npz":
         return NpzExporter()
-    return RerunExporter(with_video=with_video)
+    if name == "cotracker":
+        return CotrackerExporter(options)
+    return RerunExporter(with_video=options.with_video)
 
 
 def _categories(clips: Sequence[ExportedClip]) -> dict[str, int]:

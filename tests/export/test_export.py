@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tapvid", ["b.pkl", "day1/a.pkl"]),
         ("npz", ["b.npz", "day1/a.npz"]),
         ("rerun", ["b.rrd", "day1/a.rrd"]),
+        ("cotracker", ["b.npz", "day1/a.npz"]),
     ],
 )
 def test_run_is_exported_in_every_format(
@@ -61,6 +62,9 @@ def test_clips_are_selected_by_pattern(folder: Path, tmp_path: Path) -> None:
         (["--format", "coco", "--clips", "x*"], "it has 2 clips: b, day1/a"),
         (["--format", "coco", "--clips", "b", "typo"], "--clips typo: matches no clip of "),
         (["--format", "sa_v", "--stride", "0"], "--stride 0: expected 1 or more"),
+        (["--format", "cotracker", "--num-frames", "0"], "--num-frames 0: expected 1 or more"),
+        (["--format", "cotracker", "--size", "832"], "--size 832: expected WIDTHxHEIGHT in px"),
+        (["--format", "coco", "--size", "8x8"], "--size: --format coco does not have this option"),
     ],
 )
 def test_invalid_arguments_are_refused(

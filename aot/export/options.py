@@ -1,0 +1,63 @@
+"""The options of exports, and the formats that have them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from aot.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of formats; a format ignores none that was given (`check_options`)."""
+
+    stride: int = 4
+    """Source frames between annotated frames (sa_v)."""
+    with_video: bool = True
+    """Include the frames (tapvid, rerun)."""
+    paired: bool = False
+    """Write tracks and visibility as two files (cotracker)."""
+    num_frames: int | None = None
+    """Frames of the resampled clip; None: all kept frames."""
+    size: tuple[int, int] | None = None
+    """Width and height, px, of the resampled image; None: that of the source, or the consumer's."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("stride", self.stride), ("num-frames", self.num_frames)):
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name} {value}: expected 1 or more")
+
+
+FORMATS_OF = {
+    "paired": ("cotracker",),
+    "num_frames": ("cotracker",),
+    "size": ("cotracker",),
+}
+"""Option → formats that have it."""
+
+
+def check_options(name: str, options: ExportOptions) -> None:
+    """Refuse options that the format does not have.
+
+    Raises:
+        ConfigError: names the option and the formats that have it.
+    """
+    for option, formats in FORMATS_OF.items():
+        if getattr(options, option) not in (None, False) and name not in formats:
+            raise ConfigError(
+                f"--{option.replace('_', '-')}: --format {name} does not have this option; it belongs to "
+                f"{', '.join(formats)}"
+            )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of "832x480".
+
+    Raises:
+        ConfigError: another form.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if found is None:
+        raise ConfigError(f"--size {text}: expected WIDTHxHEIGHT in px, such as 832x480")
+    return int(found[1]), int(found[2])

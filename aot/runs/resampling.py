@@ -1,0 +1,50 @@
+"""Resample tracks in time and space, as training code for images of one size and clips of one length expects them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aot.types import BoolArray, Float32Array, Float64Array, Int64Array
+
+
+def scaled(xy: Float32Array, source: tuple[int, int], target: tuple[int, int]) -> Float32Array:
+    """Positions in an image that was resized, aspect ratio included.
+
+    Args:
+        xy: (…, 2) px of the source, pixel centres at integers.
+        source, target: width and height, px.
+    Returns:
+        (…, 2) px of the resized image, pixel centres at integers; exact, for the edges of both images coincide.
+    """
+    if source == target:
+        return xy
+    factor = np.array(target, np.float32) / np.array(source, np.float32)
+    resized: Float32Array = ((xy + np.float32(0.5)) * factor - np.float32(0.5)).astype(np.float32)
+    return resized
+
+
+def fractional_rows(num_rows: int, num_frames: int) -> Float64Array:
+    """(num_frames,) positions at equal distances from the first row to the last, with fractions."""
+    return np.linspace(0, num_rows - 1, num_frames)
+
+
+def nearest_rows(rows: Float64Array) -> Int64Array:
+    """The rows nearest to positions between rows; the earlier one of two that are equally near."""
+    return np.ceil(rows - 0.5).astype(np.int64)
+
+
+def resampled(xy: Float32Array, valid: BoolArray, rows: Float64Array) -> tuple[Float32Array, BoolArray]:
+    """Tracks at positions between rows: positions by linear interpolation, validity of the nearest row.
+
+    Args:
+        xy: (T, N, 2).
+        valid: (T, N).
+        rows: (S,) in 0..T − 1.
+    Returns:
+        (S, N, 2) and (S, N).
+    """
+    before = np.floor(rows).astype(np.int64)
+    after = np.minimum(before + 1, len(xy) - 1)
+    weight = (rows - before).astype(np.float32)[:, None, None]
+    between: Float32Array = (xy[before] * (1 - weight) + xy[after] * weight).astype(np.float32)
+    return between, valid[nearest_rows(rows)]
