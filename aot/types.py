@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from aot.errors import ConfigError
 from aot.lifetimes import Lifetimes
+from aot.motion import ObjectMotion, Per, flow_between, measure_mask, measure_points
 from aot.system.array_fields import ArrayFields
 
 if TYPE_CHECKING:
@@ -308,9 +309,38 @@ class ClipResult(ArrayFields):
                     f"as in the fields before it"
                 )
 
-    def flow(self) -> Float32Array:
-        """Displacement of every point between consecutive rows: (T−1, N, 2) px."""
-        return np.diff(self.tracks.xy, axis=0)
+    def flow(self, *, valid: bool = False, per: Per | None = None, step: int = 1) -> Float32Array:
+        """Displacement of every point from each row to the row `step` rows later: (T − step, N, 2) px.
+
+        Args:
+            valid: NaN where the position is not valid on either row (`lifetimes`); otherwise all positions count.
+            per: "frame" or "second": px per source frame or per s; None: px.
+            step: number of rows, ≥ 1.
+        """
+        is_valid = self.lifetimes.valid if valid else None
+        return flow_between(self.tracks.xy, is_valid, self.index, self.time, per=per, step=step)
+
+    def motion(self) -> ObjectMotion:
+        """Place and motion of every object on every row, from its masks and its valid points.
+
+        Raises:
+            ValueError: the masks were not loaded; `aot.load(path, masks="lazy")` is enough.
+        """
+        if self.masks is None:
+            raise ValueError("motion() needs the masks: load the result with masks='lazy' or masks=True")
+        shape = (len(self.index), len(self.object_id))
+        area, coverage = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
+        centroid = np.full((*shape, 2), np.nan, dtype=np.float32)
+        box = np.full((*shape, 4), np.nan, dtype=np.float32)
+        coverage[self.mask_row] = self.coverage
+        for position, row in enumerate(self.mask_row.tolist()):
+            for k, mask in enumerate(self.masks[position]):
+                measured = measure_mask(mask)
+                if measured is not None:
+                    area[row, k], centroid[row, k], box[row, k] = measured
+        object_ids = self.object_id.tolist()
+        of_points = measure_points(self.tracks.xy, self.lifetimes.valid, self.track_object_id, object_ids)
+        return ObjectMotion(self.index, self.object_id, area, centroid, box, coverage, *of_points)
 
     def select(
         self,

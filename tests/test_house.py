@@ -33,7 +33,7 @@ GROUPS = {
 ORDER = [
     ["aot.errors"],
     ["aot.system"],
-    ["aot.lifetimes"],
+    ["aot.lifetimes", "aot.motion"],
     ["aot.types"],
     ["aot.paths", "aot.images", "aot.self_checks", "aot.checkpoints"],
     ["aot.retry", "aot.pages"],

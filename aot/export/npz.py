@@ -34,6 +34,7 @@ class NpzExporter:
             "objects_prompt": np.array([json.dumps(prompts) for prompts in result.object_prompts], dtype=np.str_),
             "masks_row": result.mask_row,
             "masks_score": result.mask_score,
+            "masks_coverage": result.coverage,
             "masks_packed": np.stack(packed) if packed else nothing,
             "tracks_xy": result.tracks.xy,
             "tracks_visible": result.tracks.visible,
@@ -42,6 +43,9 @@ class NpzExporter:
             "tracks_query": result.query,
             "tracks_object_id": result.track_object_id,
             "tracks_in_mask": result.in_mask,
+            "tracks_valid": result.lifetimes.valid,
+            "tracks_born": result.lifetimes.born,
+            "tracks_ended": result.lifetimes.ended,
             "attributes": np.array(json.dumps(result.attributes, default=str)),
         }
         path = out / f"{clip.clip_id}.npz"

@@ -190,14 +190,15 @@ def test_npz_contains_everything(clip: ExportedClip, tmp_path: Path) -> None:
     with np.load(path) as arrays:
         assert set(arrays.files) == {
             *"frames_index frames_time objects_id objects_name objects_error objects_prompt attributes".split(),
-            *"masks_row masks_score masks_packed tracks_query tracks_object_id".split(),
-            *(f"tracks_{name}" for name in "xy visible visibility confidence in_mask".split()),
+            *"masks_row masks_score masks_coverage masks_packed tracks_query tracks_object_id".split(),
+            *(f"tracks_{name}" for name in "xy visible visibility confidence in_mask valid born ended".split()),
         }
         assert all(arrays[name].dtype != object for name in arrays.files), "nothing is pickled"
         masks = np.unpackbits(arrays["masks_packed"], axis=-1, count=WIDTH).view(bool)
         assert np.array_equal(masks, result.masks)
         assert np.array_equal(arrays["tracks_xy"], result.tracks.xy)
         assert np.array_equal(arrays["tracks_query"], result.query)
+        assert np.array_equal(arrays["tracks_valid"], result.lifetimes.valid)
         assert arrays["objects_name"].tolist() == ["mug", ""]
         assert json.loads(str(arrays["attributes"]))["width"] == WIDTH
 
