@@ -55,7 +55,7 @@ def test_frames_without_a_mask_and_queries_outside_their_mask_are_not_judged() -
     assert valid(lifetimes("xx........")) == "x" * NUM_ROWS
 
 
-def test_no_position_is_valid_where_the_mask_is_empty_but_the_track_goes_on() -> None:
+def test_no_position_is_valid_where_the_mask_is_empty_but_the_track_does_not_end() -> None:
     is_near = np.ones((NUM_ROWS, 1), np.bool_)
     area = np.full((NUM_ROWS, 1), 100)
     is_near[4:7], area[4:7] = False, 0
