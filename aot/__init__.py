@@ -10,10 +10,11 @@ from aot.system.interrupts import exit_on_interrupt
 if TYPE_CHECKING:
     from aot.notebook import track
     from aot.runs.index import RunResults, open_run
+    from aot.runs.windows import windows
     from aot.types import ClipResult
     from aot.writing.reader import load
 
-__all__ = ["ClipResult", "RunResults", "load", "open_run", "track"]
+__all__ = ["ClipResult", "RunResults", "load", "open_run", "track", "windows"]
 
 
 def _check_environment() -> None:
@@ -58,6 +59,10 @@ def __getattr__(name: str) -> Any:
         from aot.notebook import track
 
         return track
+    if name == "windows":
+        from aot.runs.windows import windows
+
+        return windows
     if name == "ClipResult":
         from aot.types import ClipResult
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aot.errors import ResultError
 from aot.system.nearest import path_suggestion
 from aot.system.os_errors import os_problem, os_reason
-from aot.types import BoolArray, ClipResult, Int64Array
+from aot.types import BoolArray, ClipResult, Float32Array, Int32Array, Int64Array
 from aot.writing.schema import attributes_of, check_schema, check_structure, plain, read_names, read_result
 
 # NFS and Lustre often have no working locks. None are needed: a file gets its name only when it is complete. The
@@ -119,6 +119,50 @@ def read_overview(path: Path, attributes: Sequence[str]) -> dict[str, Any]:
             "num_failed_objects": sum(map(bool, file["objects/error"].asstr()[()])),
             **{name: plain(file.attrs[name]) for name in attributes if name in file.attrs},
         }
+
+
+@dataclass(frozen=True)
+class ClipTracks:
+    """The tracks of a clip, without what learning does not need; T frames, N points."""
+
+    index: Int64Array
+    """(T,) source frames."""
+    xy: Float32Array
+    """(T, N, 2) px of the source."""
+    valid: BoolArray
+    """(T, N) where a track is visible and still on its object."""
+    object_id: Int32Array
+    """(N,) of the tracks."""
+    attributes: dict[str, Any]
+    """Of the file, as in `ClipResult`."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the source, px."""
+        return int(self.attributes["width"]), int(self.attributes["height"])
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the positions and their validity."""
+        return self.xy.nbytes + self.valid.nbytes
+
+
+def read_tracks(path: Path) -> ClipTracks:
+    """Read only the positions and the validity of a file's tracks.
+
+    Raises:
+        ResultError: the file cannot be read.
+    """
+    with _opened(path) as file:
+        check_schema(path, file)
+        tracks = file["tracks"]
+        return ClipTracks(
+            index=file["frames/index"][()],
+            xy=tracks["xy"][()],
+            valid=tracks["valid" if "valid" in tracks else "visible"][()],
+            object_id=tracks["object_id"][()],
+            attributes=attributes_of(file),
+        )
 
 
 class LazyMasks:

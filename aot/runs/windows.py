@@ -1,0 +1,195 @@
+"""Windows of a run's tracks for learning: points on one frame and their next positions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from aot.decoding import open_source
+from aot.errors import ConfigError
+from aot.images.resize import resized_rgb
+from aot.paths import RunPaths
+from aot.runs.index import RunResults, open_run
+from aot.runs.resampling import scaled
+from aot.types import BoolArray, Float32Array, Int64Array, UInt8Array
+from aot.writing.reader import ClipTracks, MaskReader, read_tracks
+from aot.writing.schema import recorded_clip
+
+_CACHE_BYTES = 256 * 2**20
+
+
+def windows(
+    run: RunResults | str | Path,
+    *,
+    points: int = 400,
+    horizon: int = 32,
+    stride: int = 1,
+    size: tuple[int, int] | None = None,
+    normalise: bool = False,
+    images: bool = False,
+    masks: bool = False,
+    seed: int = 0,
+) -> WindowDataset:
+    """Windows from every kept frame but the last of every clip.
+
+    Args:
+        run: of `aot.open_run`, a selection of its clips, or a run folder.
+        points: drawn per window among the points that are valid on its frame; repeated if fewer are, and drawn among
+            all points if none is.
+        horizon: positions after the frame, in kept frames.
+        stride: kept frames between the first frames of windows.
+        size: width and height, px, of the image that positions refer to; None: the source's.
+        normalise: positions as fractions of the image, 0 and 1 at its edges, instead of px.
+        images: decode the frame of each window, resized to `size`.
+        masks: read the masks of the frame, at the size of the source.
+        seed: of the choice of points, which is the same for the same seed, clip and frame.
+    Raises:
+        ConfigError: a number is less than 1, or not a run folder.
+    """
+    for name, value in {"points": points, "horizon": horizon, "stride": stride}.items():
+        if value < 1:
+            raise ConfigError(f"windows: {name}={value}: expected 1 or more")
+    results = run if isinstance(run, RunResults) else open_run(run)
+    has_points = results["num_points"] > 0
+    selected = results.where(has_points)
+    paths = [RunPaths(selected.root).clip(clip_id).result for clip_id in selected.clip_ids]
+    return WindowDataset(
+        paths,
+        [int(number) for number in selected["num_frames"]],
+        points=points, horizon=horizon, stride=stride, size=size, normalise=normalise, images=images, masks=masks,
+        seed=seed,
+    )  # fmt: skip
+
+
+class WindowDataset(Dataset[dict[str, Any]]):
+    """One item per window; items have the same shapes, except for images without `size` and for masks.
+
+    Items: clip_id (str), source (str, the video or folder), frame (source frame), object_id (N,), points (N, 2) on the
+    frame, points_valid (N,), future (H, N, 2), valid (H, N), num_steps (positions within the clip; later ones repeat
+    its last position and are not valid); on request image (3, height, width) uint8 and masks (K, height, width).
+
+    Args:
+        paths: of the clips' files.
+        num_frames: kept frames of each.
+        others: as for `windows`.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        num_frames: Sequence[int],
+        *,
+        points: int,
+        horizon: int,
+        stride: int,
+        size: tuple[int, int] | None,
+        normalise: bool,
+        images: bool,
+        masks: bool,
+        seed: int,
+    ) -> None:
+        self._paths = list(paths)
+        self._points, self._horizon, self._stride = points, horizon, stride
+        self._size, self._normalise, self._seed = size, normalise, seed
+        self._images, self._masks = images, masks
+        counts = [len(range(0, number - 1, stride)) for number in num_frames]
+        self._ends = np.cumsum(counts, dtype=np.int64)
+        self._cache: OrderedDict[int, ClipTracks] = OrderedDict()
+        self._cached_bytes = 0
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """One window.
+
+        Raises:
+            IndexError: not a window of the dataset.
+            ResultError: the clip's file cannot be read.
+            DecodeError: images are requested, and the source cannot be read.
+        """
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"window {position} of {len(self)}")
+        position %= len(self)
+        number = int(np.searchsorted(self._ends, position, side="right"))
+        row = (position - (int(self._ends[number - 1]) if number else 0)) * self._stride
+        clip = self._clip(number)
+        chosen = chosen_points(clip.valid[row], self._points, [self._seed, number, row])
+        rows = np.minimum(np.arange(row, row + self._horizon + 1), len(clip.xy) - 1)
+        num_steps = min(self._horizon, len(clip.xy) - 1 - row)
+        xy = self._in_image(clip.xy[rows[:, None], chosen], clip)
+        valid = clip.valid[rows[:, None], chosen]
+        valid[num_steps + 1 :] = False
+        item: dict[str, Any] = {
+            "clip_id": clip.attributes["clip_id"],
+            "source": clip.attributes["source"],
+            "frame": int(clip.index[row]),
+            "object_id": torch.from_numpy(clip.object_id[chosen]),
+            "points": torch.from_numpy(xy[0]),
+            "points_valid": torch.from_numpy(valid[0]),
+            "future": torch.from_numpy(xy[1:]),
+            "valid": torch.from_numpy(valid[1:]),
+            "num_steps": num_steps,
+        }
+        if self._images:
+            rgb = frame_of(clip, int(clip.index[row]), self._size)
+            item["image"] = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+        if self._masks:
+            item["masks"] = self._masks_of(number, row)
+        return item
+
+    def _masks_of(self, number: int, row: int) -> torch.Tensor:
+        """(K, H, W) masks of a row; no object (0, H, W) if the row has no masks."""
+        with MaskReader(self._paths[number]) as reader:
+            masks = reader.row(row)
+        width, height = self._clip(number).size
+        return torch.from_numpy(np.zeros((0, height, width), np.bool_) if masks is None else masks)
+
+    def _in_image(self, xy: Float32Array, clip: ClipTracks) -> Float32Array:
+        source = clip.size
+        if self._normalise:
+            fractions: Float32Array = (xy + np.float32(0.5)) / np.array(source, np.float32)
+            return fractions
+        return scaled(xy, source, self._size or source)
+
+    def _clip(self, number: int) -> ClipTracks:
+        """The tracks of a clip, from memory if it was read recently."""
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        clip = read_tracks(self._paths[number])
+        self._cache[number] = clip
+        self._cached_bytes += clip.num_bytes
+        while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].num_bytes
+        return clip
+
+
+def chosen_points(valid: BoolArray, num_points: int, seed: Sequence[int]) -> Int64Array:
+    """(num_points,) positions among N points: valid ones, repeated if fewer are; among all points if none is valid.
+
+    Args:
+        valid: (N,).
+        num_points: to choose.
+        seed: the same seed chooses the same points.
+    """
+    among = np.flatnonzero(valid) if valid.any() else np.arange(len(valid))
+    rng = np.random.default_rng(seed)
+    return np.resize(rng.permutation(among), num_points)
+
+
+def frame_of(clip: ClipTracks, frame: int, size: tuple[int, int] | None) -> UInt8Array:
+    """(H, W, 3) RGB of a source frame, resized to width and height if they are given.
+
+    Raises:
+        DecodeError: the source cannot be read.
+    """
+    with open_source(recorded_clip(clip.attributes)) as frames:
+        rgb = frames.read([frame]).rgb[0]
+    return rgb if size is None else resized_rgb(rgb, size)
