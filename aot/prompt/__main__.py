@@ -6,13 +6,17 @@ The clips are selected as by `aot.run`; every change is saved immediately in the
 from __future__ import annotations
 
 import argparse
+import getpass
+import os
 import shlex
 import socket
 import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from aot.arguments import parse_command
 from aot.compose import compose_jobs
@@ -48,24 +52,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse_command(rest)
     config = _composed(command)
     with suppress(KeyboardInterrupt):  # the regular way to stop the server; every change is saved
-        _serve(config, _mask_maker(command, config), command.overrides, options.host, options.port)
+        _serve(config, _mask_maker(command, config), command.overrides, options)
     return EXIT_DONE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m aot.prompt",
-        usage="%(prog)s dataset=OPTION [key=value ...] [--host HOST] [--port PORT] [--config-dir DIR]",
+        usage="%(prog)s dataset=OPTION [key=value ...] [--host HOST] [--port PORT] [--config-dir DIR] "
+        "[--token-file FILE] [--allow-host HOST] [--allow-origin ORIGIN]",
         description="Serve a page for clicking prompts, with the mask of every prompt. All options of aot.run are "
         "accepted; prompts are saved in the manifest dataset.prompts; segmenter selects what makes the masks (default: "
         "SAM 2 if its weights are available, otherwise GrabCut).",
-        epilog="From another machine: ssh -L 8765:127.0.0.1:8765 USER@HOST, then open the printed address there.",
+        epilog="From another machine: run the printed ssh command there, then open the printed address there.",
     )
     parser.add_argument(
         "--host", default=_DEFAULT_HOST, help="address to listen on (default: %(default)s, only this machine)"
     )
     parser.add_argument(
         "--port", type=int, help=f"port to listen on (default: {_DEFAULT_PORT}, or a free port if it is in use)"
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        help="file with the secret part of the address, written if it does not exist: the address stays the same "
+        "(default: a new one for every start)",
+    )
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="HOST", help="host name of a proxy that serves the page"
+    )
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="origin of a proxy, such as https://hub.example.org",
     )
     return parser
 
@@ -103,21 +124,24 @@ def _mask_maker(command: argparse.Namespace, config: RunConfig) -> _MaskMaker:
     raise ConfigError("\n".join(reasons))
 
 
-def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host: str, port: int | None) -> None:
+def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], options: argparse.Namespace) -> None:
     import uvicorn
 
     from aot.manifest.edit_file import ManifestFile
     from aot.prompt.clips import NO_PROMPT, ClipList, list_clips
+    from aot.prompt.connections import Connection
     from aot.prompt.frames import ClipFrames
     from aot.prompt.masks import LiveMasks
-    from aot.prompt.server import PromptServer, Session, new_token, own_names
+    from aot.prompt.server import PromptServer, Session, new_token, own_names, token_of
 
     clips, manifest_path = list_clips(config)
     check_output("dataset.prompts", manifest_path, is_file=True)
     listed = ClipList(clips, ManifestFile(manifest_path), RunPaths(config.run_folder))
     states = listed.states()[1]
-    with closing(ClipFrames(listed.clips)) as frames, _listener(host, port) as listener:
-        token = new_token()
+    host: str = options.host
+    token = new_token() if options.token_file is None else token_of(options.token_file)
+    with closing(ClipFrames(listed.clips)) as frames, _listener(host, options.port) as listener:
+        own = frozenset({host.lower()}) | (frozenset() if host == _DEFAULT_HOST else own_names())
         server = PromptServer(
             listed,
             frames,
@@ -130,13 +154,17 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host:
                 run_command=shlex.join(["python", "-m", "aot.run", *overrides]),
             ),
             token=token,
-            hosts=frozenset({host.lower()}) if host == _DEFAULT_HOST else frozenset({host.lower()}) | own_names(),
+            hosts=own | {name.lower() for name in options.allow_host},
+            origins=frozenset(map(_checked_origin, options.allow_origin)),
         )
         unprompted = sum(state.state == NO_PROMPT for state in states)
         print(f"{counted(len(states), 'clip')}, {unprompted} without a prompt; prompts are saved in {manifest_path}")
         print(f"masks by {maker.name}{f' ({maker.note})' if maker.note else ''}")
         shown_host = socket.gethostname() if host in _ALL_INTERFACES else f"[{host}]" if ":" in host else host
-        print(f"open http://{shown_host}:{listener.getsockname()[1]}/{token}/ (Ctrl-C stops the server)", flush=True)
+        port = listener.getsockname()[1]
+        if host == _DEFAULT_HOST and (command := ssh_command(port)):
+            print(f"from another machine, first: {command}")
+        print(f"open http://{shown_host}:{port}/{token}/ (Ctrl-C stops the server)", flush=True)
         settings = uvicorn.Config(
             server.app,
             log_level="warning",
@@ -145,9 +173,30 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], host:
             proxy_headers=False,
             lifespan="off",
             ws="none",
+            http=Connection,
             timeout_graceful_shutdown=1,
         )
         uvicorn.Server(settings).run(sockets=[listener])
+
+
+def ssh_command(port: int) -> str:
+    """The command that makes the page available on the machine from which the user came; empty on a desktop.
+
+    A compute node is reached through the node from which its job was submitted.
+    """
+    submitted_from, session = os.environ.get("SLURM_SUBMIT_HOST"), os.environ.get("SSH_CONNECTION")
+    if not submitted_from and not session:
+        return ""
+    user = getpass.getuser()
+    jump = f"-J {user}@{submitted_from} " if submitted_from and submitted_from != socket.gethostname() else ""
+    return f"ssh {jump}-L {port}:{_DEFAULT_HOST}:{port} {user}@{socket.gethostname()}"
+
+
+def _checked_origin(origin: str) -> str:
+    parts = urlsplit(origin)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
+        raise ConfigError(f"--allow-origin {origin}: expected a scheme and a host, such as https://hub.example.org")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _listener(host: str, port: int | None) -> socket.socket:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import os
+import re
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -29,7 +33,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aot.drawing.colours import OBJECT_COLOURS
-from aot.errors import AotError
+from aot.errors import AotError, ConfigError
 from aot.manifest.edit_file import ManifestConflict, version_of
 from aot.manifest.edit_text import plain_entry
 from aot.manifest.read import check_entry
@@ -37,6 +41,7 @@ from aot.manifest.schema import ObjectEntry
 from aot.prompt.clips import ClipList
 from aot.prompt.frames import ClipFrames
 from aot.prompt.masks import LiveMasks
+from aot.system.os_errors import os_reason
 
 # An entry may contain masks as run lengths.
 MAX_BODY_BYTES = 8 * 2**20
@@ -104,6 +109,7 @@ class PromptServer:
         session: shown on the page.
         token: secret; the first part of every path.
         hosts: accepted host names besides `localhost` and IP addresses.
+        origins: origins of proxies, such as "https://hub.example.org", from which requests are accepted too.
     """
 
     def __init__(
@@ -115,6 +121,7 @@ class PromptServer:
         *,
         token: str,
         hosts: frozenset[str] = frozenset(),
+        origins: frozenset[str] = frozenset(),
     ) -> None:
         self._clips = clips
         self._frames = frames
@@ -135,7 +142,7 @@ class PromptServer:
             Route("/api/entry", self._save_entry, methods=["PUT"]),
         ]
         handlers = {AotError: _error_response, ValidationError: _error_response, HTTPException: _http_error_response}
-        guard = Middleware(Guard, token=token, hosts=hosts)
+        guard = Middleware(Guard, token=token, hosts=hosts, origins=origins)
         self.app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers, middleware=[guard])
 
     async def _asset(self, request: Request, name: str = "") -> Response:
@@ -220,12 +227,14 @@ class Guard:
         app: the application to protect.
         token: secret; the first part of every path, removed before `app` sees it.
         hosts: accepted host names besides `localhost` and IP addresses.
+        origins: accepted origins besides the page's own.
     """
 
-    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str], origins: frozenset[str] = frozenset()) -> None:
         self._app = app
         self._token = token
         self._hosts = hosts
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -241,16 +250,22 @@ class Guard:
         request = Request(scope)
         host = request.headers.get("host", "")
         if not self._is_own_host(host):
-            return PlainTextResponse("unknown host name; open the address printed in the terminal", status_code=421)
-        if _is_cross_origin(request, host):
-            return PlainTextResponse("cross-origin request refused", status_code=403)
+            return PlainTextResponse(
+                f"unknown host name {host[:100]!r}; open the address printed in the terminal, or allow it with "
+                f"--allow-host",
+                status_code=421,
+            )
+        if request.headers.get("origin") not in self._origins and _is_cross_origin(request, host):
+            return PlainTextResponse(
+                "cross-origin request refused; allow the origin of a proxy with --allow-origin", status_code=403
+            )
         given, slash, _ = scope["path"].lstrip("/").partition("/")
         if not secrets.compare_digest(given.encode(), self._token.encode()):
             return PlainTextResponse(
                 "missing or wrong token; open the address printed in the terminal", status_code=403
             )
         if not slash:
-            return RedirectResponse(f"/{self._token}/")
+            return RedirectResponse(f"{self._token}/")  # relative: a proxy may serve the page below another path
         size = request.headers.get("content-length", "0")
         if not size.isdecimal() or int(size) > MAX_BODY_BYTES:
             return PlainTextResponse(_TOO_LARGE, status_code=413, headers={"Connection": "close"})
@@ -339,6 +354,32 @@ def _with_headers(send: Send) -> Send:
 def new_token() -> str:
     """A random token of 192 bits."""
     return secrets.token_urlsafe(24)
+
+
+def token_of(path: Path) -> str:
+    """The token in a file, which is written, readable for its owner only, if it does not exist.
+
+    Raises:
+        ConfigError: the file cannot be read or written, others can read it, or it does not hold a token.
+    """
+    try:
+        with suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{new_token()}\n")
+        mode = path.stat().st_mode
+        token = path.read_text().strip()
+    except (OSError, ValueError) as exc:
+        reason = os_reason(exc, otherwise="it is not text")
+        raise ConfigError(f"--token-file {path}: cannot be used: {reason}; expected a file of your own") from exc
+    if mode & 0o077:
+        raise ConfigError(f"--token-file {path}: others can read it; run chmod 600 on it, or name another file")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{22,}", token):
+        raise ConfigError(
+            f"--token-file {path}: holds no token; expected at least 22 letters, digits, - or _: delete the file, and "
+            f"one is written"
+        )
+    return token
 
 
 def own_names() -> frozenset[str]:

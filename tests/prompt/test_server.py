@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,7 +18,8 @@ from PIL import Image
 
 from aot.manifest.edit_file import version_of
 from aot.manifest.read import load_manifest
-from aot.prompt.__main__ import main
+from aot.prompt import connections
+from aot.prompt.__main__ import main, ssh_command
 from tests.prompt.prompt_server import prompt_server, started_in_thread
 from tests.synthetic import moving_square, write_video
 
@@ -124,6 +126,112 @@ class TestAccess:
         for other in others:
             with socket.socket() as outside, pytest.raises(OSError, match="refused"):
                 outside.connect((other, port))
+
+
+class TestRemote:
+    """The page behind a proxy, on a compute node, and started again."""
+
+    ARGUMENTS = ("dataset=videos", "dataset.root=clips", "segmenter=grabcut")
+
+    def test_address_stays_the_same_with_a_token_file(self, folder: Path, tmp_path: Path) -> None:
+        file = tmp_path / "my token"
+        for _ in range(2):
+            with started_in_thread(folder, *self.ARGUMENTS, "--token-file", str(file)) as lines:
+                assert urlsplit(lines[-1].split()[1]).path == f"/{file.read_text().strip()}/"
+        assert file.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize(
+        ("content", "mode", "message"),
+        [
+            ("x" * 32, 0o640, "others can read it; run chmod 600"),
+            ("short", 0o600, "holds no token; expected at least 22 letters"),
+            ("", 0o600, "holds no token"),
+            ("a/" * 20, 0o600, "holds no token"),
+            (None, 0o700, "cannot be used"),
+        ],
+    )
+    def test_wrong_token_files_are_refused(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        content: str | None, mode: int, message: str,
+    ) -> None:  # fmt: skip
+        monkeypatch.chdir(folder)
+        file = tmp_path / "token"
+        file.mkdir() if content is None else file.write_text(content)
+        file.chmod(mode)
+        assert main([*self.ARGUMENTS, "--token-file", str(file)]) == 2
+        assert message in capsys.readouterr().err
+
+    def test_named_proxies_are_accepted(self, folder: Path) -> None:
+        allowed = ["--allow-host", "Hub.example", "--allow-origin", "https://hub.example"]
+        with started_in_thread(folder, *self.ARGUMENTS, *allowed) as lines:
+            address = lines[-1].split()[1]
+            assert ask(address, "api/clips", Host="hub.example", Origin="https://hub.example").status == 200
+            assert ask(address, "api/clips", Host="hub.example", Origin="http://hub.example").status == 200
+            assert ask(address, "api/clips", Host="other.example").status == 421
+            assert ask(address, "api/clips", Host="hub.example", Origin="https://evil.example").status == 403
+
+    @pytest.mark.parametrize("origin", ["hub.example", "ftp://hub.example", "https://hub.example/page", "*"])
+    def test_wrong_origins_are_refused(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], origin: str
+    ) -> None:
+        monkeypatch.chdir(folder)
+        assert main([*self.ARGUMENTS, "--port", "0", "--allow-origin", origin]) == 2
+        assert "expected a scheme and a host, such as https://hub.example.org" in capsys.readouterr().err
+
+    def test_redirect_stays_below_the_path_of_a_proxy(self, address: str) -> None:
+        answer = ask(address, urlsplit(address).path.rstrip("/"))
+        assert answer.status == 307
+        assert answer.headers["Location"] == urlsplit(address).path.strip("/") + "/"
+
+    @pytest.mark.parametrize(
+        ("variables", "command"),
+        [
+            ({}, ""),
+            ({"SSH_CONNECTION": "1 2 3 4"}, "ssh -L 8000:127.0.0.1:8000 me@node7"),
+            ({"SLURM_SUBMIT_HOST": "login"}, "ssh -J me@login -L 8000:127.0.0.1:8000 me@node7"),
+            ({"SLURM_SUBMIT_HOST": "node7"}, "ssh -L 8000:127.0.0.1:8000 me@node7"),
+        ],
+    )
+    def test_ssh_command_names_the_host_and_the_port(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], command: str
+    ) -> None:
+        for name in ("SSH_CONNECTION", "SLURM_SUBMIT_HOST"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in (variables | {"LOGNAME": "me"}).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(socket, "gethostname", lambda: "node7")
+        assert ssh_command(8000) == command
+
+
+class TestConnections:
+    def test_half_open_connections_do_not_stop_the_page(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
+        with ExitStack() as stack, started_in_thread(folder, *TestRemote.ARGUMENTS) as lines:
+            address = lines[-1].split()[1]
+            place = (urlsplit(address).hostname, urlsplit(address).port)
+            for number in range(100):
+                half_open = stack.enter_context(socket.create_connection(place))
+                half_open.sendall(b"GET / HTTP/1.1\r\n" if number % 2 else b"")
+            assert ask(address, "api/clips").status == 200
+        assert "Traceback" not in capfd.readouterr().err
+
+    @pytest.mark.parametrize(
+        "begun", [b"", b"GET / HTTP/1.1\r\nX: ", b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1"]
+    )
+    def test_request_that_does_not_arrive_ends(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, begun: bytes
+    ) -> None:
+        monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
+        with started_in_thread(folder, *TestRemote.ARGUMENTS) as lines:
+            address = lines[-1].split()[1]
+            with socket.create_connection((urlsplit(address).hostname, urlsplit(address).port), timeout=60) as slow:
+                slow.sendall(begun)
+                with suppress(ConnectionResetError):
+                    while slow.recv(1000):  # an answer, then the end
+                        pass
+            assert ask(address, "api/clips").status == 200
 
 
 class TestReachableFiles:
