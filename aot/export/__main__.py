@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aot.errors import AotError, printable
-from aot.export.options import ExportOptions, parse_size
+from aot.export.options import DEFAULT_FLOW_FILES, FLOW_FILES, ExportOptions, parse_size
 from aot.export.run import FORMATS, create_exporter, select_clips
 from aot.paths import RunPaths
 from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, check_output, prints_errors, run_command
@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--size", metavar="WIDTHxHEIGHT", help="positions in an image resized to this, px; default: of the source"
     )
+    parser.add_argument(
+        "--flow-files", nargs="+", choices=FLOW_FILES, help=f"flow: default: {' '.join(DEFAULT_FLOW_FILES)}"
+    )
     options = parser.parse_args(arguments)
     paths = RunPaths(options.run)
     out: Path = options.out or paths.export(options.format)
@@ -73,6 +76,7 @@ def _export_options(options: Namespace) -> ExportOptions:
         with_video=not options.no_video,
         paired=options.paired,
         num_frames=options.num_frames,
+        flow_files=None if options.flow_files is None else tuple(options.flow_files),
         size=None if options.size is None else parse_size(options.size),
     )
 

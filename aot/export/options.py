@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from aot.errors import ConfigError
+
+FlowFile = Literal["flo", "kitti", "npz", "colours"]
+FLOW_FILES: tuple[FlowFile, ...] = ("flo", "kitti", "npz", "colours")
+DEFAULT_FLOW_FILES: tuple[FlowFile, ...] = ("kitti", "colours")
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class ExportOptions:
     """Frames of the resampled clip; None: all kept frames."""
     size: tuple[int, int] | None = None
     """Width and height, px, of the resampled image; None: that of the source, or the consumer's."""
+    flow_files: tuple[FlowFile, ...] | None = None
+    """Files of each frame (flow); None: `DEFAULT_FLOW_FILES`."""
 
     def __post_init__(self) -> None:
         for name, value in (("stride", self.stride), ("num-frames", self.num_frames)):
@@ -33,6 +40,7 @@ FORMATS_OF = {
     "paired": ("cotracker",),
     "num_frames": ("cotracker",),
     "size": ("cotracker",),
+    "flow_files": ("flow",),
 }
 """Option → formats that have it."""
 

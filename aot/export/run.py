@@ -11,8 +11,9 @@ from aot.export.base import ExportedClip, Exporter
 from aot.export.coco import CocoExporter, category_name
 from aot.export.cotracker import CotrackerExporter
 from aot.export.davis import DavisExporter
+from aot.export.flow import FlowExporter
 from aot.export.npz import NpzExporter
-from aot.export.options import ExportOptions, check_options
+from aot.export.options import DEFAULT_FLOW_FILES, ExportOptions, check_options
 from aot.export.rerun import RerunExporter
 from aot.export.sa_v import SaVExporter
 from aot.export.tap_vid import TapVidExporter
@@ -23,7 +24,7 @@ from aot.system.text import counted, first_names
 from aot.writing.reader import read_object_names
 
 _MAX_NAMED = 10
-FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun", "cotracker")
+FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun", "cotracker", "flow")
 
 
 def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[ExportedClip], list[str]]:
@@ -81,6 +82,8 @@ def create_exporter(name: str, clips: Sequence[ExportedClip], options: ExportOpt
         return NpzExporter()
     if name == "cotracker":
         return CotrackerExporter(options)
+    if name == "flow":
+        return FlowExporter(options.flow_files or DEFAULT_FLOW_FILES)
     return RerunExporter(with_video=options.with_video)
 
 
