@@ -367,7 +367,8 @@ def test_python_examples(at: Path, outputs: Path) -> None:
     names: dict[str, object] = {"torch": torch, "RUN": run_folder}
     examples = [block for block in blocks() if block.language == "python" and not block.title]
     reading = [block for block in examples if "import aot\n" in block.text or "import h5py" in block.text]
-    assert {block.document for block in reading} == {"README.md", "README.zh-CN.md", "docs/export.md", "docs/hdf5.md"}
+    documents = {"README.md", "README.zh-CN.md", "docs/export.md", "docs/flow.md", "docs/hdf5.md"}
+    assert {block.document for block in reading} == documents
     for block in reading:
         text = block.text.replace("outputs/videos/…", str(run_folder)).replace('"clips/', f'"{run_folder}/clips/')
         text = text.replace("book.h5", "teapot.h5").replace("num_workers=4", "num_workers=1")

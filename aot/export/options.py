@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from aot.errors import ConfigError
 
@@ -35,12 +35,17 @@ class ExportOptions:
             if value is not None and value < 1:
                 raise ConfigError(f"--{name} {value}: expected 1 or more")
 
+    def with_defaults(self, **values: Any) -> ExportOptions:
+        """The options, with values in place of those that were not given."""
+        missing = [field.name for field in fields(self) if getattr(self, field.name) in (None, False)]
+        return replace(self, **{name: value for name, value in values.items() if name in missing})
+
 
 FORMATS_OF = {
     "paired": ("cotracker",),
-    "num_frames": ("cotracker",),
-    "size": ("cotracker",),
     "flow_files": ("flow",),
+    "num_frames": ("cotracker", "wan_move"),
+    "size": ("cotracker", "wan_move", "atm", "tracegen"),
 }
 """Option → formats that have it."""
 

@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from aot.errors import AotError, ConfigError
+from aot.export.atm import AtmExporter
 from aot.export.base import ExportedClip, Exporter
 from aot.export.coco import CocoExporter, category_name
 from aot.export.cotracker import CotrackerExporter
 from aot.export.davis import DavisExporter
 from aot.export.flow import FlowExporter
+from aot.export.general_flow import GeneralFlowExporter
+from aot.export.im2flow2act import Im2Flow2ActExporter
 from aot.export.npz import NpzExporter
 from aot.export.options import DEFAULT_FLOW_FILES, ExportOptions, check_options
 from aot.export.rerun import RerunExporter
 from aot.export.sa_v import SaVExporter
+from aot.export.shape_of_motion import ShapeOfMotionExporter
 from aot.export.tap_vid import TapVidExporter
+from aot.export.tracegen import TraceGenExporter
+from aot.export.track2act import Track2ActExporter
+from aot.export.wan_move import WanMoveExporter
 from aot.paths import RunPaths
 from aot.runs.run_json import read_run_json
 from aot.system.nearest import suggestion
@@ -24,7 +31,8 @@ from aot.system.text import counted, first_names
 from aot.writing.reader import read_object_names
 
 _MAX_NAMED = 10
-FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun", "cotracker", "flow")
+LEARNING_FORMATS = ("atm", "track2act", "im2flow2act", "general_flow", "tracegen", "wan_move", "shape_of_motion")
+FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun", "cotracker", "flow", *LEARNING_FORMATS)
 
 
 def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[ExportedClip], list[str]]:
@@ -84,7 +92,25 @@ def create_exporter(name: str, clips: Sequence[ExportedClip], options: ExportOpt
         return CotrackerExporter(options)
     if name == "flow":
         return FlowExporter(options.flow_files or DEFAULT_FLOW_FILES)
+    if name in LEARNING_FORMATS:
+        return _learning_exporter(name, clips, options)
     return RerunExporter(with_video=options.with_video)
+
+
+def _learning_exporter(name: str, clips: Sequence[ExportedClip], options: ExportOptions) -> Exporter:
+    if name == "atm":
+        return AtmExporter(options)
+    if name == "track2act":
+        return Track2ActExporter()
+    if name == "im2flow2act":
+        return Im2Flow2ActExporter(clips)
+    if name == "general_flow":
+        return GeneralFlowExporter()
+    if name == "tracegen":
+        return TraceGenExporter(options)
+    if name == "wan_move":
+        return WanMoveExporter(options)
+    return ShapeOfMotionExporter()
 
 
 def _categories(clips: Sequence[ExportedClip]) -> dict[str, int]:
