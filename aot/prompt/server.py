@@ -96,7 +96,7 @@ class MaskRequest(BaseModel):
 
     clip: str
     frame: int = Field(ge=0, lt=2**31)
-    objects: list[ObjectEntry] = Field(max_length=1000)
+    objects: list[ObjectEntry] = Field(max_length=300)
 
 
 class PromptServer:

@@ -94,6 +94,11 @@ class Page:
 
     def wait_open(self, clip_id: str) -> None:
         self.page.locator(f"#stage[aria-label*='of {clip_id}']").wait_for()
+        self.wait_shown()
+
+    def wait_shown(self) -> None:
+        """Clicks count only on the frame that is shown."""
+        self.page.locator("#stage:not(.waiting):not(.loading)").wait_for()
 
     def frame(self) -> int:
         return int(self.page.locator("#frame-number").input_value())
@@ -201,6 +206,7 @@ def test_page_can_be_used_by_keyboard_only(address: str, folder: Path, new_page:
     page.page.keyboard.type("other")
     page.press("Enter", "End")
     assert page.frame() == FRAMES - 1
+    page.wait_shown()
     page.press("c", "Space", "Escape", "Home")
     assert page.frame() == 0
     page.wait_saved()

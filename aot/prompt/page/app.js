@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { ClipListView } from "./clip-list.js";
 import { ClipPrompts } from "./prompts.js";
+import { Drafts } from "./drafts.js";
 import { Side, maskFacts, partsOf } from "./side.js";
 import { Stage } from "./stage.js";
 import { counted, printable } from "./text.js";
@@ -30,6 +31,7 @@ const state = {
   conflict: null,
 };
 
+const drafts = new Drafts();
 const cachedFrames = new Map();
 let clipRequests = 0;
 let frameAbort = null;
@@ -70,9 +72,11 @@ async function begin() {
     $("run-command").textContent = command;
     if (note) notify(segmenter ? `Masks by ${segmenter}: the preferred segmenter is not available.` : "No masks are shown.", false, note);
     stage.palette = palette;
+    drafts.open(manifest);
     await refreshClips();
     setSaved("saved", "good");
-    const first = state.clips.find((clip) => clip.state === "no prompt") ?? state.clips[0];
+    const linked = state.clips.find((clip) => clip.clip_id === linkedPlace().get("clip"));
+    const first = linked ?? state.clips.find((clip) => clip.state === "no prompt") ?? state.clips[0];
     if (first) await openClip(first.clip_id);
     setInterval(pollChanges, POLL_MS);
   } catch (error) {
@@ -146,7 +150,9 @@ async function openClip(id) {
     }
     showStageMessage("");
     adopt(info);
-    await showFrame(state.clip.prompts.frames.find((frame) => frame >= info.first && frame <= info.last) ?? info.first);
+    takeUpDraft(info);
+    const isShown = (frame) => frame >= info.first && frame <= info.last;
+    await showFrame([linkedFrame(id), ...state.clip.prompts.frames].find(isShown) ?? info.first);
   } catch (error) {
     if (request !== clipRequests) return;
     $("stage").classList.remove("loading");
@@ -164,6 +170,22 @@ function adopt(answer) {
   state.masks = [];
   render();
   findMasks();
+}
+
+/** Continue with changes that were not saved before the page was closed; the user decides if the clip has changed. */
+function takeUpDraft(answer) {
+  const { clip } = state;
+  const draft = drafts.of(clip.id);
+  if (!draft) return;
+  if (JSON.stringify(draft.entries) === JSON.stringify(answer.objects)) {
+    drafts.forget(clip.id);
+    return;
+  }
+  clip.prompts.replace(draft.entries);
+  state.isDirty = true;
+  if (draft.version === answer.version) afterChange();
+  else showConflict(clip, answer);
+  render();
 }
 
 /** The prompts that the server has sent, to detect later changes. */
@@ -189,6 +211,27 @@ async function accept() {
   await nextUnprompted();
 }
 
+// Address ---------------------------------------------------------------------------------------------------------
+
+/** The clip and the frame that the page's address names. */
+const linkedPlace = () => new URLSearchParams(location.hash.slice(1));
+
+function linkedFrame(id) {
+  const place = linkedPlace();
+  return place.get("clip") === id && place.has("frame") ? Number(place.get("frame")) : undefined;
+}
+
+function rememberPlace() {
+  history.replaceState(null, "", `#${new URLSearchParams({ clip: state.clip.id, frame: state.frame })}`);
+}
+
+window.addEventListener("hashchange", async () => {
+  const id = linkedPlace().get("clip");
+  if (id !== state.clip?.id && state.clips.some((clip) => clip.clip_id === id)) await openClip(id);
+  const frame = linkedFrame(state.clip?.id);
+  if (Number.isFinite(frame)) showFrame(frame);
+});
+
 // Frames ----------------------------------------------------------------------------------------------------------
 
 async function showFrame(number) {
@@ -202,16 +245,19 @@ async function showFrame(number) {
   frameAbort?.abort();
   frameAbort = new AbortController();
   const frame = state.frame;
+  rememberPlace();
+  // The image of another frame is still shown: a click on it would mark a place that the user does not see.
+  if (!cachedFrames.has(frame)) stage.wait();
   try {
     const { image, time } = await loadFrame(clip, frame, frameAbort.signal);
     if (clip !== state.clip || frame !== state.frame) return;
     state.time = time;
     showStageMessage("");
-    stage.update({ image });
+    stage.show(image);
     render();
   } catch (error) {
     if (error.name === "AbortError" || clip !== state.clip || frame !== state.frame) return;
-    stage.update({ image: null });
+    stage.show(null);
     showStageMessage(error.message);
   }
 }
@@ -225,7 +271,7 @@ async function loadFrame(clip, frame, signal) {
   if (cachedFrames.size > MAX_CACHED_FRAMES) {
     const [oldest, old] = cachedFrames.entries().next().value;
     cachedFrames.delete(oldest);
-    old.image.close();
+    if (old.image !== stage.shown) old.image.close();
   }
   return found;
 }
@@ -252,6 +298,7 @@ function change(make) {
 }
 
 function afterChange() {
+  drafts.keep(state.clip.id, state.clip.version, state.clip.prompts.entries);
   setSaved("saving", "");
   render();
   findMasks();
@@ -261,7 +308,7 @@ function afterChange() {
 
 function addPoint(xy, label) {
   const { prompts } = state.clip ?? {};
-  if (!prompts) return;
+  if (!prompts || !stage.image) return;
   if (prompts.at(prompts.active, state.frame)?.mask) {
     notify("A mask cannot be combined with points on the same frame: delete the mask first, or choose another frame or object.");
     return;
@@ -297,11 +344,20 @@ function removeSelected() {
 
 function travel(direction) {
   const { prompts } = state.clip ?? {};
+  const before = prompts?.entries;
   if (!prompts || !prompts[direction]()) return;
   state.isDirty = true;
   state.selected = null;
+  const changed = changedFrame(before, prompts.entries);
+  if (changed !== undefined && changed !== state.frame) showFrame(changed);
   announce(direction === "undo" ? "undone" : "redone");
   afterChange();
+}
+
+/** The frame of the first entry that only one of two lists has; undefined if they are equal. */
+function changedFrame(before, after) {
+  const known = [new Set(before), new Set(after)];
+  return [...before, ...after].find((entry) => known.some((entries) => !entries.has(entry)))?.frame;
 }
 
 /** Request the masks of this frame; at most one request is in flight, followed by the newest one. */
@@ -360,6 +416,8 @@ async function save() {
   try {
     const saved = await api.save(clip.id, clip.version, clip.prompts.entries);
     Object.assign(clip, { version: saved.version, pattern: saved.pattern, snapshot: snapshot(saved) });
+    if (!state.isDirty) drafts.forget(clip.id);
+    if ($("saved").textContent === "not saved") $("notice").hidden = true;
     setSaved("saved", "good");
     noteState(clip.id, saved);
     if (!clip.prompts.entries.length && saved.pattern && clip === state.clip) adopt(saved);
@@ -369,7 +427,7 @@ async function save() {
     else {
       setSaved("not saved", "bad");
       notify(`Not saved: ${error.message}`, true);
-      if (error.status === 0) saveTimer = setTimeout(save, RETRY_SAVE_MS);
+      saveTimer = setTimeout(save, RETRY_SAVE_MS);
     }
     return;
   } finally {
@@ -415,6 +473,7 @@ function resolveConflict(keepsYours) {
     return;
   }
   state.isDirty = false;
+  drafts.forget(clip.id);
   setSaved("saved", "good");
   if (clip === state.clip) adopt(theirs);
 }
@@ -492,7 +551,7 @@ function crossKey(event) {
   } else if (event.key === " ") addPoint([...stage.cross], 1);
   else if (event.key.toLowerCase() === "x") addPoint([...stage.cross], 0);
   else if (event.key.toLowerCase() === "b") {
-    const box = stage.crossCorner();
+    const box = stage.image && stage.crossCorner();
     if (box) change(() => state.clip.prompts.setBox(state.frame, box));
     else announce("first corner of the box");
   } else if (event.key === "Escape") toggleCross();
@@ -565,6 +624,7 @@ function addObject() {
 document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
   const { target } = event;
+  if (event.key === "Escape" && stage.cancelDrag()) return;
   const isText = target.matches("input:not([type=range]), select, textarea");
   if (isText && event.key === "Escape") target.blur();
   if (isText && event.key === "Enter" && target.matches("input")) {
@@ -573,7 +633,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (isText) return;
-  const isUndo = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z";
+  const isUndo = (event.ctrlKey || event.metaKey) && "zy".includes(event.key.toLowerCase());
   if ((event.ctrlKey || event.metaKey || event.altKey) && !isUndo) return;
   if (target.matches("button, a") && (event.key === "Enter" || event.key === " ")) return;
   if (stage.cross && !isUndo && state.clip?.info && crossKey(event)) {
@@ -603,12 +663,18 @@ $("next-frame").addEventListener("click", () => showFrame(state.frame + 1));
 $("frame-range").addEventListener("input", (event) => showFrame(Number(event.target.value)));
 $("frame-number").addEventListener("change", (event) => showFrame(Number(event.target.value)));
 $("clip-search").addEventListener("input", showClips);
+$("clip-search").addEventListener("keydown", (event) => {
+  const [first] = list.clips;
+  if (event.key === "Enter" && first) openClip(first.clip_id);
+});
 $("clip-filter").addEventListener("change", showClips);
 $("help-button").addEventListener("click", () => $("help").showModal());
 $("notice-close").addEventListener("click", () => ($("notice").hidden = true));
 $("take-theirs").addEventListener("click", () => resolveConflict(false));
 $("keep-yours").addEventListener("click", () => resolveConflict(true));
 $("conflict").addEventListener("cancel", (event) => event.preventDefault());
+// A browser closes a dialog at the second Escape all the same, and nothing could be saved any more.
+$("conflict").addEventListener("close", () => state.conflict && $("conflict").showModal());
 window.addEventListener("beforeunload", (event) => {
   if (state.isDirty || state.isSaving) event.preventDefault();
 });

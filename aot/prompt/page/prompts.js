@@ -54,6 +54,11 @@ export class ClipPrompts {
     this.choose(Math.max(0, ...this.ids) + 1);
   }
 
+  /** Replace all entries, as one step of the history. */
+  replace(entries) {
+    this.#step({ entries });
+  }
+
   rename(id, name) {
     const own = this.now.entries.filter((entry) => entry.id === id);
     const bearers = own.some((entry) => entry.name) ? own.filter((entry) => entry.name) : own.slice(0, 1);

@@ -6,6 +6,7 @@ import { labelsOf } from "./prompts.js";
 
 const POINT_RADIUS = 7;
 const HANDLE = 9;
+const EDGE = 5;
 const CLICK_PX = 4;
 const MAX_ZOOM = 40;
 const FINE_SCALE = 2;
@@ -22,7 +23,8 @@ export class Stage {
     this.palette = [];
     this.size = { width: 0, height: 0 };
     this.view = { scale: 1, x: 0, y: 0, isFit: true };
-    this.image = null;
+    this.image = null; // the image of the frame, which can be clicked
+    this.shown = null; // what is drawn: that image, or dimmed the one before it
     this.masks = [];
     this.entries = [];
     this.active = 1;
@@ -48,10 +50,33 @@ export class Stage {
   open(width, height) {
     this.size = { width, height };
     this.image = null;
+    this.shown = null;
     this.masks = [];
     this.corner = null;
     if (this.cross) this.cross = [Math.round(width / 2), Math.round(height / 2)];
     this.fit();
+  }
+
+  /** Dim the image, which is that of another frame, and ignore clicks until `show`. */
+  wait() {
+    this.image = null;
+    this.cancelDrag();
+    this.element.classList.add("waiting");
+  }
+
+  /** Show the image of the frame; null: there is none, and clicks are still ignored. */
+  show(image) {
+    this.image = image;
+    this.shown = image;
+    this.element.classList.toggle("waiting", !image);
+    this.draw();
+  }
+
+  /** End a drag without an effect; returns whether there was one. */
+  cancelDrag() {
+    const isDragging = this.drag !== null;
+    if (isDragging) this.#endDrag();
+    return isDragging;
   }
 
   update(values) {
@@ -122,7 +147,7 @@ export class Stage {
   // Pointer -----------------------------------------------------------------------------------------------------
 
   #onDown(event) {
-    if (!this.size.width || this.element.classList.contains("loading")) return;
+    if (!this.image || this.element.classList.contains("loading")) return;
     this.element.focus({ preventScroll: true });
     const at = this.#pointer(event);
     const isPan = event.button === 1 || (event.button === 0 && event.shiftKey);
@@ -157,11 +182,11 @@ export class Stage {
     const { hit } = drag;
     if (!drag.hasMoved) {
       if (hit?.kind === "point") this.handlers.select({ id: hit.id, part: { kind: "point", index: hit.index } });
-      else this.handlers.point(this.#source(drag.at), drag.isNegative ? 0 : 1);
+      else if (this.#isOnFrame(drag.at)) this.handlers.point(this.#source(drag.at), drag.isNegative ? 0 : 1);
     } else if (hit?.kind === "point") {
       this.handlers.move(hit.id, hit.index, this.#source(drag.now));
-    } else if (hit?.kind === "corner") {
-      const box = boxOf(hit.opposite, this.#source(drag.now));
+    } else if (hit?.resized) {
+      const box = hit.resized(this.#source(drag.now));
       if (box) this.handlers.resize(hit.id, box);
     } else if (!drag.isNegative) {
       const box = boxOf(this.#source(drag.at), this.#source(drag.now));
@@ -195,9 +220,47 @@ export class Stage {
       const [x0, y0, x1, y1] = entry.box;
       const corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
       const corner = corners.findIndex(near);
-      if (corner >= 0) return { kind: "corner", id: entry.id, opposite: corners[(corner + 2) % 4] };
+      if (corner >= 0) {
+        const opposite = corners[(corner + 2) % 4];
+        return { kind: "corner", id: entry.id, resized: (xy) => boxOf(opposite, xy) };
+      }
+      const edge = this.#hitEdge(at, entry.box);
+      if (edge) return { kind: "edge", id: entry.id, resized: edge };
     }
     return null;
+  }
+
+  /** A box's edge under the pointer: its middle stretches the box, the rest of it moves the box. */
+  #hitEdge(at, [x0, y0, x1, y1]) {
+    const [left, top] = this.#onScreen([x0, y0]);
+    const [right, bottom] = this.#onScreen([x1, y1]);
+    const isBeside = at[0] > left && at[0] < right;
+    const isBetween = at[1] > top && at[1] < bottom;
+    const isNear = (one, other) => Math.abs(one - other) <= EDGE;
+    const side = isBetween && isNear(at[0], left) ? 0 : isBeside && isNear(at[1], top) ? 1
+      : isBetween && isNear(at[0], right) ? 2 : isBeside && isNear(at[1], bottom) ? 3 : null;
+    if (side === null) return null;
+    const along = side % 2 ? [at[0], left, right] : [at[1], top, bottom];
+    if (Math.abs(along[0] - (along[1] + along[2]) / 2) <= HANDLE) {
+      return (xy) => {
+        const box = [x0, y0, x1, y1];
+        box[side] = xy[side % 2];
+        return boxOf(box.slice(0, 2), box.slice(2));
+      };
+    }
+    const from = this.#source(at);
+    const { width, height } = this.size;
+    return (xy) => {
+      const dx = Math.min(Math.max(xy[0] - from[0], -x0), width - 1 - x1);
+      const dy = Math.min(Math.max(xy[1] - from[1], -y0), height - 1 - y1);
+      return [x0 + dx, y0 + dy, x1 + dx, y1 + dy];
+    };
+  }
+
+  #isOnFrame([x, y]) {
+    const [left, top] = this.#onScreen([-0.5, -0.5]);
+    const [right, bottom] = this.#onScreen([this.size.width - 0.5, this.size.height - 0.5]);
+    return x >= left && x <= right && y >= top && y <= bottom;
   }
 
   // Coordinates -------------------------------------------------------------------------------------------------
@@ -257,7 +320,7 @@ export class Stage {
     context.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
     context.imageSmoothingEnabled = scale < FINE_SCALE;
     context.imageSmoothingQuality = "high";
-    if (this.image) context.drawImage(this.image, 0, 0, this.size.width, this.size.height);
+    if (this.shown) context.drawImage(this.shown, 0, 0, this.size.width, this.size.height);
     if (this.areMasksShown) {
       for (const mask of this.masks) if (mask.image) context.drawImage(mask.image, mask.x, mask.y);
     }
@@ -274,7 +337,7 @@ export class Stage {
     const moving = drag?.hasMoved && drag.hit?.id === entry.id ? drag.hit : null;
     context.globalAlpha = isActive ? 1 : 0.7;
     if (entry.box) {
-      const box = moving?.kind === "corner" ? boxOf(moving.opposite, this.#source(drag.now)) : entry.box;
+      const box = moving?.resized ? moving.resized(this.#source(drag.now)) : entry.box;
       if (box) this.#paintBox(context, box, this.colour(entry.id), isActive);
     }
     for (const [, x, y] of entry.query_points ?? []) this.#paintDiamond(context, [x, y], this.colour(entry.id));
@@ -324,7 +387,10 @@ export class Stage {
     context.strokeStyle = colour;
     outline();
     if (!hasHandles) return;
-    for (const [x, y] of [[left, top], [right, top], [right, bottom], [left, bottom]]) {
+    const middle = [(left + right) / 2, (top + bottom) / 2];
+    const corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
+    const edges = [[left, middle[1]], [middle[0], top], [right, middle[1]], [middle[0], bottom]];
+    for (const [x, y] of [...corners, ...edges]) {
       context.fillStyle = "#fff";
       context.fillRect(x - 4, y - 4, 8, 8);
       context.fillStyle = colour;
