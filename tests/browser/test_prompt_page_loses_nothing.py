@@ -71,7 +71,7 @@ def test_failed_save_is_repeated_after_the_manifest_is_repaired(
     assert len(entry(folder, "b")[0].points) == 1
 
 
-def test_unsaved_clicks_survive_a_reload_and_a_restart(folder: Path, new_page: Callable[..., Any]) -> None:
+def test_unsaved_clicks_survive_a_reload(folder: Path, new_page: Callable[..., Any]) -> None:
     manifest = folder / "clips" / "prompts.yaml"
     token = ["--token-file", str(folder / "token")]
     with prompt_server_in_thread(folder, *DATASET, *FAST, *token) as address:

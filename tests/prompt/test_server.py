@@ -234,6 +234,13 @@ class TestConnections:
             assert ask(address, "api/clips").status == 200
 
 
+def test_masks_of_too_many_objects_are_refused(address: str) -> None:
+    """Each takes time and memory; the page asks for those of one frame."""
+    for number, status in ((2, 200), (301, 422)):
+        objects = [SQUARE | {"id": 1 + place} for place in range(number)]
+        assert ask(address, "api/masks", "POST", {"clip": "a", "frame": 0, "objects": objects}).status == status
+
+
 class TestReachableFiles:
     @pytest.mark.parametrize(
         "path",
