@@ -14,7 +14,7 @@ if __name__ == "types":
     raise SystemExit(2)
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -402,6 +402,18 @@ class ClipResult(ArrayFields):
         return {
             name: json.loads(value) if name in JSON_ATTRIBUTES else value for name, value in self.attributes.items()
         }
+
+    def frames(self, size: tuple[int, int] | None = None) -> Iterator[UInt8Array]:
+        """Read the source: yield the (H, W, 3) RGB of every row of `index`, one at a time.
+
+        Args:
+            size: width and height to resize to, px; None: as in the source.
+        Raises:
+            DecodeError: the source cannot be read.
+        """
+        from aot.source_frames import source_frames
+
+        return source_frames(self.attributes, self.index, size)
 
     def to_torch(self) -> dict[str, Any]:
         """The tracks as tensors, without masks.

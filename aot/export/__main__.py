@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--stride", type=int, default=4, help="sa_v: source frames between annotated frames; default: %(default)s"
     )
     parser.add_argument("--no-video", action="store_true", help="tapvid, rerun: do not include the frames")
+    parser.add_argument("--with-frames", action="store_true", help="coco, davis: write the frames too, as JPEG")
     parser.add_argument("--paired", action="store_true", help="cotracker: tracks and visibility as two .npy files")
     parser.add_argument(
         "--num-frames", type=int, metavar="N", help="resample to N frames at equal distances; default: the kept frames"
@@ -74,6 +75,7 @@ def _export_options(options: Namespace) -> ExportOptions:
     return ExportOptions(
         stride=options.stride,
         with_video=not options.no_video,
+        with_frames=options.with_frames,
         paired=options.paired,
         num_frames=options.num_frames,
         flow_files=None if options.flow_files is None else tuple(options.flow_files),

@@ -9,9 +9,9 @@ import numpy as np
 
 from aot.export.base import ExportedClip
 from aot.export.cotracker import clip_tracks
-from aot.export.frames import frames_of, save_image
+from aot.export.frames import frames_of, replacing_clip_folder, save_image
 from aot.export.options import ExportOptions
-from aot.system.files import replacing, replacing_folder, write_errors
+from aot.system.files import replacing, write_errors
 
 _VIEW = "agentview"
 _SIZE = (128, 128)
@@ -34,7 +34,7 @@ class AtmExporter:
         size = self._options.size or _SIZE
         xy, valid = clip_tracks(clip, self._options)
         video = np.stack(list(frames_of(clip, clip.result.index, size)))
-        with replacing_folder(out / "images" / clip.clip_id) as part:
+        with replacing_clip_folder(out / "images" / clip.clip_id) as part:
             for t, rgb in enumerate(video):
                 save_image(part / f"{_VIEW}_{t}.png", rgb)
         path = out / f"{clip.clip_id}.hdf5"

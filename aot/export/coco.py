@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aot.export.base import ExportedClip
+from aot.export.frames import save_frames
 from aot.images.masks import encode_rle
 from aot.system.files import write_text
 
@@ -19,10 +20,12 @@ class CocoExporter:
 
     Args:
         categories: object name → category id, for all objects of the run; the same in every file.
+        with_frames: write the frames too, at the `file_name` of the images below `out`.
     """
 
-    def __init__(self, categories: Mapping[str, int]) -> None:
+    def __init__(self, categories: Mapping[str, int], with_frames: bool = False) -> None:
         self._categories = categories
+        self._with_frames = with_frames
 
     def export(self, clip: ExportedClip, out: Path) -> Path:
         result = clip.result
@@ -57,6 +60,8 @@ class CocoExporter:
         }
         path = out / f"{clip.clip_id}.json"
         write_text(path, json.dumps(content))
+        if self._with_frames:
+            save_frames(clip, result.index, out / clip.clip_id)
         return path
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aot.errors import ExportError
 from aot.evaluate.full_rate import full_rate_frames
 from aot.export.base import ExportedClip
-from aot.system.files import replacing_folder
+from aot.export.frames import replacing_clip_folder, save_frames
 from aot.types import BoolArray, Float32Array, UInt8Array
 
 _MAX_OBJECTS = 254
@@ -24,7 +24,13 @@ class DavisExporter:
     Every source frame gets an image; frames that were not kept get that of the previous kept frame. Where objects
     overlap, the pixel belongs to the object with the higher mask score on that frame; if the scores are equal, to the
     object with the lower id.
+
+    Args:
+        with_frames: write the frames too, as `<out>/JPEGImages/<clip_id>/<frame name>.jpg`.
     """
+
+    def __init__(self, with_frames: bool = False) -> None:
+        self._with_frames = with_frames
 
     def export(self, clip: ExportedClip, out: Path) -> Path:
         from PIL import Image
@@ -36,14 +42,13 @@ class DavisExporter:
                 f"{_MAX_OBJECTS}: use smaller ids or another format"
             )
         palette = _palette().ravel().tolist()
-        with replacing_folder(out / clip.clip_id) as part:
+        with replacing_clip_folder(out / clip.clip_id) as part:
             for frame, masks, scores in clip.masks(full_rate_frames(clip.result)):
                 image = Image.fromarray(flatten(masks, scores, ids.astype(np.uint8))).convert("P")
                 image.putpalette(palette)
                 image.save(part / f"{clip.frame_name(frame)}.png")
-            if (out / clip.clip_id).is_dir():  # the clip "day1/a" is stored in the folder of the clip "day1"
-                for below in (path for path in (out / clip.clip_id).iterdir() if path.is_dir()):
-                    below.rename(part / below.name)
+        if self._with_frames:
+            save_frames(clip, full_rate_frames(clip.result), out / "JPEGImages" / clip.clip_id)
         return out / clip.clip_id
 
 

@@ -1,33 +1,34 @@
-"""The frames that exports include or refer to."""
+"""The frames that exports include or refer to, and the folders of clips."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from aot.decoding import open_source
 from aot.export.base import ExportedClip
-from aot.images.resize import resized_rgb
+from aot.source_frames import source_frames
+from aot.system.files import replacing_folder
 from aot.types import Int64Array, UInt8Array
-from aot.writing.schema import recorded_clip
 
 _JPEG_QUALITY = 95
 
 
 def frames_of(clip: ExportedClip, index: Int64Array, size: tuple[int, int] | None = None) -> Iterator[UInt8Array]:
-    """Yield the (H, W, 3) RGB of source frames, one at a time.
+    """Yield the (H, W, 3) RGB of a clip's source frames; see `source_frames`."""
+    return source_frames(clip.result.attributes, index, size)
 
-    Args:
-        clip: its source is decoded.
-        index: ascending source frames.
-        size: width and height to resize to, px; None: as in the source.
+
+def save_frames(clip: ExportedClip, index: Int64Array, folder: Path) -> None:
+    """Write source frames as `<frame name>.jpg` into a folder, which is replaced.
+
     Raises:
         DecodeError: the source cannot be read.
+        WriteError: the folder cannot be written.
     """
-    with open_source(recorded_clip(clip.result.attributes)) as frames:
-        for block in frames.blocks(index):
-            for rgb in block.rgb:
-                yield rgb if size is None else resized_rgb(rgb, size)
+    with replacing_clip_folder(folder) as part:
+        for frame, rgb in zip(index.tolist(), frames_of(clip, index)):
+            save_image(part / f"{clip.frame_name(frame)}.jpg", rgb)
 
 
 def save_image(path: Path, rgb: UInt8Array) -> None:
@@ -36,3 +37,17 @@ def save_image(path: Path, rgb: UInt8Array) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgb).save(path, quality=_JPEG_QUALITY)
+
+
+@contextmanager
+def replacing_clip_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill in place of a clip's; it keeps the folders of other clips, such as "day1/a" below "day1".
+
+    Raises:
+        WriteError: the folder cannot be written.
+    """
+    with replacing_folder(folder) as part:
+        yield part
+        if folder.is_dir():
+            for below in [path for path in folder.iterdir() if path.is_dir() and not (part / path.name).exists()]:
+                below.rename(part / below.name)

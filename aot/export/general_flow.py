@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from aot.export.base import ExportedClip
-from aot.system.files import replacing_folder
+from aot.export.frames import replacing_clip_folder
 
 _HAND = "hand"
 
@@ -29,7 +29,7 @@ class GeneralFlowExporter:
             "mask_obj": masks[~is_hand].any(axis=0),
             "mask_hand": masks[is_hand].any(axis=0),
         }
-        with replacing_folder(out / clip.clip_id) as part:
+        with replacing_clip_folder(out / clip.clip_id) as part:
             for name, array in arrays.items():
                 np.save(part / f"{name}.npy", array)
         return out / clip.clip_id

@@ -21,6 +21,8 @@ class ExportOptions:
     """Source frames between annotated frames (sa_v)."""
     with_video: bool = True
     """Include the frames (tapvid, rerun)."""
+    with_frames: bool = False
+    """Write the frames that the files refer to (coco, davis)."""
     paired: bool = False
     """Write tracks and visibility as two files (cotracker)."""
     num_frames: int | None = None
@@ -42,6 +44,7 @@ class ExportOptions:
 
 
 FORMATS_OF = {
+    "with_frames": ("coco", "davis"),
     "paired": ("cotracker",),
     "flow_files": ("flow",),
     "num_frames": ("cotracker", "wan_move"),

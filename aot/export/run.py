@@ -79,11 +79,11 @@ def create_exporter(name: str, clips: Sequence[ExportedClip], options: ExportOpt
     """
     check_options(name, options)
     if name == "davis":
-        return DavisExporter()
+        return DavisExporter(options.with_frames)
     if name == "sa_v":
         return SaVExporter(options.stride)
     if name == "coco":
-        return CocoExporter(_categories(clips))
+        return CocoExporter(_categories(clips), options.with_frames)
     if name == "tapvid":
         return TapVidExporter(with_video=options.with_video)
     if name == "npz":

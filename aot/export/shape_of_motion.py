@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image
 
 from aot.export.base import ExportedClip
-from aot.export.frames import frames_of, save_image
-from aot.system.files import replacing_folder
+from aot.export.frames import frames_of, replacing_clip_folder, save_image
 from aot.types import Float32Array
 
 _MAX_LOGIT = 10.0
@@ -25,15 +24,15 @@ class ShapeOfMotionExporter:
     def export(self, clip: ExportedClip, out: Path) -> Path:
         index = clip.result.index
         names = [clip.frame_name(frame) for frame in index.tolist()]
-        with replacing_folder(out / "images" / clip.clip_id) as part:
+        with replacing_clip_folder(out / "images" / clip.clip_id) as part:
             for name, rgb in zip(names, frames_of(clip, index)):
                 save_image(part / f"{name}.png", rgb)
-        with replacing_folder(out / "masks" / clip.clip_id) as part:
+        with replacing_clip_folder(out / "masks" / clip.clip_id) as part:
             for name, (_, masks, _) in zip(names, clip.masks(index)):
                 Image.fromarray(masks.any(axis=0).astype(np.uint8) * 255).save(part / f"{name}.png")
         values = _values(clip)
         valid = clip.result.lifetimes.valid
-        with replacing_folder(out / "bootstapir" / clip.clip_id) as part:
+        with replacing_clip_folder(out / "bootstapir" / clip.clip_id) as part:
             for q, first in enumerate(names):
                 for t, second in enumerate(names):
                     np.save(part / f"{first}_{second}.npy", values[t, valid[q]])

@@ -8,10 +8,9 @@ import numpy as np
 
 from aot.export.base import ExportedClip
 from aot.export.cotracker import clip_tracks
-from aot.export.frames import frames_of, save_image
+from aot.export.frames import frames_of, replacing_clip_folder, save_image
 from aot.export.options import ExportOptions
 from aot.runs.windows import chosen_points
-from aot.system.files import replacing_folder
 
 _NUM_POINTS, _MAX_STEPS = 400, 128
 
@@ -32,7 +31,7 @@ class TraceGenExporter:
 
     def export(self, clip: ExportedClip, out: Path) -> Path:
         xy, valid = clip_tracks(clip, self._options)
-        with replacing_folder(out / clip.clip_id) as part:
+        with replacing_clip_folder(out / clip.clip_id) as part:
             (part / "samples").mkdir()
             images = frames_of(clip, clip.result.index[:-1], self._options.size)
             for row, rgb in enumerate(images):

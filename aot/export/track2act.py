@@ -10,10 +10,9 @@ import numpy as np
 from aot.errors import ExportError
 from aot.export.base import ExportedClip
 from aot.export.cotracker import clip_tracks
-from aot.export.frames import frames_of
+from aot.export.frames import frames_of, replacing_clip_folder
 from aot.export.options import ExportOptions
 from aot.runs.windows import chosen_points
-from aot.system.files import replacing_folder
 
 _NUM_FRAMES, _NUM_POINTS, _RASTER = 8, 400, (96, 96)
 
@@ -36,7 +35,7 @@ class Track2ActExporter:
         xy, valid = clip_tracks(clip, ExportOptions(size=_RASTER))
         kept = result.index[: num_samples * _NUM_FRAMES]
         images = frames_of(clip, kept, _RASTER)
-        with replacing_folder(out / clip.clip_id) as part:
+        with replacing_clip_folder(out / clip.clip_id) as part:
             for number in range(num_samples):
                 first = number * _NUM_FRAMES
                 rgb = np.stack([next(images) for _ in range(_NUM_FRAMES)])

@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from aot.decoding import open_source
 from aot.errors import ConfigError
-from aot.images.resize import resized_rgb
 from aot.paths import RunPaths
 from aot.runs.index import RunResults, open_run
 from aot.runs.resampling import scaled
+from aot.source_frames import source_frames
 from aot.types import BoolArray, Float32Array, Int64Array, UInt8Array
 from aot.writing.reader import ClipTracks, MaskReader, read_tracks
-from aot.writing.schema import recorded_clip
 
 _CACHE_BYTES = 256 * 2**20
 
@@ -190,6 +188,4 @@ def frame_of(clip: ClipTracks, frame: int, size: tuple[int, int] | None) -> UInt
     Raises:
         DecodeError: the source cannot be read.
     """
-    with open_source(recorded_clip(clip.attributes)) as frames:
-        rgb = frames.read([frame]).rgb[0]
-    return rgb if size is None else resized_rgb(rgb, size)
+    return next(source_frames(clip.attributes, np.array([frame], dtype=np.int64), size))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import aot
 from aot import run
 from aot.export import __main__ as export
 from tests.command_line import EMBEDDED
@@ -98,3 +101,25 @@ def test_damaged_and_unfinished_clips_are_reported(
     (copy / "clips" / "day1" / "a.h5").unlink()
     assert export.main([str(copy), "--format", "npz"]) == 1
     assert "day1/a: not finished, so not exported" in capsys.readouterr().err
+
+
+def test_frames_are_written_where_the_files_refer_to_them(folder: Path, tmp_path: Path) -> None:
+    assert export.main([str(folder), "--format", "coco", "--with-frames", "--out", str(tmp_path)]) == 0
+    for clip_id in ("b", "day1/a"):
+        images = json.loads((tmp_path / f"{clip_id}.json").read_text())["images"]
+        frames = aot.load(folder / "clips" / f"{clip_id}.h5", masks=False).frames()
+        for image, rgb in zip(images, frames, strict=True):
+            written = np.asarray(Image.open(tmp_path / image["file_name"]), dtype=np.int64)
+            assert np.abs(written - rgb).mean() < 3
+    assert export.main([str(folder), "--format", "davis", "--with-frames", "--out", str(tmp_path)]) == 0
+    for clip_id in ("b", "day1/a"):
+        names = [sorted(path.stem for path in (tmp_path / at / clip_id).glob("*.*g")) for at in ("", "JPEGImages")]
+        assert len(names[1]) == 6
+        assert set(names[1]) <= set(names[0])
+
+
+def test_folders_of_other_clips_are_kept(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    (tmp_path / "b" / "old.npy").write_bytes(b"")
+    assert export.main([str(folder), "--format", "general_flow", "--clips", "b", "--out", str(tmp_path)]) == 0
+    assert [(tmp_path / "b" / name).exists() for name in ("c", "old.npy", "mask_obj.npy")] == [True, False, True]
