@@ -107,10 +107,11 @@ def test_frames_are_written_where_the_files_refer_to_them(folder: Path, tmp_path
     assert export.main([str(folder), "--format", "coco", "--with-frames", "--out", str(tmp_path)]) == 0
     for clip_id in ("b", "day1/a"):
         images = json.loads((tmp_path / f"{clip_id}.json").read_text())["images"]
-        frames = aot.load(folder / "clips" / f"{clip_id}.h5", masks=False).frames()
-        for image, rgb in zip(images, frames, strict=True):
+        frames = list(aot.load(folder / "clips" / f"{clip_id}.h5", masks=False).frames())
+        assert len(images) == len(frames) == 6
+        for row, image in enumerate(images):
             written = np.asarray(Image.open(tmp_path / image["file_name"]), dtype=np.int64)
-            assert np.abs(written - rgb).mean() < 3
+            assert np.argmin([np.abs(written - rgb).mean() for rgb in frames]) == row
     assert export.main([str(folder), "--format", "davis", "--with-frames", "--out", str(tmp_path)]) == 0
     for clip_id in ("b", "day1/a"):
         names = [sorted(path.stem for path in (tmp_path / at / clip_id).glob("*.*g")) for at in ("", "JPEGImages")]
