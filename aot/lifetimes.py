@@ -30,6 +30,14 @@ class Lifetimes(ArrayFields):
         self._check("ended", np.int64, ("N",), sizes)
         self._check("valid", np.bool_, ("T", "N"), sizes)
 
+    def drifted(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N,) whether each track leaves its object before the clip ends, or before its beginning.
+
+        Args:
+            index: (T,) source frames.
+        """
+        return np.asarray((self.ended != TO_THE_END) | (self.born > index[0]))
+
     @classmethod
     def unlimited(cls, visible: NDArray[np.bool_], index: NDArray[np.int64]) -> Lifetimes:
         """Lifetimes of tracks that do not end: they are valid wherever they are visible.

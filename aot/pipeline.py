@@ -185,7 +185,16 @@ def process_clip(
                     )
                 rows = np.searchsorted(frames.index, mask_index)
                 own = followed.queries.object_id
-                checks = check_objects(followed.tracks, own, followed.in_mask, rows, followed.stability, returned)
+                checks = check_objects(
+                    followed.tracks,
+                    own,
+                    followed.in_mask,
+                    rows,
+                    followed.stability,
+                    returned,
+                    followed.lifetimes.drifted(frames.index),
+                    followed.mean_coverage(clip.object_ids),
+                )
                 outcome = _Outcome(prepared, mask_index, errors, followed, checks, notes)
                 summary = _summarize(clip, settings, outcome, timer)
                 writer.write_provenance(_attributes(clip, parts, settings, outcome, summary), summary.object_errors)

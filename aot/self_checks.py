@@ -7,6 +7,8 @@
   leaks, flickers or is lost changes more than an object does.
 - `return_error_px`: how far a track, tracked back from the visible position farthest from its query, misses the query.
   It takes the time of a second tracking, and is therefore measured on request only (output.return_check).
+- `coverage`: mean fraction of an object's masks that its valid points cover.
+- `ended`: fraction of an object's tracks that drift off it, before or after their query.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ import numpy as np
 from aot.images.compact import CompactMask
 from aot.types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, QueryPoints, Tracks
 
-CHECKS = ("visible", "in_mask", "mask_stability", "return_error_px")
+CHECKS = ("visible", "in_mask", "mask_stability", "return_error_px", "coverage", "ended")
 """The names of the checks, as files and tables record them."""
+
+_LOW_IS_GOOD = ("return_error_px", "ended")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class SelfCheck:
     mask_stability: float
     return_error_px: float
     """Median over the object's points."""
+    coverage: float
+    ended: float
 
     def as_json(self) -> dict[str, float | None]:
         """Check → value, rounded; None for NaN, which JSON does not have."""
@@ -47,6 +53,8 @@ def check_objects(
     mask_rows: Int64Array,
     stability: Mapping[int, float],
     return_error_px: Float64Array | None,
+    drifted: BoolArray,
+    coverage: Mapping[int, float],
 ) -> dict[int, SelfCheck]:
     """Check every object that has points.
 
@@ -57,6 +65,8 @@ def check_objects(
         mask_rows: (Tm,) rows that have masks; only on these is a position compared with its mask.
         stability: object id → mask stability; NaN for an object without masks.
         return_error_px: (N,) from `return_errors`; None: not measured.
+        drifted: (N,) whether each track ends because it has drifted off its object.
+        coverage: object id → mean coverage of its masks; NaN for an object without masks.
     Returns:
         Object id → its checks.
     """
@@ -71,6 +81,8 @@ def check_objects(
             in_mask=in_mask_share(visible, in_mask[:, own], mask_rows) if has_masks else math.nan,
             mask_stability=stability.get(object_id, math.nan),
             return_error_px=float(np.nanmedian(errors)) if not np.isnan(errors).all() else math.nan,
+            coverage=coverage.get(object_id, math.nan),
+            ended=float(drifted[own].mean()),
         )
     return found
 
@@ -100,7 +112,7 @@ def worst(checks: Mapping[str, Mapping[str, Any]] | Mapping[int, Mapping[str, An
         name: one of CHECKS.
     """
     values = [check[name] for check in checks.values() if check.get(name) is not None]
-    return float((max if name == "return_error_px" else min)(values, default=math.nan))
+    return float((max if name in _LOW_IS_GOOD else min)(values, default=math.nan))
 
 
 class MaskStability:

@@ -60,17 +60,30 @@ def test_checks_are_per_object() -> None:
     found = tracks([[(0, 0)] * 3, [(0, 0)] * 3], [[True, True, False], [True, False, False]])
     in_mask = np.array([[True, False, True], [False, True, True]])
     checks = check_objects(
-        found, np.array([1, 1, 2], dtype=np.int32), in_mask, np.arange(2), {1: 0.5, 2: math.nan}, None
+        found,
+        np.array([1, 1, 2], dtype=np.int32),
+        in_mask,
+        np.arange(2),
+        {1: 0.5, 2: math.nan},
+        None,
+        np.array([True, False, False]),
+        {1: 0.7, 2: math.nan},
     )
     assert (checks[1].visible, checks[1].mask_stability) == (0.75, 0.5)
     assert checks[1].in_mask == pytest.approx(1 / 3), "fraction of the visible ones"
-    assert checks[2].as_json() == {"visible": 0.0, "in_mask": None, "mask_stability": None, "return_error_px": None}
+    assert (checks[1].coverage, checks[1].ended) == (0.7, 0.5)
+    assert checks[2].as_json() == {
+        "visible": 0.0, "in_mask": None, "mask_stability": None, "return_error_px": None, "coverage": None,
+        "ended": 0.0,
+    }  # fmt: skip
 
 
 def test_a_clip_has_the_value_of_its_worst_object() -> None:
     checks = {"1": {"visible": 0.5, "return_error_px": 3.0}, "2": {"visible": 0.9, "return_error_px": None}}
     assert (worst(checks, "visible"), worst(checks, "return_error_px")) == (0.5, 3.0)
     assert math.isnan(worst(checks, "in_mask"))
+    assert worst({"1": {"coverage": 0.4, "ended": 0.1}, "2": {"coverage": 0.9, "ended": 0.3}}, "coverage") == 0.4
+    assert worst({"1": {"coverage": 0.4, "ended": 0.1}, "2": {"coverage": 0.9, "ended": 0.3}}, "ended") == 0.3
 
 
 def test_points_are_tracked_back_from_the_last_visible_position() -> None:

@@ -4,7 +4,8 @@
 
 A is the affine map that fits the points of the object best, robustly; r_i is what the i-th point moves besides it. σ is
 the spacing of the points: the distance within which nine of ten have their nearest neighbour. Far from every point the
-field is that of the affine map. The sums are convolutions of images, so that the time does not depend on the number of points.
+field is that of the affine map. The sums are convolutions of images, so that the time does not depend on the number of
+points.
 """
 
 from __future__ import annotations

@@ -43,6 +43,14 @@ class FollowedTracks:
     num_added: int
     """How many of the points were added."""
 
+    def mean_coverage(self, object_ids: Sequence[int]) -> dict[int, float]:
+        """Object id → mean coverage of its masks; NaN without any. `object_ids`: in the order of the masks."""
+        known = ~np.isnan(self.coverage)
+        return {
+            object_id: float(self.coverage[known[:, k], k].mean()) if known[:, k].any() else math.nan
+            for k, object_id in enumerate(object_ids)
+        }
+
 
 @dataclass(frozen=True)
 class Follower:

@@ -166,12 +166,17 @@ def _charts(result: ClipResult, rows: Int64Array, area: Float64Array) -> dict[st
     for place, found in enumerate(places):
         if found is not None:
             score[place] = result.mask_score[found]
+    coverage = np.full((len(rows), len(result.object_id)), np.nan)
+    for place, found in enumerate(places):
+        if found is not None:
+            coverage[place] = result.coverage[found]
     visible = [tracks.visible[rows][:, result.track_object_id == object_id] for object_id in result.object_id.tolist()]
     xy = tracks.xy[np.ix_(rows, chosen)]
     return {
         "rows": rows.tolist(),
         "area": [_numbers(column, 0) for column in area.T],
         "score": [_numbers(column, 3) for column in score.T],
+        "coverage": [_numbers(column, 3) for column in coverage.T],
         "visible_share": [_numbers(points.mean(axis=1) if points.size else [], 3) for points in visible],
         "points": {
             "number": chosen.tolist(),

@@ -31,12 +31,13 @@ COLUMNS: list[str] = (
     "return_error_px seconds frames_per_second peak_memory_mb J F AJ OA PCK decoder decoder_fallback error notes"
 ).split()
 # Added at the end, where they break no script that reads earlier tables by position.
-COLUMNS += [f"{stage}_seconds" for stage in STAGES] + ["peak_device_memory_mb", "worker", "worker_busy"]
+COLUMNS += [f"{stage}_seconds" for stage in STAGES]
+COLUMNS += ["peak_device_memory_mb", "worker", "worker_busy", "coverage", "ended"]
 
 _HEADINGS = {
     "clip_id": "clip", "state": "state", "objects": "objects", "points": "points", "frames": "frames",
     "frame_interval": "interval", "visible": "visible", "in_mask": "in mask", "mask_stability": "stability",
-    "return_error_px": "return px", "seconds": "seconds",
+    "return_error_px": "return px", "coverage": "coverage", "seconds": "seconds",
     "J": "J", "PCK": "PCK", "decoder": "decoder",
 }  # fmt: skip
 

@@ -95,8 +95,22 @@ def test_states(run: Recorded) -> None:
 
 def test_columns_of_a_finished_clip(run: Recorded) -> None:
     checks = {
-        "1": {"visible": 1.0, "in_mask": 1.0, "mask_stability": 0.9, "return_error_px": 2.0},
-        "2": {"visible": 1.0, "in_mask": 1.0, "mask_stability": 0.75, "return_error_px": 3.5},
+        "1": {
+            "visible": 1.0,
+            "in_mask": 1.0,
+            "mask_stability": 0.9,
+            "return_error_px": 2.0,
+            "coverage": 0.8,
+            "ended": 0.25,
+        },
+        "2": {
+            "visible": 1.0,
+            "in_mask": 1.0,
+            "mask_stability": 0.75,
+            "return_error_px": 3.5,
+            "coverage": 0.9,
+            "ended": 0.1,
+        },
     }
     run.finish(
         "a", scores={"J": 0.123456, "F": None, "PCK": 0.5}, num_objects=2, num_points=40, num_frames=12,
@@ -113,7 +127,7 @@ def test_columns_of_a_finished_clip(run: Recorded) -> None:
         "notes": "",
         **{f"{stage}_seconds": "" for stage in STAGES}, "wait_for_frames_seconds": 2.0, "track_seconds": 2.0,
         "overlay_seconds": 1.5, "report_seconds": 0.25, "peak_device_memory_mb": 7.0, "worker": "w",
-        "worker_busy": 1.0,
+        "worker_busy": 1.0, "coverage": 0.8, "ended": 0.25,
     }  # fmt: skip
 
 

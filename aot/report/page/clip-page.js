@@ -286,6 +286,12 @@ function showCharts(clip, onSeek) {
       alt: `Fraction of visible points, 0 to 1, over ${times.length} frames`,
       paint: (context, plot) => aot.paintLines(context, plot, fractions, [0, 1]),
     });
+    const covered = chosen.map((object) => ({ values: charts.coverage[object.place], colour: colour(object), width: 2 }));
+    view.add({
+      title: "Coverage", height: 56, valueAt: perObject(charts.coverage),
+      alt: `Fraction of the masks that valid points cover, 0 to 1, over ${times.length} frames`,
+      paint: (context, plot) => aot.paintLines(context, plot, covered, [0, 1]),
+    });
     view.add({
       title: "Visibility, one strip per point", height: Math.max(24, Math.min(160, STRIP_PX * own.length)),
       alt: `Visibility of ${own.length} points over ${times.length} frames; opacity is the visibility`,

@@ -17,6 +17,8 @@ const LABELS = {
   in_mask: ["in mask", "Fraction of visible points inside the mask of their object", 82],
   mask_stability: ["stability", "Overlap of masks on consecutive kept frames", 88],
   return_error_px: ["return px", "Median distance between query points and their tracks followed backwards", 92],
+  coverage: ["coverage", "Mean fraction of the masks that valid points cover", 84],
+  ended: ["ended", "Fraction of tracks that drift off their object", 70],
   seconds: ["seconds", "", 80],
   frames_per_second: ["frames/s", "", 86],
   peak_memory_mb: ["peak MB", "Peak memory", 86],
