@@ -84,6 +84,18 @@ class GroundTruth(ABC):
             T rows and N columns; None: no track of this clip is annotated.
         """
 
+    def flow(self, object_id: int, frame: int, to_frame: int, xy: Float32Array) -> Float32Array | None:
+        """True motion of the object's surface under some positions from one frame to another.
+
+        Args:
+            object_id: of the object.
+            frame, to_frame: source frames.
+            xy: (P, 2) px on `frame`.
+        Returns:
+            (P, 2) px, NaN where the position is not on the visible part of the object; None: flow is not known.
+        """
+        return None
+
 
 def unknown_tracks(num_frames: int, num_points: int) -> TrackTruth:
     """Tracks (T, N) of which nothing is annotated; to be filled."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aot.datasets.ground_truth import FOREGROUND, GroundTruth, QueryMode, TrackTruth
+from aot.evaluate.flow import FlowScore, score_flow, survival
 from aot.evaluate.full_rate import full_rate_frames, held_rows, tracks_at
 from aot.evaluate.masks import MaskScore, Series, contour_accuracy, region_similarity
 from aot.evaluate.tracks import PointScore, counted_positions, score_points
@@ -25,6 +26,10 @@ class ClipScore:
     """Over all points of the clip."""
     points_of: dict[int, PointScore] = field(default_factory=dict)
     """Per object id."""
+    flow: FlowScore | None = None
+    """Of the valid points; None if the true flow is not known."""
+    survival: float | None = None
+    """Fraction of its visible frames for which a track is not lost; None without known tracks."""
     num_held: int = 0
     """Number of scored mask frames that the run did not keep: the mask of the previous kept frame is held."""
     num_interpolated: int = 0
@@ -55,6 +60,8 @@ class ClipScore:
             "delta_avg": points.average_within if points else None,
             "OA": points.occlusion_accuracy if points else None,
             "PCK": points.pck if points else None,
+            "EPE": self.flow.end_point_error if self.flow else None,
+            "survival": self.survival,
         }
 
 
@@ -80,7 +87,7 @@ def evaluate_clip(path: Path, truth: GroundTruth, query_mode: QueryMode | None =
     annotated = np.flatnonzero(known.annotated.any(axis=1))
     frames = frames[annotated]
     known = TrackTruth(known.xy[annotated], known.visible[annotated], known.annotated[annotated])
-    return _with_points(masks, num_held, result, known, frames, areas, query_mode or truth.query_mode)
+    return _with_points(masks, num_held, result, truth, known, frames, areas, query_mode or truth.query_mode)
 
 
 def _score_masks(
@@ -129,6 +136,7 @@ def _with_points(
     masks: dict[int, MaskScore],
     num_held: int,
     result: ClipResult,
+    truth: GroundTruth,
     known: TrackTruth,
     frames: Int64Array,
     areas: dict[int, dict[int, int]],
@@ -137,16 +145,17 @@ def _with_points(
     tracks = tracks_at(result, frames)
     counted = counted_positions(result.query, frames, query_mode)
     area = _area_of_points(result, frames, areas)
+    size = int(result.attributes["width"]), int(result.attributes["height"])
 
     def score(points: BoolArray) -> PointScore:
-        truth = TrackTruth(known.xy[:, points], known.visible[:, points], known.annotated[:, points])
+        own = TrackTruth(known.xy[:, points], known.visible[:, points], known.annotated[:, points])
         return score_points(
             tracks.xy[:, points],
             tracks.visible[:, points],
-            truth,
+            own,
             counted[:, points],
-            width=int(result.attributes["width"]),
-            height=int(result.attributes["height"]),
+            width=size[0],
+            height=size[1],
             areas=area[:, points],
         )
 
@@ -154,6 +163,8 @@ def _with_points(
         masks=masks,
         points=score(np.ones(len(result.query), dtype=np.bool_)),
         points_of={i: score(result.track_object_id == i) for i in sorted(set(result.track_object_id.tolist()))},
+        flow=score_flow(result, truth),
+        survival=survival(tracks.xy, known, result.query[:, 0].astype(np.int64), frames, size),
         num_held=num_held,
         num_interpolated=int(tracks.interpolated.sum()),
     )

@@ -15,17 +15,24 @@ from rich.table import Table
 
 from aot.errors import printable
 from aot.evaluate.clip import ClipScore
+from aot.evaluate.flow import FLOW_THRESHOLDS
 from aot.evaluate.masks import MaskScore
 from aot.evaluate.tracks import THRESHOLDS, PointScore
 
 COLUMNS = (
     "clip_id object_id J&F J F J_recall J_decay F_recall F_decay mask_frames held_frames AJ delta_avg OA PCK "
     "positions interpolated_frames"
-).split() + [f"{name}_{threshold}" for name in ("delta", "jaccard") for threshold in THRESHOLDS]
+).split()
+POINT_COLUMNS = [f"{name}_{threshold}" for name in ("delta", "jaccard") for threshold in THRESHOLDS]
+FLOW_COLUMNS = ["EPE", *(f"flow_{threshold}" for threshold in FLOW_THRESHOLDS), "survival"]
+COLUMNS += POINT_COLUMNS + FLOW_COLUMNS
 ALL_CLIPS = "(all)"
 """Clip id of the row that summarizes the dataset."""
 
-_HEADINGS = {"J&F": "J&F", "J": "J", "F": "F", "AJ": "AJ", "delta_avg": "δ_avg", "OA": "OA", "PCK": "PCK"}
+_HEADINGS = {
+    "J&F": "J&F", "J": "J", "F": "F", "AJ": "AJ", "delta_avg": "δ_avg", "OA": "OA", "PCK": "PCK", "EPE": "EPE",
+    "survival": "survival",
+}  # fmt: skip
 
 
 def score_rows(scores: Mapping[str, ClipScore]) -> list[dict[str, Any]]:
@@ -38,6 +45,7 @@ def score_rows(scores: Mapping[str, ClipScore]) -> list[dict[str, Any]]:
     for clip_id, score in scores.items():
         points = _point_cells(score.points)
         of_clip = {"clip_id": clip_id} | _mean_of_masks(list(score.masks.values())) | points
+        of_clip |= _flow_cells(score)
         of_clip |= {"held_frames": score.num_held, "interpolated_frames": score.num_interpolated}
         clip_rows.append(_row(of_clip))
         for object_id in sorted({*score.masks, *score.points_of}):
@@ -46,7 +54,7 @@ def score_rows(scores: Mapping[str, ClipScore]) -> list[dict[str, Any]]:
             clip_rows.append(_row({"clip_id": clip_id, "object_id": object_id} | cells))
     of_all = _mean_of_masks([mask for score in scores.values() for mask in score.masks.values()])
     clips_only = [row for row in clip_rows if row["object_id"] == ""]
-    for name in ("AJ", "delta_avg", "OA", "PCK", *COLUMNS[-2 * len(THRESHOLDS) :]):
+    for name in ("AJ", "delta_avg", "OA", "PCK", *POINT_COLUMNS, *FLOW_COLUMNS):
         values = [row[name] for row in clips_only if row[name] != ""]
         of_all[name] = float(np.mean(values)) if values else None
     for name in ("positions", "held_frames", "interpolated_frames"):
@@ -127,6 +135,14 @@ def _point_cells(score: PointScore | None) -> dict[str, Any]:
         **{f"delta_{threshold}": value for threshold, value in score.within.items()},
         **{f"jaccard_{threshold}": value for threshold, value in score.jaccard.items()},
     }
+
+
+def _flow_cells(score: ClipScore) -> dict[str, Any]:
+    cells: dict[str, Any] = {"survival": score.survival}
+    if score.flow is not None:
+        cells |= {"EPE": score.flow.end_point_error}
+        cells |= {f"flow_{threshold}": value for threshold, value in score.flow.within.items()}
+    return cells
 
 
 def _is_nan(value: Any) -> bool:

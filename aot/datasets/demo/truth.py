@@ -56,6 +56,15 @@ class SceneTruth(GroundTruth):
                     truth.annotated[rows, number] = True
         return truth
 
+    def flow(self, object_id: int, frame: int, to_frame: int, xy: Float32Array) -> Float32Array | None:
+        found = np.full(xy.shape, np.nan, dtype=np.float32)
+        for face in np.flatnonzero(self._object_id == object_id).tolist():
+            own = self._is_visible(np.full(len(xy), frame, dtype=np.int64), face, xy)
+            start, end = self._motion[frame, face], self._motion[to_frame, face]
+            in_object = np.linalg.solve(start[:, :2], (xy[own] - start[:, 2]).T)
+            found[own] = (end[:, :2] @ in_object).T + end[:, 2] - xy[own]
+        return found
+
     def _positions(self, query: Float32Array, row: int, frames: Int64Array) -> Float64Array:
         """(T, 2) px: positions of the point of the object that lies under the query."""
         start = self._motion[int(query[0]), row]
