@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aot.checkpoints import device_name_of
-from aot.flow.follow import MAX_ADDED_PER_POINT
-from aot.flow.options import PointOptions
+from aot.flow.options import MAX_ADDED_PER_POINT, PointOptions
 from aot.flow.passes import HELD_BYTES_PER_POSITION
 from aot.query_points.base import LimitedByFrame, QuerySampler
 from aot.tracking.base import Tracker

@@ -12,16 +12,13 @@ import numpy as np
 from aot.flow.comparison import MaskComparison, MasksOf, compare_with_masks
 from aot.flow.coverage import measure_coverage, spacing_px
 from aot.flow.drift import find_lifetimes
-from aot.flow.options import PointOptions
+from aot.flow.options import MAX_ADDED_PER_POINT, PointOptions
 from aot.flow.reseed import new_points, worst_rows
 from aot.lifetimes import Lifetimes
 from aot.query_points.base import QuerySampler
 from aot.types import BoolArray, Float32Array, Float64Array, Int64Array, QueryPoints, Tracks
 
 _Part = TypeVar("_Part", QueryPoints, Tracks)
-
-# Added points per object, at most, per point that it started with.
-MAX_ADDED_PER_POINT = 3
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict
 
+MAX_ADDED_PER_POINT = 3
+"""Added points per object, at most, per point that it started with."""
+
 
 class PointOptions(BaseModel):
     """Keys that every option of `query_points` has, besides the arguments of its class."""
