@@ -115,7 +115,7 @@ def test_clip_page_shows_all_its_parts(report: Path, new_page: Callable[..., Any
     page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
     assert page.locator(".object-name").all_inner_texts() == ["1\n<img src=x>", "2\nobject 2"]
     assert page.locator(".chart strong").all_inner_texts() == [
-        "Mask area", "Mask score", "Visible points", "Visibility, one strip per point", "x of the points",
+        "Mask area", "Mask score", "Visible points", "Coverage", "Visibility, one strip per point", "x of the points",
         "y of the points",
     ]  # fmt: skip
     page.locator("#place").fill("3")

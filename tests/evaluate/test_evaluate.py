@@ -29,7 +29,7 @@ def folder(demo_outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_run_is_scored_from_its_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(folder), "--workers", "1"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["clip", "J&F", "J", "F", "AJ", "δ_avg", "OA", "PCK"]
+    assert lines[0] == ["clip", "J&F", "J", "F", "AJ", "δ_avg", "OA", "PCK", "EPE", "survival"]
     assert [line[0] for line in lines[1:4]] == ["late", "zoom", "(all)"]
     with (folder / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

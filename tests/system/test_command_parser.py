@@ -19,7 +19,8 @@ from aot.__main__ import _module
         ("export RUN --format DAVIS", "--format DAVIS: no such value; did you mean davis?"),
         (
             "export RUN --format zip",
-            "--format zip: no such value; expected one of davis, sa_v, coco, tapvid, npz, rerun",
+            "--format zip: no such value; expected one of davis, sa_v, coco, tapvid, npz, rerun, cotracker, flow, "
+            "atm, track2act, im2flow2act, general_flow, tracegen, wan_move, shape_of_motion",
         ),
         ("export RUN", "--format: required and not given"),
         ("export RUN --format npz --stride x", "--stride 'x': expected an integer"),
