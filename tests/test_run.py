@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -446,7 +447,17 @@ def test_help_and_cfg_print_only_what_concerns_the_user(folder: Path, capsys: py
     assert list(folder.iterdir()) == [folder / "my clips"], "no files are created"
 
 
-def test_the_command_line_imports_no_models() -> None:
-    code = "import sys, aot.run; sys.exit(bool({'torch', 'cv2', 'sam2', 'av'} & set(sys.modules)))"
+def exports() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules([str(Path(aot.__file__).parent / "export")]))
+
+
+LIGHT_MODULES = {"the command": "aot.run", "the exports": ", ".join(f"aot.export.{name}" for name in exports())}
+
+
+@pytest.mark.parametrize("modules", LIGHT_MODULES.values(), ids=LIGHT_MODULES)
+def test_no_model_is_imported_by(modules: str) -> None:
+    unwanted = {"torch", "sam2"} if "export" in modules else {"torch", "cv2", "sam2", "av"}
+    code = f"import sys, {modules}; sys.exit(' '.join({unwanted!r} & set(sys.modules)) or 0)"
     environment = os.environ | {"PYTHONPATH": str(Path(aot.__file__).parents[1])}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    assert not ended.returncode, ended.stderr

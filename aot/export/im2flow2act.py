@@ -12,7 +12,7 @@ from aot.export.cotracker import clip_tracks
 from aot.export.frames import frames_of
 from aot.export.options import ExportOptions
 from aot.export.zarr_format import write_group
-from aot.runs.windows import chosen_points
+from aot.runs.resampling import chosen_points
 from aot.system.files import replacing_folder, write_text
 
 _SIZE = (256, 256)

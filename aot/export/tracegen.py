@@ -10,7 +10,7 @@ from aot.export.base import ExportedClip
 from aot.export.cotracker import clip_tracks
 from aot.export.frames import frames_of, replacing_clip_folder, save_image
 from aot.export.options import ExportOptions
-from aot.runs.windows import chosen_points
+from aot.runs.resampling import chosen_points
 
 _NUM_POINTS, _MAX_STEPS = 400, 128
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aot.types import BoolArray, Float32Array, Float64Array, Int64Array
@@ -48,3 +50,16 @@ def resampled(xy: Float32Array, valid: BoolArray, rows: Float64Array) -> tuple[F
     weight = (rows - before).astype(np.float32)[:, None, None]
     between: Float32Array = (xy[before] * (1 - weight) + xy[after] * weight).astype(np.float32)
     return between, valid[nearest_rows(rows)]
+
+
+def chosen_points(valid: BoolArray, num_points: int, seed: Sequence[int]) -> Int64Array:
+    """(num_points,) positions among N points: valid ones, repeated if fewer are; among all points if none is valid.
+
+    Args:
+        valid: (N,).
+        num_points: to choose.
+        seed: the same seed chooses the same points.
+    """
+    among = np.flatnonzero(valid) if valid.any() else np.arange(len(valid))
+    rng = np.random.default_rng(seed)
+    return np.resize(rng.permutation(among), num_points)

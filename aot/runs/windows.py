@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 from aot.errors import ConfigError
 from aot.paths import RunPaths
 from aot.runs.index import RunResults, open_run
-from aot.runs.resampling import scaled
+from aot.runs.resampling import chosen_points, scaled
 from aot.source_frames import source_frames
-from aot.types import BoolArray, Float32Array, Int64Array, UInt8Array
+from aot.types import Float32Array, UInt8Array
 from aot.writing.reader import ClipTracks, MaskReader, read_tracks
 
 _CACHE_BYTES = 256 * 2**20
@@ -167,19 +167,6 @@ class WindowDataset(Dataset[dict[str, Any]]):
         while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
             self._cached_bytes -= self._cache.popitem(last=False)[1].num_bytes
         return clip
-
-
-def chosen_points(valid: BoolArray, num_points: int, seed: Sequence[int]) -> Int64Array:
-    """(num_points,) positions among N points: valid ones, repeated if fewer are; among all points if none is valid.
-
-    Args:
-        valid: (N,).
-        num_points: to choose.
-        seed: the same seed chooses the same points.
-    """
-    among = np.flatnonzero(valid) if valid.any() else np.arange(len(valid))
-    rng = np.random.default_rng(seed)
-    return np.resize(rng.permutation(among), num_points)
 
 
 def frame_of(clip: ClipTracks, frame: int, size: tuple[int, int] | None) -> UInt8Array:
