@@ -20,7 +20,7 @@ VERBS = {
     "prompts": "check a prompt manifest, print its schema, import boxes of other tools",
     "checkpoints": "list, download and verify model weights",
     "evaluate": "score a run against ground truth",
-    "sweep": "compare the runs of a sweep over frame_interval",
+    "sweep": "compare the runs of a sweep over frame_interval or sample_fps",
     "report": "write the report of a run again",
     "export": "write results in formats of other tools",
     "verify": "check the result files of a run",

@@ -13,14 +13,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from pydantic import (
     AfterValidator,
+    AllowInfNan,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     ValidationError,
+    ValidationInfo,
     create_model,
+    field_validator,
     model_validator,
 )
 from pydantic_core import to_jsonable_python
@@ -125,12 +128,24 @@ class RunConfig(_Strict):
     tracker: PartConfig
     launcher: PartConfig
     frame_interval: Annotated[int, Ge(1)]
+    sample_fps: Annotated[float, Gt(0), AllowInfNan(False)] | None = None
     retry: Names = ()
     ladder: Ladder = Ladder()
     shard: Shard | None = None
     dry_run: bool = False
     output: Output
     overlay: OverlayStyle = OverlayStyle()
+
+    @field_validator("sample_fps")
+    @classmethod
+    def _excludes_interval(cls, value: float | None, info: ValidationInfo) -> float | None:
+        interval = info.data.get("frame_interval", 1)
+        if value is not None and interval > 1:
+            raise ValueError(
+                f"frame_interval={interval} is given too, which chooses frames by number and not by time; expected "
+                f"only one of them"
+            )
+        return value
 
     @cached_property
     def hash(self) -> str:
@@ -145,16 +160,18 @@ class RunConfig(_Strict):
             "range": [self.selection.start_seconds, self.selection.end_seconds],
             "frame_interval": self.frame_interval,
         }
-        # Options of points that version 0.1 did not have are hashed only where they differ from the default.
+        # Options that version 0.1 did not have are hashed only where they differ from the default.
         points = self.points.model_dump(exclude_defaults=True)
         deciding |= {"points": points} if points else {}
+        deciding |= {"sample_fps": self.sample_fps} if self.sample_fps is not None else {}
         own = {group: digests for group, part in self._models().items() if (digests := _own_weights(part))}
         return hash_of(deciding | ({"weights": own} if own else {}))
 
     @property
     def run_folder(self) -> Path:
         """The run folder; the same settings give the same folder."""
-        name = f"{self.segmenter.name}-{self.tracker.name}-k{self.frame_interval}-{self.hash[:8]}"
+        frames = f"k{self.frame_interval}" if self.sample_fps is None else f"fps{self.sample_fps:g}"
+        name = f"{self.segmenter.name}-{self.tracker.name}-{frames}-{self.hash[:8]}"
         return self.output.root / self.dataset.name / name
 
     def choices(self) -> dict[str, str]:
@@ -163,7 +180,11 @@ class RunConfig(_Strict):
 
     def as_composed(self) -> dict[str, Any]:
         """Plain containers that `check_config` accepts again, with absolute paths: valid in any working directory."""
-        composed: dict[str, Any] = {"frame_interval": self.frame_interval, "retry": list(self.retry)}
+        composed: dict[str, Any] = {
+            "frame_interval": self.frame_interval,
+            "sample_fps": self.sample_fps,
+            "retry": list(self.retry),
+        }
         for group in GROUPS:
             part: PartConfig = getattr(self, group)
             composed[group] = {"_target_": part.target, **_absolute(part.arguments)}

@@ -165,6 +165,7 @@ def _process(config: RunConfig, mask: object, folder: Path) -> Path:
         settings = Settings.on(
             rung,
             frame_interval_requested=config.frame_interval,
+            sample_fps=config.sample_fps,
             return_check=config.output.return_check,
             points=config.points,
             provenance=provenance,

@@ -67,6 +67,8 @@ class Settings:
     """Whether to track every point back to its query too, and record the distance."""
     points: PointOptions = field(default_factory=PointOptions)
     """Where tracks end, and whether points are added."""
+    sample_fps: float | None = None
+    """Frames per second to which the interval applies; None: all frames."""
 
     @classmethod
     def on(cls, rung: Rung, **others: Any) -> Settings:
@@ -207,7 +209,7 @@ def _prepared(clip: Clip, parts: Parts, settings: Settings, ahead: ReadingAhead,
     with timer.stage("wait_for_frames"):
         prepared = ahead.take()
     if prepared is None:
-        return prepare_clip(clip, parts.decoder, settings.frame_interval, timer)
+        return prepare_clip(clip, parts.decoder, settings.frame_interval, timer, settings.sample_fps)
     for stage in PREPARATION_STAGES:
         timer.skip(stage)
     return prepared
@@ -366,6 +368,13 @@ def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTi
     )
 
 
+def _sampling(settings: Settings, prepared: PreparedClip) -> dict[str, Any]:
+    """The attributes of a result of which frames were chosen by time."""
+    if settings.sample_fps is None:
+        return {}
+    return {"sample_fps": settings.sample_fps, "num_sampled_frames": prepared.num_sampled}
+
+
 def _attributes(
     clip: Clip, parts: Parts, settings: Settings, outcome: _Outcome, summary: ClipSummary
 ) -> dict[str, Any]:
@@ -392,6 +401,7 @@ def _attributes(
         "source_range": json.dumps(outcome.prepared.source_range),
         "frame_interval_requested": settings.frame_interval_requested,
         "frame_interval": settings.frame_interval,
+        **_sampling(settings, outcome.prepared),
         "device": describe_devices({role: device_name_of(part) for role, part in models.items()}),
         "precision": json.dumps(precisions_of(models)),
         "weights": json.dumps(weights),

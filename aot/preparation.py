@@ -9,6 +9,7 @@ import numpy as np
 
 from aot.decoding import open_source
 from aot.decoding.base import BLOCK_BYTES, Decoder, FrameSource, kept_frames
+from aot.decoding.sampling import sampled_rows
 from aot.errors import AotError, DecodeError
 from aot.manifest.fit import check_prompts, covering_masks, without_prompts_outside_range
 from aot.stages import StageTimer
@@ -28,6 +29,8 @@ class PreparedClip:
     source_sha256: str
     source_range: tuple[int, int]
     """First and last source frame of the clip's time range."""
+    num_sampled: int | None
+    """Number of frames that `sample_fps` chooses, of which `frame_interval` counts; None without it."""
     prompts: list[Prompt]
     """Of the objects whose prompts all fit the clip."""
     errors: dict[int, AotError]
@@ -36,9 +39,17 @@ class PreparedClip:
     """What was left out, although nothing failed."""
 
 
-def prepare_clip(clip: Clip, decoder: Decoder, frame_interval: int, timer: StageTimer) -> PreparedClip:
+def prepare_clip(
+    clip: Clip, decoder: Decoder, frame_interval: int, timer: StageTimer, sample_fps: float | None = None
+) -> PreparedClip:
     """Hash and open the source of a clip, check its prompts and choose its frames.
 
+    Args:
+        clip: the clip.
+        decoder: opens it.
+        frame_interval: of the frames that sample_fps chooses, or of all.
+        timer: of the stages.
+        sample_fps: frames per second, see `aot.decoding.sampling`; None: all frames.
     Raises:
         DecodeError: the source cannot be read; its stage is "hash" or "open".
         AotError: the prompts of every object fail; the stage is "prompts".
@@ -51,11 +62,12 @@ def prepare_clip(clip: Clip, decoder: Decoder, frame_interval: int, timer: Stage
         with timer.stage("prompts"):
             prompts, errors, notes = _usable_prompts(clip, frames)
             source_range = int(frames.index[0]), int(frames.index[-1])
-            frames.keep(_frames_to_keep(frames, prompts, frame_interval))
+            kept, num_sampled = _frames_to_keep(frames, prompts, frame_interval, sample_fps)
+            frames.keep(kept)
     except BaseException:
         frames.close()
         raise
-    return PreparedClip(frames, source_sha256, source_range, prompts, errors, notes)
+    return PreparedClip(frames, source_sha256, source_range, num_sampled, prompts, errors, notes)
 
 
 def decode_first_frames(prepared: PreparedClip) -> None:
@@ -99,9 +111,19 @@ def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict
     return prompts, dict(errors), (*notes, *covering_masks(prompts))
 
 
-def _frames_to_keep(frames: FrameSource, prompts: list[Prompt], frame_interval: int) -> Int64Array:
-    """Source frames of the interval, of prompts and of query points, within the clip's time range."""
+def _frames_to_keep(
+    frames: FrameSource, prompts: list[Prompt], frame_interval: int, sample_fps: float | None
+) -> tuple[Int64Array, int | None]:
+    """Source frames of the interval, of prompts and of query points, within the clip's time range.
+
+    Returns:
+        The frames, and how many of all frames sample_fps chooses.
+    """
     required = {prompt.frame for prompt in prompts if prompt.is_visual}
     required |= {int(query[0]) for prompt in prompts for query in prompt.query_points}
-    kept = kept_frames(frames.num_source_frames, frame_interval, sorted(required))
-    return np.intersect1d(kept, frames.index)
+    if sample_fps is None:
+        kept = kept_frames(frames.num_source_frames, frame_interval, sorted(required))
+        return np.intersect1d(kept, frames.index), None
+    sampled = frames.index[sampled_rows(frames.time, sample_fps)]
+    always = np.array(sorted(required), dtype=np.int64)
+    return np.union1d(sampled[::frame_interval], np.intersect1d(always, frames.index)), len(sampled)

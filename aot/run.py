@@ -339,10 +339,12 @@ def _announce(plan: Plan, tasks: Sequence[ClipTask], notes: Sequence[str], conso
 
 
 def _point_to_sweep(plans: Sequence[Plan]) -> None:
-    """Name the command that compares the runs of a sweep over frame_interval."""
-    if len({plan.config.frame_interval for plan in plans}) > 1:
-        folder = shlex.quote(str(plans[0].paths.root.parent))
-        print(f"quality against frame_interval: python -m aot.sweep {folder}")
+    """Name the command that compares the runs of a sweep over frame_interval or sample_fps."""
+    for key in ("frame_interval", "sample_fps"):
+        if len({getattr(plan.config, key) for plan in plans}) > 1:
+            folder = shlex.quote(str(plans[0].paths.root.parent))
+            print(f"quality against {key}: python -m aot.sweep {folder}")
+            return
 
 
 if __name__ == "__main__":

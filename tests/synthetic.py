@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -25,14 +27,19 @@ def moving_square(num_frames: int = 12, width: int = 96, height: int = 64, seed:
     return rgb
 
 
-def write_video(path: Path, rgb: UInt8Array, fps: int = 10) -> Path:
-    """Encode (T, H, W, 3) uint8 RGB frames as H.264, almost losslessly."""
+def write_video(path: Path, rgb: UInt8Array, fps: int = 10, times_ms: Sequence[int] | None = None) -> Path:
+    """Encode (T, H, W, 3) uint8 RGB frames as H.264, almost losslessly; `times_ms` are instead of a constant rate."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "4", "preset": "ultrafast"})
         stream.height, stream.width = rgb.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        for frame in rgb:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        if times_ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, image in enumerate(rgb):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if times_ms is not None:
+                frame.pts, frame.time_base = times_ms[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

@@ -87,7 +87,7 @@ def test_every_key_is_commented(group: str, option: str) -> None:
         (["dataset=demo", "dataset.rot=1"], ["dataset.rot: no such key; did you mean dataset.root?"]),
         (["dataset=demo", "datset.root=1"], ["datset.root: no such key; did you mean dataset.root"]),
         (["dataset=demo", "segmenter._target_=os.remove"], ["segmenter._target_: no such key"]),
-        (["dataset=demo", "zzz=1"], ["zzz: no such key; expected one of frame_interval, retry"]),
+        (["dataset=demo", "zzz=1"], ["zzz: no such key; expected one of frame_interval, sample_fps, retry"]),
         (["dataset=demo", "frame_interval=1,2"], ["add -m"]),
         (["dataset=demo", "dataset.root=a b=c"], ["double quotes"]),
         (["dataset=demoo", "frame_intervall=2", "tracker=x"], ["demoo", "frame_intervall", "tracker=x"]),
@@ -104,6 +104,12 @@ def test_unknown_names_are_reported_with_the_nearest_names(arguments: list[str],
     [
         (["frame_interval=0"], ["frame_interval: expected a value greater than or equal to 1, got 0"]),
         (["frame_interval=two"], ["frame_interval", "got 'two'"]),
+        (["sample_fps=0"], ["sample_fps: expected a value greater than 0, got 0"]),
+        (["sample_fps=inf"], ["sample_fps: expected a finite number, got inf"]),
+        (
+            ["sample_fps=10", "frame_interval=2"],
+            ["sample_fps: frame_interval=2 is given too, which chooses frames by number and not by time; expected"],
+        ),
         (["output.overlay=maybe"], ["output.overlay", "got 'maybe'"]),
         (["dataset.limit=0"], ["dataset.limit"]),
         (["shard=0/4"], ["shard: expected NUMBER/COUNT", "got '0/4'"]),
@@ -178,7 +184,13 @@ def test_hash_covers_only_settings_that_affect_results(tmp_path: Path) -> None:
     ]  # fmt: skip
     for override in same:
         assert checked("dataset=videos", "dataset.root=a", override).hash == plain.hash, override
-    for override in ["frame_interval=2", "segmenter=none", "query_points=grid", "dataset.end_seconds=3"]:
+    for override in [
+        "frame_interval=2",
+        "sample_fps=10",
+        "segmenter=none",
+        "query_points=grid",
+        "dataset.end_seconds=3",
+    ]:
         assert checked("dataset=videos", "dataset.root=a", override).hash != plain.hash, override
 
 

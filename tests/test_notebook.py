@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,8 @@ def test_models_are_kept_for_calls_with_the_same_settings(video: Path) -> None:
 def test_out_of_memory_climbs_the_ladder(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     track = LucasKanadeTracker.track
 
-    def small(self: LucasKanadeTracker, frames: Any, queries: Any, *, lean: bool = False) -> Tracks:
-        if len(frames.index) > 4:
+    def small(self: LucasKanadeTracker, frames: Any, queries: Any, *, lean: bool = False, most: int = 4) -> Tracks:
+        if len(frames.index) > most:
             raise OutOfMemory("no more")
         return track(self, frames, queries, lean=lean)
 
@@ -94,6 +95,11 @@ def test_out_of_memory_climbs_the_ladder(video: Path, monkeypatch: pytest.Monkey
     result = aot.track(video, box=BOX, **MODELS)
     assert result.index.tolist() == [0, 2, 4, 6]
     assert [attempt["class"] for attempt in result.provenance["attempts"]] == ["oom", "oom", None]
+    sampled = aot.track(video, box=BOX, **MODELS, overrides=["sample_fps=5"])
+    assert sampled.index.tolist() == [0, 2, 4, 6]
+    monkeypatch.setattr(LucasKanadeTracker, "track", partialmethod(small, most=2))
+    thinned = aot.track(video, box=BOX, **MODELS, overrides=["sample_fps=5"])
+    assert thinned.index.tolist() == [0, 4], "every second of the frames chosen by time"
     with pytest.raises(OutOfMemory, match="no more"):
         aot.track(video, box=BOX, **MODELS, overrides=["ladder.max_frame_interval=1"])
 

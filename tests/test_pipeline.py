@@ -51,7 +51,7 @@ from aot.stages import StageTimer
 from aot.types import Clip, ClipResult, MaskBlock, Prompt, QueryPoints, Tracks
 from aot.writing import hdf5
 from aot.writing.disk import DiskFile
-from tests.decoding.coded_video import write_coded_video
+from tests.decoding.coded_video import numbers_in, write_coded_video
 from tests.decoding.made_videos import TURNS, write_narrow, write_streams
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.synthetic import moving_square, write_video
@@ -66,10 +66,16 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    folder: Path, video: Path, *prompts: Prompt, parts: Parts = PARTS, frame_interval: int = 1, **clip: Any
+    folder: Path,
+    video: Path,
+    *prompts: Prompt,
+    parts: Parts = PARTS,
+    frame_interval: int = 1,
+    sample_fps: float | None = None,
+    **clip: Any,
 ) -> tuple[ClipSummary, ClipResult]:
     paths = RunPaths(folder).clip("square")
-    settings = Settings(frame_interval, frame_interval, PROVENANCE)
+    settings = Settings(frame_interval, frame_interval, PROVENANCE, sample_fps=sample_fps)
     summary = process_clip(Clip("square", video, prompts, **clip), parts, settings, paths)
     return summary, aot.load(paths.result)
 
@@ -140,6 +146,41 @@ def test_interval_keeps_prompt_and_query_frames(tmp_path: Path, video: Path) -> 
     assert result.query.tolist() == [[0, 17.5, 29.5], [5, 3, 3], [7, 4, 4]]
     assert result.track_object_id.tolist() == [1, 2, 2]
     assert result.attributes["frame_interval"] == 4
+
+
+UNEVEN_MS = [0, 30, 70, 100, 130, 190, 240, 500, 530, 560, 600, 630]
+
+
+def test_frames_are_chosen_by_their_times(tmp_path: Path) -> None:
+    """Output times 0, 100, …, 600 ms: 240 is nearest to 300, and 500 to 400 and 500."""
+    uneven = write_coded_video(tmp_path / "a.mkv", range(12), UNEVEN_MS)
+    prompts = Prompt(1, 0, box=(8, 8, 20, 20)), Prompt(2, 4, box=(0, 0, 9, 9), query_points=((8, 3, 3), (4, 4, 4)))
+    _, result = run(tmp_path / "1", uneven, prompts[0], sample_fps=10)
+    assert result.index.tolist() == [0, 3, 5, 6, 7, 10]
+    np.testing.assert_allclose(result.time, np.array([0, 100, 190, 240, 500, 600]) / 1000, atol=1e-9)
+    assert numbers_in(np.stack(list(result.frames()))).tolist() == result.index.tolist()
+    assert (result.attributes["sample_fps"], result.attributes["num_sampled_frames"]) == (10.0, 6)
+    assert (result.attributes["frame_interval"], result.attributes["num_source_frames"]) == (1, 12)
+    _, result = run(tmp_path / "2", uneven, *prompts, sample_fps=10)
+    assert result.index.tolist() == [0, 3, 4, 5, 6, 7, 8, 10], "frames of prompts and queries are kept too"
+    assert result.attributes["num_sampled_frames"] == 6
+    _, result = run(tmp_path / "3", uneven, *prompts, sample_fps=10, frame_interval=2)
+    assert result.index.tolist() == [0, 4, 5, 7, 8], "every second of the chosen frames"
+
+
+def test_times_count_from_the_first_frame_of_the_time_range(tmp_path: Path, video: Path) -> None:
+    prompt = replace(BOX, frame=3)
+    _, result = run(tmp_path, video, prompt, start_seconds=0.25, end_seconds=0.95, sample_fps=5)
+    assert result.index.tolist() == [3, 5, 7, 9]
+
+
+def test_frames_of_a_folder_have_the_times_of_its_rate(tmp_path: Path) -> None:
+    for number, rgb in enumerate(moving_square(12)):
+        Image.fromarray(rgb).save(tmp_path / f"{number:02}.png")
+    _, result = run(tmp_path / "out", tmp_path, BOX, fps=30.0, sample_fps=10)
+    assert result.index.tolist() == [0, 3, 6, 9]
+    _, result = run(tmp_path / "slow", tmp_path, BOX, fps=5.0, sample_fps=10)
+    assert result.index.tolist() == list(range(12))
 
 
 def test_progress_is_reported_per_stage(tmp_path: Path, video: Path) -> None:

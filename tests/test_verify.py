@@ -14,13 +14,17 @@ from pathlib import Path
 import h5py
 import pytest
 
+import aot
 from aot.paths import RunPaths
 from aot.run import main as run_main
 from aot.runs.run_json import read_run_json
 from aot.runs.verify import Expected, FileChecker, State, verify_run
 from aot.verify import main
-from tests.command_line import DEMO_CLIPS, demo_command
+from tests.command_line import DEMO_CLIPS, EMBEDDED, demo_command
 from tests.fuzz.__main__ import FINDINGS
+from tests.synthetic import moving_square, write_video
+
+UNEVEN_MS = [0, 30, 70, 100, 130, 190, 240, 500, 530, 560, 600, 630]
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +151,34 @@ def test_damaged_file_is_broken(damage: Callable[[Path], None], reason: str, fol
         assert (reason if quick or reason == "is not a file" else "has changed since it was written") in late.reason
         assert str(paths.clip("late").result) in late.reason
         assert zoom.state is State.COMPLETE
+
+
+def test_frames_chosen_by_time(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", moving_square(12), times_ms=UNEVEN_MS)
+    options = ["output.report=false", "output.overlay=false", f"output.root={tmp_path}", "query_points.num_points=9"]
+    prompts = ["dataset.box=[16,20,36,40]", "dataset.frame=4"]
+    assert run_main(["dataset=video", f"dataset.path={video}", *prompts, *EMBEDDED, *options, "sample_fps=10"]) == 0
+    (root,) = (tmp_path / "video").iterdir()
+    assert root.name.startswith("grabcut-lucas_kanade-fps10-")
+    (result,) = root.glob("clips/*.h5")
+    assert aot.load(result).index.tolist() == [0, 3, 4, 5, 6, 7, 10]
+
+    def found() -> tuple[State, str]:
+        (finding,) = verify_run(RunPaths(root), quick=True)
+        return finding.state, finding.reason
+
+    assert found() == (State.COMPLETE, "")
+    for number in (5, 8):
+        edit(lambda file, number=number: file.attrs.__setitem__("num_sampled_frames", number))(result)
+        state, reason = found()
+        assert state is State.BROKEN
+        assert (
+            f"sample_fps=10, frame_interval=1, the prompts and the queries require: 7 rows, expected {number}" in reason
+        )
+    edit(lambda file: file.attrs.__setitem__("sample_fps", -1.0))(result)
+    assert "sample_fps is -1.0, expected a number above 0" in found()[1]
+    edit(lambda file: file.attrs.__delitem__("num_sampled_frames"))(result)
+    assert "num_sampled_frames is None, expected an integer of at least 1" in found()[1]
 
 
 @pytest.mark.parametrize("flags", [[], ["--quick"]])

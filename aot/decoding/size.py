@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,15 +38,24 @@ def read_size(source: Path, pattern: str | None = None, stream: int | None = Non
     return _folder_size(source, pattern) if source.is_dir() else _video_size(source, stream)
 
 
-def num_kept_frames(size: ClipSize, clip: Clip, frame_interval: int) -> int:
-    """Approximate number of kept frames, at least 1: every frame_interval-th of those shown in the time range."""
-    return max(1, -(-num_shown_frames(size, clip) // frame_interval))
+def num_kept_frames(size: ClipSize, clip: Clip, frame_interval: int, sample_fps: float | None = None) -> int:
+    """Approximate number of kept frames, at least 1: every frame_interval-th of those shown in the time range.
+
+    Args:
+        size: of the source.
+        clip: its time range.
+        frame_interval: ≥ 1.
+        sample_fps: frames per second of which the interval counts; None: all.
+    """
+    number = num_shown_frames(size, clip)
+    if sample_fps is not None:
+        number = min(number, math.ceil(number / _fps(size, clip) * sample_fps))
+    return max(1, -(-number // frame_interval))
 
 
 def num_shown_frames(size: ClipSize, clip: Clip) -> int:
     """Approximate number of frames between start_seconds and end_seconds; 0 if the clip ends before its range."""
-    # A video file has its own frame rate; the rate of a folder is that of the clip.
-    fps = clip.fps if clip.fps is not None and clip.source.is_dir() else size.fps
+    fps = _fps(size, clip)
     duration = size.num_frames / fps
     start = max(0.0, clip.start_seconds or 0.0)
     end = duration if clip.end_seconds is None else min(duration, clip.end_seconds)
@@ -54,6 +64,11 @@ def num_shown_frames(size: ClipSize, clip: Clip) -> int:
         end = end if part_end is None else min(end, start + part_end)
         start = max(start, start + (part_start or 0.0))
     return min(size.num_frames, round(max(0.0, end - start) * fps))
+
+
+def _fps(size: ClipSize, clip: Clip) -> float:
+    """A video file has its own frame rate; the rate of a folder is that of the clip."""
+    return clip.fps if clip.fps is not None and clip.source.is_dir() else size.fps
 
 
 def _video_size(source: Path, number: int | None) -> ClipSize:

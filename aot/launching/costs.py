@@ -59,7 +59,11 @@ def find_sizes(
 
 
 def estimate_costs(
-    clips: Sequence[Clip], fingerprints: Mapping[str, Fingerprint], sizes: Mapping[str, ClipSize], frame_interval: int
+    clips: Sequence[Clip],
+    fingerprints: Mapping[str, Fingerprint],
+    sizes: Mapping[str, ClipSize],
+    frame_interval: int,
+    sample_fps: float | None = None,
 ) -> dict[str, float]:
     """Kept frames × pixels × objects of every clip; estimated from its bytes where its size is not known.
 
@@ -67,19 +71,20 @@ def estimate_costs(
         clips: of the run.
         fingerprints: clip id → fingerprint of the clip.
         sizes: clip id → size, of some of the clips.
-        frame_interval: of the run.
+        frame_interval, sample_fps: of the run.
     """
+
+    def pixels(clip: Clip) -> float:
+        size = sizes[clip.clip_id]
+        return float(num_kept_frames(size, clip, frame_interval, sample_fps) * size.width * size.height)
+
     per_byte = median(
-        [_pixels(clip, sizes[clip.clip_id], frame_interval) / max(1, fingerprints[clip.clip_id].size)
+        [pixels(clip) / max(1, fingerprints[clip.clip_id].size)
          for clip in clips if clip.clip_id in sizes] or [1.0]
     )  # fmt: skip
     return {
         clip.clip_id: max(1, len(clip.object_ids))
-        * (
-            _pixels(clip, sizes[clip.clip_id], frame_interval)
-            if clip.clip_id in sizes
-            else per_byte * max(0, fingerprints[clip.clip_id].size)
-        )
+        * (pixels(clip) if clip.clip_id in sizes else per_byte * max(0, fingerprints[clip.clip_id].size))
         for clip in clips
     }
 
@@ -91,10 +96,6 @@ def size_as_json(size: ClipSize) -> dict[str, Any]:
 
 def size_from_json(record: Mapping[str, Any]) -> ClipSize:
     return ClipSize(record["num_frames"], record["width"], record["height"], record["fps"])
-
-
-def _pixels(clip: Clip, size: ClipSize, frame_interval: int) -> float:
-    return float(num_kept_frames(size, clip, frame_interval) * size.width * size.height)
 
 
 def _size(clip: Clip, fingerprint: Fingerprint) -> ClipSize | None:

@@ -9,8 +9,8 @@ from datetime import timedelta
 from rich.console import Console
 
 from aot.checkpoints import available_bytes
+from aot.config import RunConfig
 from aot.decoding.size import ClipSize, num_kept_frames
-from aot.flow.options import PointOptions
 from aot.launching.base import Launcher, Preview
 from aot.launching.plan import Plan
 from aot.launching.prediction import ClipSeconds, predict_seconds, run_seconds, shard_seconds
@@ -90,7 +90,7 @@ def _describe_memory(plan: Plan, clips: Sequence[Clip], preview: Preview) -> lis
     available = min(known)
     rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)
     predicted = Counter(
-        _first_that_fits(clip, plan.sizes[clip.clip_id], rungs, tracker, sampler, config.points, available)
+        _first_that_fits(clip, plan.sizes[clip.clip_id], rungs, tracker, sampler, config, available)
         for clip in clips
         if clip.clip_id in plan.sizes
     )
@@ -109,15 +109,16 @@ def _first_that_fits(
     rungs: Sequence[Rung],
     tracker: Tracker,
     sampler: QuerySampler,
-    options: PointOptions,
+    config: RunConfig,
     available: int,
 ) -> Rung:
     """The rung that a worker with this many available bytes would start with; the last one is always tried."""
+    options = config.points
     num_points = planned_points(clip.prompts, sampler, options, (size.height, size.width))
     for rung in rungs:
         needed = needed_bytes(
             tracker,
-            num_frames=num_kept_frames(size, clip, rung.frame_interval),
+            num_frames=num_kept_frames(size, clip, rung.frame_interval, config.sample_fps),
             num_points=num_points,
             num_objects=len(clip.object_ids),
             width=size.width,

@@ -169,7 +169,8 @@ class Plan:
     @cached_property
     def costs(self) -> dict[str, float]:
         """Clip id → estimated cost, in frames × pixels × objects."""
-        return estimate_costs(self.clips, self.fingerprints, self.sizes, self.config.frame_interval)
+        config = self.config
+        return estimate_costs(self.clips, self.fingerprints, self.sizes, config.frame_interval, config.sample_fps)
 
     @cached_property
     def shard_clips(self) -> tuple[Clip, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -34,11 +35,13 @@ class ReadAhead:
     Args:
         ledger: of the worker.
         rung: of first attempts, for which clips are read.
+        sample_fps: of the run.
     """
 
-    def __init__(self, ledger: Ledger, rung: Rung) -> None:
+    def __init__(self, ledger: Ledger, rung: Rung, sample_fps: float | None = None) -> None:
         self._ledger = ledger
         self._rung = rung
+        self._sample_fps = sample_fps
         self._job: _Job | None = None
 
     def start(self, task: ClipTask, decoder: Decoder, available_bytes: int) -> None:
@@ -57,7 +60,8 @@ class ReadAhead:
                 return
         self._ledger.follow(task.after)
         self._ledger.append("reading ahead", **task.start_fields(self._rung))
-        self._job = _Job(task, decoder, available_bytes, self._rung.frame_interval, self._ledger)
+        prepare = partial(prepare_clip, frame_interval=self._rung.frame_interval, sample_fps=self._sample_fps)
+        self._job = _Job(task, decoder, available_bytes, prepare, self._ledger)
 
     def take(self, task: ClipTask) -> PreparedClip | None:
         """What was read of a clip, whose owner is now the caller; waits until it is complete.
@@ -100,7 +104,12 @@ class _Job:
     """One clip that is read by a thread, which starts immediately."""
 
     def __init__(
-        self, task: ClipTask, decoder: Decoder, available_bytes: int, frame_interval: int, ledger: Ledger
+        self,
+        task: ClipTask,
+        decoder: Decoder,
+        available_bytes: int,
+        prepare: Callable[..., PreparedClip],
+        ledger: Ledger,
     ) -> None:
         self.task = task
         self.prepared: PreparedClip | None = None
@@ -110,7 +119,7 @@ class _Job:
         self._is_dropped = False
         self._lock = threading.Lock()
         # A daemon, because a call that hangs must not keep the process from ending.
-        read = partial(self._read, decoder, available_bytes, frame_interval, ledger)
+        read = partial(self._read, decoder, available_bytes, prepare, ledger)
         threading.Thread(target=read, daemon=True, name="read ahead").start()
 
     def is_current(self) -> bool:
@@ -124,14 +133,16 @@ class _Job:
         if prepared is not None:
             prepared.frames.close()
 
-    def _read(self, decoder: Decoder, available_bytes: int, frame_interval: int, ledger: Ledger) -> None:
+    def _read(
+        self, decoder: Decoder, available_bytes: int, prepare: Callable[..., PreparedClip], ledger: Ledger
+    ) -> None:
         clip = self.task.clip
         try:
             needed = _needed_bytes(clip, decoder)
             if needed > available_bytes:
                 _log.info("%s: is not read ahead, which takes %.2f GB of memory", clip.clip_id, needed / 1e9)
                 return
-            prepared = prepare_clip(clip, decoder, frame_interval, StageTimer(measures_device=False))
+            prepared = prepare(clip, decoder, timer=StageTimer(measures_device=False))
             if isinstance(decoder, LoadsLibrary) and decoder.depends_on_others(prepared.frames):
                 prepared.frames.close()
                 _log.info("%s: is opened again in its turn: %s", clip.clip_id, prepared.frames.decoder_fallback)

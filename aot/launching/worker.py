@@ -107,7 +107,7 @@ class Worker:
         self._process_clip = process
         self._ladder = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
         self._ledger = Ledger(run.paths, name, scheduler_task=scheduler_task, on_event=on_event)
-        self._ahead = ReadAhead(self._ledger, self._ladder[0])
+        self._ahead = ReadAhead(self._ledger, self._ladder[0], run.config.sample_fps)
         self._parts: Parts | None = None
         self._dataset: Dataset | None = None
         self._is_written = False
@@ -234,6 +234,7 @@ class Worker:
         settings = Settings.on(
             rung,
             frame_interval_requested=config.frame_interval,
+            sample_fps=config.sample_fps,
             return_check=config.output.return_check,
             points=config.points,
             provenance=self._provenance,

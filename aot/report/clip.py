@@ -38,7 +38,7 @@ _FACTS = (
     "source source_sha256 width height fps num_source_frames frame_interval frame_interval_requested config_hash "
     "device peak_memory_bytes created"
 ).split()
-_OPTIONAL_FACTS = "decoder decoder_version decoder_fallback pixel_aspect_ratio stream".split()
+_OPTIONAL_FACTS = "decoder decoder_version decoder_fallback pixel_aspect_ratio stream sample_fps".split()
 _JSON_FACTS = "versions attempts seconds peak_device_bytes weights notes".split()
 
 

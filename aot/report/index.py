@@ -58,6 +58,7 @@ def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) 
         **{name: run.get(name) for name in _RUN_FACTS},
         "aot": version(),
         "frame_interval": run["config"].get("frame_interval"),
+        "sample_fps": run["config"].get("sample_fps"),
         "config": run["config"],
         "command": _command(run),
         "weights": _weights(paths, rows),

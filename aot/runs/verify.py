@@ -292,6 +292,9 @@ def _check_frames(path: Path, result: ClipResult) -> None:
     required |= {int(query[0]) for prompt in prompts for query in prompt.get("query_points", ())}
     # A time range may omit frames at either end, but none in between. A range object, because a damaged file may
     # claim any number of frames.
+    if "sample_fps" in result.attributes:
+        _check_sampled_frames(path, result, required)
+        return
     first, last = int(result.index[0]), int(result.index[-1])
     kept = range(-(-first // interval) * interval, last + 1, interval)
     found = set(result.index.tolist())
@@ -301,6 +304,27 @@ def _check_frames(path: Path, result: ClipResult) -> None:
         raise ResultError(
             f"{path}: the frames are not those that frame_interval={interval}, the prompts and the queries require: "
             f"{num_missing} missing, {len(unexpected)} unexpected"
+        )
+
+
+def _check_sampled_frames(path: Path, result: ClipResult, required: set[int]) -> None:
+    """Check the number of rows of a result whose frames were chosen by time; the file lacks the other frames' times.
+
+    Args:
+        path: of the file.
+        result: its index is within the source.
+        required: frames of prompts and queries.
+    """
+    attributes = result.attributes
+    interval = int(attributes["frame_interval"])
+    num_kept = -(-int(attributes["num_sampled_frames"]) // interval)
+    # The first frame of the time range is always chosen. Whether those of prompts are is not known.
+    num_certain = 1 + len(set(result.index[1:].tolist()) - required)
+    if not num_certain <= num_kept <= len(result.index):
+        raise ResultError(
+            f"{path}: the frames are not those that sample_fps={attributes['sample_fps']:g}, "
+            f"frame_interval={interval}, the prompts and the queries require: {len(result.index)} rows, expected "
+            f"{num_kept} chosen by time and those of prompts and queries"
         )
 
 

@@ -1,4 +1,4 @@
-"""The command `python -m aot.sweep SWEEP`: how quality changes with frame_interval.
+"""The command `python -m aot.sweep SWEEP`: how quality changes with frame_interval or sample_fps.
 
 The runs of a sweep are scored on the full-rate frames of their clips: against ground truth if there is any, otherwise
 by their agreement with the finest run. docs/evaluation.md describes the scores.
@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report of a sweep; returns the exit code: 0 done, 2 the folder cannot be scored."""
     parser = CommandParser(
         prog="python -m aot.sweep",
-        description="Score a sweep over frame_interval: quality against time and memory. Writes report/index.html and "
-        "report/sweep.csv into the sweep's folder.",
+        description="Score a sweep over frame_interval or sample_fps: quality against time and memory. Writes "
+        "report/index.html and report/sweep.csv into the sweep's folder.",
     )
     parser.add_argument(
         "sweep", type=Path, metavar="SWEEP", help="a sweep folder, such as outputs/videos/sweep-0123abcd"

@@ -9,7 +9,8 @@ from typing import Any
 
 from aot.paths import SweepPaths
 from aot.report.assets import write_assets
-from aot.sweep.scores import MEASURES, Interval, SweptClip, largest_within
+from aot.sweep.runs import Spacing
+from aot.sweep.scores import MEASURES, Interval, SweptClip, coarsest_within
 from aot.system.files import write_text
 
 _DECIMALS = 4
@@ -44,11 +45,12 @@ def write_page(
             if any(not math.isnan(interval.quality[measure]) for interval in intervals)
         ],
         "groups": sorted({interval.group for interval in intervals}),
-        "frame_intervals": sorted({interval.frame_interval for interval in intervals}),
+        "key": intervals[0].spacing.key,
+        "values": list(dict.fromkeys(spacing.value for spacing in sorted({each.spacing for each in intervals}))),
         "intervals": [
             {
                 "group": interval.group,
-                "frame_interval": interval.frame_interval,
+                "value": interval.spacing.value,
                 "quality": _as_json(interval.quality),
                 "seconds": round(interval.seconds, 3),
                 "peak_memory_mb": round(interval.peak_memory_bytes / 1e6, 1),
@@ -64,22 +66,22 @@ def write_page(
 
 def _clip_rows(clips: Sequence[SweptClip], tolerance: float) -> list[dict[str, Any]]:
     """One row per clip and group, with the scores of every interval."""
-    by_clip: dict[tuple[str, str], dict[int, SweptClip]] = {}
+    by_clip: dict[tuple[str, str], dict[Spacing, SweptClip]] = {}
     for clip in clips:
-        by_clip.setdefault((clip.group, clip.clip_id), {})[clip.frame_interval] = clip
+        by_clip.setdefault((clip.group, clip.clip_id), {})[clip.spacing] = clip
     rows = []
     for (group, clip_id), own in sorted(by_clip.items()):
         finest = own[min(own)]
         runs = {
-            str(k): {
+            spacing.value: {
                 "quality": _as_json(clip.quality),
                 "beyond": [m for m in MEASURES if finest.quality[m] - clip.quality[m] > tolerance],
                 "seconds": round(clip.seconds, 3),
             }
-            for k, clip in sorted(own.items())
+            for spacing, clip in sorted(own.items())
         }
-        largest = largest_within({k: clip.quality for k, clip in own.items()}, tolerance)
-        rows.append({"group": group, "clip_id": clip_id, "largest": largest, "runs": runs})
+        coarsest = coarsest_within({spacing: clip.quality for spacing, clip in own.items()}, tolerance)
+        rows.append({"group": group, "clip_id": clip_id, "coarsest": json.loads(coarsest.value), "runs": runs})
     return rows
 
 

@@ -15,6 +15,30 @@ from aot.paths import RunPaths
 from aot.runs.folders import not_a_sweep, runs_below
 from aot.runs.run_json import read_run_json
 
+FRAME_INTERVAL, SAMPLE_FPS = "frame_interval", "sample_fps"
+
+
+@dataclass(frozen=True, order=True)
+class Spacing:
+    """Which frames a run keeps; the run with the smallest step is the finest."""
+
+    step: float
+    """frame_interval, or s between frames for sample_fps; 0: all frames."""
+    key: str
+    """The swept key: frame_interval or sample_fps."""
+    value: str
+    """Its value."""
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"
+
+    @classmethod
+    def of(cls, config: RunConfig, key: str) -> Spacing:
+        if key == FRAME_INTERVAL:
+            return cls(float(config.frame_interval), key, str(config.frame_interval))
+        rate = config.sample_fps
+        return cls(0.0, key, "null") if rate is None else cls(1 / rate, key, f"{rate:g}")
+
 
 @dataclass(frozen=True)
 class SweptRun:
@@ -22,8 +46,8 @@ class SweptRun:
 
     root: Path
     group: str
-    """The swept options other than frame_interval, as "key=value, …"; empty if there are none."""
-    frame_interval: int
+    """The swept options other than the spacing, as "key=value, …"; empty if there are none."""
+    spacing: Spacing
     results: Mapping[str, Path]
     """Clip id → result file, for the finished clips."""
     build_dataset: Callable[[], Dataset]
@@ -35,14 +59,17 @@ def read_runs(root: Path) -> list[SweptRun]:
     Args:
         root: the sweep's folder.
     Raises:
-        ConfigError: the folder is not a sweep over frame_interval, or two of its runs have the same options.
+        ConfigError: the folder is not a sweep over frame_interval or sample_fps, or two of its runs have the same
+            options.
     """
     folders = runs_below(root)
     if len(folders) < 2:
         raise not_a_sweep(root)
     jsons = {folder: read_run_json(RunPaths(folder)) for folder in folders}
     configs = {folder: load_run_config(run) for folder, run in jsons.items()}
-    options = {folder: _options(config) for folder, config in configs.items()}
+    intervals = {config.frame_interval for config in configs.values()}
+    key = FRAME_INTERVAL if len(intervals) > 1 else SAMPLE_FPS
+    options = {folder: _options(config, key) for folder, config in configs.items()}
     swept = {
         key
         for own in options.values()
@@ -56,7 +83,7 @@ def read_runs(root: Path) -> list[SweptRun]:
             SweptRun(
                 root=folder,
                 group=", ".join(f"{key}={options[folder].get(key)}" for key in sorted(swept)),
-                frame_interval=config.frame_interval,
+                spacing=Spacing.of(config, key),
                 results={i: paths.clip(i).result for i in jsons[folder]["clips"] if paths.clip(i).result.exists()},
                 build_dataset=config.dataset.build,
             )
@@ -66,23 +93,24 @@ def read_runs(root: Path) -> list[SweptRun]:
 
 
 def _check_distinct(root: Path, runs: list[SweptRun]) -> None:
-    if all(run.frame_interval == runs[0].frame_interval for run in runs):
+    if all(run.spacing == runs[0].spacing for run in runs):
         raise ConfigError(
-            f"{root}: all of its runs have frame_interval={runs[0].frame_interval}; expected at least 2 different "
-            f"values, as with frame_interval=1,2,4"
+            f"{root}: all of its runs keep the same frames ({runs[0].spacing} and the same frame_interval); "
+            f"expected at least 2 different values, as with frame_interval=1,2,4 or sample_fps=10,5"
         )
-    counts = Counter((run.group, run.frame_interval) for run in runs)
-    (group, interval), count = counts.most_common(1)[0]
+    counts = Counter((run.group, run.spacing) for run in runs)
+    (group, spacing), count = counts.most_common(1)[0]
     if count > 1:
-        name = f"frame_interval={interval}" + (f", {group}" if group else "")
+        name = f"{spacing}" + (f", {group}" if group else "")
         raise ConfigError(f"{root}: {count} runs have the same options ({name}); move all but one to another folder")
 
 
-def _options(config: RunConfig) -> dict[str, Any]:
-    """The options, other than frame_interval, that the runs of a sweep can differ in: choices and their arguments."""
+def _options(config: RunConfig, key: str) -> dict[str, Any]:
+    """The options, other than the key of the spacing, that the runs of a sweep can differ in, and their arguments."""
     # Decoders return the same images, so the choice is no difference between runs.
     options: dict[str, Any] = {group: name for group, name in config.choices().items() if group != "decoder"}
     composed = config.as_composed()
     for group in ("dataset", "segmenter", "query_points", "tracker", "ladder"):
         options |= {f"{group}.{key}": value for key, value in composed[group].items() if key != "_target_"}
+    options |= {} if key == SAMPLE_FPS else {SAMPLE_FPS: config.sample_fps}
     return options | {"output.return_check": config.output.return_check}

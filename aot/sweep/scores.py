@@ -1,4 +1,4 @@
-"""Scores of a sweep over frame_interval: quality, time and memory, per clip and per interval."""
+"""Scores of a sweep over frame_interval or sample_fps: quality, time and memory, per clip and per spacing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aot.datasets.ground_truth import GroundTruth
 from aot.evaluate.agreement import ResultTruth
 from aot.evaluate.clip import ClipScore, evaluate_clip
 from aot.evaluate.parallel import map_in_processes
-from aot.sweep.runs import SweptRun
+from aot.sweep.runs import Spacing, SweptRun
 from aot.writing.reader import read_attributes
 
 MEASURES = {"masks": "J&F", "tracks": "δ_avg"}
@@ -28,8 +28,8 @@ class SweptClip:
     """Scores of one clip in one run."""
 
     group: str
-    frame_interval: int
-    """The requested interval."""
+    spacing: Spacing
+    """The requested one."""
     frame_interval_used: int
     """The interval used; larger than requested if memory ran out."""
     clip_id: str
@@ -45,10 +45,10 @@ class SweptClip:
 
 @dataclass(frozen=True)
 class Interval:
-    """Scores of one interval of one group, over the clips that every run of the group has finished."""
+    """Scores of one spacing of one group, over the clips that every run of the group has finished."""
 
     group: str
-    frame_interval: int
+    spacing: Spacing
     quality: Mapping[str, float]
     """Measure → mean over clips."""
     seconds: float
@@ -67,7 +67,7 @@ def score_sweep(runs: Sequence[SweptRun], workers: int | None = None) -> list[Sw
     Raises:
         AotError: a result or its ground truth cannot be read.
     """
-    finest = {run.group: min(runs, key=lambda other: (other.group != run.group, other.frame_interval)) for run in runs}
+    finest = {run.group: min(runs, key=lambda other: (other.group != run.group, other.spacing)) for run in runs}
     tasks = [
         _Task(run, clip_id, path, finest[run.group].results.get(clip_id))
         for run in runs
@@ -77,19 +77,19 @@ def score_sweep(runs: Sequence[SweptRun], workers: int | None = None) -> list[Sw
 
 
 def summarize_intervals(clips: Sequence[SweptClip]) -> list[Interval]:
-    """Summarize each interval of each group, in ascending order."""
-    by_run: dict[tuple[str, int], dict[str, SweptClip]] = defaultdict(dict)
+    """Summarize each spacing of each group, the finest first."""
+    by_run: dict[tuple[str, Spacing], dict[str, SweptClip]] = defaultdict(dict)
     for clip in clips:
-        by_run[clip.group, clip.frame_interval][clip.clip_id] = clip
+        by_run[clip.group, clip.spacing][clip.clip_id] = clip
     intervals = []
-    for (group, frame_interval), own in sorted(by_run.items()):
+    for (group, spacing), own in sorted(by_run.items()):
         common = set.intersection(*(set(other) for (name, _), other in by_run.items() if name == group))
         chosen = [own[clip_id] for clip_id in sorted(common)]
         quality = {measure: _mean([clip.quality[measure] for clip in chosen]) for measure in MEASURES}
         intervals.append(
             Interval(
                 group=group,
-                frame_interval=frame_interval,
+                spacing=spacing,
                 quality=quality,
                 seconds=sum(clip.seconds for clip in chosen),
                 peak_memory_bytes=max((clip.peak_memory_bytes for clip in chosen), default=0),
@@ -99,23 +99,23 @@ def summarize_intervals(clips: Sequence[SweptClip]) -> list[Interval]:
     return intervals
 
 
-def largest_within(
-    quality: Mapping[int, Mapping[str, float]], tolerance: float, measures: Sequence[str] = tuple(MEASURES)
-) -> int:
-    """The largest interval up to which every measure stays within a tolerance of the finest interval.
+def coarsest_within(
+    quality: Mapping[Spacing, Mapping[str, float]], tolerance: float, measures: Sequence[str] = tuple(MEASURES)
+) -> Spacing:
+    """The coarsest spacing up to which every measure stays within a tolerance of the finest spacing.
 
     Args:
-        quality: frame_interval → measure → score; NaN is ignored.
+        quality: spacing → measure → score; NaN is ignored.
         tolerance: maximum loss of a score.
         measures: measures to check.
     """
-    intervals = sorted(quality)
-    best = intervals[0]
-    for interval in intervals:
-        losses = [quality[intervals[0]][measure] - quality[interval][measure] for measure in measures]
+    spacings = sorted(quality)
+    best = spacings[0]
+    for spacing in spacings:
+        losses = [quality[spacings[0]][measure] - quality[spacing][measure] for measure in measures]
         if any(not math.isnan(loss) and loss > tolerance for loss in losses):
             break
-        best = interval
+        best = spacing
     return best
 
 
@@ -137,7 +137,7 @@ def _score(task: _Task) -> SweptClip:
     attributes = read_attributes(task.path)
     return SweptClip(
         group=task.run.group,
-        frame_interval=task.run.frame_interval,
+        spacing=task.run.spacing,
         frame_interval_used=int(attributes["frame_interval"]),
         clip_id=task.clip_id,
         quality=scores,

@@ -186,10 +186,15 @@ def check_structure(path: Path, file: h5py.File) -> None:
 
 
 def _check_values(path: Path, result: ClipResult) -> None:
-    for name in _POSITIVE_ATTRIBUTES:
-        value = result.attributes[name]
+    sampling = ("num_sampled_frames",) if "sample_fps" in result.attributes else ()
+    for name in (*_POSITIVE_ATTRIBUTES, *sampling):
+        value = result.attributes.get(name)
         if not isinstance(value, int) or value < 1:
             raise ResultError(f"{path}: {name} is {value!r}, expected an integer of at least 1")
+    if "sample_fps" in result.attributes:
+        rate = result.attributes["sample_fps"]
+        if not isinstance(rate, int | float) or not 0 < rate < math.inf:
+            raise ResultError(f"{path}: sample_fps is {rate!r}, expected a number above 0")
     objects = result.object_id
     ascending = {"frames/index": result.index, "frames/time": result.time, "masks/row": result.mask_row}
     wrong = [name for name, values in ascending.items() if not (np.diff(values) > 0).all()]

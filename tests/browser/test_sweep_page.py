@@ -12,6 +12,7 @@ import pytest
 from aot.paths import SweepPaths
 from aot.sweep.answers import write_answers
 from aot.sweep.page import write_page
+from aot.sweep.runs import Spacing
 from aot.sweep.scores import SweptClip, summarize_intervals
 
 # In one process, which starts the browser and the pages of a module once.
@@ -26,7 +27,7 @@ def swept_clips(groups: tuple[str, ...], has_tracks: bool = True) -> list[SweptC
     return [
         SweptClip(
             group=group,
-            frame_interval=interval,
+            spacing=Spacing(interval, "frame_interval", str(interval)),
             frame_interval_used=interval,
             clip_id=f"clip <b>{number:02d}",
             quality={

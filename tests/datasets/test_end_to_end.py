@@ -66,3 +66,11 @@ def test_lerobot_clips_contain_the_frames_of_their_episode(v3: Path, tmp_path: P
     assert lengths == {
         "episode_000000": list(range(7)), "episode_000001": list(range(7, 12)), "episode_000002": list(range(9)),
     }  # fmt: skip
+
+
+def test_frames_chosen_by_time_count_from_the_start_of_the_episode(v3: Path, tmp_path: Path) -> None:  # noqa: F811
+    options = ["dataset=lerobot", f"dataset.root='{v3}'", f"dataset.cameras=[{TOP}]", "sample_fps=10"]
+    root = finished(tmp_path, *options)
+    kept = {path.parent.name: aot.load(path).index.tolist() for path in sorted(root.glob("clips/*/*.h5"))}
+    expected = {"episode_000000": [0, 2, 3, 6], "episode_000001": [7, 9, 10], "episode_000002": [0, 2, 3, 6]}
+    assert kept == expected, "and the third frame of each, which has the prompt"

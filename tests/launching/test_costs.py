@@ -32,6 +32,8 @@ def test_cost_is_kept_frames_times_pixels_times_objects() -> None:
     sizes = dict.fromkeys("abc", SIZE)
     assert estimate_costs(clips, prints, sizes, 1) == {"a": 6000.0, "b": 18000.0, "c": 3000.0}
     assert estimate_costs(clips, prints, sizes, 4) == {"a": 1800.0, "b": 5400.0, "c": 1200.0}, "rounded up"
+    assert estimate_costs(clips, prints, sizes, 1, 2.0) == {"a": 2400.0, "b": 7200.0, "c": 1200.0}
+    assert estimate_costs(clips, prints, sizes, 1, 30.0) == estimate_costs(clips, prints, sizes, 1)
 
 
 def test_cost_of_an_unopened_clip_follows_from_its_bytes_and_the_median_of_the_others() -> None:

@@ -255,6 +255,16 @@ def test_predicted_rungs(run: DryRun, memory: int, expected: list[str]) -> None:
     assert shown[start + 1 : -1] == expected
 
 
+def test_predicted_rungs_of_frames_chosen_by_time(run: DryRun) -> None:
+    """At 5 of 25 frames per second, the clips have 2, 4, 6 and 8 frames."""
+    assert "  rung 1 (as configured): 4 clips" in run.shown(preview("abcd", memory=8), sample_fps=5.0)
+    shown = run.shown(preview("abcd", memory=3), sample_fps=5.0)
+    assert shown[-4:-1] == [
+        "  rung 1 (as configured): 1 clip", "  rung 2 (lean, frame_interval 1): 2 clips",
+        "  rung 3 (lean, frame_interval 2): 1 clip",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("memory", "num_leaner"), [(4040, 0), (4039, 1)])
 def test_masks_that_wait_to_be_written_need_main_memory(run: DryRun, memory: int, num_leaner: int) -> None:
     shown = run.shown(preview("abcd", memory=memory), tracker=part(SizedTrackerOfTheCpu))

@@ -116,6 +116,14 @@ def test_clip_is_taken_over_as_if_it_were_read_in_its_turn(run: Run, monkeypatch
     assert (ended["event"], ended["clip_id"]) == ("read ahead", "a")
 
 
+def test_frames_are_chosen_by_time_ahead_too(run: Run) -> None:
+    run.ahead = ReadAhead(Ledger(run.paths, "w"), Rung(1, 1, lean=False), sample_fps=2.5)
+    prepared = run.ahead.take(run.start())
+    assert prepared is not None
+    with prepared.frames as frames:
+        assert (frames.index.tolist(), prepared.num_sampled) == ([0, 4, 8], 3)
+
+
 def test_frames_larger_than_a_block_are_not_decoded_ahead(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aot.preparation.BLOCK_BYTES", 96 * 64 * 3 - 1)
     prepared = run.ahead.take(run.start())

@@ -152,12 +152,20 @@ def test_settings_and_provenance_of_an_attempt(run: Computed) -> None:
     (settings,) = run.settings
     assert (settings.frame_interval, settings.frame_interval_requested, settings.lean) == (3, 3, False)
     assert settings.return_check
+    assert settings.sample_fps is None
     assert settings.attempts == ()
     provenance = settings.provenance
     config = run.config(frame_interval=3, return_check=True)
     assert provenance["config_hash"] == config.hash
     assert yaml.safe_load(provenance["config_yaml"]) == config.as_composed()
     assert json.loads(provenance["versions"])["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_sampling_by_time_is_a_setting_of_every_attempt(run: Computed) -> None:
+    run.outcomes["a"] = [OutOfMemory("no memory")] * 2
+    run.attempt(sample_fps=2.5)
+    assert [(each.frame_interval, each.sample_fps) for each in run.settings] == [(1, 2.5), (1, 2.5), (2, 2.5)]
+    assert yaml.safe_load(run.settings[-1].provenance["config_yaml"])["sample_fps"] == 2.5
 
 
 def test_parts_are_built_once(run: Computed) -> None:
@@ -296,7 +304,7 @@ class Ahead:
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> Ahead:
     ahead = Ahead()
-    monkeypatch.setattr(worker_module, "ReadAhead", lambda ledger, rung: ahead)
+    monkeypatch.setattr(worker_module, "ReadAhead", lambda *_: ahead)
     return ahead
 
 

@@ -17,12 +17,21 @@ from aot.evaluate.clip import evaluate_clip
 from aot.sweep import __main__ as sweep
 from aot.sweep.answers import write_answers
 from aot.sweep.report import write_sweep_report
-from aot.sweep.scores import SweptClip, largest_within, summarize_intervals
+from aot.sweep.runs import Spacing, read_runs
+from aot.sweep.scores import SweptClip, coarsest_within, summarize_intervals
 from tests.command_line import EMBEDDED
 from tests.results import write_result
 from tests.synthetic import moving_square, write_video
 
 NAN = math.nan
+
+
+def interval(k: int) -> Spacing:
+    return Spacing(k, "frame_interval", str(k))
+
+
+def rate(fps: float | None) -> Spacing:
+    return Spacing(1 / fps if fps else 0.0, "sample_fps", f"{fps:g}" if fps else "null")
 
 
 @pytest.mark.parametrize(
@@ -35,23 +44,25 @@ NAN = math.nan
     ],
 )
 def test_largest_interval_within_a_tolerance_is_found(masks: list[float], tracks: list[float], expected: int) -> None:
-    quality = {k: {"masks": m, "tracks": t} for k, m, t in zip((1, 2, 4), masks, tracks)}
-    assert largest_within(quality, 0.02 + 1e-9) == expected
+    quality = {interval(k): {"masks": m, "tracks": t} for k, m, t in zip((1, 2, 4), masks, tracks)}
+    assert coarsest_within(quality, 0.02 + 1e-9) == interval(expected)
+    by_rate = {rate(fps): scores for fps, scores in zip((None, 10.0, 2.5), quality.values())}
+    assert coarsest_within(by_rate, 0.02 + 1e-9) == rate({1: None, 2: 10.0, 4: 2.5}[expected])
 
 
 def test_a_single_measure_can_be_selected() -> None:
-    quality = {1: {"masks": 0.8, "tracks": 0.9}, 2: {"masks": 0.8, "tracks": 0.1}}
-    assert largest_within(quality, 0.02, ["masks"]) == 2
+    quality = {interval(1): {"masks": 0.8, "tracks": 0.9}, interval(2): {"masks": 0.8, "tracks": 0.1}}
+    assert coarsest_within(quality, 0.02, ["masks"]) == interval(2)
 
 
-def swept(frame_interval: int, clip_id: str, masks: float, group: str = "") -> SweptClip:
+def swept(spacing: Spacing, clip_id: str, masks: float, group: str = "") -> SweptClip:
     quality = {"masks": masks, "tracks": NAN}
     by_truth = {"masks": True, "tracks": False}
-    return SweptClip(group, frame_interval, frame_interval, clip_id, quality, by_truth, 2.0, 10**8, 50)
+    return SweptClip(group, spacing, 1, clip_id, quality, by_truth, 2.0, 10**8, 50)
 
 
 def test_intervals_are_compared_over_their_common_clips() -> None:
-    clips = [swept(1, "a", 0.8), swept(1, "b", 0.2), swept(2, "a", 0.6)]
+    clips = [swept(interval(1), "a", 0.8), swept(interval(1), "b", 0.2), swept(interval(2), "a", 0.6)]
     finest, coarser = summarize_intervals(clips)
     assert (finest.num_clips, finest.quality["masks"], finest.seconds) == (1, 0.8, 2.0)
     assert (coarser.num_clips, coarser.quality["masks"]) == (1, 0.6)
@@ -59,9 +70,24 @@ def test_intervals_are_compared_over_their_common_clips() -> None:
 
 
 def test_equal_values_are_not_compared() -> None:
-    intervals = summarize_intervals([swept(1, "a", 0.8), swept(2, "a", 0.6)])
+    intervals = summarize_intervals([swept(interval(1), "a", 0.8), swept(interval(2), "a", 0.6)])
     (answer,) = write_answers(intervals, 0.02)
     assert answer.endswith("frame_interval=2 has J&F 0.600 instead of 0.800 and takes 2.0 s and 100 MB")
+
+
+def test_answers_about_frames_chosen_by_time() -> None:
+    intervals = summarize_intervals(
+        [swept(rate(fps), "a", score) for fps, score in [(5.0, 0.79), (10.0, 0.8), (2.0, 0.1)]]
+    )
+    assert [each.spacing.value for each in intervals] == ["10", "5", "2"]
+    (answer,) = write_answers(intervals, 0.02)
+    assert answer.startswith(
+        "masks: sample_fps=5 is the smallest within 0.02 of the score of sample_fps=10; sample_fps=5 "
+    )
+    (answer,) = write_answers(intervals, 0.001)
+    assert answer.startswith(
+        "masks: no smaller sample_fps is within 0.001 of the score of sample_fps=10; sample_fps=5 "
+    )
 
 
 def test_a_run_agrees_with_itself_and_less_with_another(tmp_path: Path) -> None:
@@ -132,7 +158,7 @@ def test_command_writes_a_page_and_a_table(folder: Path, capsys: pytest.CaptureF
     data = page_data(folder)
     assert data["measures"][0] == {"key": "masks", "score": "J&F", "source": "against ground truth"}
     (clip,) = data["clips"]
-    assert (clip["clip_id"], clip["largest"], list(clip["runs"])) == ("zoom", 8, ["2", "8"])
+    assert (clip["clip_id"], clip["coarsest"], list(clip["runs"])) == ("zoom", 8, ["2", "8"])
     assert clip["runs"]["8"]["quality"]["masks"] == pytest.approx(float(rows[1]["masks (J&F)"]))
     assert clip["runs"]["8"]["beyond"] == []
 
@@ -171,11 +197,34 @@ def test_without_ground_truth_runs_are_compared_with_the_finest(tmp_path: Path) 
     assert run.main(["-m", "dataset=videos", *EMBEDDED, *options, trackers]) == 0
     (found,) = (tmp_path / "out" / "videos").iterdir()
     report = write_sweep_report(found, workers=1)
-    finest = [clip for clip in report.clips if clip.frame_interval == 1]
+    finest = [clip for clip in report.clips if clip.spacing == interval(1)]
     assert {clip.group for clip in finest} == {"tracker.window_px=9", "tracker.window_px=11"}
     assert all(clip.quality == {"masks": 1, "tracks": 1} for clip in finest)
     assert not any(any(clip.by_truth.values()) for clip in report.clips)
-    assert all(clip.quality["masks"] < 1 for clip in report.clips if clip.frame_interval == 4)
+    assert all(clip.quality["masks"] < 1 for clip in report.clips if clip.spacing == interval(4))
+
+
+def test_runs_of_frames_chosen_by_time_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_video(tmp_path / "clips" / "a.mp4", moving_square(12))
+    (tmp_path / "clips" / "prompts.yaml").write_text("clips: {a: {objects: [{id: 1, box: [8, 20, 28, 40]}]}}")
+    options = [f"dataset.root='{tmp_path}/clips'", f"output.root='{tmp_path}/out'", "output.overlay=false"]
+    options += ["query_points.num_points=9", "sample_fps=null,5,2.5"]
+    assert run.main(["-m", "dataset=videos", *EMBEDDED, *options]) == 0
+    (found,) = (tmp_path / "out" / "videos").iterdir()
+    assert capsys.readouterr().out.endswith(f"quality against sample_fps: python -m aot.sweep {found}\n")
+    assert sorted(str(each.spacing) for each in read_runs(found)) == [
+        "sample_fps=2.5", "sample_fps=5", "sample_fps=null",
+    ]  # fmt: skip
+    assert sweep.main([str(found), "--workers", "1", "--tolerance", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split()[0] == "sample_fps"
+    assert "masks and tracks: sample_fps=2.5 is the smallest that keeps both within 1" in shown
+    data = page_data(found)
+    assert (data["key"], data["values"]) == ("sample_fps", ["null", "5", "2.5"])
+    with (found / "report" / "sweep.csv").open(newline="") as file:
+        assert {row["sample_fps"]: row["frame_interval_used"] for row in csv.DictReader(file)} == {
+            "null": "1", "5": "1", "2.5": "1",
+        }  # fmt: skip
 
 
 def test_folders_that_are_not_sweeps_are_refused(
@@ -190,4 +239,7 @@ def test_folders_that_are_not_sweeps_are_refused(
     assert "no clip is finished in all of its 2 runs" in capsys.readouterr().err
     (tmp_path / "0" / "run.json").write_bytes((tmp_path / "1" / "run.json").read_bytes())
     assert sweep.main([str(tmp_path)]) == 2
-    assert "all of its runs have frame_interval=" in capsys.readouterr().err
+    assert (
+        "all of its runs keep the same frames (sample_fps=null and the same frame_interval); expected"
+        in capsys.readouterr().err
+    )

@@ -1,4 +1,4 @@
-// The page of a sweep: how quality changes with frame_interval, and what it costs.
+// The page of a sweep: how quality changes with frame_interval or sample_fps, and what it costs.
 
 "use strict";
 
@@ -16,7 +16,7 @@ aot.showSweep = (sweep) => {
   aot.byId("name").textContent = sweep.title;
   aot.byId("facts").replaceChildren(
     ...aot.facts([
-      ["frame_interval", sweep.frame_intervals.join(", ")],
+      [sweep.key, sweep.values.join(", ")],
       ["clips", aot.shown(new Set(sweep.clips.map(({ clip_id: clipId }) => clipId)).size)],
       ["tolerance", String(sweep.tolerance)],
     ]),
@@ -45,7 +45,7 @@ function showLegend(sweep) {
     : [
         entry("--muted", "thin", "one clip"),
         ...sweep.measures.map(({ key }, number) => entry(seriesColour(number), "", `${key}, mean of the clips`)),
-        entry("--accent", "band", `within ${sweep.tolerance} of frame_interval=${sweep.frame_intervals[0]}`),
+        entry("--accent", "band", `within ${sweep.tolerance} of ${sweep.key}=${sweep.values[0]}`),
       ];
   aot.byId("legend").replaceChildren(...entries);
 }
@@ -60,27 +60,27 @@ function showSweepCharts(sweep) {
   charts.draw();
 }
 
-/** A score over frame_interval: its mean, and if no other options were swept, the score of each clip too. */
+/** A score over the swept values: its mean, and if no other options were swept, the score of each clip too. */
 function qualityChart(sweep, { key, score, source }, number) {
-  const place = (interval) => sweep.frame_intervals.indexOf(interval);
+  const place = (value) => sweep.values.indexOf(value);
   const means = sweep.groups.map((group) => sweep.intervals.filter((interval) => interval.group === group));
   const clips = hasGroups(sweep)
     ? []
-    : sweep.clips.map(({ runs }) => ({
-        xs: Object.keys(runs).map((interval) => place(Number(interval))),
-        values: Object.values(runs).map(({ quality }) => quality[key]),
-      }));
+    : sweep.clips.map(({ runs }) => {
+        const own = sweep.values.filter((value) => value in runs);
+        return { xs: own.map(place), values: own.map((value) => runs[value].quality[key]) };
+      });
   const shown = [...clips.map(({ values }) => values), ...means.map((own) => own.map(({ quality }) => quality[key]))];
   const ticks = aot.roundTicks(shown.flat(), [0, 1]);
   const finest = sweep.intervals[0].quality[key];
   return {
     title: `${key}: ${score} (${source})`,
     height: CHART_HEIGHT,
-    alt: `${score} by frame_interval. ${means.map((own) => inWords(sweep, own, key)).join(". ")}`,
+    alt: `${score} by ${sweep.key}. ${means.map((own) => inWords(sweep, own, key)).join(". ")}`,
     axis: {
-      range: [-0.35, sweep.frame_intervals.length - 0.65],
-      ticks: sweep.frame_intervals.map((interval) => [place(interval), String(interval)]),
-      label: "frame_interval",
+      range: [-0.35, sweep.values.length - 0.65],
+      ticks: sweep.values.map((value) => [place(value), value]),
+      label: sweep.key,
     },
     paint: (context, plot) => {
       const faint = plot.style.getPropertyValue("--muted");
@@ -88,7 +88,7 @@ function qualityChart(sweep, { key, score, source }, number) {
       means.forEach((own, group) => {
         const values = own.map(({ quality }) => quality[key]);
         series.push({
-          xs: own.map(({ frame_interval: interval }) => place(interval)),
+          xs: own.map(({ value }) => place(value)),
           values,
           colour: plot.style.getPropertyValue(seriesColour(hasGroups(sweep) ? group : number)),
           width: 2.5,
@@ -120,11 +120,11 @@ function costChart(sweep, name, label, costOf) {
   return {
     title: `Quality against ${name}`,
     height: CHART_HEIGHT,
-    alt: `Scores by ${label}. ${sweep.intervals.map((one) => `frame_interval ${one.frame_interval}: ${aot.shown(costOf(one))}`).join(", ")}`,
+    alt: `Scores by ${label}. ${sweep.intervals.map((one) => `${sweep.key} ${one.value}: ${aot.shown(costOf(one))}`).join(", ")}`,
     axis: {
       range: [costTicks[0], costTicks.at(-1)],
       ticks: costTicks.map((value) => [value, aot.shown(value)]),
-      label: `${label}; points are labelled with frame_interval`,
+      label: `${label}; points are labelled with ${sweep.key}`,
     },
     paint: (context, plot) => {
       const series = lines.map(({ own, key, colour, labelsBelow, dash }) => ({
@@ -133,7 +133,7 @@ function costChart(sweep, name, label, costOf) {
         colour: plot.style.getPropertyValue(colour),
         width: 2,
         hasDots: true,
-        labels: own.map(({ frame_interval: interval }) => String(interval)),
+        labels: own.map(({ value }) => value),
         labelsBelow,
         dash,
       }));
@@ -148,7 +148,7 @@ function meanOf(values) {
 }
 
 function inWords(sweep, intervals, key) {
-  const values = intervals.map(({ frame_interval: interval, quality }) => `${interval}: ${fixed(quality[key])}`);
+  const values = intervals.map(({ value, quality }) => `${value}: ${fixed(quality[key])}`);
   return `${hasGroups(sweep) ? `${intervals[0].group}: ` : ""}${values.join(", ")}`;
 }
 
@@ -157,7 +157,7 @@ function inWords(sweep, intervals, key) {
 function showIntervals(sweep) {
   const records = sweep.intervals.map((interval) => ({
     ...(hasGroups(sweep) ? { options: interval.group } : {}),
-    interval: String(interval.frame_interval),
+    [sweep.key === "frame_interval" ? "interval" : sweep.key]: interval.value,
     ...Object.fromEntries(sweep.measures.map(({ key, score }) => [`${key}: ${score}`, fixed(interval.quality[key])])),
     seconds: interval.seconds.toFixed(1),
     "peak MB": interval.peak_memory_mb.toFixed(0),
@@ -169,15 +169,16 @@ function showIntervals(sweep) {
 function showSweptClips(sweep) {
   const columns = [{ key: "clip_id", label: "clip", isText: true, width: 200 }];
   if (hasGroups(sweep)) columns.push({ key: "group", label: "options", isText: true, width: 220 });
-  columns.push({ key: "largest", label: "largest", title: "Largest frame_interval within the tolerance", width: 84 });
+  const [coarsest, title] = sweep.key === "frame_interval" ? ["largest", "Largest"] : ["smallest", "Smallest"];
+  columns.push({ key: "coarsest", label: coarsest, title: `${title} ${sweep.key} within the tolerance`, width: 84 });
   for (const { key, score } of sweep.measures) {
-    for (const interval of sweep.frame_intervals) {
-      const title = `${key}: ${score} with frame_interval=${interval}`;
+    for (const interval of sweep.values) {
+      const title = `${key}: ${score} with ${sweep.key}=${interval}`;
       columns.push({ key: `${key} ${interval}`, label: `${score}, ${interval}`, title, width: 92, measure: key, interval });
     }
   }
-  for (const interval of sweep.frame_intervals) {
-    const title = `Seconds with frame_interval=${interval}`;
+  for (const interval of sweep.values) {
+    const title = `Seconds with ${sweep.key}=${interval}`;
     columns.push({ key: `seconds ${interval}`, label: `s, ${interval}`, title, width: 70, interval });
   }
   columns.forEach((column, place) => (column.place = place));
@@ -208,7 +209,7 @@ function showSweptClips(sweep) {
   refresh();
   aot.byId("note").textContent =
     `Scores are computed on every frame of the source: masks are held, tracks are interpolated in time. ` +
-    `Highlighted: scores more than ${sweep.tolerance} below frame_interval=${sweep.frame_intervals[0]}.`;
+    `Highlighted: scores more than ${sweep.tolerance} below ${sweep.key}=${sweep.values[0]}.`;
 }
 
 window.addEventListener("load", () => {
