@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aot.coordinates import as_fractions
 from aot.errors import ConfigError
 from aot.lifetimes import Lifetimes
 from aot.motion import ObjectMotion, Per, flow_between, measure_mask, measure_points
@@ -308,6 +309,17 @@ class ClipResult(ArrayFields):
                     f"ClipResult.{name}: got {values.shape} (T, N), expected {self.in_mask.shape}, "
                     f"as in the fields before it"
                 )
+
+    def xy(self, *, normalised: bool = False) -> Float32Array:
+        """Positions of every point on every row: (T, N, 2) px of the source, pixel centres at integers.
+
+        Args:
+            normalised: instead, fractions of its width and height, 0 and 1 at the edges of the frame:
+                ((x + 0.5) / width, (y + 0.5) / height).
+        """
+        if not normalised:
+            return self.tracks.xy
+        return as_fractions(self.tracks.xy, int(self.attributes["width"]), int(self.attributes["height"]))
 
     def flow(self, *, valid: bool = False, per: Per | None = None, step: int = 1) -> Float32Array:
         """Displacement of every point from each row to the row `step` rows later: (T − step, N, 2) px.

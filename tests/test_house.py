@@ -33,7 +33,7 @@ GROUPS = {
 ORDER = [
     ["aot.errors"],
     ["aot.system"],
-    ["aot.lifetimes", "aot.motion"],
+    ["aot.coordinates", "aot.lifetimes", "aot.motion"],
     ["aot.types"],
     ["aot.paths", "aot.images", "aot.self_checks", "aot.checkpoints"],
     ["aot.retry", "aot.pages"],
@@ -59,7 +59,8 @@ ORDER = [
     [f"aot.{name}" for name in "run notebook verify status cancel prompts __main__".split()],
 ]
 
-# Imported on use from a later level: `ClipResult.frames` decodes the source.
+# Imported on use from a later level: `ClipResult.frames` decodes the source. All stages share the types of this module,
+# so that it stands on a low level; only this method, which users look for at a result, needs the later one.
 ON_USE = {"aot.types": {"aot.source_frames"}}
 
 
@@ -93,6 +94,20 @@ def test_modules_import_only_from_earlier_levels(path: Path) -> None:
     own = module_of(path)
     below = {name for name in imports(path) - ON_USE.get(own, set()) if level_of(name) > level_of(own)}
     assert not below, f"{own} imports modules of a later level"
+
+
+def test_exceptions_are_imported_in_functions_and_still_needed() -> None:
+    for own, names in ON_USE.items():
+        tree = ast.parse((PACKAGE.parent / f"{own.replace('.', '/')}.py").read_text())
+        at_import = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+        in_functions = {
+            node.module
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef)
+            for node in ast.walk(function)
+            if isinstance(node, ast.ImportFrom)
+        }
+        assert names <= in_functions - at_import, own
 
 
 ADAPTERS = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in ROLES]

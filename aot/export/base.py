@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from aot.errors import DecodeError, ExportError
 from aot.evaluate.full_rate import held_rows
 from aot.images.frames import image_files
@@ -92,16 +90,3 @@ class Exporter(Protocol):
             DecodeError: the format includes the frames, and the source cannot be read.
         """
         ...
-
-
-def as_fractions(xy: Float32Array, size: tuple[int, int]) -> Float32Array:
-    """Convert px with centres at integers to fractions of width and height, 0 and 1 at the frame edges.
-
-    Args:
-        xy: (…, 2) px.
-        size: height and width, px.
-    Returns:
-        (…, 2) float32.
-    """
-    fractions: Float32Array = ((xy.astype(np.float64) + 0.5) / np.array([size[1], size[0]])).astype(np.float32)
-    return fractions

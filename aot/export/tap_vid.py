@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from aot.coordinates import as_fractions
 from aot.decoding import open_source
 from aot.evaluate.tracks import RASTER
-from aot.export.base import ExportedClip, as_fractions
+from aot.export.base import ExportedClip
 from aot.system.files import replacing, write_errors
 from aot.writing.schema import recorded_clip
 
@@ -30,8 +31,9 @@ class TapVidExporter:
 
     def export(self, clip: ExportedClip, out: Path) -> Path:
         result = clip.result
-        fractions = as_fractions(result.tracks.xy, clip.size)
-        query = as_fractions(result.query[:, 1:], clip.size)
+        height, width = clip.size
+        fractions = result.xy(normalised=True)
+        query = as_fractions(result.query[:, 1:], width, height)
         rows = np.searchsorted(result.index, result.query[:, 0].astype(np.int64))
         example: dict[str, Any] = {
             "points": np.ascontiguousarray(fractions.swapaxes(0, 1)),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from aot.coordinates import as_fractions
 from aot.errors import ConfigError
 from aot.paths import RunPaths
 from aot.runs.index import RunResults, open_run
@@ -152,8 +153,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
     def _in_image(self, xy: Float32Array, clip: ClipTracks) -> Float32Array:
         source = clip.size
         if self._normalise:
-            fractions: Float32Array = (xy + np.float32(0.5)) / np.array(source, np.float32)
-            return fractions
+            return as_fractions(xy, *source)
         return scaled(xy, source, self._size or source)
 
     def _clip(self, number: int) -> ClipTracks:
