@@ -23,6 +23,7 @@ import yaml
 from PIL import Image
 
 import aot
+from aot.export.run import FORMATS
 from aot.images.masks import encode_rle
 from aot.run import main as run_main
 from aot.segmentation.base import Segmenter
@@ -300,6 +301,16 @@ def test_prompts(words: list[str], at: Path) -> None:
 
     (at / "prompts.yaml").unlink(missing_ok=True)
     assert main(words) == 0
+
+
+def test_every_export_format_is_listed() -> None:
+    table = re.findall(r"^\| [^|]+ \| `(\w+)` \|", (ROOT / "docs/export.md").read_text(), re.MULTILINE)
+    assert sorted(table) == sorted(FORMATS)
+    for readme, heading in {"README.md": "Export formats:", "README.zh-CN.md": "导出格式："}.items():
+        text = (ROOT / readme).read_text()
+        (paragraph,) = [part for part in text.split("\n\n") if part.startswith(heading)]
+        assert sorted(re.findall(r"`(\w+)`", paragraph)) == sorted(FORMATS), readme
+        assert f"# {len(FORMATS)} formats: docs/export.md" in text
 
 
 @pytest.mark.slow

@@ -45,5 +45,5 @@ def clip_tracks(clip: ExportedClip, options: ExportOptions) -> tuple[Float32Arra
     height, width = clip.size
     xy, valid = result.tracks.xy, result.lifetimes.valid
     if options.num_frames is not None:
-        xy, valid = resampled(xy, valid, fractional_rows(len(xy), options.num_frames))
+        xy, valid = resampled(xy, valid, fractional_rows(result.time, options.num_frames))
     return scaled(xy, (width, height), options.size or (width, height)), valid

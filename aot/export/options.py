@@ -26,7 +26,7 @@ class ExportOptions:
     paired: bool = False
     """Write tracks and visibility as two files (cotracker)."""
     num_frames: int | None = None
-    """Frames of the resampled clip; None: all kept frames."""
+    """Frames of the resampled clip, at equal distances in time; None: all kept frames."""
     size: tuple[int, int] | None = None
     """Width and height, px, of the resampled image; None: that of the source, or the consumer's."""
     flow_files: tuple[FlowFile, ...] | None = None

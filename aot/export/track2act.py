@@ -18,8 +18,9 @@ _NUM_FRAMES, _NUM_POINTS, _RASTER = 8, 400, (96, 96)
 
 
 class Track2ActExporter:
-    """`<out>/<clip_id>/<number>.pkl`: `action` (1, 8, 400, 2) px of 96x96, `img` (8, 3, 96, 96) float32 in 0..1.
+    """`<out>/<clip_id>/<number>.pkl`: `action` (1, 8, 400, 2) px of 96x96, `img` (8, 3, 96, 96) float32 in 0..255.
 
+    Track2Act's training passes `img` to its network as it is stored, and its inference passes 0..255.
     Samples are consecutive and do not overlap; frames after the last complete sample are left out. Points are those
     valid on the sample's first frame, repeated if fewer are.
     """
@@ -42,7 +43,7 @@ class Track2ActExporter:
                 chosen = chosen_points(valid[first], _NUM_POINTS, [0, first])
                 sample = {
                     "action": xy[first : first + _NUM_FRAMES, chosen][None],
-                    "img": rgb.transpose(0, 3, 1, 2).astype(np.float32) / 255,
+                    "img": rgb.transpose(0, 3, 1, 2).astype(np.float32),
                 }
                 (part / f"{number:05d}.pkl").write_bytes(pickle.dumps(sample))
         return out / clip.clip_id

@@ -25,9 +25,16 @@ def scaled(xy: Float32Array, source: tuple[int, int], target: tuple[int, int]) -
     return resized
 
 
-def fractional_rows(num_rows: int, num_frames: int) -> Float64Array:
-    """(num_frames,) positions at equal distances from the first row to the last, with fractions."""
-    return np.linspace(0, num_rows - 1, num_frames)
+def fractional_rows(time: Float64Array, num_frames: int) -> Float64Array:
+    """(num_frames,) positions between rows, at equal distances in time from the first row to the last.
+
+    Args:
+        time: (T,) of the rows, s; ascending.
+        num_frames: number of positions.
+    """
+    rows = np.interp(np.linspace(time[0], time[-1], num_frames), time, np.arange(len(time)))
+    # Without the last digits, in which times are inexact, so that the middle between two rows is recognised.
+    return np.round(rows, 6)
 
 
 def nearest_rows(rows: Float64Array) -> Int64Array:

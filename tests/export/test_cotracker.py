@@ -48,5 +48,11 @@ def test_edges_of_resized_images_coincide() -> None:
 
 
 def test_frames_of_a_resampled_clip_begin_and_end_with_it() -> None:
-    assert nearest_rows(fractional_rows(26, 81))[[0, 40, 80]].tolist() == [0, 12, 25]
-    assert nearest_rows(fractional_rows(1, 3)).tolist() == [0, 0, 0]
+    assert nearest_rows(fractional_rows(np.arange(26) / 30, 81))[[0, 40, 80]].tolist() == [0, 12, 25]
+    assert nearest_rows(fractional_rows(np.array([2.0]), 3)).tolist() == [0, 0, 0]
+
+
+def test_frames_are_resampled_by_time() -> None:
+    uneven = np.array([1.0, 1.1, 1.2, 2.0])
+    np.testing.assert_allclose(fractional_rows(uneven, 6), [0, 2, 2.25, 2.5, 2.75, 3])
+    np.testing.assert_allclose(fractional_rows(np.arange(9) / 25, 5), [0, 2, 4, 6, 8])
