@@ -37,6 +37,15 @@ FIGURE = "figure"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_weights_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the weights in the cache of the user who runs the tests, and in a folder that the environment names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AOT_CHECKPOINTS", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def log_levels() -> Iterator[None]:
     """Restore the levels of aot's loggers: a worker sets one for its process, and another test expects a warning."""

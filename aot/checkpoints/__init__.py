@@ -1,6 +1,7 @@
 """Model weights: the table of published files, and locating, identifying and downloading them.
 
 table       the published files: URL, size, SHA-256, licence
+folder      the folder of weights
 weights     the weights that a part uses: locating, identifying and reading a file
 parts       what a part that runs a model declares: its weights, its device, its precision
 download    downloading a published file
@@ -10,6 +11,7 @@ hub         downloading a file from huggingface.co
 __main__    python -m aot.checkpoints
 """
 
+from aot.checkpoints.folder import FOLDER_VARIABLE, weights_folder
 from aot.checkpoints.parts import (
     UsesDevice,
     UsesPrecision,
@@ -19,12 +21,12 @@ from aot.checkpoints.parts import (
     precisions_of,
     weights_of,
 )
-from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
+from aot.checkpoints.table import CHECKPOINTS, Checkpoint
 from aot.checkpoints.weights import Weights, identify, read_state_dict, require_checkpoint
 
 __all__ = [
     "CHECKPOINTS",
-    "FOLDER",
+    "FOLDER_VARIABLE",
     "Checkpoint",
     "UsesDevice",
     "UsesPrecision",
@@ -36,5 +38,6 @@ __all__ = [
     "precisions_of",
     "read_state_dict",
     "require_checkpoint",
+    "weights_folder",
     "weights_of",
 ]

@@ -18,8 +18,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from aot.checkpoints.download import BASE_URL_VARIABLE, check, download, size_of
+from aot.checkpoints.folder import FOLDER_VARIABLE, weights_folder
 from aot.checkpoints.slimming import keep_only_weights
-from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
+from aot.checkpoints.table import CHECKPOINTS, Checkpoint
 from aot.errors import AotError, ConfigError
 from aot.system.cli import (
     EXIT_DONE,
@@ -45,7 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="as shown by `list`; `verify` without names checks all local files"
     )
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are kept (default: checkpoints)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=weights_folder(),
+        help=f"where the files are kept (default: ${FOLDER_VARIABLE}; else ./checkpoints, where that folder exists; "
+        "else the user's cache; here: %(default)s)",
+    )
     parser.add_argument("--accept-license", action="store_true", help="accept licences that forbid commercial use")
     parser.add_argument(
         "--weights-only",

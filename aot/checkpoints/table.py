@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-
-FOLDER = Path("checkpoints")
-"""The default folder of weights, relative to the working directory."""
 
 _SAM2_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/092824"
 _COTRACKER3 = "facebook/cotracker3"
@@ -20,7 +16,7 @@ class Checkpoint:
     name: str
     """The name that commands and options use."""
     file: str
-    """The file name, in `checkpoints/` and at its host."""
+    """The file name, in the folder of weights and at its host."""
     url: str
     """The address of the folder that holds the file."""
     sha256: str | None

@@ -10,8 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from aot.checkpoints.folder import FOLDER_VARIABLE, weights_folder
 from aot.checkpoints.record import read_record
-from aot.checkpoints.table import CHECKPOINTS, FOLDER, Checkpoint
+from aot.checkpoints.table import CHECKPOINTS, Checkpoint
 from aot.errors import CheckpointError
 from aot.system.hashing import sha256_of
 from aot.system.os_errors import os_reason
@@ -41,18 +42,19 @@ def require_checkpoint(name: str, given: Path | None, *, option: str, without: s
 
     Args:
         name: the checkpoint's name in the table.
-        given: the user's own file; None: the published file in `checkpoints/`.
+        given: the user's own file; None: the published file in the folder of weights.
         option: the configuration key for the user's own file.
         without: the override that selects a model without weights.
     Raises:
         CheckpointError: the file does not exist; the message names the download command and the alternatives.
     """
-    path = given or FOLDER / CHECKPOINTS[name].file
+    path = given or weights_folder() / CHECKPOINTS[name].file
     if path.is_file():
         return path
     raise CheckpointError(
         f"{option}: no weights at {path.absolute()}; download them with `python -m aot.checkpoints download {name}`, "
-        f"give a file with {option}=FILE, or use a model without weights: {without}"
+        f"give a file with {option}=FILE or their folder with {FOLDER_VARIABLE}=FOLDER in the environment, or use a "
+        f"model without weights: {without}"
     )
 
 

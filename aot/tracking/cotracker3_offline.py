@@ -26,7 +26,7 @@ class CoTracker3OfflineTracker(CoTracker3Adapter):
     """Tracks with the offline model, which uses all frames, before and after the query.
 
     Args:
-        checkpoint: file of the weights; None: `checkpoints/scaled_offline.pth`.
+        checkpoint: file of the weights; None: `scaled_offline.pth`.
         precision: of weights and activations; fp32 is exact, bf16 and fp16 are faster where the hardware supports them.
         device: auto selects CUDA, then MPS, then the CPU.
         compile: compile the network with torch.compile on first use: takes minutes, then faster on CUDA.

@@ -26,7 +26,7 @@ class CoTracker3OnlineTracker(CoTracker3Adapter):
     """Tracks with the online model: forwards through a stream, and with `backward` before the queries too.
 
     Args:
-        checkpoint: file of the weights; None: `checkpoints/scaled_online.pth`.
+        checkpoint: file of the weights; None: `scaled_online.pth`.
         precision: of weights and activations; fp32 is exact, bf16 and fp16 are faster where the hardware supports them.
         device: auto selects CUDA, then MPS, then the CPU.
         compile: compile the network with torch.compile on first use: takes minutes, then faster on CUDA.

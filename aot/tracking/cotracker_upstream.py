@@ -37,7 +37,7 @@ class CoTrackerUpstreamTracker:
     """Tracks with `cotracker.predictor.CoTrackerPredictor`.
 
     Args:
-        checkpoint: file of the weights; None: `checkpoints/scaled_<mode>.pth`.
+        checkpoint: file of the weights; None: `scaled_<mode>.pth`.
         mode: offline, or online: the windowed network over the full clip.
         v2: use CoTracker2; requires its checkpoint.
         window_len: frames per window, > 0; None: 60 offline, 16 online, 8 with v2.

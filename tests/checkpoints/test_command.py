@@ -18,6 +18,7 @@ def test_list_download_and_verify(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
     assert main([]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in CHECKPOINTS)

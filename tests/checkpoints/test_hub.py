@@ -71,7 +71,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    (tmp_path / "checkpoints").mkdir()  # otherwise, the user's cache keeps the weights
     with Hub() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

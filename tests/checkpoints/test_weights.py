@@ -14,6 +14,7 @@ from aot.checkpoints import (
     identify,
     precisions_of,
     require_checkpoint,
+    weights_folder,
     weights_of,
 )
 from aot.errors import CheckpointError
@@ -27,7 +28,7 @@ def test_missing_weights_name_the_alternatives(tmp_path: Path, monkeypatch: pyte
     message = str(caught.value)
     assert f"python -m aot.checkpoints download {NAME}" in message
     assert "segmenter=grabcut" in message
-    assert str(tmp_path / "checkpoints" / FILE) in message
+    assert str(weights_folder() / FILE) in message
     own = tmp_path / "own.pt"
     own.touch()
     assert require_checkpoint(NAME, own, option="segmenter.checkpoint", without="") == own

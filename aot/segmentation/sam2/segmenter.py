@@ -52,7 +52,7 @@ class Sam2Segmenter:
 
     Args:
         size: model size.
-        checkpoint: file of the weights; None: `checkpoints/sam2.1_hiera_<size>.pt`.
+        checkpoint: file of the weights; None: `sam2.1_hiera_<size>.pt`.
         propagate: True: masks on all kept frames; False: masks on the prompt frames only.
         precision: bf16 uses autocast as SAM 2's authors do, on CUDA with TF32 for the rest; auto is bf16 on CUDA
             and fp32 elsewhere.

@@ -43,7 +43,7 @@ class TAPNextTracker:
     """Tracks all points of a clip in one pass, forwards, and with `backward` in a second one.
 
     Args:
-        checkpoint: file of the weights; None: `checkpoints/tapnextpp_ckpt.pt`, or `tapnextpp_512.ckpt` with
+        checkpoint: file of the weights; None: `tapnextpp_ckpt.pt`, or `tapnextpp_512.ckpt` with
             input_resolution=512.
         precision: of linear layers and attention; fp32 is exact, bf16 and fp16 are faster where the hardware supports
             them; the recurrent state is always float32. auto: bf16 on a GPU that computes it, fp32 elsewhere.
