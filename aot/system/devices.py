@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from collections.abc import Iterator, Mapping
@@ -105,9 +106,17 @@ def tf32(is_allowed: bool) -> Iterator[None]:
 def release_memory() -> None:
     """Free memory that nothing uses any more, on the host and on GPUs, so that it is available to what comes next."""
     gc.collect()
+    _trim_heap()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized() and broken_cuda() is None:
         torch.cuda.empty_cache()
+
+
+def _trim_heap() -> None:
+    """Return free memory of the heap to the system; only glibc, which otherwise keeps freed blocks, needs this."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def broken_cuda() -> str | None:

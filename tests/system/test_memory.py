@@ -21,6 +21,25 @@ def output_of(code: str) -> list[str]:
     return process.stdout.split()
 
 
+def test_freed_blocks_of_the_heap_are_returned_to_the_system() -> None:
+    held, kept, released = output_of(
+        "from aot.system.devices import release_memory\n"
+        "from aot.system.memory import peak_memory_bytes, reset_peak_memory\n"
+        "def resident():\n"
+        "    reset_peak_memory()\n"
+        "    return peak_memory_bytes()\n"
+        "blocks = [b'1' * 100_000 for _ in range(2000)]\n"
+        "held = resident()\n"
+        "last = blocks[-1]\n"
+        "del blocks\n"
+        "kept = resident()\n"
+        "release_memory()\n"
+        "print(held, kept, resident())\n"
+    )
+    assert int(held) - int(kept) < 0.5e8, "the C library returns freed blocks by itself; the test shows nothing"
+    assert int(kept) - int(released) > 1.5e8
+
+
 def test_available_memory_is_the_rest_below_the_limit() -> None:
     before, after, error = output_of(
         "import numpy as np\n"

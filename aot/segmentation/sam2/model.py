@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from aot.checkpoints import read_state_dict
 from aot.errors import CheckpointError
+from aot.system.devices import release_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,6 +104,7 @@ def build_model(size: str, checkpoint: Path, image_size: int, *, to_compile: boo
     import_sam2(config._target_.rpartition(".")[0])
     model: StreamingPredictor = instantiate(config, _recursive_=True)
     load_weights(model, checkpoint, CONFIGS[size])
+    release_memory()  # of the file's content
     model.eval()
     return model
 

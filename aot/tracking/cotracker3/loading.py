@@ -15,6 +15,7 @@ from torch import nn
 
 from aot.checkpoints import read_state_dict
 from aot.errors import CheckpointError, ConfigError
+from aot.system.devices import release_memory
 from aot.tracking.cotracker3.features import layout
 from aot.tracking.cotracker3.model import DTYPES, CoTracker3, check_resolution
 from aot.tracking.cotracker3.sizes import RESOLUTION, WINDOW_LEN, Mode, Precision
@@ -59,6 +60,7 @@ def load_model(
             f"{_named(checkpoint)} does not hold the weights of CoTracker3 {mode}; expected the released "
             f"scaled_{mode}.pth: {_shortened(str(exc))}"
         ) from exc
+    del state
     model.fold()
     for name, layer in model.named_modules():
         # Layer norms, and the heads, whose updates are summed over the iterations, stay float32.
@@ -70,6 +72,7 @@ def load_model(
         model.compile_parts()
     else:  # the compiler makes kernels from plain weights
         model.pack()
+    release_memory()  # of the file's content and of the weights that were folded and converted
     return model.eval().requires_grad_(False)
 
 

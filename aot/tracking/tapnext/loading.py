@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aot.checkpoints import identify, read_state_dict
 from aot.errors import CheckpointError, ConfigError
+from aot.system.devices import release_memory
 from aot.tracking.tapnext.model import TAPNext
 from aot.tracking.tapnext.sizes import PATCH, Precision, PrecisionOption, Sizes, VisibilityRule
 from aot.tracking.tapnext.weights import WeightReader
@@ -66,10 +67,12 @@ def load_model(
     _check_choice("visibility_rule", rule, get_args(VisibilityRule))
     model = TAPNext(reader, sizes, chosen_precision(precision, device), rule)
     reader.finish()
+    del state, reader
     model.to(device)
     model.convert(packs=not compile)
     if compile:
         model.compile_parts()
+    release_memory()  # of the file's content and of the weights that were folded and converted
     return model.eval()
 
 
