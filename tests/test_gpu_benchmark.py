@@ -23,10 +23,9 @@ def options(tmp_path: Path) -> Options:
     return Options(device="cpu", is_small=True, is_full=False, sizes=("tiny",), upstream=None, folder=tmp_path)
 
 
-@pytest.mark.slow
-def test_rehearsal_prints_one_table() -> None:
-    """All parts but `compiled`, which differs from `segmenters` by an option that test_sam2_compiled tests."""
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--small", "--parts", *PARTS]
+def rehearse(*parts: str) -> tuple[dict[tuple[str, ...], float], dict[tuple[str, str, str], str]]:
+    """Frames per second by what was measured, its size and precision, and results by what was compared with what."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--small", "--parts", *parts]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,6 +33,24 @@ def test_rehearsal_prints_one_table() -> None:
     assert all(line.startswith("|") and line.endswith("|") for line in lines)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     speeds = {tuple(row[:3]): float(row[3]) for row in rows if row[3]}
+    assert min(speeds.values()) > 0
+    return speeds, {(row[0], row[2], row[5]): row[6] for row in rows}
+
+
+@pytest.mark.slow
+def test_rehearsal_of_our_trackers() -> None:
+    speeds, _ = rehearse("machine", "trackers")
+    assert set(speeds) >= {("CoTracker3 offline", "8 points", "fp32"), ("CoTracker3 online", "8 points", "bf16")}
+
+
+@pytest.mark.long
+def test_rehearsal_prints_one_table() -> None:
+    """All parts but `compiled`, which differs from `segmenters` by an option that test_sam2_compiled tests.
+
+    Quick: test_rehearsal_of_our_trackers, and the comparisons with the official packages in tests/segmentation and
+    tests/tracking.
+    """
+    speeds, results = rehearse(*PARTS)
     assert set(speeds) >= {
         ("run: SAM 2 tiny, CoTracker3", "2 clips", "auto, fp32"),
         ("CoTracker3 offline", "8 points", "fp32"),
@@ -43,8 +60,6 @@ def test_rehearsal_prints_one_table() -> None:
         ("SAM 2 tiny", "4 objects", "fp32"),
         ("official SAM 2 tiny", "4 objects", "bf16"),
     }
-    assert min(speeds.values()) > 0
-    results = {(row[0], row[2], row[5]): row[6] for row in rows}
     assert results["CoTracker3 offline", "fp32", "CPU, fp32"] == "at most 0.00000 px, mean 0.00000 px"
     apart = re.match(r"at most (\S+) px", results["CoTracker3 offline", "fp32", "official CoTracker3"])
     assert apart is not None
