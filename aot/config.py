@@ -35,8 +35,10 @@ from aot.errors import ConfigError
 from aot.flow.options import PointOptions
 from aot.system.nearest import did_you_mean, suggestion
 
-GROUPS = ("dataset", "decoder", "segmenter", "query_points", "tracker", "launcher")
+GROUPS = ("dataset", "decoder", "detector", "segmenter", "query_points", "tracker", "launcher")
 MISSING = "???"
+
+_NO_DETECTOR = {"_target_": "aot.detection.none.NoDetector"}
 
 # Models of keys that are written below another group.
 _SHOWN_GROUP = {"selection": "dataset", "points": "query_points"}
@@ -123,6 +125,7 @@ class RunConfig(_Strict):
     selection: Selection
     points: PointOptions = PointOptions()
     decoder: PartConfig
+    detector: PartConfig = PartConfig(name="none", target=_NO_DETECTOR["_target_"], arguments={})
     segmenter: PartConfig
     query_points: PartConfig
     tracker: PartConfig
@@ -195,8 +198,15 @@ class RunConfig(_Strict):
         composed["overlay"] = self.overlay.model_dump()
         return composed
 
+    @property
+    def has_detector(self) -> bool:
+        """Whether the run can find objects by words."""
+        return self.detector.target != _NO_DETECTOR["_target_"]
+
     def _models(self) -> dict[str, PartConfig]:
-        return {"segmenter": self.segmenter, "query_points": self.query_points, "tracker": self.tracker}
+        """The parts that affect results; no detector is one of version 0.1, too, which had none."""
+        detector = {"detector": self.detector} if self.has_detector else {}
+        return detector | {"segmenter": self.segmenter, "query_points": self.query_points, "tracker": self.tracker}
 
 
 # Keys that all options of a group have, besides the arguments of their classes.
@@ -249,6 +259,9 @@ def load_run_config(run_json: Mapping[str, Any]) -> RunConfig:
     if "decoder" not in config:  # written by version 0.1, which had no other decoder
         config = config | {"decoder": {"_target_": "aot.decoding.pyav.PyAVDecoder"}}
         choices = choices | {"decoder": "pyav"}
+    if "detector" not in config:  # written before objects could be found by words
+        config = config | {"detector": _NO_DETECTOR}
+        choices = choices | {"detector": "none"}
     return check_config(config, choices)
 
 

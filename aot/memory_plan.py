@@ -61,13 +61,17 @@ def planned_points(
         sampler, options: of the points.
         frame_size: height and width, px.
     """
-    given = {prompt.object_id: 0 for prompt in prompts}
+    given = {object_id: 0 for prompt in prompts for object_id in _object_ids(prompt)}
     for prompt in prompts:
         given[prompt.object_id] += len(prompt.query_points)
     sampled = sampler.max_points_on(frame_size) if isinstance(sampler, LimitedByFrame) else sampler.max_points
     if options.reseed:
         sampled += min(options.reseed_max_points, MAX_ADDED_PER_POINT * sampled)
     return sum(own or sampled for own in given.values())
+
+
+def _object_ids(prompt: Prompt) -> range:
+    return range(prompt.object_id, prompt.object_id + prompt.max_objects)
 
 
 def needed_bytes(

@@ -33,7 +33,7 @@ from aot.system.text import override_text
 from aot.types import BoolArray, ClipResult
 from aot.writing.reader import load
 
-_ROLES = ("decoder", "segmenter", "query_points", "tracker")
+_ROLES = ("decoder", "segmenter", "query_points", "tracker", "detector")
 # The parts of the last call, by role: their models stay in memory.
 _kept: dict[str, tuple[PartConfig, Any]] = {}
 

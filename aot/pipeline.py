@@ -12,13 +12,15 @@ import numpy as np
 
 from aot.checkpoints import device_name_of, precisions_of, weights_of
 from aot.decoding.base import Decoder, FrameSource
+from aot.detection.base import Detector
+from aot.detection.none import NoDetector
 from aot.errors import AotError, OutOfMemory, error_context
 from aot.flow.follow import FollowedTracks, Follower
 from aot.flow.options import PointOptions
 from aot.flow.passes import track_in_passes
 from aot.memory_plan import FULL_BUFFERS, NO_BUFFERS, Buffers, needed_bytes, planned_points, uses_main_memory
 from aot.paths import ClipPaths
-from aot.preparation import PREPARATION_STAGES, PreparedClip, all_failed, prepare_clip
+from aot.preparation import PREPARATION_STAGES, PreparedClip, all_failed, look_up_words, prepare_clip
 from aot.query_points.base import QuerySampler
 from aot.query_points.choose import choose_query_points
 from aot.retry import Attempt, Rung
@@ -44,6 +46,7 @@ class Parts:
     segmenter: Segmenter
     query_sampler: QuerySampler
     tracker: Tracker
+    detector: Detector = field(default_factory=NoDetector)
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,8 @@ class _Outcome:
     """By object id."""
     notes: tuple[str, ...]
     """About the query points."""
+    words: dict[str, str]
+    """Attributes about objects that were found by words; empty for a clip without words."""
 
 
 def process_clip(
@@ -158,8 +163,10 @@ def process_clip(
     reset_peak_memory()
     with error_context(clip_id=clip.clip_id, frame_interval=settings.frame_interval):
         prepared = _prepared(clip, parts, settings, ahead, timer)
-        frames, prompts = prepared.frames, prepared.prompts
+        frames = prepared.frames
         with frames:
+            clip, prepared, words = _with_words_found(clip, prepared, parts, timer, on_progress)
+            prompts = prepared.prompts
             with timer.stage("predict"):
                 buffers = _plan_memory(prepared, parts, settings)
             frames.keep_decoded(buffers.frame_bytes)
@@ -197,7 +204,7 @@ def process_clip(
                     followed.lifetimes.drifted(frames.index),
                     followed.mean_coverage(clip.object_ids),
                 )
-                outcome = _Outcome(prepared, mask_index, errors, followed, checks, notes)
+                outcome = _Outcome(prepared, mask_index, errors, followed, checks, notes, words)
                 summary = _summarize(clip, settings, outcome, timer)
                 writer.write_provenance(_attributes(clip, parts, settings, outcome, summary), summary.object_errors)
             # The file cannot record how long it took to complete it.
@@ -213,6 +220,17 @@ def _prepared(clip: Clip, parts: Parts, settings: Settings, ahead: ReadingAhead,
     for stage in PREPARATION_STAGES:
         timer.skip(stage)
     return prepared
+
+
+def _with_words_found(
+    clip: Clip, prepared: PreparedClip, parts: Parts, timer: StageTimer, on_progress: OnProgress
+) -> tuple[Clip, PreparedClip, dict[str, str]]:
+    """See `look_up_words`; a clip without words stays as it is."""
+    if not any(prompt.words for prompt in prepared.prompts):
+        return clip, prepared, {}
+    on_progress("detect", 0.0)
+    with timer.stage("detect", prepared.frames):
+        return look_up_words(clip, prepared, parts.detector)
 
 
 def _plan_memory(prepared: PreparedClip, parts: Parts, settings: Settings) -> Buffers:
@@ -381,7 +399,8 @@ def _attributes(
     """The root attributes of the result file."""
     frames = outcome.prepared.frames
     attempt = Attempt(Rung(settings.rung, settings.frame_interval, settings.lean))
-    models = {"segmenter": parts.segmenter, "tracker": parts.tracker}
+    models: dict[str, object] = {"segmenter": parts.segmenter, "tracker": parts.tracker}
+    models |= {"detector": parts.detector} if outcome.words else {}
     weights = [{"part": role} | asdict(file) for role, part in models.items() for file in weights_of(part)]
     return {
         **settings.provenance,
@@ -395,6 +414,7 @@ def _attributes(
         "num_source_frames": frames.num_source_frames,
         **({"frame_pattern": clip.pattern} if clip.pattern else {}),
         **({"stream": frames.stream} if frames.stream is not None else {}),
+        **outcome.words,
         "decoder": frames.decoder,
         "decoder_version": frames.decoder_version,
         "decoder_fallback": frames.decoder_fallback,

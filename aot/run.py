@@ -253,7 +253,7 @@ def _plan_all(configs: Sequence[RunConfig], *, is_sweep: bool) -> list[Plan]:
     for config in configs:
         folder = config.run_folder
         root = folder.parent / f"sweep-{sweep}" / folder.name if is_sweep else folder
-        for part in (config.decoder, config.segmenter, config.query_points, config.tracker):
+        for part in (config.decoder, config.detector, config.segmenter, config.query_points, config.tracker):
             try:
                 part.build()  # cheap: models load on first use
             except ConfigError as error:

@@ -40,7 +40,7 @@ Float64Array = NDArray[np.float64]
 
 LOWEST_OBJECT_ID = 1
 JSON_ATTRIBUTES = frozenset(
-    "attempts checks notes peak_device_bytes precision seconds source_range versions weights".split()
+    "attempts checks notes peak_device_bytes precision prompts seconds source_range versions weights words".split()
 )
 """The attributes of results that files hold as JSON."""
 
@@ -69,6 +69,36 @@ class RleMask:
     """Column-major run lengths, in the string encoding of pycocotools."""
 
 
+MAX_FOUND = 20
+"""Objects that one description finds, at most."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A description of objects that a detector is to find in the clip."""
+
+    text: str
+    """Such as "red mug"."""
+    frames: tuple[int, ...]
+    """Source frames, in the order in which they are looked at until the objects are found."""
+    count: int | None = 1
+    """Number of objects to find; None: all, at most `MAX_FOUND`. They get successive ids, the best score the first."""
+    min_score: float | None = None
+    """Boxes below this score, 0..1, are not the object; None: the detector's own limit."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The origin of a box or mask that a detector has found."""
+
+    text: str
+    """The description."""
+    score: float | None
+    """Of the detector, 0..1; None: not known."""
+    model: str
+    """Name of the detector's model; empty: not known."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prompt(ArrayFields):
     """A prompt: marks one object on one frame."""
@@ -89,6 +119,10 @@ class Prompt(ArrayFields):
     """The object's mask on the frame: (H, W) bool, or a file or run-length encoding that is not decoded yet."""
     query_points: tuple[tuple[float, float, float], ...] = ()
     """(source frame, x, y) of points to track instead of sampled ones."""
+    words: Words | None = None
+    """What a detector is to find, starting on `frame`; a prompt that has been found has a box or a mask instead."""
+    found: Found | None = None
+    """Which detection gave the box or mask; None: it was given by people or annotations."""
 
     def __post_init__(self) -> None:
         if self.object_id < LOWEST_OBJECT_ID:
@@ -105,11 +139,21 @@ class Prompt(ArrayFields):
             raise ValueError(f"Prompt.box: got {self.box}, expected x0, y0, x1, y1 with x0 ≤ x1 and y0 ≤ y1")
         if isinstance(self.mask, np.ndarray):
             self._check("mask", np.bool_, ("H", "W"), {})
+        if self.words is not None and (self.is_visual or self.frame not in self.words.frames):
+            raise ValueError(
+                f"Prompt.words: got {self.words} on frame {self.frame}, expected one of its frames, and no box, "
+                f"points or mask"
+            )
 
     @property
     def is_visual(self) -> bool:
         """Whether the prompt locates the object; a prompt may also consist of query points only."""
         return self.box is not None or bool(self.points) or self.mask is not None
+
+    @property
+    def max_objects(self) -> int:
+        """Number of objects that the prompt marks, at most; more than one only for words."""
+        return 1 if self.words is None else self.words.count or MAX_FOUND
 
 
 @dataclass(frozen=True)
@@ -143,6 +187,17 @@ class Clip:
     def object_ids(self) -> tuple[int, ...]:
         """Ascending ids of the objects that have a prompt."""
         return tuple(sorted({prompt.object_id for prompt in self.prompts}))
+
+    @property
+    def words(self) -> tuple[Prompt, ...]:
+        """The prompts that a detector has to find."""
+        return tuple(prompt for prompt in self.prompts if prompt.words is not None)
+
+    @property
+    def num_objects(self) -> int:
+        """Number of objects, as far as it is known before words are looked up: "all" counts as one."""
+        counts = (prompt.words.count for prompt in self.prompts if prompt.words is not None)
+        return len(self.object_ids) + sum((count or 1) - 1 for count in counts)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import cv2
 import numpy as np
 
 from aot.decoding.base import FrameSource
+from aot.detection.base import Detections
 from aot.errors import SegmentationError
 from aot.segmentation.base import OnObjectError
 from aot.types import BoolArray, Float32Array, Int64Array, MaskBlock, Prompt, QueryPoints, Tracks, UInt8Array
@@ -81,3 +83,72 @@ class CentreSampler:
     def sample(self, mask: BoolArray) -> Float32Array:
         y, x = np.nonzero(mask)
         return np.array([[x.mean(), y.mean()]], dtype=np.float32) if len(x) >= 4 else np.zeros((0, 2), dtype=np.float32)
+
+
+class ListedDetector:
+    """Finds listed boxes; the red value of a frame's first pixel is its number.
+
+    Args:
+        listed: frame → text → boxes with their scores.
+        masks: whether it also gives masks, which fill the boxes.
+    """
+
+    min_score = 0.3
+    max_overlap = 0.5
+    model_name = "listed"
+
+    def __init__(
+        self, listed: Mapping[int, Mapping[str, Sequence[tuple[tuple[float, ...], float]]]], *, masks: bool = False
+    ) -> None:
+        self.listed = listed
+        self.masks = masks
+        self.calls: list[tuple[int, str]] = []
+
+    def detect(self, rgb: UInt8Array, text: str, *, min_score: float) -> Detections:
+        frame = int(rgb[0, 0, 0])
+        self.calls.append((frame, text))
+        found = self.listed.get(frame, {}).get(text, ())
+        good = [(box, score) for box, score in found if score >= min_score]
+        masks = np.zeros((len(good), *rgb.shape[:2]), dtype=np.bool_)
+        for mask, (box, _) in zip(masks, good):
+            x0, y0, x1, y1 = map(int, box)
+            mask[y0:y1, x0:x1] = True
+        return Detections(
+            boxes=np.array([box for box, _ in good], dtype=np.float32).reshape(-1, 4),
+            scores=np.array([score for _, score in good], dtype=np.float32),
+            masks=masks if self.masks else None,
+            best_score=max((score for _, score in found), default=None),
+        )
+
+
+class ColourDetector:
+    """Finds the objects of the demo by the colours of their textures, which the first word names.
+
+    Args:
+        min_score, max_overlap: as of every detector.
+    """
+
+    COLOURS = {
+        "red": ((196, 52, 40), (236, 132, 60), (120, 24, 32)),
+        "pink": ((206, 60, 140), (246, 160, 200), (110, 20, 84)),
+    }
+    model_name = "colours"
+
+    def __init__(self, min_score: float = 0.3, max_overlap: float = 0.5) -> None:
+        self.min_score, self.max_overlap = min_score, max_overlap
+
+    def detect(self, rgb: UInt8Array, text: str, *, min_score: float) -> Detections:
+        near = np.zeros(rgb.shape[:2], dtype=np.uint8)
+        for colour in self.COLOURS.get(text.split()[0], ()):
+            near |= (np.abs(rgb.astype(int) - colour).max(axis=-1) < 40).astype(np.uint8)
+        for operation in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN):
+            near = cv2.morphologyEx(near, operation, np.ones((9, 9), np.uint8))
+        _, _, stats, _ = cv2.connectedComponentsWithStats(near)
+        x, y, width, height, area = stats[1:].T.astype(np.float32)
+        scores = np.minimum(1, area / 5000).astype(np.float32)
+        good = scores >= min_score
+        return Detections(
+            boxes=np.column_stack([x, y, x + width, y + height])[good],
+            scores=scores[good],
+            best_score=float(scores.max()) if len(scores) else None,
+        )

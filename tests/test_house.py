@@ -18,12 +18,13 @@ from tests.command_line import EMBEDDED
 
 PACKAGE = Path(aot.__file__).parent
 TESTS = Path(__file__).parent
-ROLES = ("datasets", "decoding", "segmentation", "query_points", "tracking", "writing")
+ROLES = ("datasets", "decoding", "detection", "segmentation", "query_points", "tracking", "writing")
 
 # Groups of options, and the packages of the classes that they name.
 GROUPS = {
     "dataset": "datasets",
     "decoder": "decoding",
+    "detector": "detection",
     "segmenter": "segmentation",
     "query_points": "query_points",
     "tracker": "tracking",

@@ -32,6 +32,7 @@ from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
 from aot.decoding.decord import DecordDecoder
 from aot.decoding.pyav import PyAVDecoder
+from aot.detection.base import Detections
 from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError, WriteError
@@ -48,12 +49,12 @@ from aot.runs.taken_up import summary_of
 from aot.segmentation.base import OnObjectError
 from aot.segmentation.none import NoSegmenter
 from aot.stages import StageTimer
-from aot.types import Clip, ClipResult, MaskBlock, Prompt, QueryPoints, Tracks
+from aot.types import Clip, ClipResult, MaskBlock, Prompt, QueryPoints, Tracks, Words
 from aot.writing import hdf5
 from aot.writing.disk import DiskFile
 from tests.decoding.coded_video import numbers_in, write_coded_video
 from tests.decoding.made_videos import TURNS, write_narrow, write_streams
-from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
+from tests.fakes import BoxSegmenter, CentreSampler, ListedDetector, StillTracker
 from tests.synthetic import moving_square, write_video
 
 PARTS = Parts(PyAVDecoder(), BoxSegmenter(), CentreSampler(), StillTracker())
@@ -606,3 +607,104 @@ def test_an_interrupt_leaves_neither_a_file_nor_a_thread(tmp_path: Path, video: 
         run(tmp_path, video, BOX, parts=replace(PARTS, tracker=_InterruptedTracker()))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert threading.active_count() == threads
+
+
+class SquareDetector(ListedDetector):
+    """Finds the bright square of `moving_square`, which is at (8 + 2 t, 20), if asked for a square; from a frame on."""
+
+    def __init__(self, *, first_frame: int = 0, masks: bool = False) -> None:
+        super().__init__({}, masks=masks)
+        self.first_frame = first_frame
+        self.weights = (Weights("detector.safetensors", "cd34", checkpoint="a/b", licence="Apache-2.0"),)
+
+    def detect(self, rgb: np.ndarray, text: str, *, min_score: float) -> Detections:
+        columns = np.flatnonzero((rgb.min(axis=-1) > 110).sum(axis=0) > 8)
+        frame = (int(columns[0]) - 8 + 1) // 2
+        score = 0.9 if text == "square" and frame >= self.first_frame else 0.1
+        x = 8 + 2 * frame
+        boxes = ((x, 20.0, x + 20.0, 40.0), score), ((x + 1, 20.0, x + 20.0, 40.0), score - 0.05)
+        self.listed = {int(rgb[0, 0, 0]): {text: boxes}}
+        return super().detect(rgb, text, min_score=min_score)
+
+
+SQUARE = Prompt(object_id=2, frame=0, name="square", words=Words("square", (0,)))
+
+
+def with_detector(**options: Any) -> Parts:
+    return replace(PARTS, detector=SquareDetector(**options))
+
+
+def test_objects_are_found_by_words(tmp_path: Path, video: Path) -> None:
+    summary, result = run(tmp_path, video, BOX, SQUARE, parts=with_detector())
+    assert not summary.object_errors
+    assert result.object_id.tolist() == [1, 2]
+    assert result.masks is not None
+    assert result.masks.sum(axis=(2, 3)).tolist() == [[400, 400]] * 12
+    found = {"id": 2, "name": "square", "frame": 0, "box": [8, 20, 28, 40]}
+    assert result.object_prompts[1] == [found | {"text": "square", "score": 0.9, "model": "listed"}]
+    (search,) = result.provenance["words"]
+    assert search["found"] == [{"id": 2, "frame": 0, "box": [8, 20, 28, 40], "score": 0.9}]
+    assert search["looked_at"] == [{"frame": 0, "num_found": 1, "best_score": 0.9}]
+    assert result.provenance["prompts"][1] == {"id": 2, "name": "square", "frame": 0, "text": "square"}
+    assert [(each["part"], each["checkpoint"]) for each in result.provenance["weights"]] == [("detector", "a/b")]
+    assert "detect" in result.provenance["seconds"]
+    assert "words" not in run(tmp_path, video, BOX, parts=with_detector())[1].attributes
+
+
+def test_only_the_frame_on_which_an_object_was_found_is_kept(tmp_path: Path, video: Path) -> None:
+    late = replace(SQUARE, frame=3, words=Words("square", (3, 5, 9)))
+    _, result = run(tmp_path, video, late, parts=with_detector(first_frame=4), frame_interval=4)
+    assert result.index.tolist() == [0, 4, 5, 8]
+    assert result.object_prompts[0][0]["box"] == [18, 20, 38, 40]
+    assert result.query[:, 0].tolist() == [5]
+
+
+def test_masks_of_a_detector_are_prompts(tmp_path: Path, video: Path) -> None:
+    _, result = run(tmp_path, video, SQUARE, parts=replace(with_detector(masks=True), segmenter=NoSegmenter()))
+    assert result.masks is not None
+    assert result.masks[0, 0, 20:40, 8:28].all()
+    assert result.masks.sum() == 400
+    assert set(result.object_prompts[0][0]["mask"]) == {"size", "counts"}
+    assert result.provenance["words"][0]["found"][0]["box"] == [8, 20, 28, 40]
+
+
+def test_an_object_that_is_not_found_fails_and_the_others_continue(tmp_path: Path, video: Path) -> None:
+    hat = replace(SQUARE, object_id=7, words=Words("hat", (0, 2)))
+    summary, result = run(tmp_path, video, BOX, hat, SQUARE, parts=with_detector())
+    assert list(summary.object_errors) == [7]
+    assert summary.object_errors[7].startswith(
+        'object 7: "hat" not found on frames 0, 2: the best score is 0.100, expected at least 0.3;'
+    )
+    assert result.object_id.tolist() == [1, 2, 7]
+    assert result.object_error[2] == summary.object_errors[7]
+    assert result.masks is not None
+    assert not result.masks[:, 2].any()
+
+
+def test_a_clip_fails_in_the_stage_detect_if_nothing_is_found(tmp_path: Path, video: Path) -> None:
+    with pytest.raises(PromptError, match=r"the best score is 0\.100") as caught:
+        run(tmp_path, video, replace(SQUARE, words=Words("hat", (0,), count=None)), parts=with_detector())
+    assert caught.value.stage == "detect"
+
+
+def test_images_of_prompt_frames_and_the_report_show_what_was_found(tmp_path: Path, video: Path) -> None:
+    late = replace(SQUARE, frame=3, words=Words("square", (3, 5)))
+    run(tmp_path, video, late, parts=with_detector(first_frame=4))
+    paths = RunPaths(tmp_path).clip("square")
+    write_prompt_images(Clip("square", video, (late,)), paths)
+    assert [path.name for path in paths.pictures.glob("*5*.png")]
+    assert not list(paths.pictures.glob("*3*.png"))
+    report_clip(paths, {})
+    text = paths.report.data.read_text()
+    assert '"text": "square", "score": 0.9, "model": "listed"' in text
+
+
+def test_words_are_found_in_a_clip_that_was_read_ahead(tmp_path: Path, video: Path) -> None:
+    late = Clip("square", video, (replace(SQUARE, frame=3, words=Words("square", (3, 5))),))
+    prepared = prepare_clip(late, PyAVDecoder(), 4, StageTimer())
+    assert prepared.frames.index.tolist() == [0, 3, 4, 5, 8]
+    decode_first_frames(prepared)
+    paths = RunPaths(tmp_path).clip("square")
+    ahead = ReadingAhead(take=lambda: prepared, start=lambda num_bytes: None)
+    process_clip(late, with_detector(first_frame=4), Settings(4, 4, PROVENANCE), paths, ahead=ahead)
+    assert aot.load(paths.result).index.tolist() == [0, 4, 5, 8]

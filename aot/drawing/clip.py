@@ -50,7 +50,9 @@ def write_prompt_images(clip: Clip, paths: ClipPaths) -> None:
 
     with error_context(clip_id=clip.clip_id, stage="pictures"), open_source(clip) as frames:
         result = load(paths.result, masks=False)
-        prompt_frames = {prompt.frame for prompt in clip.prompts if prompt.is_visual}
+        # Those of the result, because words do not say on which frame an object was found.
+        prompts = [prompt for of_object in result.object_prompts for prompt in of_object]
+        prompt_frames = {prompt["frame"] for prompt in prompts if {"box", "points", "mask"} & set(prompt)}
         with MaskReader(paths.result) as reader:
             for row, scores in zip(result.mask_row.tolist(), result.mask_score):
                 masks = reader.row(row) if result.index[row] in prompt_frames else None

@@ -83,7 +83,7 @@ def estimate_costs(
          for clip in clips if clip.clip_id in sizes] or [1.0]
     )  # fmt: skip
     return {
-        clip.clip_id: max(1, len(clip.object_ids))
+        clip.clip_id: max(1, clip.num_objects)
         * (pixels(clip) if clip.clip_id in sizes else per_byte * max(0, fingerprints[clip.clip_id].size))
         for clip in clips
     }

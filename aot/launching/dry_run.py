@@ -120,7 +120,7 @@ def _first_that_fits(
             tracker,
             num_frames=num_kept_frames(size, clip, rung.frame_interval, config.sample_fps),
             num_points=num_points,
-            num_objects=len(clip.object_ids),
+            num_objects=clip.num_objects,
             width=size.width,
             height=size.height,
             lean=rung.lean,

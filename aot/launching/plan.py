@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from aot.system.nearest import suggestion
 from aot.system.os_errors import os_problem
 from aot.system.processes import host
 from aot.system.text import counted, first_names
-from aot.types import Clip
+from aot.types import Clip, ClipResult
 from aot.writing.reader import load
 
 _MAX_REASONS = 5
@@ -291,6 +292,7 @@ def make_plan(config: RunConfig, root: Path) -> Plan:
         )
     without = tuple(clip.clip_id for clip in chosen if not clip.prompts and clip.clip_id not in unusable)
     plan = Plan(config, RunPaths(root), dataset, prompted, without, unusable)
+    _refuse_words_without_detector(plan)
     _refuse_unreadable_folder(plan.paths)
     _refuse_results_of_other_videos(plan)
     _refuse_unknown_retries(plan)
@@ -301,7 +303,7 @@ def missing_drawings(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[st
     """Names of the requested drawings of a clip that do not exist, or were drawn with other settings."""
     output = config.output
     missing = ["overlay"] if output.overlay and not config.overlay.matches(paths.overlay) else []
-    if output.pictures and any(prompt.is_visual for prompt in clip.prompts):
+    if output.pictures and any(prompt.is_visual or prompt.words for prompt in clip.prompts):
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
     # The report comes last, because it includes the overlay.
     return missing + (["report"] if output.report and (missing or not is_reported(paths)) else [])
@@ -347,11 +349,34 @@ def _is_current(paths: ClipPaths, clip: Clip, fingerprint: Fingerprint, done: di
         same_prompts = (
             fingerprint.prompts_sha256 == done["content"]["prompts_sha256"]
             if done is not None
-            else [item for prompts in result.object_prompts for item in prompts] == prompts_as_json(clip.prompts)
+            else _given_prompts(result) == prompts_as_json(clip.prompts)
         )
         return same_prompts and result.attributes["source_sha256"] == sha256_of(clip.source)
     except (ResultError, OSError):
         return False
+
+
+def _given_prompts(result: ClipResult) -> list[dict[str, Any]]:
+    """The prompts of a result as they were given, before their words were looked up."""
+    if "prompts" in result.attributes:
+        return list(json.loads(result.attributes["prompts"]))
+    return [item for prompts in result.object_prompts for item in prompts]
+
+
+def _refuse_words_without_detector(plan: Plan) -> None:
+    """Raise if prompts have words, and the command has no detector that could find them."""
+    if plan.config.has_detector:
+        return
+    found = {clip.clip_id: clip.words for clip in plan.clips if clip.words}
+    if not found:
+        return
+    clip_id, (prompt, *_) = next(iter(found.items()))
+    text = "" if prompt.words is None else prompt.words.text
+    clips = f" ({counted(len(found), 'clip')} with text)" if len(found) > 1 else ""
+    raise ConfigError(
+        f'clip {clip_id!r}, object {prompt.object_id}: "{text}" is to be found by a detector, but there is none'
+        f"{clips}; add detector=grounding_dino, or draw boxes with `python -m aot.prompt`"
+    )
 
 
 def _refuse_unreadable_folder(paths: RunPaths) -> None:

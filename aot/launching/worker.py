@@ -229,8 +229,9 @@ class Worker:
         config, clip = self._run.config, task.clip
         if self._parts is None:
             self._parts = Parts(
-                config.decoder.build(), config.segmenter.build(), config.query_points.build(), config.tracker.build()
-            )
+                config.decoder.build(), config.segmenter.build(), config.query_points.build(), config.tracker.build(),
+                config.detector.build(),
+            )  # fmt: skip
         settings = Settings.on(
             rung,
             frame_interval_requested=config.frame_interval,

@@ -14,7 +14,7 @@ from aot.manifest.schema import ClipEntry, ObjectEntry, RleEntry
 from aot.system.listing import composed
 from aot.system.nearest import suggestion
 from aot.system.text import counted, override_text
-from aot.types import Clip, MaskFile, Prompt, RleMask
+from aot.types import Clip, Found, MaskFile, Prompt, RleMask, Words
 
 # In a large dataset, the search for similar ids takes noticeable time per unknown clip.
 _MAX_ERRORS = 20
@@ -121,7 +121,9 @@ def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
         entry: the entry of one clip.
         folder: the folder of the manifest; the paths of mask files are relative to it.
     """
-    names: dict[int, str] = {item.id: item.name for item in entry.objects if item.name}
+    # Words are the name of an object without another.
+    names: dict[int, str] = {item.id: item.text for item in entry.objects if item.text}
+    names |= {item.id: item.name for item in entry.objects if item.name}
     prompts = [
         Prompt(
             object_id=item.id,
@@ -132,6 +134,8 @@ def entry_prompts(entry: ClipEntry, folder: Path) -> tuple[Prompt, ...]:
             labels=item.labels or (1,) * len(item.points),
             mask=_as_mask(item, folder),
             query_points=item.query_points,
+            words=_as_words(item),
+            found=None if item.text is None or item.is_looked_for else Found(item.text, item.score, item.model),
         )
         for item in entry.objects
     ]
@@ -154,6 +158,12 @@ def best_pattern(clip_id: str, patterns: Sequence[str]) -> str | None:
             f"clip {clip_id!r}: the patterns {', '.join(best)} are equally specific; add an entry for the clip itself"
         )
     return best[0]
+
+
+def _as_words(item: ObjectEntry) -> Words | None:
+    if item.text is None or not item.is_looked_for:
+        return None
+    return Words(item.text, item.all_frames, None if item.count == "all" else item.count or 1, item.min_score)
 
 
 def _as_mask(item: ObjectEntry, folder: Path) -> MaskFile | RleMask | None:

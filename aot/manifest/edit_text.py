@@ -145,9 +145,12 @@ def _plain_object(item: ObjectEntry) -> dict[str, Any]:
     written: dict[str, Any] = {"id": item.id}
     written |= {"name": item.name} if item.name else {}
     written["frame"] = item.frame
-    for name in ("box", "points", "labels", "mask", "mask_id", "query_points"):
+    for name in (
+        "frames", "text", "count", "min_score", "score", "model", "box", "points", "labels", "mask", "mask_id",
+        "query_points",
+    ):  # fmt: skip
         value = getattr(item, name)
-        if value is not None and value != ():
+        if value not in (None, (), ""):
             written[name] = _plain(value)
     return written
 
@@ -276,11 +279,16 @@ def _set_objects(objects: CommentedSeq, wanted: list[dict[str, Any]]) -> None:
     """Change, remove and add objects, touching only what differs, so that other comments are preserved."""
     missing = {(item["id"], item["frame"]): item for item in wanted}
     for position in reversed(range(len(objects))):
-        if (objects[position]["id"], objects[position].get("frame", 0)) not in missing:
+        if _key_of(objects[position]) not in missing:
             del objects[position]
     for item in objects:
-        _set_object(item, missing.pop((item["id"], item.get("frame", 0))))
+        _set_object(item, missing.pop(_key_of(item)))
     objects += [_flow(item) for item in missing.values()]
+
+
+def _key_of(item: CommentedMap) -> tuple[int, int]:
+    """The id and the frame of an object, which is the first one where it has several."""
+    return item["id"], item.get("frame", item.get("frames", [0])[0])
 
 
 def _set_object(item: CommentedMap, wanted: dict[str, Any]) -> None:
@@ -288,7 +296,8 @@ def _set_object(item: CommentedMap, wanted: dict[str, Any]) -> None:
         del item[key]
     for key, value in wanted.items():
         is_same = key in item and item[key] == value
-        if not is_same and not (key == "frame" and value == 0):
+        is_implied = key == "frame" and (value == 0 or "frames" in item)
+        if not is_same and not is_implied:
             item[key] = _flow(value)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from aot.errors import PromptError
 from aot.images.mask_images import read_object
 from aot.images.masks import decode_rle
+from aot.system.text import first_names
 from aot.types import BoolArray, MaskFile, Prompt, RleMask
 
 # An object that fills the frame up to its edges is rare; the mask of a background, or of everything, is more likely.
@@ -84,6 +85,8 @@ def without_prompts_outside_range(
 def _inside_range(own: Sequence[Prompt], outside: set[int]) -> list[Prompt]:
     """The prompts of one object without the corrections and query points on the frames `outside` the time range."""
     first = min((prompt.frame for prompt in own if prompt.is_visual), default=None)
+    if any(prompt.words for prompt in own):  # which may be found on any of their frames
+        first = None
     if {int(query[0]) for prompt in own for query in prompt.query_points} <= outside:
         queries_outside: set[int] = set()
     else:
@@ -91,11 +94,11 @@ def _inside_range(own: Sequence[Prompt], outside: set[int]) -> list[Prompt]:
     inside = []
     for prompt in own:
         queries = tuple(query for query in prompt.query_points if int(query[0]) not in queries_outside)
-        if prompt.frame == first or prompt.frame not in outside:
+        if prompt.words or prompt.frame == first or prompt.frame not in outside:
             inside.append(replace(prompt, query_points=queries))
         elif queries:
-            inside.append(replace(prompt, box=None, points=(), labels=(), mask=None, query_points=queries))
-    return [prompt for prompt in inside if prompt.is_visual or prompt.query_points]
+            inside.append(replace(prompt, box=None, points=(), labels=(), mask=None, found=None, query_points=queries))
+    return [prompt for prompt in inside if prompt.is_visual or prompt.words or prompt.query_points]
 
 
 def read_mask(file: MaskFile | RleMask) -> BoolArray:
@@ -151,6 +154,12 @@ def _fit(prompt: Prompt, width: int, height: int, available: set[int], num_sourc
 
 
 def _check_frames(prompt: Prompt, available: set[int], num_source_frames: int) -> None:
+    words = prompt.words
+    if words is not None and not available & set(words.frames):
+        raise PromptError(
+            f'object {prompt.object_id}: "{words.text}" is to be found on {_frames_text(words.frames)}, which the clip '
+            f"does not have; expected frames of {min(available)} to {max(available)}"
+        )
     prompted = [("prompt", prompt.frame)] if prompt.is_visual else []
     for what, frame in [*prompted, *(("query point", int(query[0])) for query in prompt.query_points)]:
         label = f"object {prompt.object_id}: its {what} on frame {frame}"
@@ -161,6 +170,10 @@ def _check_frames(prompt: Prompt, available: set[int], num_source_frames: int) -
                 f"{label} is outside the time range; expected {min(available)} to {max(available)}: "
                 f"prompt one of these frames, or change dataset.start_seconds and dataset.end_seconds"
             )
+
+
+def _frames_text(frames: Sequence[int]) -> str:
+    return f"frame{'' if len(frames) == 1 else 's'} {first_names(frames)}"
 
 
 def _check_positions(prompt: Prompt, label: str, width: int, height: int) -> None:

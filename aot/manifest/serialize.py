@@ -10,7 +10,7 @@ from typing import Any
 
 from aot.errors import PromptError
 from aot.system.os_errors import os_problem
-from aot.types import MaskFile, Prompt, RleMask
+from aot.types import MaskFile, Prompt, RleMask, Words
 
 
 def prompts_as_json(prompts: Iterable[Prompt]) -> list[dict[str, Any]]:
@@ -48,8 +48,25 @@ def _as_json(prompt: Prompt) -> dict[str, Any]:
             written["mask_value"] = prompt.mask.value
     if isinstance(prompt.mask, RleMask):
         written["mask"] = {"size": [prompt.mask.height, prompt.mask.width], "counts": prompt.mask.counts}
+    if prompt.words is not None:
+        written |= _words_as_json(prompt.words)
+    if prompt.found is not None:
+        written |= {"text": prompt.found.text}
+        written |= {} if prompt.found.score is None else {"score": prompt.found.score}
+        written |= {"model": prompt.found.model} if prompt.found.model else {}
     if prompt.query_points:
         written["query_points"] = [list(query) for query in prompt.query_points]
+    return written
+
+
+def _words_as_json(words: Words) -> dict[str, Any]:
+    written: dict[str, Any] = {"text": words.text}
+    if words.count != 1:
+        written["count"] = words.count or "all"
+    if words.min_score is not None:
+        written["min_score"] = words.min_score
+    if len(words.frames) > 1:
+        written["frames"] = list(words.frames)
     return written
 
 

@@ -11,7 +11,7 @@ from aot.paths import RunPaths
 from aot.runs.ledger import all_events, outlines
 from aot.system.text import counted
 
-COMPUTING = ("segment", "query_points", "track", "reseed", "return_check")
+COMPUTING = ("detect", "segment", "query_points", "track", "reseed", "return_check")
 """The stages in which the models compute."""
 DRAWING = ("score", "overlay", "pictures", "report")
 """The stages after a result is complete."""

@@ -12,19 +12,22 @@ from typing import Any
 
 from aot.config import GROUPS, Ladder, Output, PartConfig, RunConfig, Selection
 from aot.decoding.pyav import PyAVDecoder
+from aot.detection.none import NoDetector
 from aot.launching.base import Preview
 from aot.launching.plan import Plan, RunContext, make_plan
 from aot.paths import RunPaths
 from aot.runs.ledger import Ledger, read_events
 from aot.runs.task import ClipTask
-from aot.types import Clip, Prompt
+from aot.types import Clip, Prompt, Words
 from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 
 BOX = Prompt(1, 0, name="square", box=(8, 20, 28, 40))
+WORDS = Prompt(1, 0, name="mug", words=Words("red mug", (0,), count=3))
 
 
 class ListedClips:
-    """A dataset: one clip per file below a folder, with one box prompt; clips named "unprompted" have none.
+    """A dataset: one clip per file below a folder, with one box prompt; clips named "unprompted" have none, and those
+    named "words" have three objects to be found by a detector.
 
     Args:
         folder: of the files.
@@ -36,7 +39,7 @@ class ListedClips:
     def clips(self) -> list[Clip]:
         sources = sorted(path for path in self.folder.rglob("*") if path.is_file())
         return [
-            Clip(clip_id, path, () if "unprompted" in clip_id else (BOX,))
+            Clip(clip_id, path, () if "unprompted" in clip_id else (WORDS if "words" in clip_id else BOX,))
             for path in sources
             for clip_id in [path.relative_to(self.folder).with_suffix("").as_posix()]
         ]
@@ -102,6 +105,7 @@ class MemoryRun:
         parts: dict[str, Any] = {
             "dataset": part(ListedClips, folder=self.sources),
             "decoder": part(PyAVDecoder),
+            "detector": part(NoDetector),
             "segmenter": part(BoxSegmenter),
             "query_points": part(CentreSampler),
             "tracker": part(StillTracker),

@@ -17,11 +17,13 @@ from aot.config import Selection, Shard
 from aot.decoding.size import ClipSize
 from aot.errors import ConfigError, DatasetError, DecodeError
 from aot.launching.plan import missing_drawings
+from aot.manifest.serialize import prompts_as_json
 from aot.runs.ledger import Ledger
 from aot.runs.run_json import read_run_json
 from aot.runs.task import Work
 from aot.types import Clip, Prompt
-from tests.launching.in_memory import BOX, MemoryRun
+from tests.fakes import ColourDetector
+from tests.launching.in_memory import BOX, MemoryRun, part
 from tests.results import write_result
 
 AT = "2000-01-01T00:00:00+00:00"
@@ -470,3 +472,38 @@ def test_missing_drawings(run: MemoryRun) -> None:
         assert missing(report=True) == []
         assert missing(report=True, overlay=True) == ["overlay", "report"], "it includes the overlay"
     assert run.works(overlay=True)["a"] == "overlay"
+
+
+def test_words_without_a_detector_are_refused(run: MemoryRun) -> None:
+    run.write_source("words 1", b"x")
+    run.write_source("words 2", b"x")
+    with pytest.raises(ConfigError) as caught:
+        run.plan()
+    assert str(caught.value) == (
+        "clip 'words 1', object 1: \"red mug\" is to be found by a detector, but there is none (2 clips with text); "
+        "add detector=grounding_dino, or draw boxes with `python -m aot.prompt`"
+    )
+    assert len(run.plan(detector=part(ColourDetector)).clips) == 5
+
+
+def test_objects_to_be_found_count_in_the_costs(run: MemoryRun) -> None:
+    run.write_source("words", b"x" * 30)
+    costs = run.plan(detector=part(ColourDetector)).costs
+    assert costs["words"] == 3 * costs["c"]
+
+
+def test_a_result_by_words_is_current_without_its_ledger(run: MemoryRun) -> None:
+    """The result has the boxes that were found; the prompts as they were given are recorded beside them."""
+    run.write_source("words", b"x" * 30)
+    config = {"detector": part(ColourDetector)}
+    clip = run.task("words", **config).clip
+    found = replace(clip, prompts=(replace(clip.prompts[0], words=None, box=(1, 2, 30, 40)),))
+    digest = hashlib.sha256(b"x" * 30).hexdigest()
+    for given, is_current in ((prompts_as_json(clip.prompts), True), ([], False)):
+        write_result(
+            run.paths.clip("words").result,
+            masks=np.ones((2, 1, 4, 4), dtype=np.bool_),
+            clip=found,
+            attributes={"source_sha256": digest, "prompts": json.dumps(given)},
+        )
+        assert (run.task("words", **config).work is not Work.ALL) == is_current

@@ -10,7 +10,7 @@ from PIL import Image
 
 from aot.errors import ConfigError
 from aot.manifest.assign import assign_prompts, check_manifest
-from aot.types import Clip, MaskFile
+from aot.types import Clip, Found, MaskFile, Words
 from tests.manifest.samples import EVERY_KIND, clips, write
 
 
@@ -117,3 +117,15 @@ def test_check_reads_the_masks(tmp_path: Path) -> None:
     num_entries, (note,) = check_manifest(manifest)
     assert num_entries == 1
     assert note.startswith("clip 'a', object 1: its mask covers 100.0% of frame 0; check that it marks the object")
+
+
+def test_texts_become_words_or_the_origin_of_a_box(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "clips: {a: {objects: [{id: 1, text: red mug, count: all, frames: [30, 0], min_score: 0.2}, "
+        "{id: 30, name: cap, text: hat, box: [1, 2, 3, 4], score: 0.4, model: m}, {id: 31, text: cup}]}}",
+    )
+    mugs, hat, cup = assign_prompts([Clip("a", tmp_path)], path)[0].prompts
+    assert (mugs.words, mugs.frame, mugs.name) == (Words("red mug", (30, 0), None, 0.2), 30, "red mug")
+    assert (hat.words, hat.found, hat.name) == (None, Found("hat", 0.4, "m"), "cap")
+    assert cup.words == Words("cup", (0,))

@@ -308,3 +308,18 @@ class TestFile:
             reader.join()
         assert seen
         assert all(seen)
+
+
+def test_texts_are_preserved_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.yaml"
+    text = (
+        "clips:\n  a:\n    objects:\n      - {id: 1, text: red mug, frames: [30, 0], count: all}   # the mugs\n"
+        "      - {id: 30, text: hat, min_score: 0.2}\n"
+    )
+    path.write_text(text)
+    mugs, hat = load_manifest(path).clips["a"].objects
+    found = {"id": 30, "frame": 0, "text": "hat", "box": [1, 2, 30, 40], "score": 0.41, "model": "a/b"}
+    changed = saved(path, "a", entry(mugs.model_dump(exclude_defaults=True), found))
+    assert "- {id: 1, text: red mug, frames: [30, 0], count: all}   # the mugs" in changed
+    assert load_manifest(path).clips["a"].objects[1].score == 0.41
+    saved(path, "a", entry(mugs.model_dump(exclude_defaults=True), hat.model_dump(exclude_defaults=True)))

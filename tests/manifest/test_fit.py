@@ -13,7 +13,7 @@ from PIL import Image
 from aot.errors import PromptError
 from aot.manifest.fit import check_prompts, covering_masks, read_mask, without_prompts_outside_range
 from aot.manifest.serialize import prompts_as_json as shown
-from aot.types import MaskFile, Prompt
+from aot.types import MaskFile, Prompt, Words
 
 
 def fit(prompt: Prompt, **changes: object) -> tuple[list[Prompt], dict[int, PromptError]]:
@@ -144,3 +144,23 @@ def test_masks_of_nearly_the_whole_frame_are_named() -> None:
     assert covering_masks([whole, part, Prompt(object_id=3, frame=0, box=(0, 0, 20, 10))]) == [
         "object 1: its mask covers 95.5% of frame 3; check that it marks the object and not the background"
     ]
+
+
+def words(*frames: int) -> Prompt:
+    return Prompt(object_id=1, frame=frames[0], words=Words("red mug", frames))
+
+
+def test_words_need_one_of_their_frames_in_the_clip() -> None:
+    assert len(fit(words(9, 3))[0]) == 1
+    _, errors = fit(words(6, 9))
+    assert str(errors[1]) == (
+        'object 1: "red mug" is to be found on frames 6, 9, which the clip does not have; expected frames of 0 to 4'
+    )
+    assert '"red mug" is to be found on frame 7,' in str(fit(words(7))[1][1])
+
+
+def test_words_stay_when_corrections_outside_the_time_range_are_left_out() -> None:
+    correction = Prompt(object_id=1, frame=6, points=((3, 3),), labels=(0,))
+    kept, notes = left_out(words(7, 2), correction)
+    assert shown(kept) == shown([words(7, 2)])
+    assert notes == ["object 1: its correction on frame 6 is outside the time range (frames 2 to 4) and was left out"]

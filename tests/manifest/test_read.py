@@ -38,7 +38,7 @@ MISTAKES = {
     "id: 1, points: [[1, 2]], labels: [0]": "object 1: has only background points on its first frame; give at least",
     "id: 1, mask: a.png, box: [1, 2, 3, 4]": "object 1, mask: cannot be combined with a box or points",
     "id: 1, pionts: [[1, 2]]": "object 1, pionts: unknown key; did you mean points?",
-    "id: 1, name: x": "object 1, box, points, mask or query_points: none given",
+    "id: 1, name: x": "object 1, box, points, mask, text or query_points: none given",
     "id: 1, frame: -1, box: [1, 2, 3, 4]": "object 1, frame: expected a source frame number ≥ 0, got -1",
     "id: 1, frame: 1.5, box: [1, 2, 3, 4]": "object 1, frame: expected a source frame number ≥ 0, got 1.5",
     "id: 0, box: [1, 2, 3, 4]": "object 0, id: expected an integer ≥ 1, got 0",
@@ -54,6 +54,21 @@ MISTAKES = {
     "id: 1, query_points: [[7, 0.4, 0.3]]": "object 1, query_points: positions are pixels of the source video, got [[7",
     'id: 1, name: "a\\u202Eb\\n", box: [1, 2, 3, 4]': r'object 1, name: "a\u202eb\n" contains invisible characters '
     "(U+202E RIGHT-TO-LEFT OVERRIDE, U+000A); expected text that is shown as it is written: remove them",
+    'id: 1, text: "  "': "object 1, text: expected words that describe the object, at most 200 characters, got '  '",
+    'id: 1, text: "a\u202Eb"': r'object 1, text: "a\u202eb" contains invisible characters',
+    "id: 1, text: mug, count: 21": 'object 1, count: expected the number of objects to find by text, 1 to 20, or "all"',
+    "id: 1, text: mug, count: some": 'object 1, count: expected the number of objects to find by text, 1 to 20,',
+    "id: 1, text: mug, min_score: 30": "object 1, min_score: expected the lowest score of a box that shows the object",
+    "id: 1, box: [1, 2, 3, 4], min_score: 0.3": "object 1, min_score: expected together with text; remove it otherwise",
+    "id: 1, box: [1, 2, 3, 4], score: 0.3": "object 1, score: expected together with text; remove it otherwise",
+    "id: 1, text: mug, box: [1, 2, 3, 4], count: 2": "object 1, count: the object of text is not looked for, because",
+    "id: 1, text: mug, score: 0.4": "object 1, score: expected together with the box or mask that was found; remove it",
+    "id: 1, text: mug, points: [[1, 2]]": "object 1, text: cannot be combined with points alone on the same frame",
+    "id: 1, text: mug, frames: [30, 0, 30]": "object 1, frames: expected different frames, and no other frame beside",
+    "id: 1, text: mug, frames: [30, 60], frame: 0": "object 1, frames: expected different frames, and no other frame",
+    "id: 1, text: mug, frames: 30": "object 1, frames: expected [source frame, …], at most 100, in place of frame, got",
+    "id: 1, text: mug, count: 2, query_points: [[0, 4, 5]]": "object 1, query_points: expected a single object, got",
+    "id: 2147483647, text: mug, count: 2": "object 2147483647, id: expected an integer up to 2147483646 with this",
 }  # fmt: skip
 
 
@@ -154,3 +169,34 @@ def test_a_file_that_cannot_be_read_is_described(tmp_path: Path) -> None:
         ConfigError, match=r"latin\.yaml, line 2, column 6: not text in UTF-8 \(byte 0xe9\); save it as"
     ):
         load_manifest(tmp_path / "latin.yaml")
+
+
+CLASHES = {
+    "{id: 1, text: mug, count: 3}, {id: 3, box: [1, 2, 3, 4]}": "object 1: count: 3 takes the ids 1 to 3, but object 3 "
+    "has an entry of its own; expected other ids, such as id: 4",
+    "{id: 5, text: mug, count: all}, {id: 24, text: hat}": "object 5: count: all takes the ids 5 to 24, but object 24",
+    "{id: 1, text: mug, frames: [0, 40]}, {id: 1, frame: 40, points: [[3, 4]]}": "object 1: has 2 entries on frame 40",
+    "{id: 1, text: mug}, {id: 1, frame: 9, text: mug}": "object 1: has 2 entries with a text to be looked for;",
+}
+
+
+@pytest.mark.parametrize(("entries", "message"), CLASHES.items())
+def test_texts_that_contradict_other_entries(tmp_path: Path, entries: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_manifest(write(tmp_path, f"clips: {{a: {{objects: [{entries}]}}}}"))
+    assert f"  clip 'a', {message}" in str(caught.value)
+
+
+def test_texts_beside_other_entries(tmp_path: Path) -> None:
+    entries = (
+        "{id: 1, text: red mug, count: 2}, {id: 3, text: hat, frames: [30, 0]}, {id: 3, frame: 40, points: [[1, 2]], "
+        "labels: [0]}, {id: 4, text: cup, frame: 7, box: [1, 2, 3, 4], score: 0.41, model: a/b}, "
+        "{id: 5, text: all cups, count: all, min_score: 0.2}"
+    )
+    first, second, _, found, every = (
+        load_manifest(write(tmp_path, f"clips: {{a: {{objects: [{entries}]}}}}")).clips["a"].objects
+    )
+    assert (first.text, first.count, first.frame, first.is_looked_for) == ("red mug", 2, 0, True)
+    assert (second.frame, second.frames) == (30, (30, 0))
+    assert (found.score, found.model, found.is_looked_for) == (0.41, "a/b", False)
+    assert (every.count, every.min_score, every.max_objects) == ("all", 0.2, 20)
