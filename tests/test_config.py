@@ -17,6 +17,7 @@ from aot.checkpoints import CHECKPOINTS
 from aot.compose import Composed, compose_jobs
 from aot.config import GROUPS, RunConfig, check_config, load_run_config
 from aot.decoding.pyav import PyAVDecoder
+from aot.detection.none import NoDetector
 from aot.errors import ConfigError
 from aot.flow.options import PointOptions
 from aot.run import main
@@ -238,6 +239,15 @@ def test_the_configuration_of_a_run_before_there_were_decoders_is_that_of_pyav()
     again = load_run_config({"config": composed, "choices": choices})
     assert (again.decoder.name, again.hash) == ("pyav", config.hash)
     assert isinstance(again.decoder.build(), PyAVDecoder)
+
+
+def test_the_configuration_of_a_run_before_there_were_detectors_has_none() -> None:
+    config = checked("dataset=videos", "dataset.root=a")
+    composed, choices = config.as_composed(), config.choices()
+    del composed["detector"], choices["detector"]
+    again = load_run_config({"config": composed, "choices": choices})
+    assert (again.detector.name, again.has_detector, again.hash) == ("none", False, config.hash)
+    assert isinstance(again.detector.build(), NoDetector)
 
 
 def test_options_in_a_folder_of_the_user(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ class ObjectEntry(BaseModel):
         if unused:
             raise ValueError(f"{unused[0]}: expected together with the box or mask that was found; remove it otherwise")
         if self.text is not None and self.points and not is_found:
-            raise ValueError("text: cannot be combined with points alone on the same frame; remove one of the two")
+            raise ValueError("text: cannot be combined with points on the same frame; remove one of the two")
         if self.frames and (self.frame != self.frames[0] or len(set(self.frames)) < len(self.frames)):
             raise ValueError(
                 f"frames: expected different frames, and no other frame beside them, got {list(self.frames)} and "

@@ -36,8 +36,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "clips" / "day 1" / f"{EVIL}.mp4", moving_square(12, 320, 240))
     (folder / "clips" / "broken.mp4").write_text("not a video")
     objects = (
-        "[{id: 1, name: '<img src=x>', frame: 3, box: [13, 19, 35, 41], points: [[24, 30], [60, 90]], labels: [1, 0]},"
-        " {id: 2, frame: 0, points: [[200, 120]]}]"
+        "[{id: 1, name: '<img src=x>', frame: 3, box: [13, 19, 35, 41], points: [[24, 30], [60, 90]], labels: [1, 0], "
+        "text: <b>hat</b>, score: 0.62, model: a/b}, {id: 2, frame: 0, points: [[200, 120]]}]"
     )
     (folder / "clips" / "prompts.yaml").write_text(f"clips: {{'*': {{objects: {objects}}}}}")
     before = Path.cwd()
@@ -133,6 +133,13 @@ def test_clip_page_shows_all_its_parts(report: Path, new_page: Callable[..., Any
     assert stages(page, "Time of the stages") == [*COMPUTED, "score", "overlay"], (
         "what is known when the page is written"
     )
+
+
+def test_what_a_detector_has_found_is_shown_with_its_score(report: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
+    caption = page.locator("#pictures figcaption", has_text="frame 3").inner_text()
+    assert caption.startswith("frame 3 object 1: “<b>hat</b>” (score 0.62, a/b), box 13, 19, 35, 41, 1 object point,")
 
 
 def test_first_page_shows_the_time_of_stages_and_workers(report: Path, new_page: Callable[..., Any]) -> None:

@@ -63,7 +63,7 @@ MISTAKES = {
     "id: 1, box: [1, 2, 3, 4], score: 0.3": "object 1, score: expected together with text; remove it otherwise",
     "id: 1, text: mug, box: [1, 2, 3, 4], count: 2": "object 1, count: the object of text is not looked for, because",
     "id: 1, text: mug, score: 0.4": "object 1, score: expected together with the box or mask that was found; remove it",
-    "id: 1, text: mug, points: [[1, 2]]": "object 1, text: cannot be combined with points alone on the same frame",
+    "id: 1, text: mug, points: [[1, 2]]": "object 1, text: cannot be combined with points on the same frame",
     "id: 1, text: mug, frames: [30, 0, 30]": "object 1, frames: expected different frames, and no other frame beside",
     "id: 1, text: mug, frames: [30, 60], frame: 0": "object 1, frames: expected different frames, and no other frame",
     "id: 1, text: mug, frames: 30": "object 1, frames: expected [source frame, …], at most 100, in place of frame, got",

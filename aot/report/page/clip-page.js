@@ -398,8 +398,12 @@ function showPromptFrames(clip) {
   aot.byId("pictures").replaceChildren(...figures);
 }
 
-function describePrompt({ object, box, points = [], labels = [], mask, query_points: queries = [] }) {
+function describePrompt({ object, box, points = [], labels = [], mask, query_points: queries = [], text, score, model }) {
   const parts = [];
+  if (text) {
+    const how = [score === undefined ? null : `score ${aot.shown(score)}`, model ?? null].filter((part) => part !== null);
+    parts.push(`“${text}”${how.length ? ` (${how.join(", ")})` : ""}`);
+  }
   if (box) parts.push(`box ${box.map((value) => aot.shown(value)).join(", ")}`);
   const positive = labels.filter((label) => label === 1).length;
   if (points.length) parts.push(`${aot.count(positive, "object point")}, ${aot.count(points.length - positive, "background point")}`);
