@@ -77,9 +77,7 @@ def prepare_clip(
     return PreparedClip(frames, spaced, source_sha256, source_range, num_sampled, prompts, errors, notes)
 
 
-def look_up_words(
-    clip: Clip, prepared: PreparedClip, detector: Detector
-) -> tuple[Clip, PreparedClip, dict[str, str]]:
+def look_up_words(clip: Clip, prepared: PreparedClip, detector: Detector) -> tuple[Clip, PreparedClip, dict[str, str]]:
     """Let a detector find the objects that prompts describe by words, and keep only the frames that are needed then.
 
     Args:
@@ -163,9 +161,7 @@ def _usable_prompts(clip: Clip, frames: FrameSource) -> tuple[list[Prompt], dict
     return prompts, dict(errors), (*notes, *covering_masks(prompts))
 
 
-def _spaced_frames(
-    frames: FrameSource, frame_interval: int, sample_fps: float | None
-) -> tuple[Int64Array, int | None]:
+def _spaced_frames(frames: FrameSource, frame_interval: int, sample_fps: float | None) -> tuple[Int64Array, int | None]:
     """The source frames of the interval within the clip's time range, and how many of all frames sample_fps chooses."""
     if sample_fps is None:
         return np.intersect1d(kept_frames(frames.num_source_frames, frame_interval), frames.index), None

@@ -708,3 +708,10 @@ def test_words_are_found_in_a_clip_that_was_read_ahead(tmp_path: Path, video: Pa
     ahead = ReadingAhead(take=lambda: prepared, start=lambda num_bytes: None)
     process_clip(late, with_detector(first_frame=4), Settings(4, 4, PROVENANCE), paths, ahead=ahead)
     assert aot.load(paths.result).index.tolist() == [0, 4, 5, 8]
+
+
+def test_words_beside_frames_per_second(tmp_path: Path, video: Path) -> None:
+    late = Clip("square", video, (replace(SQUARE, frame=3, words=Words("square", (3, 5))),))
+    paths = RunPaths(tmp_path).clip("square")
+    process_clip(late, with_detector(first_frame=4), Settings(1, 1, PROVENANCE, sample_fps=2.5), paths)
+    assert aot.load(paths.result).index.tolist() == [0, 4, 5, 8]
