@@ -134,7 +134,7 @@ class ClipTracks:
     object_id: Int32Array
     """(N,) of the tracks."""
     attributes: dict[str, Any]
-    """Of the file, as in `ClipResult`."""
+    """Those of the file that name the clip, its source and its size."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -145,6 +145,15 @@ class ClipTracks:
     def num_bytes(self) -> int:
         """Memory of the positions and their validity."""
         return self.xy.nbytes + self.valid.nbytes
+
+
+# Each attribute takes some 0.05 ms.
+_SOURCE_ATTRIBUTES = ("clip_id", "source", "fps", "width", "height", "frame_pattern", "stream")
+
+
+def bytes_of_tracks(num_frames: int, num_points: int) -> int:
+    """`ClipTracks.num_bytes` of a clip that has not been read: two float32 and a bool per position."""
+    return num_frames * num_points * 9
 
 
 def read_tracks(path: Path) -> ClipTracks:
@@ -161,7 +170,7 @@ def read_tracks(path: Path) -> ClipTracks:
             xy=tracks["xy"][()],
             valid=tracks["valid" if "valid" in tracks else "visible"][()],
             object_id=tracks["object_id"][()],
-            attributes=attributes_of(file),
+            attributes={name: plain(file.attrs[name]) for name in _SOURCE_ATTRIBUTES if name in file.attrs},
         )
 
 

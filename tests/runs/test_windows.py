@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 import aot
 from aot.errors import ConfigError
+from aot.runs import windows
 from aot.runs.windows import WindowDataset
 from aot.types import Clip, Prompt
 from aot.writing import reader
@@ -109,6 +110,38 @@ def test_stride_selection_and_workers(run: Path) -> None:
     (batch,) = list(loader)
     assert (batch["clip_id"], batch["frame"].tolist()) == (["b"] * 3, [0, 3, 6])
     assert batch["future"].shape == (3, 2, 4, 2)
+
+
+def test_shuffled_windows_come_once_per_epoch_in_other_orders(run: Path) -> None:
+    found = aot.windows(run, points=4, horizon=1)
+    sampler, again = found.shuffled(seed=3), found.shuffled(seed=3)
+    epochs = [list(sampler) for _ in range(2)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(14))] * 2
+    assert epochs[0] != epochs[1]
+    assert [list(again) for _ in range(2)] == epochs
+    assert list(found.shuffled(seed=4)) != epochs[0]
+    loader = DataLoader(found, batch_size=7, sampler=found.shuffled())
+    assert sum(len(batch["frame"]) for batch in loader) == len(loader.sampler) == 14  # type: ignore[arg-type]
+
+
+def test_shuffled_windows_read_every_file_once_per_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache holds four of twelve clips, so that two are shuffled at a time."""
+    run = write_run(tmp_path / "run", [f"c{number}" for number in range(12)])
+    found = aot.windows(run, points=4, horizon=1)
+    read: list[Path] = []
+    monkeypatch.setattr(windows, "read_tracks", lambda path: read.append(path) or reader.read_tracks(path))
+    monkeypatch.setattr(windows, "_CACHE_BYTES", 4 * reader.read_tracks(run / "clips" / "c0.h5").num_bytes)
+    order = list(found.shuffled())
+    for position in order:
+        found[position]
+    assert (len(read), len(set(read))) == (12, 12)
+    assert all(len({position // 7 for position in order[start : start + 14]}) == 2 for start in range(0, 84, 14))
+
+
+def test_a_run_without_windows_is_empty(run: Path) -> None:
+    results = aot.open_run(run)
+    found = aot.windows(results.where(results["num_points"] < 0))
+    assert (len(found), list(found.shuffled())) == (0, [])
 
 
 @pytest.mark.parametrize("name", ["points", "horizon", "stride"])
