@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +24,7 @@ from aot.checkpoints import available_bytes
 from aot.compose import compose_jobs
 from aot.config import PartConfig, RunConfig, check_config
 from aot.datasets.base import select_clips
-from aot.errors import ConfigError, OutOfMemory
+from aot.errors import ConfigError, DatasetError, OutOfMemory
 from aot.images.masks import encode_rle
 from aot.paths import ClipPaths
 from aot.pipeline import Parts, Settings, process_clip
@@ -30,7 +32,7 @@ from aot.retry import Attempt, ladder, next_rung
 from aot.runs.run_json import versions
 from aot.system.devices import release_memory
 from aot.system.text import override_text
-from aot.types import BoolArray, ClipResult
+from aot.types import BoolArray, Clip, ClipResult
 from aot.writing.reader import load
 
 _ROLES = ("decoder", "segmenter", "query_points", "tracker", "detector")
@@ -49,7 +51,7 @@ def track(
     segmenter: str | None = None,
     tracker: str | None = None,
     out: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
 ) -> ClipResult:
     """Segment and track one object of one video.
 
@@ -67,7 +69,7 @@ def track(
         segmenter, tracker: names of options, such as "grabcut"; None: the defaults of `aot.run`.
         out: the HDF5 file to write, which is replaced; None: it is in a temporary folder, which is removed with the
             result.
-        overrides: further settings as on the command line, such as "frame_interval=2" or "tracker.device=cpu".
+        overrides: further settings as on the command line, one or more: "sample_fps=10", "tracker.device=cpu".
     Returns:
         The result, whose masks are read when they are indexed.
     Raises:
@@ -84,14 +86,19 @@ def track(
         _override("dataset.path", Path(video)),
         *(f"{key}={_listed(value)}" for key, value in settings.items() if value is not None),
         *(f"{role}={name}" for role, name in (("segmenter", segmenter), ("tracker", tracker)) if name is not None),
-        *overrides,
+        *([overrides] if isinstance(overrides, str) else overrides),
     ]
     # In the folder of the file that is written, which then gets its name by one step.
     folder = _TemporaryFolder(None if target is None else target.parent)
     try:
         if mask is not None:
             chosen.append(_override("dataset.mask", _mask_file(mask, folder.path)))
-        written = _process(_config(chosen), mask, folder.path)
+        with _argument_names():
+            config = _config(chosen)
+            (clip,) = select_clips(config.dataset.build().clips(), **config.selection.model_dump())
+        if isinstance(mask, np.ndarray):  # recorded by content: its file is temporary
+            clip = replace(clip, prompts=tuple(replace(prompt, mask=encode_rle(mask)) for prompt in clip.prompts))
+        written = _process(config, clip, folder.path)
         if target is None:
             return load(written, masks="lazy", keeps=folder)
         written.replace(target)
@@ -141,17 +148,18 @@ def _config(overrides: Sequence[str]) -> RunConfig:
     return check_config(jobs[0].values, jobs[0].choices)
 
 
-def _process(config: RunConfig, mask: object, folder: Path) -> Path:
-    """Write the result below a folder, on the first rung of the ladder that fits; returns its path.
+@contextmanager
+def _argument_names() -> Iterator[None]:
+    """Give the keys of the dataset in errors the names of the arguments of `track`."""
+    try:
+        yield
+    except (ConfigError, DatasetError) as error:
+        message = str(error).replace("dataset.path", "video")
+        raise type(error)(re.sub(r"\bdataset\.(box|points|labels|mask|frame)\b", r"\1", message)) from error
 
-    Args:
-        config: its dataset has one clip.
-        mask: as given by the user.
-        folder: for the result.
-    """
-    (clip,) = select_clips(config.dataset.build().clips(), **config.selection.model_dump())
-    if isinstance(mask, np.ndarray):  # recorded by content: its file is temporary
-        clip = replace(clip, prompts=tuple(replace(prompt, mask=encode_rle(mask)) for prompt in clip.prompts))
+
+def _process(config: RunConfig, clip: Clip, folder: Path) -> Path:
+    """Write the result of a clip below a folder, on the first rung of the ladder that fits; returns its path."""
     parts = Parts(*(_kept_part(role, getattr(config, role)) for role in _ROLES))
     paths = ClipPaths(folder, clip.clip_id)
     rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)

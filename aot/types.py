@@ -310,7 +310,7 @@ class ClipResult(ArrayFields):
     """(K,) ascending."""
     object_name: tuple[str, ...]
     """K names; empty if none was given."""
-    object_prompts: tuple[list[dict[str, Any]], ...]
+    object_prompts: tuple[list[dict[str, Any]], ...] = field(repr=False)
     """K lists of prompts, with the keys of the manifest."""
     object_error: tuple[str, ...]
     """K messages; empty for an object that did not fail."""
@@ -332,7 +332,7 @@ class ClipResult(ArrayFields):
     """(T, N) whether the position is inside its object's mask; False where there is no mask."""
     lifetimes: Lifetimes
     """(N,) for which frames each track is meant, and (T, N) where it is valid."""
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict, repr=False)
     """Provenance: clip_id, source, source_sha256, width, height, config_yaml, versions, attempts, seconds, …"""
 
     def __post_init__(self) -> None:

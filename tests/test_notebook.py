@@ -16,7 +16,7 @@ import pytest
 
 import aot
 from aot import notebook
-from aot.errors import ConfigError, DecodeError, OutOfMemory
+from aot.errors import ConfigError, DatasetError, DecodeError, OutOfMemory
 from aot.run import main
 from aot.tracking.lucas_kanade import LucasKanadeTracker
 from aot.types import Tracks
@@ -107,10 +107,12 @@ def test_out_of_memory_climbs_the_ladder(video: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "dataset.box, dataset.points and dataset.mask are missing"),
+        ({}, "^box, points and mask are missing; .* for example 'box="),
+        ({"points": (18, 30)}, r"^points: expected a list of lists, got \[18,30\]"),
         ({"box": BOX, "segmenter": "grabcat"}, "grabcut"),
         ({"box": (5, 5, 1, 1)}, "box"),
         ({"box": BOX, "overrides": ["frame_intervall=2"]}, "frame_interval"),
+        ({"box": BOX, "overrides": "frame_interval=0"}, "frame_interval: expected a value greater than or equal to 1"),
         ({"mask": np.zeros((3, 3, 3), np.bool_)}, r"mask: got \(3, 3, 3\) bool, expected \(height, width\) bool"),
         ({"box": BOX, "out": "nowhere/mug.h5"}, "out=nowhere/mug.h5: the folder nowhere does not exist"),
     ],
@@ -119,6 +121,21 @@ def test_wrong_arguments_are_named(video: Path, arguments: dict[str, Any], messa
     with pytest.raises(ConfigError, match=message):
         aot.track(video, **MODELS | arguments)
     assert [path.name for path in Path.cwd().iterdir()] == [video.name]
+
+
+def test_missing_files_are_named_as_arguments(video: Path) -> None:
+    with pytest.raises(DatasetError, match=r"^video=none\.mp4 does not exist"):
+        aot.track("none.mp4", box=BOX, **MODELS)
+    with pytest.raises(DatasetError, match=r"^mask=none\.png does not exist"):
+        aot.track(video, mask="none.png", **MODELS)
+
+
+def test_result_is_shown_in_a_few_lines(video: Path) -> None:
+    """A notebook shows the value of a cell's last line."""
+    shown = repr(aot.track(video, box=BOX, **MODELS))
+    assert "index=(8,) int64" in shown
+    assert "config_yaml" not in shown
+    assert len(shown) < 1000
 
 
 def test_broken_video_leaves_nothing(video: Path) -> None:

@@ -51,8 +51,11 @@ def windows(
         masks: read the masks of the frame, at the size of the source.
         seed: of the choice of points, which is the same for the same seed, clip and frame.
     Raises:
-        ConfigError: a number is less than 1, or not a run folder.
+        ConfigError: a number is less than 1, `size` is not a pair of them, or not a run folder.
     """
+    is_pair = isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
+    if size is not None and not is_pair:
+        raise ConfigError(f"windows: size={size!r}: expected (width, height) in px, such as (256, 256)")
     for name, value in {"points": points, "horizon": horizon, "stride": stride}.items():
         if value < 1:
             raise ConfigError(f"windows: {name}={value}: expected 1 or more")

@@ -8,7 +8,10 @@ import numpy as np
 
 
 class ArrayFields:
-    """Base of the dataclasses that hold arrays: a check of dtype and shape, and a repr of shapes without contents."""
+    """Base of the dataclasses that hold arrays: a check of dtype and shape, and a repr of shapes without contents.
+
+    Fields that are declared with `repr=False` are left out of it.
+    """
 
     def _check(self, name: str, dtype: type, shape: tuple[int | str, ...], sizes: dict[str, int]) -> None:
         """Check the dtype and shape of one field.
@@ -39,6 +42,8 @@ class ArrayFields:
     def __repr__(self) -> str:
         parts = []
         for item in fields(self):  # type: ignore[arg-type]
+            if not item.repr:
+                continue
             value = getattr(self, item.name)
             shown = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
             parts.append(f"{item.name}={shown}")

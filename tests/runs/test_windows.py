@@ -150,6 +150,12 @@ def test_numbers_below_one_are_refused(run: Path, name: str) -> None:
         aot.windows(run, **{name: 0})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("size", [256, (256,), (0, 4), (2.5, 4)])
+def test_sizes_other_than_pairs_are_refused(run: Path, size: object) -> None:
+    with pytest.raises(ConfigError, match=r"windows: size=.*: expected \(width, height\) in px, such as"):
+        aot.windows(run, size=size)  # type: ignore[arg-type]
+
+
 def test_no_window_beyond_the_end(run: Path) -> None:
     found = aot.windows(run, points=4, horizon=1)
     with pytest.raises(IndexError, match="window 14 of 14"):
