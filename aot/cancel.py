@@ -2,7 +2,7 @@
 
 python -m aot.cancel RUN
 
-Finished clips stay; the command that started the run resumes it.
+Finished clips stay; run the command that started the run again to resume it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     cancelled = cancel_run(RunPaths(options.run))
     if cancelled:
-        print(f"cancelled {' and '.join(cancelled)}; the command that started the run resumes it")
+        print(f"cancelled {' and '.join(cancelled)}; run the command that started the run again to resume it")
     else:
         print("no worker is running")
     return EXIT_DONE

@@ -37,7 +37,7 @@ def test_status_and_cancel_of_running_command(clips: Clips, capsys: pytest.Captu
         assert re.match(rf"{host()} +{worker} +b +rung 2, frame_interval 1 +0:00:\d\d", line)
 
         assert cancel([str(clips.root)]) == 0
-        assert "on this machine; the command that started the run resumes it" in capsys.readouterr().out
+        assert "on this machine; run the command that started the run again to resume it" in capsys.readouterr().out
         assert command.wait() == 130
     assert status([str(clips.root)]) == 0
     shown = capsys.readouterr().out

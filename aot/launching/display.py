@@ -19,9 +19,10 @@ class Display:
 
     Args:
         num_clips: how many clips the run processes.
+        seconds_before: time for which clips have been processed before their events are shown, in s.
     """
 
-    def __init__(self, num_clips: int) -> None:
+    def __init__(self, num_clips: int, *, seconds_before: float = 0.0) -> None:
         self._console = Console(stderr=True, soft_wrap=True)
         self._is_live = self._console.is_terminal
         self._progress = Progress(
@@ -37,7 +38,7 @@ class Display:
         self._running: dict[str, str] = {}
         self._num_done = 0
         self._num_frames = 0
-        self._started = time.perf_counter()
+        self._started = time.perf_counter() - seconds_before
 
     def show_event(self, event: Mapping[str, Any]) -> None:
         """Update the display after an event of a ledger: a clip has started or ended."""

@@ -128,13 +128,14 @@ class Supervisor:
         """Time since construction in s, without the periods in which this process was stopped."""
         return self._attended_clock()
 
-    def abandon(self, reason: str, *, is_time_limit: bool = False) -> None:
+    def abandon(self, reason: str, *, is_time_limit: bool = False, by_scheduler: bool = False) -> None:
         """End all children; each abandons its clip cleanly, and the ledgers record it.
 
         Args:
             reason: recorded in the ledgers.
             is_time_limit: whether a time limit is the reason. It counts as an attempt at the clips that have had all
                 the time of their worker, which was not enough.
+            by_scheduler: whether the scheduler ends the task, so that its end says nothing about its clips.
         """
         for queue in (self._workers.queue, self._drawers.queue, self._drawn_later):
             queue.clear()
@@ -150,7 +151,9 @@ class Supervisor:
                 if child.task is not None:
                     clip_id = child.task.clip.clip_id
                     is_counted = is_time_limit and self._computed[child.name] == {clip_id}
-                    child.ledger.append("interrupted", clip_id=clip_id, reason=reason, is_counted=is_counted)
+                    child.ledger.append(
+                        "interrupted", clip_id=clip_id, reason=reason, is_counted=is_counted, by_scheduler=by_scheduler
+                    )
         finally:
             for child in children:
                 child.process.end(max(0.0, deadline - self._clock()))

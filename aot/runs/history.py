@@ -39,6 +39,8 @@ class History:
     """The "started" events of interrupted attempts that do not count, each the last one of its worker at its clip."""
     scheduler_tasks: set[str] = field(default_factory=set)
     """The scheduler's tasks that have started at least one clip."""
+    stopped_tasks: set[str] = field(default_factory=set)
+    """The scheduler's tasks that the scheduler has ended before their clips were done, by a signal."""
     computed: dict[str, set[str]] = field(default_factory=dict)
     """Worker → ids of the clips that it has computed, or tried to."""
 
@@ -70,6 +72,8 @@ def read_history(paths: RunPaths, digests: Mapping[str, str]) -> History:
             reading[key] = event
         if event["event"] in ("reading ahead", "read ahead"):
             continue
+        if event.get("by_scheduler") and "task" in event:
+            history.stopped_tasks.add(event["task"])
         was_read = reading.pop(key, None)
         history.excused.discard(key)
         was_interrupted = interrupted.pop(key, None)

@@ -7,7 +7,8 @@
     attempt failed    the attempt failed, and another may follow: class, error
     died              the worker's process died; written by the process that supervises it: class, error
     retry requested   the user has asked to retry the clip: earlier attempts do not count any more
-    interrupted       the attempt was abandoned: reason; is_counted if it had all the time of a task
+    interrupted       the attempt was abandoned: reason; is_counted if it had all the time of a task; by_scheduler if a
+                      signal of the scheduler was the reason
     done              the clip's result is complete: content (fingerprint), file_bytes, is_partial (whether some of its
                       objects have failed), summary
     taken up          a complete result without such an event, because its worker was stopped before it recorded it: as

@@ -551,12 +551,15 @@ def test_only_a_time_limit_counts_and_only_for_clips_that_had_all_the_time(
 
     def abandon(process: FakeProcess, task: ClipTask) -> None:
         process.begin(task)
-        process.on_wait = lambda process: supervisor.abandon("no more time", is_time_limit=is_time_limit)
+        process.on_wait = lambda process: supervisor.abandon(
+            "no more time", is_time_limit=is_time_limit, by_scheduler=True
+        )
 
     run.machine.actions[clip_id] = [abandon]
     supervisor.run(run.tasks())
     (event,) = run.events("interrupted")
     assert (event["clip_id"], event["reason"], event["is_counted"]) == (clip_id, "no more time", is_counted)
+    assert event["by_scheduler"]
     assert run.started()[-1] == clip_id, "the other clips are left to the requeued task"
     attempts = {task.clip.clip_id: [attempt.kind for attempt in task.attempts] for task in run.tasks()}
     assert attempts[clip_id] == (["lost"] if is_counted else [])

@@ -6,12 +6,13 @@ runs the original pickle again, possibly while a duplicate of the task is still 
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +25,7 @@ from submitit import JobEnvironment, SlurmExecutor
 from submitit.core.utils import FailedJobError
 from submitit.helpers import DelayedSubmission
 
+from aot.config import Names
 from aot.errors import ConfigError
 from aot.launching.base import Preview, Wait
 from aot.launching.display import Display
@@ -41,6 +43,11 @@ from aot.system.text import counted
 # submitit stops requeueing a task after this many time limits. The limit is ours to set per clip (aot.retry), and every
 # finished clip is progress.
 _MAX_TIME_LIMITS = 10_000
+# Options of sbatch that only a key of the launcher sets.
+_OWN_OPTIONS = {
+    "time": "timeout_min", "signal": "signal_delay_s", "requeue": "requeue", "no-requeue": "requeue",
+    "array": "array_parallelism",
+}  # fmt: skip
 
 
 @dataclass
@@ -54,6 +61,7 @@ class Task:
         limits: of every worker process.
         limit_seconds: a task that SLURM signals after this time has reached its time limit; before, it is preempted.
         drawers: number of processes per worker that draw its finished clips; None: from the number of cores.
+        is_requeued: whether SLURM may run the task again; otherwise, the waiting command submits its clips again.
     """
 
     run: RunContext
@@ -62,6 +70,7 @@ class Task:
     limits: WorkerLimits
     limit_seconds: float
     drawers: int | None = None
+    is_requeued: bool = True
     _supervisor: Supervisor | None = field(default=None, init=False, repr=False)
     _planning_seconds: float = field(default=0.0, init=False, repr=False)
 
@@ -79,10 +88,16 @@ class Task:
             self._supervisor = Supervisor(self.run, make_slots(self.workers, self.drawers), limits, display)
             self._supervisor.run(pending)
 
-    def checkpoint(self) -> DelayedSubmission:
-        """Abandon the current clips before a time limit or a preemption; the requeued task continues with the rest."""
+    def checkpoint(self) -> DelayedSubmission | None:
+        """Abandon the current clips before a time limit or a preemption; the requeued task continues with the rest.
+
+        Returns:
+            None if the task is not requeued, and ends.
+        """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # requeueing sends it
         self._abandon("its task was preempted")
+        if not self.is_requeued:
+            return None
         return DelayedSubmission(
             Task(self.run, self.clip_tasks, self.workers, self.limits, self.limit_seconds, self.drawers)
         )
@@ -104,7 +119,7 @@ class Task:
             seconds = self._planning_seconds + self._supervisor.attended_seconds
             is_time_limit = seconds >= self.limit_seconds
             reason = "its task reached its time limit" if is_time_limit else otherwise
-            self._supervisor.abandon(reason, is_time_limit=is_time_limit)
+            self._supervisor.abandon(reason, is_time_limit=is_time_limit, by_scheduler=True)
 
 
 class SlurmLauncher:
@@ -112,12 +127,16 @@ class SlurmLauncher:
 
     Args:
         clips_per_task: maximum number of clips per task.
-        partition, account, qos, constraint: as for sbatch; None: the cluster's default.
+        partition: partitions of which SLURM chooses the one that starts a task first; None: the cluster's default.
+        account, qos, constraint, exclude, comment: as for sbatch; None: the cluster's default.
         gpus_per_node: GPUs per task; 0: none is requested.
+        gres: generic resources, as for sbatch; with GPUs among them, gpus_per_node must be 0.
         cpus_per_task: cores per task.
         mem_gb: main memory per task, in GiB (1024 MiB, as SLURM counts); None: the cluster's default.
+        mem_per_gpu, mem_per_cpu: main memory per GPU or per core in its place, with a unit, such as 32G.
         timeout_min: time limit of a task, in minutes; a task that reaches it is requeued.
         signal_delay_s: how long before the time limit a task is signalled, in s.
+        requeue: whether SLURM may requeue a task that is preempted, loses its node, or reaches its time limit.
         array_parallelism: maximum number of tasks that run at the same time.
         setup: shell lines to run before the workers start.
         additional_parameters: other options of sbatch, name → value.
@@ -134,15 +153,21 @@ class SlurmLauncher:
     def __init__(
         self,
         clips_per_task: Annotated[int, Ge(1)] = 16,
-        partition: str | None = None,
+        partition: Names | None = None,
         account: str | None = None,
         qos: str | None = None,
         constraint: str | None = None,
+        exclude: str | None = None,
+        comment: str | None = None,
         gpus_per_node: Annotated[int, Ge(0)] = 1,
+        gres: str | None = None,
         cpus_per_task: Annotated[int, Ge(1)] = 4,
         mem_gb: Annotated[float, Gt(0)] | None = None,
+        mem_per_gpu: str | None = None,
+        mem_per_cpu: str | None = None,
         timeout_min: Annotated[int, Ge(1)] = 240,
         signal_delay_s: Annotated[int, Ge(1)] = 90,
+        requeue: bool = True,
         array_parallelism: Annotated[int, Ge(1)] = 256,
         setup: tuple[str, ...] = (),
         additional_parameters: dict[str, str | int | float | bool] | None = None,
@@ -153,17 +178,29 @@ class SlurmLauncher:
         stall_seconds: Annotated[float, Gt(0)] = 600.0,
         drawers: Annotated[int, Ge(1)] | None = None,
     ) -> None:
-        for name, option in {"time": "timeout_min", "signal": "signal_delay_s"}.items():
-            if name in (additional_parameters or {}):
-                raise ConfigError(
-                    f"launcher.additional_parameters: {name} is set by launcher.{option}, which also decides whether a "
-                    f"task that is stopped has reached its time limit; use launcher.{option}"
-                )
+        _refuse_options_given_twice(additional_parameters or {})
+        num_gpus = gpus_per_node or _num_gpus(gres)
+        if gpus_per_node and _num_gpus(gres):
+            raise ConfigError(
+                f"launcher.gres={gres} and launcher.gpus_per_node={gpus_per_node} both request GPUs; add "
+                f"launcher.gpus_per_node=0"
+            )
+        memories = {"mem_gb": mem_gb, "mem_per_gpu": mem_per_gpu, "mem_per_cpu": mem_per_cpu}
+        if len(given := [name for name, value in memories.items() if value is not None]) > 1:
+            raise ConfigError(
+                f"{', '.join(f'launcher.{name}={memories[name]}' for name in given)}: expected one of them, because each "
+                f"requests the main memory of a task; leave out the others"
+            )
         self._clips_per_task = clips_per_task
         self._array_parallelism = array_parallelism
-        self._gpus_per_node = gpus_per_node
+        self._num_gpus = num_gpus
         self._cpus_per_task = cpus_per_task
-        self._mem_gb = mem_gb
+        self._memory_gib = mem_gb
+        if mem_per_gpu is not None:
+            self._memory_gib = _gib("mem_per_gpu", mem_per_gpu) * max(1, num_gpus)
+        if mem_per_cpu is not None:
+            self._memory_gib = _gib("mem_per_cpu", mem_per_cpu) * cpus_per_task
+        self._is_requeued = requeue
         self._wait = wait
         self._poll_seconds = poll_seconds
         self._workers = workers
@@ -172,13 +209,18 @@ class SlurmLauncher:
         # SLURM may send the signal up to a minute earlier than requested.
         self._limit_seconds = 60.0 * timeout_min - signal_delay_s - 90.0
         options: dict[str, Any] = {
-            "partition": partition,
+            "partition": ",".join(partition or ()) or None,
             "account": account,
             "qos": qos,
             "constraint": constraint,
+            "exclude": exclude,
+            "comment": comment,
             "gpus_per_node": gpus_per_node or None,
+            "gres": gres,
             "cpus_per_task": cpus_per_task,
             "mem": None if mem_gb is None else f"{round(mem_gb * 1024)}M",
+            "mem_per_gpu": mem_per_gpu,
+            "mem_per_cpu": mem_per_cpu,
             "time": timeout_min,
             "array_parallelism": array_parallelism,
         }
@@ -191,7 +233,7 @@ class SlurmLauncher:
             "additional_parameters": {
                 # B: signal the batch script, which exec has replaced by our process; without B and srun, none is sent.
                 "signal": f"B:USR2@{signal_delay_s}",
-                "requeue": True,
+                "requeue" if requeue else "no-requeue": True,
                 **(additional_parameters or {}),
             },
         }
@@ -212,8 +254,8 @@ class SlurmLauncher:
     def preview(self, plan: Plan, tasks: Sequence[ClipTask]) -> Preview:
         shards = self._shards(plan, tasks)
         executor = self._executor(plan, plan.paths.submissions.absolute() / "TIME")
-        workers = self._workers or self._gpus_per_node or 1
-        memory_gb = self._limits.memory_gb or (self._mem_gb and self._mem_gb / workers)
+        workers = self._workers or self._num_gpus or 1
+        memory_gb = self._limits.memory_gb or (self._memory_gib and self._memory_gib / workers)
         if len(shards) > 1:
             executor.parameters["map_count"] = len(shards)
         script = executor._make_submission_file_text(executor._submitit_command_str, "ID")
@@ -249,6 +291,7 @@ class SlurmLauncher:
                                 self._limits,
                                 self._limit_seconds,
                                 self._drawers,
+                                self._is_requeued,
                             )
                         )
                         for shard in array
@@ -256,9 +299,10 @@ class SlurmLauncher:
             except FailedJobError as exc:
                 if not submitted:
                     shutil.rmtree(folder, ignore_errors=True)
-                    raise ConfigError(f"SLURM refused the tasks: {str(exc).strip().splitlines()[-1]}") from exc
+                    raise ConfigError(f"SLURM refused the tasks: {_message_of(exc)}") from exc
                 print(
-                    f"SLURM accepted {len(submitted)} of {counted(len(shards), 'task')} and refused the rest: {exc}",
+                    f"SLURM accepted {len(submitted)} of {counted(len(shards), 'task')} and refused the rest: "
+                    f"{_message_of(exc)}",
                     file=sys.stderr,
                 )
                 break
@@ -283,6 +327,49 @@ class _Executor(SlurmExecutor):
     @classmethod
     def affinity(cls) -> int:
         return 1
+
+
+def _refuse_options_given_twice(additional_parameters: Mapping[str, Any]) -> None:
+    """Raise if other options of sbatch include one that decides what the launcher does, or one that is false."""
+    for name, value in additional_parameters.items():
+        if (option := _OWN_OPTIONS.get(name)) is not None:
+            raise ConfigError(
+                f"launcher.additional_parameters: {name} is set by launcher.{option}, which also decides how a task "
+                f"that is stopped is treated; use launcher.{option}"
+            )
+        if value is False:
+            raise ConfigError(
+                f"launcher.additional_parameters: {name}=false: options of sbatch cannot be false; leave it out, or use "
+                f"the option that means the opposite"
+            )
+
+
+def _num_gpus(gres: str | None) -> int:
+    """How many GPUs generic resources include: gpu, gpu:2, gpu:a100:2 or gres/gpu=2, in a list with commas."""
+    num_gpus = 0
+    for resource in (gres or "").split(","):
+        words = re.split("[:=]", resource.strip().removeprefix("gres/").partition("(")[0])
+        if words[0] == "gpu":
+            num_gpus += int(words[-1]) if words[-1].isdecimal() else 1
+    return num_gpus
+
+
+def _gib(option: str, amount: str) -> float:
+    """An amount of memory with a unit, in GiB.
+
+    Raises:
+        ConfigError: it has no unit; sbatch would take the number for MiB.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])B?", amount, re.IGNORECASE)
+    if found is None:
+        raise ConfigError(f"launcher.{option}={amount}: expected a number with a unit, such as 32G or 512M")
+    return float(found[1]) * 1024.0 ** ("KMGT".index(found[2].upper()) - 2)
+
+
+def _message_of(refused: FailedJobError) -> str:
+    """The complete message of sbatch, without its repeated name."""
+    lines = [line.strip().removeprefix("sbatch: ").removeprefix("error: ") for line in str(refused).splitlines()]
+    return "; ".join(line for line in lines if line) or "sbatch failed without a message"
 
 
 def follow_up_commands(root: Path) -> str:

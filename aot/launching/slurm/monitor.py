@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ from aot.runs.ledger import Ledger, LedgerTail, require_run
 from aot.runs.parts import PartSweeper
 from aot.runs.task import ClipTask
 from aot.system.processes import host
-from aot.system.text import counted
+from aot.system.text import counted, first_names
 
 Submit = Callable[[Plan, Sequence[ClipTask]], Submission]
 
@@ -43,6 +43,8 @@ _LEDGER_SECONDS = 1.0
 # A task that is being requeued may look ended for a moment: two calls of squeue must agree.
 _CONFIRM_SECONDS = 5.0
 _MAX_REFUSALS = 5
+_WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD"})
+_STARTED = ENDED | {"RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING"}
 
 
 class Queue(Protocol):
@@ -82,8 +84,11 @@ class SlurmWait:
         self._clips_of: dict[str, tuple[str, ...]] = {}
         """SLURM task → ids of its clips."""
         self._submissions: dict[str, Submission] = {}
+        self._states: dict[str, str] = {}
+        """SLURM task → its state when squeue was last called."""
         self._covers_all_clips = True
         """Whether every clip is in a task that this command submitted, so that the ledgers show all ends."""
+        self._begun = clock.monotonic()
         self._tail = LedgerTail(plan.paths)
         self._parts = PartSweeper(plan.paths, clock.monotonic)
         self._waited_for: set[str] = set()
@@ -96,6 +101,7 @@ class SlurmWait:
         Raises:
             ConfigError: SLURM refused, or does not answer; nothing was started.
         """
+        self._begun = self._clock.monotonic()
         self._tail.new_events()  # skip earlier events: the plan already accounts for them
         earlier = {slurm_task: each for each in read_submissions(self._plan.paths) for slurm_task in each.tasks}
         states = self._queue.task_states(earlier)
@@ -122,13 +128,14 @@ class SlurmWait:
             KeyboardInterrupt: the user stopped waiting; the SLURM tasks continue.
         """
         try:
-            with Display(len(self._waited_for)) as display:
+            with Display(len(self._waited_for), seconds_before=self._clock.monotonic() - self._begun) as display:
                 while True:
                     again = self._reconcile(self._watch(display), display)
                     if not again:
                         break
+                    _announce_again(again)
                     self._clips_of, self._covers_all_clips = {}, True
-                    if not self._hand_over_again(again):
+                    if not self._hand_over_again([task for task, _ in again]):
                         break
         except KeyboardInterrupt:
             root = shlex.quote(str(self._plan.paths.root))
@@ -184,6 +191,7 @@ class SlurmWait:
                 return {}
             if self._clock.monotonic() >= next_poll:
                 states = self._queue.task_states(self._clips_of)
+                self._show_requeued(states or {}, display)
                 is_end = states is not None and ENDED.issuperset(states.values())
                 if is_end and has_seen_end:
                     return states or {}
@@ -195,20 +203,37 @@ class SlurmWait:
 
     def _show_new_events(self, open_clips: set[str], display: Display) -> None:
         """Show the new events of these clips; those that have ended are removed from the set."""
+        interrupted = defaultdict(list)
         for event in self._tail.new_events():
             if event.get("clip_id") in open_clips:
                 display.show_event(event)
                 if event["event"] == "ended":
                     open_clips.discard(event["clip_id"])
+                elif event["event"] == "interrupted":
+                    interrupted[event["reason"]].append(event["clip_id"])
+        for reason, clip_ids in interrupted.items():
+            display.print_line(f"interrupted: {first_names(clip_ids)}: {reason}")
 
-    def _reconcile(self, states: Mapping[str, str], display: Display) -> list[ClipTask]:
+    def _show_requeued(self, states: Mapping[str, str], display: Display) -> None:
+        """Name the tasks that SLURM will run again although they have run before.
+
+        Args:
+            states: of the SLURM tasks, those of tasks that squeue does not know included.
+            display: to print to.
+        """
+        requeued = [task for task in states if states[task] in _WAITING and self._states.get(task) in _STARTED]
+        self._states |= states
+        if requeued:
+            display.print_line(f"requeued by SLURM, to run again: {counted(len(requeued), 'task')} ({first_names(requeued)})")
+
+    def _reconcile(self, states: Mapping[str, str], display: Display) -> list[tuple[ClipTask, str]]:
         """Count the attempts that died with their SLURM tasks, and record clips that must not be submitted again.
 
         Args:
             states: of the SLURM tasks; empty if all clips have ended.
             display: shows the failures.
         Returns:
-            The clips to submit again.
+            The clips to submit again, and how their tasks ended; empty if SLURM did not accept their tasks.
         """
         if not states and self._covers_all_clips:
             return []
@@ -230,7 +255,7 @@ class SlurmWait:
                 continue
             slurm_task = slurm_task_of.get(task.clip.clip_id)
             if slurm_task is None:  # SLURM did not accept all tasks
-                again.append(task)
+                again.append((task, ""))
             elif slurm_task in cancelled:
                 message = f"its task {slurm_task} was cancelled before the clip was done"
                 self._fail(task, slurm_task, display, CANCELLED, message)
@@ -240,7 +265,7 @@ class SlurmWait:
                 ended = f"its task {slurm_task} ended as {states.get(slurm_task, GONE)} before the clip was done"
                 self._fail(task, slurm_task, display, LOST, f"{ended}, as did {REPEATS[LOST]} other tasks before it")
             else:
-                again.append(task)
+                again.append((task, states.get(slurm_task, "")))
                 if slurm_task in states and not _is_ordinary(states[slurm_task], slurm_task, history):
                     self._num_lost[task.clip.clip_id] += 1
         return again
@@ -300,6 +325,22 @@ class SlurmWait:
         )
 
 
+def _announce_again(again: Sequence[tuple[ClipTask, str]]) -> None:
+    """Print which clips are submitted again, and why.
+
+    Args:
+        again: the clips, and how their tasks ended; empty if SLURM did not accept their tasks.
+    """
+    clips_of = defaultdict(list)
+    for task, state in again:
+        clips_of[state].append(task.clip.clip_id)
+    for state, clip_ids in clips_of.items():
+        why = f"their tasks ended as {state} before the clips were done" if state else "SLURM did not accept their tasks"
+        why = "SLURM has no record of their tasks any more" if state == GONE else why
+        print(f"to be submitted again: {counted(len(clip_ids), 'clip')} ({first_names(clip_ids)}): {why}")
+
+
 def _is_ordinary(state: str, slurm_task: str, history: History) -> bool:
     """Whether a task did not end because of its clips: it was preempted, or reached its time limit after some work."""
-    return state == STATE_PREEMPTED or (state == STATE_TIMEOUT and slurm_task in history.scheduler_tasks)
+    is_stopped = state == STATE_TIMEOUT or slurm_task in history.stopped_tasks
+    return state == STATE_PREEMPTED or (is_stopped and slurm_task in history.scheduler_tasks)

@@ -109,7 +109,8 @@ def test_clips_are_submitted_in_arrays_of_tasks_of_equal_cost(
 def test_first_refused_array_is_an_error(run: MemoryRun, executor: type[FakeExecutor]) -> None:
     executor.refused_arrays = {0}
     plan = run.plan()
-    with pytest.raises(ConfigError, match=r"^SLURM refused the tasks: sbatch: error: .*: no such qos$"):
+    expected = r"^SLURM refused the tasks: first line; Batch job submission failed: no such qos$"
+    with pytest.raises(ConfigError, match=expected):
         SlurmLauncher(clips_per_task=1).launch(plan, plan.tasks())
     assert read_submissions(run.paths) == []
     assert not list(run.paths.submissions.iterdir()), "nothing is left of it"
@@ -123,7 +124,9 @@ def test_later_refused_array_leaves_the_accepted_ones(
     assert SlurmLauncher(clips_per_task=1).launch(plan, plan.tasks()) is not None
     (submission,) = read_submissions(run.paths)
     assert sorted(submission.tasks) == ["70_0", "70_1"]
-    assert "SLURM accepted 2 of 5 tasks and refused the rest" in capsys.readouterr().err
+    assert (
+        "SLURM accepted 2 of 5 tasks and refused the rest: first line; Batch job submission failed: no such qos\n"
+    ) in capsys.readouterr().err
     assert executor.num_arrays == 2, "the third array is not tried"
 
 
@@ -142,6 +145,10 @@ def test_missing_sbatch_is_a_configuration_error(run: MemoryRun, monkeypatch: py
         ({"mem_gb": 8, "gpus_per_node": 2, "workers": 4}, 2 * 10**9, 12, 4),
         ({"mem_gb": 8, "memory_gb": 1.5}, 15 * 10**8, 3, 1),
         ({"array_parallelism": 2, "workers": 2}, None, 4, 2),
+        ({"mem_per_gpu": "8G", "gpus_per_node": 2}, 8 * 10**9, 6, 2),
+        ({"mem_per_gpu": "512M", "gpus_per_node": 0}, 5 * 10**8, 3, 1),
+        ({"mem_per_cpu": "2GB", "cpus_per_task": 4}, 8 * 10**9, 3, 1),
+        ({"gres": "shard:3,gpu:a100:2", "gpus_per_node": 0}, None, 6, 2),
     ],
 )
 def test_preview(
@@ -184,14 +191,16 @@ class FakeSupervisor:
         self.slots, self.limits = slots, limits
         self.tasks: list[ClipTask] = []
         self.abandoned: list[tuple[str, bool]] = []
+        self.by_scheduler: list[bool] = []
         self.attended_seconds = 0.0
         FakeSupervisor.made.append(self)
 
     def run(self, tasks: list[ClipTask]) -> None:
         self.tasks = tasks
 
-    def abandon(self, reason: str, *, is_time_limit: bool) -> None:
+    def abandon(self, reason: str, *, is_time_limit: bool, by_scheduler: bool) -> None:
         self.abandoned.append((reason, is_time_limit))
+        self.by_scheduler.append(by_scheduler)
 
 
 class FakeEnvironment:
@@ -246,18 +255,33 @@ def test_task_that_is_interrupted_abandons_its_clips_and_is_submitted_again(
 ) -> None:
     plan = run.plan()
     task = Task(plan.context, tuple(plan.tasks()), 2, WorkerLimits(9, 2.5), 600, drawers=3)
-    assert task.checkpoint().function == task, "before it has started: nothing to abandon"
+    first = task.checkpoint()
+    assert first is not None
+    assert first.function == task, "before it has started: nothing to abandon"
     task()
     task._planning_seconds = 0.0
     FakeSupervisor.made[0].attended_seconds = seconds
-    again = task.checkpoint().function
+    requeued = task.checkpoint()
+    assert requeued is not None
+    again = requeued.function
     assert FakeSupervisor.made[0].abandoned == [(reason, is_time_limit)]
+    assert FakeSupervisor.made[0].by_scheduler == [True]
     assert (again.run, again.clip_tasks, again.workers, again.limits, again.limit_seconds, again.drawers) == (
         task.run, task.clip_tasks, task.workers, task.limits, task.limit_seconds, task.drawers,
     )  # fmt: skip
     assert again._supervisor is None, "it is pickled"
     os.kill(os.getpid(), signal.SIGTERM)  # SLURM sends it to a task that is requeued; the request must not be disturbed
     assert len(FakeSupervisor.made[0].abandoned) == 1
+
+
+@pytest.mark.usefixtures("on_node")
+def test_task_that_must_not_be_requeued_ends(run: MemoryRun) -> None:
+    plan = run.plan()
+    task = Task(plan.context, tuple(plan.tasks()), 2, WorkerLimits(9, 2.5), 600, is_requeued=False)
+    task()
+    FakeSupervisor.made[0].attended_seconds = 600.0
+    assert task.checkpoint() is None
+    assert FakeSupervisor.made[0].abandoned == [("its task reached its time limit", True)]
 
 
 @pytest.mark.usefixtures("on_node")
@@ -300,10 +324,53 @@ def test_signal_means_the_time_limit_from_the_moment_at_which_slurm_may_send_it(
     assert launcher._limit_seconds == 600 - 30 - 90
 
 
-@pytest.mark.parametrize(("name", "option"), [("time", "timeout_min"), ("signal", "signal_delay_s")])
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("time", "timeout_min"), ("signal", "signal_delay_s"), ("requeue", "requeue"), ("no-requeue", "requeue"),
+        ("array", "array_parallelism"),
+    ],
+)  # fmt: skip
 def test_options_of_sbatch_that_have_a_name_of_their_own_are_refused(name: str, option: str) -> None:
     with pytest.raises(ConfigError, match=rf"^launcher\.additional_parameters: {name} is set by launcher\.{option}, "):
         SlurmLauncher(additional_parameters={name: "1"})
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"gres": "gpu:2"},
+            "launcher.gres=gpu:2 and launcher.gpus_per_node=1 both request GPUs; add launcher.gpus_per_node=0",
+        ),
+        (
+            {"mem_gb": 8.0, "mem_per_cpu": "2G"},
+            "launcher.mem_gb=8.0, launcher.mem_per_cpu=2G: expected one of them, because each requests the main memory "
+            "of a task; leave out the others",
+        ),
+        ({"mem_per_gpu": "32"}, "launcher.mem_per_gpu=32: expected a number with a unit, such as 32G or 512M"),
+        (
+            {"additional_parameters": {"exclusive": False}},
+            "launcher.additional_parameters: exclusive=false: options of sbatch cannot be false; leave it out, or use "
+            "the option that means the opposite",
+        ),
+    ],
+)
+def test_requests_that_contradict_each_other_are_refused(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        SlurmLauncher(**options)
+    assert str(refused.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("gres", "num_gpus"),
+    [
+        (None, 0), ("gpu", 1), ("gpu:4", 4), ("gpu:a100", 1), ("gpu:a100:3", 3), ("gres/gpu=2", 2),
+        ("gpu:a100:2(S:0-1)", 2), ("shard:8", 0), ("craynetwork:1,gpu:v100:1,gpu:2", 3),
+    ],
+)  # fmt: skip
+def test_gpus_in_generic_resources(gres: str | None, num_gpus: int) -> None:
+    assert launcher_module._num_gpus(gres) == num_gpus
 
 
 def test_submissions_are_read_in_their_order(run: MemoryRun) -> None:

@@ -149,6 +149,67 @@ def test_clip_of_a_task_that_died_is_submitted_again_and_its_attempt_counts(run:
     assert run.works()["d"] == "nothing"
 
 
+def test_reasons_are_printed(run: Waited, capsys: pytest.CaptureFixture[str]) -> None:
+    """Why a clip was interrupted, that SLURM requeues a task, and why clips are submitted again."""
+
+    def preempt(task: str) -> None:
+        run.slurm.start(task, "c")
+        run.slurm.ledger(task).append("interrupted", clip_id="c", reason="its task was preempted", by_scheduler=True)
+
+    run.except_first(a=lambda task: None, c=preempt, d=run.die("NODE_FAIL"))
+    for seconds, state in ((35, "PENDING"), (65, "RUNNING"), (95, "PENDING"), (125, "RUNNING")):
+        run.slurm.later(seconds, lambda state=state: run.slurm.states.update({"1_0": state, "1_2": state}))
+    run.slurm.later(130, lambda: [run.slurm.states.pop("1_0"), run.slurm.states.update({"1_2": "FAILED"})])
+    run.wait()
+    shown = capsys.readouterr()
+    assert "interrupted: c: its task was preempted" in shown.err.splitlines()
+    assert shown.err.splitlines().count("requeued by SLURM, to run again: 2 tasks (1_0, 1_2)") == 2
+    out = [line.partition("; logs in")[0] for line in shown.out.splitlines()]
+    # A task that is GONE and had never started was cancelled.
+    assert out == [
+        "submitted 4 tasks as 1",
+        "to be submitted again: 1 clip (c): their tasks ended as FAILED before the clips were done",
+        "to be submitted again: 1 clip (d): their tasks ended as NODE_FAIL before the clips were done",
+        "submitted 2 tasks as 2",
+    ]
+
+
+def test_rate_counts_from_the_submission(run: Waited, capsys: pytest.CaptureFixture[str]) -> None:
+    """The runs of a sweep are submitted together and waited for one after another: clips may have ended by then."""
+    run.slurm.on_submit = lambda submission: [
+        run.complete(task, clip_id) for task, (clip_id,) in submission.tasks.items()
+    ]
+    waiting = run.waiting()
+    waiting.begin(run.tasks())
+    run.slurm.now += 100.0
+    waiting()
+    rates = [float(line.split(" · ")[1].split()[0]) for line in capsys.readouterr().err.splitlines()]
+    assert rates[-1] == pytest.approx(4 * 8 / 100, abs=0.1)
+
+
+def test_time_limits_of_tasks_that_slurm_does_not_requeue_do_not_fail_their_clips(run: Waited) -> None:
+    """The task ends by itself before its time limit, so that SLURM calls it FAILED."""
+    run.slurm = FakeSlurm(run, clips_per_task=4)
+
+    def submit(submission: Submission) -> None:
+        (task,) = submission.tasks
+
+        def stop() -> None:
+            run.slurm.start(task, "c")
+            run.slurm.ledger(task).append("interrupted", clip_id="c", reason="", is_counted=False, by_scheduler=True)
+            run.slurm.states[task] = "FAILED"
+
+        if len(run.slurm.tasks) <= 10:
+            run.slurm.later(2.0, stop)
+        else:
+            run.finish_all(submission)
+
+    run.slurm.on_submit = submit
+    run.wait()
+    assert len(run.submitted()) == 11
+    assert run.works() == dict.fromkeys("abcd", "nothing")
+
+
 @pytest.mark.parametrize(
     ("state", "has_computed_another", "expected"),
     [("TIMEOUT", False, ["lost"]), ("TIMEOUT", True, []), ("PREEMPTED", False, []), ("PREEMPTED", True, [])],

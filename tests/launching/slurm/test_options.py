@@ -24,7 +24,8 @@ def sbatch_options(shown: str) -> dict[str, str]:
 
 def test_batch_script_has_every_option(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
     values = [
-        "partition=gpu", "account=robots", "qos=long", "constraint=a100", "gpus_per_node=2", "cpus_per_task=8",
+        "partition=[gpu,long]", "exclude='node[1-3]'", "gres=craynetwork:1", "comment='two words'", "requeue=false",
+        "account=robots", "qos=long", "constraint=a100", "gpus_per_node=2", "cpus_per_task=8",
         "mem_gb=0.5", "timeout_min=90", "signal_delay_s=60", "array_parallelism=2", "clips_per_task=1",
     ]  # fmt: skip
     others = ["launcher.setup=[module load cuda]", "launcher.additional_parameters={nice: 100, mail-type: END}"]
@@ -32,12 +33,13 @@ def test_batch_script_has_every_option(clips: Clips, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     options = sbatch_options(shown)
     expected = {
-        "partition": "gpu", "account": "robots", "qos": "long", "constraint": "a100", "gpus-per-node": "2",
+        "partition": "gpu,long", "exclude": "'node[1-3]'", "gres": "craynetwork:1", "comment": "'two words'",
+        "no-requeue": "", "account": "robots", "qos": "long", "constraint": "a100", "gpus-per-node": "2",
         "cpus-per-task": "8", "mem": "512M", "time": "90", "signal": "B:USR2@60", "array": "0-2%2", "nice": "100",
-        "mail-type": "END", "requeue": "", "open-mode": "append",
+        "mail-type": "END", "open-mode": "append",
     }  # fmt: skip
     assert {key: options.get(key) for key in expected} == expected
-    assert "wckey" not in options
+    assert not {"wckey", "requeue"} & options.keys()
     assert "\nmodule load cuda\n" in shown
     assert re.search(r"^exec \S+python\S* -u -m submitit", shown, re.MULTILINE), "signals reach our process"
     assert "3 shards of 2 workers, at most 2 at a time" in shown
@@ -50,6 +52,15 @@ def test_profile_sets_the_options(clips: Clips, capsys: pytest.CaptureFixture[st
     assert main([*arguments, "launcher=devcluster", "dry_run=true"]) == 0
     options = sbatch_options(capsys.readouterr().out)
     assert (options["mem"], options["array"], options["time"]) == ("922M", "0-1%2", "240")
+
+
+@pytest.mark.parametrize("option", ["mem_per_gpu=32G", "mem_per_cpu=8G"])
+def test_memory_per_gpu_and_per_core(clips: Clips, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert clips.run("launcher=slurm", "dry_run=true", f"launcher.{option}") == 0
+    options = sbatch_options(capsys.readouterr().out)
+    name, _, value = option.partition("=")
+    assert options[name.replace("_", "-")] == value
+    assert "mem" not in options
 
 
 def test_missing_sbatch_is_refused(
