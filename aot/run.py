@@ -42,7 +42,7 @@ from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
 from aot.system.output_folder import find_obstacle
-from aot.system.text import counted
+from aot.system.text import counted, first_names
 
 # Width of the closing table where the output is a file or a pipe, which have none.
 _FILE_WIDTH = 120
@@ -96,6 +96,7 @@ class Run:
         self._pending: list[ClipTask] = []
         self._ended_before: dict[str, dict[str, Any]] = {}
         self._wait: Wait | None = None
+        self._is_strict = False
         self._exit_code = EXIT_DONE
 
     @property
@@ -111,6 +112,7 @@ class Run:
                 print_plan(plan, self._console)
                 return
             launcher: Launcher = plan.config.launcher.build()
+            self._is_strict = launcher.is_strict
             tasks = plan.tasks(retries=True)
             self._pending = [task for task in tasks if task.is_pending]
             self._ended_before = last_events(plan.paths, ("ended",)) if self._pending else {}
@@ -146,6 +148,7 @@ class Run:
             if not plan.unusable and all(row["state"] == "done" for row in rows):
                 self._exit_code = EXIT_DONE
             self._report_outdated(rows)
+            self._report_degraded(rows)
             update_index(plan.paths)
             # Last, so that the table is printed also where the report cannot be written.
             if plan.config.output.report:
@@ -171,6 +174,23 @@ class Run:
             root, clips = self._plan.paths.root, counted(num_outdated, "clip")
             print(f"{root}: {clips} not processed, only earlier results exist; run the same command again to resume",
                   file=sys.stderr)  # fmt: skip
+            self._exit_code = EXIT_SOME_FAILED
+
+    def _report_degraded(self, rows: Sequence[dict[str, Any]]) -> None:
+        """If the launcher is strict, report clips that were computed with a larger frame_interval than requested.
+
+        Args:
+            rows: the rows of the summary.
+        """
+        requested = self._plan.config.frame_interval
+        degraded = [row["clip_id"] for row in rows if row["frame_interval"] not in ("", requested)]
+        if self._is_strict and degraded:
+            print(
+                f"{self._plan.paths.root}: {counted(len(degraded), 'clip')} ran out of memory and were computed with a "
+                f"larger frame_interval than {requested} ({first_names(degraded)}), which launcher.strict=true does not "
+                f"accept; run with more memory and ladder.max_frame_interval={requested}",
+                file=sys.stderr,
+            )
             self._exit_code = EXIT_SOME_FAILED
 
     @contextmanager

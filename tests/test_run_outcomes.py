@@ -43,10 +43,11 @@ class Started(MemoryRun):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, {"a": 10, "b": 20, "c": 30})
 
-    def run(self, work: Work | None = finish_all, *, divides_work: bool = False, **changes: Any) -> int:
-        self.last = Run(
-            self.plan(launcher=part(FakeLauncher, work=work, divides_work=divides_work), **changes), ["aot", "run"]
-        )
+    def run(
+        self, work: Work | None = finish_all, *, divides_work: bool = False, strict: bool = False, **changes: Any
+    ) -> int:
+        launcher = part(FakeLauncher, work=work, divides_work=divides_work, strict=strict)
+        self.last = Run(self.plan(launcher=launcher, **changes), ["aot", "run"])
         self.last.start()
         return self.last.finish()
 
@@ -184,6 +185,24 @@ def test_failure_of_a_clip_that_is_not_drawn_stays(run: Started) -> None:
 
     assert run.run(work, overlay=True) == 1
     assert run.paths.clip("a").failure.exists()
+
+
+@pytest.mark.parametrize(("strict", "expected"), [(False, 0), (True, 1)])
+def test_clips_with_a_larger_frame_interval_are_exit_code_1_on_request(
+    run: Started, strict: bool, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(plan: Plan, tasks: Sequence[ClipTask]) -> None:
+        for task, interval in zip(tasks, (2, 1, 2)):
+            rung = {"frame_interval": interval, "rung": 3} if interval > 1 else {"rung": 2}
+            record_done(plan.paths, task, Ledger(plan.paths, "w"), **rung)
+
+    assert run.run(work, strict=strict) == expected
+    message = (
+        f"{run.paths.root}: 2 clips ran out of memory and were computed with a larger frame_interval than 1 (a, c), "
+        f"which launcher.strict=true does not accept; run with more memory and ladder.max_frame_interval=1\n"
+    )
+    assert capsys.readouterr().err == (message if strict else "")
+    assert run.run(fails(AssertionError()), strict=strict) == expected, "the same of a run that is finished"
 
 
 def test_failed_partial_and_missing_clips_are_exit_code_1(run: Started, capsys: pytest.CaptureFixture[str]) -> None:

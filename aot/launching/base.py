@@ -39,6 +39,9 @@ class Launcher(Protocol):
     divides_work: bool
     """Whether clips are divided among several workers, so that the cost of each clip matters."""
 
+    is_strict: bool
+    """Whether clips that were computed with a larger frame_interval than requested make the exit code 1."""
+
     def launch(self, plan: Plan, tasks: Sequence[ClipTask]) -> Wait | None:
         """Start processing; a launcher that runs clips on this machine does so in `Wait`.
 

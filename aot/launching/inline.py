@@ -18,9 +18,16 @@ from aot.runs.task import ClipTask
 
 
 class InlineLauncher:
-    """Processes the clips in this process, so that a debugger works."""
+    """Processes the clips in this process, so that a debugger works.
+
+    Args:
+        strict: whether clips that were computed with a larger frame_interval than requested make the exit code 1.
+    """
 
     divides_work = False
+
+    def __init__(self, strict: bool = False) -> None:
+        self.is_strict = strict
 
     def launch(self, plan: Plan, tasks: Sequence[ClipTask]) -> Wait:
         return partial(_run, plan, tasks)

@@ -27,6 +27,7 @@ class LocalLauncher:
         memory_gb: main memory that one worker may use, in units of 10⁹ bytes; None: no limit.
         stall_seconds: a worker that makes no progress and uses no CPU for this long, in s, is replaced.
         drawers: processes per worker that draw and score its finished clips; None: from the number of cores.
+        strict: whether clips that were computed with a larger frame_interval than requested make the exit code 1.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class LocalLauncher:
         memory_gb: Annotated[float, Gt(0)] | None = None,
         stall_seconds: Annotated[float, Gt(0)] = 600.0,
         drawers: Annotated[int, Ge(1)] | None = None,
+        strict: bool = False,
     ) -> None:
+        self.is_strict = strict
         self._workers = workers
         self._drawers = drawers
         self._limits = WorkerLimits(stall_seconds, memory_gb)

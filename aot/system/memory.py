@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ PROCESSES_PER_GPU = "AOT_PROCESSES_PER_GPU"
 
 # What CUDA itself needs in every process that uses a GPU, beside the tensors: about half a gigabyte.
 _CUDA_CONTEXT_BYTES = 600_000_000
+_HIERARCHIES = Path("/sys/fs/cgroup")
+_CONTROL_GROUPS = Path("/proc/self/cgroup")
+_VMSTAT = Path("/proc/vmstat")
 
 
 def available_device_bytes(device: str, processes_per_gpu: int | None = None) -> int:
@@ -102,30 +106,42 @@ def peak_memory_bytes() -> int:
 
 
 def num_oom_kills() -> int:
-    """How many processes the kernel has killed for lack of memory on this machine, or in one of its control groups."""
-    count = _field(Path("/proc/vmstat"), "oom_kill")
+    """How many processes the kernel has killed for lack of memory in the control group of this process.
+
+    Whether the limit of a group or the memory of the machine was exceeded: the kills are counted where the killed process
+    was. Kills in other groups, such as those of other users' jobs, do not count. Without a control group for memory, those
+    of the machine count.
+    """
+    for group in _control_groups():
+        for name in ("memory.events", "memory.oom_control"):  # of version 2 and 1
+            if (count := _field(group / name, "oom_kill")) is not None:
+                return int(count)
+    count = _field(_VMSTAT, "oom_kill")
     return int(count) if count is not None else 0
+
+
+def _control_groups() -> Iterator[Path]:
+    """The folders of the control groups for memory that this process is in: of each hierarchy, the innermost one."""
+    for line in _text(_CONTROL_GROUPS).splitlines():
+        number, controllers, name = line.split(":", 2)
+        is_version_2 = number == "0" and not controllers
+        if is_version_2 or "memory" in controllers.split(","):
+            yield (_HIERARCHIES if is_version_2 else _HIERARCHIES / "memory") / name.lstrip("/")
 
 
 def _control_group_limits() -> list[int]:
     """The bytes left below the memory limit of each control group that this process is in."""
     remaining = []
-    for line in _text(Path("/proc/self/cgroup")).splitlines():
-        number, controllers, name = line.split(":", 2)
-        is_version_2 = number == "0" and not controllers
-        if not is_version_2 and "memory" not in controllers.split(","):
-            continue
-        root = Path("/sys/fs/cgroup") if is_version_2 else Path("/sys/fs/cgroup/memory")
-        names = ("memory.max", "memory.current") if is_version_2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        folder = root / name.lstrip("/")
-        for group in (folder, *folder.parents):
-            limit, usage = (_text(group / name).strip() for name in names)
-            if limit.isdecimal() and usage.isdecimal():
-                # Cached file contents count as used, but are evicted on demand.
-                stat = group / "memory.stat"
-                evictable = _field(stat, "total_inactive_file") or _field(stat, "inactive_file") or 0
-                remaining.append(max(0, int(limit) - int(usage) + int(evictable)))
-            if group == root:
+    for innermost in _control_groups():
+        for group in (innermost, *innermost.parents):
+            for names in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+                limit, usage = (_text(group / name).strip() for name in names)
+                if limit.isdecimal() and usage.isdecimal():
+                    # Cached file contents count as used, but are evicted on demand.
+                    stat = group / "memory.stat"
+                    evictable = _field(stat, "total_inactive_file") or _field(stat, "inactive_file") or 0
+                    remaining.append(max(0, int(limit) - int(usage) + int(evictable)))
+            if group in (_HIERARCHIES, _HIERARCHIES / "memory"):
                 break
     return remaining
 

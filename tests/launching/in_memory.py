@@ -55,9 +55,17 @@ class FakeLauncher:
         work: None: `launch` returns None, as a launcher that does not wait.
         divides_work: as of a launcher.
         launch_error: raised by `launch`.
+        strict: as of a launcher.
     """
 
-    def __init__(self, work: Any = None, divides_work: bool = False, launch_error: Exception | None = None) -> None:
+    def __init__(
+        self,
+        work: Any = None,
+        divides_work: bool = False,
+        launch_error: Exception | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.is_strict = strict
         self.work = work
         self.divides_work = divides_work
         self.launch_error = launch_error

@@ -64,6 +64,48 @@ def test_without_a_limit_the_machines_memory_is_available() -> None:
     assert num_oom_kills() >= 0
 
 
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/job/step\n", {"job/step/memory.events": "oom 3\noom_kill 2\n", "job/memory.events": "oom_kill 9\n"}, 2),
+        ("4:memory:/job\n0::/\n", {"memory/job/memory.oom_control": "under_oom 0\noom_kill 5\n"}, 5),
+        ("4:memory:/job\n0::/job\n", {"job/memory.events": "oom_kill 1\n"}, 1),
+        ("0::/\n", {}, 70),
+        ("4:memory:/\n0::/\n", {"memory/memory.oom_control": "under_oom 0\n"}, 70),
+        ("", {}, 70),
+    ],
+    ids=["version 2", "version 1", "both", "root group", "old kernel", "none"],
+)
+def test_kills_in_the_own_control_group_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, files: dict[str, str], expected: int
+) -> None:
+    """Elsewhere on the machine, 70 processes were killed, such as those of other users' jobs."""
+    for name, text in {**files, "vmstat": "pgfault 1\noom_kill 70\n", "groups": groups}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("aot.system.memory._HIERARCHIES", tmp_path)
+    monkeypatch.setattr("aot.system.memory._CONTROL_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr("aot.system.memory._VMSTAT", tmp_path / "vmstat")
+    assert num_oom_kills() == expected
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_available_memory_is_below_the_limits_of_all_outer_control_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    limit, usage = [("memory.limit_in_bytes", "memory.usage_in_bytes"), ("memory.max", "memory.current")][version - 1]
+    root = tmp_path / "memory" if version == 1 else tmp_path
+    for folder, bytes_allowed in ((root / "job", 5000), (root / "job" / "step", 10**15)):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / limit).write_text(f"{bytes_allowed}\n")
+        (folder / usage).write_text("3000\n")
+        (folder / "memory.stat").write_text("inactive_file 500\n")
+    (tmp_path / "groups").write_text("4:memory:/job/step\n" if version == 1 else "0::/job/step\n")
+    monkeypatch.setattr("aot.system.memory._HIERARCHIES", tmp_path)
+    monkeypatch.setattr("aot.system.memory._CONTROL_GROUPS", tmp_path / "groups")
+    assert available_host_bytes() == 2500
+
+
 class Card:
     """A GPU of 80 GB in place of torch.cuda, and what the processes on it have allocated, in GB.
 

@@ -146,6 +146,7 @@ class SlurmLauncher:
         memory_gb: main memory that one worker may use, in units of 10⁹ bytes; None: no limit.
         stall_seconds: a worker that makes no progress and uses no CPU for this long, in s, is replaced.
         drawers: processes per worker that draw and score its finished clips; None: from the number of cores.
+        strict: whether clips that were computed with a larger frame_interval than requested make the exit code 1.
     """
 
     divides_work = True
@@ -177,7 +178,9 @@ class SlurmLauncher:
         memory_gb: Annotated[float, Gt(0)] | None = None,
         stall_seconds: Annotated[float, Gt(0)] = 600.0,
         drawers: Annotated[int, Ge(1)] | None = None,
+        strict: bool = False,
     ) -> None:
+        self.is_strict = strict
         _refuse_options_given_twice(additional_parameters or {})
         num_gpus = gpus_per_node or _num_gpus(gres)
         if gpus_per_node and _num_gpus(gres):
