@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +141,15 @@ class RunPaths:
     def submissions(self) -> Path:
         """Submissions to a scheduler: one file per array of tasks, and the scheduler's own files beside it."""
         return self.root / "logs" / "slurm"
+
+    @property
+    def submit_lock(self) -> Path:
+        """Exists while a command submits tasks to a scheduler."""
+        return self.root / "logs" / "submitting.lock"
+
+    def claim(self, clip_id: str) -> Path:
+        """Exists while a worker computes the clip; named by a hash, because clip ids may contain folders."""
+        return self.ledgers / "claims" / hashlib.sha256(clip_id.encode()).hexdigest()[:32]
 
     def ledger(self, worker: str) -> Path:
         return self.ledgers / f"{worker}.jsonl"

@@ -12,6 +12,7 @@ from aot.launching.base import Preview, Wait
 from aot.launching.display import Display
 from aot.launching.plan import Plan
 from aot.launching.worker import BrokenProcess, Worker
+from aot.runs.claims import Claims
 from aot.runs.ledger import TOUCH_SECONDS
 from aot.runs.parts import PartSweeper
 from aot.runs.task import ClipTask
@@ -39,15 +40,19 @@ class InlineLauncher:
 def _run(plan: Plan, tasks: Sequence[ClipTask]) -> None:
     parts = PartSweeper(plan.paths)
     with Display(len(tasks)) as display:
-        worker = Worker(plan.context, on_event=display.show_event)
+        worker, claims = Worker(plan.context, on_event=display.show_event), Claims(plan.paths)
         try:
             with _touching_ledger(worker):
                 for task, following in zip(tasks, [*tasks[1:], None]):
+                    # Only for others to see: a debugger wants every clip computed here.
+                    claims.take(task.clip.clip_id, worker.name)
                     try:
                         worker.run(task, partial(display.show_progress, task.clip.clip_id), following)
                     except KeyboardInterrupt:
                         worker.record_interruption(task)
                         raise
+                    finally:
+                        claims.release(task.clip.clip_id)
         except BrokenProcess as broken:
             raise AotError(f"{broken}; launcher=local replaces such a process and continues") from broken
         finally:

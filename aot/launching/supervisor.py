@@ -25,8 +25,9 @@ from aot.launching.slots import Slot
 from aot.launching.supervised_child import Clock, Culprit, StartProcess, SupervisedChild, WorkerLimits
 from aot.launching.turns import find, following, remove, take_next
 from aot.retry import STALLED, Attempt, ladder, next_rung
+from aot.runs.claims import Claims
 from aot.runs.failure import record_failure
-from aot.runs.ledger import Ledger
+from aot.runs.ledger import TOUCH_SECONDS, Ledger
 from aot.runs.task import ClipTask, Work
 from aot.system.attended_clock import AttendedClock
 from aot.system.files import remove_parts_of
@@ -84,6 +85,11 @@ class Supervisor:
         self._workers = _Pool([slot for slot in slots if not slot.is_drawer])
         self._drawers = _Pool([slot for slot in slots if slot.is_drawer])
         self._drawn_later: deque[ClipTask] = deque()
+        self._claims = Claims(run.paths, clock)
+        self._claimed: set[str] = set()
+        self._computed_elsewhere: list[ClipTask] = []
+        """Clips that living workers of other supervisors compute; looked at again later."""
+        self._looked_elsewhere_at = clock()
         self._limits = limits
         self._display = display
         self._start_process = start_process
@@ -109,11 +115,13 @@ class Supervisor:
         self._drawn_later.extend(task for task in tasks if task.work is not Work.ALL)
         try:
             while self._has_work():
+                self._look_elsewhere()
                 self._assign_clips()
                 self._fill_slots()
                 for process in self._wait_for_messages([child.process for child in self._children], _CHECK_SECONDS):
                     self._receive(next(child for child in self._children if child.process is process))
                 self._check_children()
+                self._release_claims()
             self._end_children()
         except BaseException as stop:
             by = "the user" if isinstance(stop, KeyboardInterrupt) else type(stop).__name__
@@ -137,7 +145,7 @@ class Supervisor:
                 the time of their worker, which was not enough.
             by_scheduler: whether the scheduler ends the task, so that its end says nothing about its clips.
         """
-        for queue in (self._workers.queue, self._drawers.queue, self._drawn_later):
+        for queue in (self._workers.queue, self._drawers.queue, self._drawn_later, self._computed_elsewhere):
             queue.clear()
         children, self._children = self._children, []
         # A child that must be killed leaves a part file.
@@ -157,9 +165,10 @@ class Supervisor:
         finally:
             for child in children:
                 child.process.end(max(0.0, deadline - self._clock()))
+            self._release_claims()
 
     def _has_work(self) -> bool:
-        is_waiting = self._workers.queue or self._drawers.queue or self._drawn_later
+        is_waiting = self._workers.queue or self._drawers.queue or self._drawn_later or self._computed_elsewhere
         return bool(is_waiting) or any(child.task for child in self._children)
 
     def _assign_clips(self) -> None:
@@ -179,10 +188,41 @@ class Supervisor:
     def _next_clip(self, child: SupervisedChild) -> ClipTask | None:
         """The next clip for a worker; None if there is none, or if too many clips wait for drawers."""
         queue = self._workers.queue
-        if not queue or len(self._drawers.queue) >= _MAX_WAITING_PER_DRAWER * self._drawers.num_slots:
+        if len(self._drawers.queue) >= _MAX_WAITING_PER_DRAWER * self._drawers.num_slots:
             return None
-        own = None if child.following is None else child.following.clip.clip_id
-        return take_next(queue, own, self._read_by_others(child))
+        while queue:
+            own = None if child.following is None else child.following.clip.clip_id
+            task = take_next(queue, own, self._read_by_others(child))
+            if self._claims.take(task.clip.clip_id, child.name):
+                self._claimed.add(task.clip.clip_id)
+                return task
+            self._computed_elsewhere.append(task)
+        return None
+
+    def _look_elsewhere(self) -> None:
+        """Queue the clips again that other supervisors have left; those that they have finished are not needed."""
+        if not self._computed_elsewhere or self._clock() - self._looked_elsewhere_at < TOUCH_SECONDS:
+            return
+        self._looked_elsewhere_at = self._clock()
+        left = [task for task in self._computed_elsewhere if not self._claims.is_claimed(task.clip.clip_id)]
+        if not left:
+            return
+        self._computed_elsewhere = [task for task in self._computed_elsewhere if task not in left]
+        for task in self._run.tasks_for([(task.clip, task.fingerprint) for task in left]):
+            if task.work is Work.ALL:
+                self._workers.queue.append(task)
+            elif task.work is Work.OVERLAY:
+                self._drawn_later.append(task)
+            else:
+                state = "done" if task.work is Work.NOTHING else "failed"
+                self._display.show_event({"event": "ended", "clip_id": task.clip.clip_id, "state": state})
+
+    def _release_claims(self) -> None:
+        """Release the clips that no worker computes any more."""
+        computing = {child.task.clip.clip_id for child in self._children if child.task and not child.slot.is_drawer}
+        for clip_id in self._claimed - computing:
+            self._claims.release(clip_id)
+        self._claimed &= computing
 
     def _following(self, child: SupervisedChild, task: ClipTask) -> ClipTask | None:
         """The clip that a worker reads ahead while it computes one."""

@@ -102,6 +102,7 @@ class Worker:
         process: ProcessClip = process_clip,
     ) -> None:
         name = name or f"{host()}-{os.getpid()}"
+        self.name = name
         self._run = run
         self._leaves_drawing = leaves_drawing
         self._process_clip = process

@@ -164,6 +164,11 @@ class FakeMachine:
         self.drawers: list[FakeProcess] = []
         self.num_running: list[int] = []
         self._num_waits = 0
+        self._later: list[tuple[float, Callable[[], None]]] = []
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do something when this time has passed."""
+        self._later.append((self.now + seconds, act))
 
     def clock(self) -> float:
         return self.now
@@ -182,6 +187,10 @@ class FakeMachine:
             if self.interrupt is not None:
                 raise self.interrupt
             self.now += timeout_seconds
+            due = [each for each in self._later if each[0] <= self.now]
+            self._later = [each for each in self._later if each[0] > self.now]
+            for _, act in due:
+                act()
             for process in processes:
                 process.on_wait(process)
         return ready

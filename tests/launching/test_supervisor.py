@@ -5,6 +5,7 @@ tests/faults/test_local.py does the same to real processes, once per kind of fau
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 from aot.errors import AotError, WriteError
-from aot.runs.ledger import Ledger
+from aot.retry import Rung
+from aot.runs.ledger import SILENT_SECONDS, Ledger
 from aot.runs.task import ClipTask
 from aot.system.processes import host
 from tests.launching.fake_processes import FakeProcess, die, fail, finish, hang
+from tests.launching.in_memory import record_done
 from tests.launching.supervised import CLIPS, Supervised
 
 
@@ -635,3 +638,37 @@ def test_retries_of_the_worker_itself_are_not_those_of_the_supervisor(run: Super
     run.run()
     assert len(run.processes) == 1
     assert run.started() == ["a", "a", "a", "b", "c"]
+
+
+def claim_elsewhere(run: Supervised, clip_id: str) -> None:
+    """Let a living worker on another machine compute a clip."""
+    ledger = Ledger(run.paths, "other")
+    ledger.append("started", **run.task(clip_id).start_fields(Rung(1, 1, lean=False)), host="elsewhere", pid=7)
+    path = run.paths.claim(clip_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"worker": "other", "host": "elsewhere", "pid": 7}))
+
+
+def test_clip_that_a_living_worker_computes_elsewhere_is_left_to_it(run: Supervised) -> None:
+    claim_elsewhere(run, "a")
+    tasks = run.tasks()
+
+    def finish_elsewhere() -> None:
+        record_done(run.paths, tasks[0], Ledger(run.paths, "other"))
+        run.paths.claim("a").unlink()
+
+    run.machine.later(40.0, finish_elsewhere)
+    run.supervisor().run(tasks)
+    assert run.started() == ["a", "b", "c"], "only by the other worker"
+    assert run.processes[0].clip_ids == ["b", "c"]
+    assert [event["clip_id"] for event in run.display.events if event["event"] == "ended"][-1] == "a"
+    assert run.works() == dict.fromkeys("abc", "nothing")
+    assert list(run.paths.claim("").parent.iterdir()) == []
+
+
+def test_clip_of_a_worker_elsewhere_that_has_died_is_computed_last(run: Supervised) -> None:
+    claim_elsewhere(run, "a")
+    run.run()
+    assert [clip_id for process in run.processes for clip_id in process.clip_ids] == ["b", "c", "a"]
+    assert run.machine.now >= SILENT_SECONDS
+    assert run.works() == dict.fromkeys("abc", "nothing")

@@ -6,13 +6,14 @@ runs the original pickle again, possibly while a duplicate of the task is still 
 
 from __future__ import annotations
 
+import copy
 import re
 import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,7 +35,7 @@ from aot.launching.shards import pack
 from aot.launching.slots import drawers_per_worker, make_slots, python_path
 from aot.launching.slurm.monitor import SlurmWait
 from aot.launching.slurm.squeue import max_array_tasks
-from aot.launching.slurm.submissions import Submission
+from aot.launching.slurm.submissions import LivingArray, Submission, Waves
 from aot.launching.supervised_child import WorkerLimits
 from aot.launching.supervisor import Supervisor
 from aot.runs.task import ClipTask
@@ -43,6 +44,9 @@ from aot.system.text import counted
 # submitit stops requeueing a task after this many time limits. The limit is ours to set per clip (aot.retry), and every
 # finished clip is progress.
 _MAX_TIME_LIMITS = 10_000
+# Python and its packages are thousands of files.
+_STARTS_PER_SECOND = 10
+_MAX_START_DELAY_SECONDS = 30
 # Options of sbatch that only a key of the launcher sets.
 _OWN_OPTIONS = {
     "time": "timeout_min", "signal": "signal_delay_s", "requeue": "requeue", "no-requeue": "requeue",
@@ -137,7 +141,7 @@ class SlurmLauncher:
         timeout_min: time limit of a task, in minutes; a task that reaches it is requeued.
         signal_delay_s: how long before the time limit a task is signalled, in s.
         requeue: whether SLURM may requeue a task that is preempted, loses its node, or reaches its time limit.
-        array_parallelism: maximum number of tasks that run at the same time.
+        array_parallelism: maximum number of tasks that run at the same time, of a run or of all runs of a sweep.
         setup: shell lines to run before the workers start.
         additional_parameters: other options of sbatch, name → value.
         wait: whether to wait; otherwise the command returns after submitting.
@@ -210,7 +214,7 @@ class SlurmLauncher:
         self._drawers = drawers
         self._limits = WorkerLimits(stall_seconds, memory_gb)
         # SLURM may send the signal up to a minute earlier than requested.
-        self._limit_seconds = 60.0 * timeout_min - signal_delay_s - 90.0
+        self._limit_seconds = 60.0 * timeout_min - signal_delay_s - 90.0 - _MAX_START_DELAY_SECONDS
         options: dict[str, Any] = {
             "partition": ",".join(partition or ()) or None,
             "account": account,
@@ -256,7 +260,7 @@ class SlurmLauncher:
 
     def preview(self, plan: Plan, tasks: Sequence[ClipTask]) -> Preview:
         shards = self._shards(plan, tasks)
-        executor = self._executor(plan, plan.paths.submissions.absolute() / "TIME")
+        executor = self._executor(plan, plan.paths.submissions.absolute() / "TIME", len(shards))
         workers = self._workers or self._num_gpus or 1
         memory_gb = self._limits.memory_gb or (self._memory_gib and self._memory_gib / workers)
         if len(shards) > 1:
@@ -267,9 +271,15 @@ class SlurmLauncher:
         drawers = workers * (self._drawers or drawers_per_worker(self._cpus_per_task, workers))
         return Preview(shards, max_workers, available_bytes, script, workers, drawers)
 
-    def _submit(self, plan: Plan, tasks: Sequence[ClipTask]) -> Submission:
+    def _submit(
+        self, plan: Plan, tasks: Sequence[ClipTask], living: Sequence[LivingArray], show_life: Callable[[], None]
+    ) -> Submission:
         """Submit clips, in as many arrays as needed.
 
+        Args:
+            plan, tasks: the clips and their run.
+            living: arrays of the run, or of its sweep, that wait or run.
+            show_life: called after every array.
         Raises:
             ConfigError: SLURM refused the first array; this call started nothing.
         """
@@ -279,10 +289,13 @@ class SlurmLauncher:
         by_id = {task.clip.clip_id: task for task in tasks}
         shards = self._shards(plan, tasks)
         size = max_array_tasks()
+        waves = Waves(living, self._array_parallelism)
         submitted: dict[str, tuple[str, ...]] = {}
+        after: dict[str, tuple[str, ...]] = {}
         for start in range(0, len(shards), size):
             array = shards[start : start + size]
-            executor = self._executor(plan, folder)
+            jobs_before = waves.place(len(array))
+            executor = self._executor(plan, folder, len(array), jobs_before)
             try:
                 with executor.batch():
                     jobs = [
@@ -310,17 +323,38 @@ class SlurmLauncher:
                 )
                 break
             submitted |= {job.job_id: tuple(shard) for job, shard in zip(jobs, array)}
-            Submission(folder, submitted).save()  # after every array: later commands find only recorded tasks
-        return Submission(folder, submitted)
+            array_job = jobs[0].job_id.partition("_")[0]
+            after[array_job] = jobs_before
+            waves.add(array_job, len(array), jobs_before)
+            Submission(folder, submitted, after).save()  # after every array: later commands find only recorded tasks
+            show_life()
+        return Submission(folder, submitted, after)
 
     def _shards(self, plan: Plan, tasks: Sequence[ClipTask]) -> list[list[str]]:
         costs = {task.clip.clip_id: plan.costs[task.clip.clip_id] for task in tasks}
         return pack(costs, -(-len(costs) // self._clips_per_task), self._clips_per_task) if costs else []
 
-    def _executor(self, plan: Plan, folder: Path) -> SlurmExecutor:
+    def _executor(
+        self, plan: Plan, folder: Path, num_tasks: int, jobs_before: Sequence[str] = ()
+    ) -> SlurmExecutor:
+        """The executor of an array.
+
+        Args:
+            plan: of the run.
+            folder: of the submission.
+            num_tasks: in the array.
+            jobs_before: that end before the array starts.
+        """
         # exec: the batch script becomes our process, and SLURM's signals reach it.
         executor = _Executor(folder, _MAX_TIME_LIMITS, python=f"exec {shlex.quote(sys.executable)}")
-        executor.update_parameters(job_name=f"aot-{plan.config.dataset.name}", **self._parameters)
+        parameters = copy.deepcopy(self._parameters)
+        parameters["setup"] = [*_start_delay(min(num_tasks, self._array_parallelism)), *parameters["setup"]]
+        others = parameters["additional_parameters"]
+        if jobs_before:
+            # Not "afterok": tasks that have failed must not stop the others.
+            own = f"afterany:{':'.join(jobs_before)}"
+            others["dependency"] = ",".join(filter(None, [others.get("dependency"), own]))
+        executor.update_parameters(job_name=f"aot-{plan.config.dataset.name}", **parameters)
         return executor
 
 
@@ -330,6 +364,16 @@ class _Executor(SlurmExecutor):
     @classmethod
     def affinity(cls) -> int:
         return 1
+
+
+def _start_delay(num_tasks: int) -> list[str]:
+    """Shell lines that let tasks begin at different times: together, they would overload the file server.
+
+    Args:
+        num_tasks: how many may start at the same time.
+    """
+    seconds = min(num_tasks // _STARTS_PER_SECOND, _MAX_START_DELAY_SECONDS)
+    return [f"sleep $((RANDOM % {seconds})).$((RANDOM % 10))  # not all tasks at once"] if seconds else []
 
 
 def _refuse_options_given_twice(additional_parameters: Mapping[str, Any]) -> None:

@@ -27,7 +27,13 @@ from aot.launching.slurm.squeue import (
     STATE_PREEMPTED,
     STATE_TIMEOUT,
 )
-from aot.launching.slurm.submissions import Submission, read_submissions
+from aot.launching.slurm.submissions import (
+    LivingArray,
+    Submission,
+    read_related_submissions,
+    read_submissions,
+)
+from aot.launching.slurm.submit_lock import Clock, submitting
 from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure
 from aot.runs.history import History, close_cancelled, ledger_of, read_history
@@ -37,7 +43,8 @@ from aot.runs.task import ClipTask
 from aot.system.processes import host
 from aot.system.text import counted, first_names
 
-Submit = Callable[[Plan, Sequence[ClipTask]], Submission]
+Submit = Callable[[Plan, Sequence[ClipTask], Sequence[LivingArray], Callable[[], None]], Submission]
+"""Submits clips; called with the living arrays and with a function to call after every array."""
 
 _LEDGER_SECONDS = 1.0
 # A task that is being requeued may look ended for a moment: two calls of squeue must agree.
@@ -53,14 +60,6 @@ class Queue(Protocol):
     def task_states(self, tasks: Iterable[str]) -> dict[str, str] | None: ...
 
     def last_states(self, tasks: Iterable[str]) -> dict[str, str]: ...
-
-
-class Clock(Protocol):
-    """The functions of `time`."""
-
-    def monotonic(self) -> float: ...
-
-    def sleep(self, seconds: float, /) -> None: ...
 
 
 class SlurmWait:
@@ -103,21 +102,34 @@ class SlurmWait:
         """
         self._begun = self._clock.monotonic()
         self._tail.new_events()  # skip earlier events: the plan already accounts for them
-        earlier = {slurm_task: each for each in read_submissions(self._plan.paths) for slurm_task in each.tasks}
-        states = self._queue.task_states(earlier)
-        if states is None:
-            raise ConfigError("squeue does not answer, and tasks of an earlier command may still run; try again later")
-        wanted = {task.clip.clip_id for task in tasks}
-        for slurm_task, submission in earlier.items():
-            if states.get(slurm_task, GONE) not in ENDED and wanted & set(submission.tasks[slurm_task]):
-                self._follow(submission, [slurm_task])
-        submitted_before = self._clip_ids()
-        left = [task for task in tasks if task.clip.clip_id not in submitted_before]
-        if submitted_before:
-            self._covers_all_clips = False
-            print(f"{counted(len(wanted & submitted_before), 'clip')} in tasks that were submitted before")
-        if left:
-            self._hand_over(left)
+        self._join_or_submit(tasks)
+
+    def _join_or_submit(self, tasks: Sequence[ClipTask]) -> None:
+        """Follow the living tasks that have some of these clips, and submit the other clips.
+
+        Raises:
+            ConfigError: as `begin`.
+        """
+        with submitting(self._plan.paths, self._clock) as show_life:
+            earlier = {slurm_task: each for each in read_submissions(self._plan.paths) for slurm_task in each.tasks}
+            related = {slurm_task: each for each in read_related_submissions(self._plan.paths) for slurm_task in each.tasks}
+            states = self._queue.task_states(earlier | related)
+            if states is None:
+                raise ConfigError(
+                    "squeue does not answer, and tasks of an earlier command may still run; try again later"
+                )
+            living = {task: each for task, each in (earlier | related).items() if states.get(task, GONE) not in ENDED}
+            wanted = {task.clip.clip_id for task in tasks}
+            for slurm_task, submission in earlier.items():
+                if slurm_task in living and wanted & set(submission.tasks[slurm_task]):
+                    self._follow(submission, [slurm_task])
+            submitted_before = self._clip_ids()
+            left = [task for task in tasks if task.clip.clip_id not in submitted_before]
+            if submitted_before:
+                self._covers_all_clips = False
+                print(f"{counted(len(wanted & submitted_before), 'clip')} in tasks that were submitted before")
+            if left:
+                self._hand_over(left, _living_arrays(living), show_life)
 
     def __call__(self) -> None:
         """Wait until every clip is done or has failed.
@@ -146,14 +158,18 @@ class SlurmWait:
             raise
         self._parts.sweep()
 
-    def _hand_over(self, tasks: Sequence[ClipTask]) -> None:
-        submission = self._submit(self._plan, tasks)
+    def _hand_over(
+        self, tasks: Sequence[ClipTask], living: Sequence[LivingArray], show_life: Callable[[], None]
+    ) -> None:
+        submission = self._submit(self._plan, tasks, living, show_life)
         self._follow(submission, list(submission.tasks))
         self._waited_for.update(task.clip.clip_id for task in tasks)
         if sum(map(len, submission.tasks.values())) < len(tasks):
             self._covers_all_clips = False
         num_tasks, jobs = counted(len(submission.tasks), "task"), ", ".join(submission.jobs)
-        print(f"submitted {num_tasks} as {jobs}; logs in {submission.folder}")
+        later = sum(bool(submission.after.get(task.partition("_")[0])) for task in submission.tasks)
+        note = f", {later} of them to start when the tasks before them have ended" if later else ""
+        print(f"submitted {num_tasks} as {jobs}{note}; logs in {submission.folder}")
 
     def _hand_over_again(self, tasks: Sequence[ClipTask]) -> bool:
         """Submit clips that are not done; False if SLURM keeps refusing, as it does for a while when it restarts."""
@@ -162,7 +178,7 @@ class SlurmWait:
                 print(f"trying again in {self._poll_seconds:g} s", file=sys.stderr)
                 self._clock.sleep(self._poll_seconds)
             try:
-                self._hand_over(tasks)
+                self._join_or_submit(tasks)
                 return True
             except ConfigError as refused:
                 print(refused, file=sys.stderr)
@@ -323,6 +339,17 @@ class SlurmWait:
             kind=kind,
             message=message,
         )
+
+
+def _living_arrays(living: Mapping[str, Submission]) -> list[LivingArray]:
+    """The arrays of living tasks.
+
+    Args:
+        living: task → its submission.
+    """
+    num_tasks = Counter(task.partition("_")[0] for task in living)
+    after = {job: jobs for submission in living.values() for job, jobs in submission.after.items()}
+    return [LivingArray(job, number, after.get(job, ())) for job, number in num_tasks.items()]
 
 
 def _announce_again(again: Sequence[tuple[ClipTask, str]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from aot.errors import ConfigError
 from aot.launching.plan import Plan
 from aot.launching.slurm.squeue import GONE
-from aot.launching.slurm.submissions import Submission
+from aot.launching.slurm.submissions import LivingArray, Submission
 from aot.retry import ladder, next_rung
 from aot.runs.ledger import Ledger
 from aot.runs.task import ClipTask
@@ -35,6 +35,7 @@ class FakeSlurm:
         max_tasks: how many tasks the next submissions accept; the others accept all.
         on_submit: called with every submission.
         tasks: of every submission, the clip tasks as they were submitted.
+        living: the arrays that were living at every submission.
     """
 
     def __init__(self, run: MemoryRun, clips_per_task: int = 1) -> None:
@@ -46,6 +47,7 @@ class FakeSlurm:
         self.max_tasks: deque[int] = deque()
         self.on_submit: Callable[[Submission], None] = lambda submission: None
         self.tasks: list[list[ClipTask]] = []
+        self.living: list[list[LivingArray]] = []
         self.squeue_calls: list[float] = []
         self.sacct_calls: list[list[str]] = []
         self.submitted_at: list[float] = []
@@ -76,7 +78,14 @@ class FakeSlurm:
         self.sacct_calls.append(sorted(tasks))
         return {task: self.accounting[task] for task in self.sacct_calls[-1] if task in self.accounting}
 
-    def submit(self, plan: Plan, tasks: Sequence[ClipTask]) -> Submission:
+    def submit(
+        self,
+        plan: Plan,
+        tasks: Sequence[ClipTask],
+        living: Sequence[LivingArray] = (),
+        show_life: Callable[[], None] = lambda: None,
+    ) -> Submission:
+        self.living.append(list(living))
         self.submitted_at.append(self.now)
         if self.refusals:
             raise ConfigError(self.refusals.popleft())

@@ -18,7 +18,9 @@ from aot.errors import ConfigError
 from aot.launching.slurm import launcher as launcher_module
 from aot.launching.slurm.launcher import SlurmLauncher, Task, follow_up_commands
 from aot.launching.slurm.submissions import Submission, read_submissions
+from aot.launching.plan import make_plan
 from aot.launching.supervised_child import WorkerLimits
+from aot.paths import RunPaths
 from aot.runs.ledger import Ledger
 from aot.runs.task import ClipTask
 from tests.launching.in_memory import MemoryRun
@@ -42,6 +44,7 @@ class FakeExecutor:
     refused_arrays: set[int]
     arrays: list[list[Task]]
     num_arrays: int
+    all_parameters: list[dict[str, Any]]
 
     def __init__(self, folder: Path, max_num_timeout: int, python: str) -> None:
         self.folder = folder
@@ -49,6 +52,7 @@ class FakeExecutor:
 
     def update_parameters(self, **parameters: Any) -> None:
         self.parameters = parameters
+        FakeExecutor.all_parameters.append(parameters)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -71,6 +75,7 @@ class FakeExecutor:
 @pytest.fixture
 def executor(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecutor]:
     FakeExecutor.refused_arrays, FakeExecutor.arrays, FakeExecutor.num_arrays = set(), [], 0
+    FakeExecutor.all_parameters = []
     monkeypatch.setattr(launcher_module, "_Executor", FakeExecutor)
     monkeypatch.setattr(launcher_module, "max_array_tasks", lambda: 2)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
@@ -104,6 +109,76 @@ def test_clips_are_submitted_in_arrays_of_tasks_of_equal_cost(
     assert f"submitted 3 tasks as 70, 71; logs in {submission.folder}" in shown
     assert "not waiting for the tasks (launcher.wait=false)" in shown
     assert shown.endswith(f"{follow_up_commands(run.paths.root)}\n")
+
+
+def dependencies(executor: type[FakeExecutor]) -> list[str | None]:
+    return [parameters["additional_parameters"].get("dependency") for parameters in executor.all_parameters]
+
+
+def test_arrays_that_would_exceed_the_parallelism_together_run_one_after_another(
+    run: MemoryRun, executor: type[FakeExecutor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An array has at most two tasks on this cluster."""
+    plan = run.plan()
+    SlurmLauncher(clips_per_task=1, wait=False, array_parallelism=2).launch(plan, plan.tasks())
+    assert dependencies(executor) == [None, "afterany:70", "afterany:71"]
+    (submission,) = read_submissions(run.paths)
+    assert submission.after == {"70": (), "71": ("70",), "72": ("71",)}
+    assert "submitted 5 tasks as 70, 71, 72, 3 of them to start when the tasks before them have ended; logs in" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "expected"), [(9, [None] * 3), (4, [None, None, "afterany:70:71"]), (3, [None, "afterany:70", "afterany:70"])]
+)
+def test_arrays_run_together_as_far_as_the_parallelism_allows(
+    run: MemoryRun, executor: type[FakeExecutor], parallelism: int, expected: list[str | None]
+) -> None:
+    plan = run.plan()
+    SlurmLauncher(clips_per_task=1, wait=False, array_parallelism=parallelism).launch(plan, plan.tasks())
+    assert dependencies(executor) == expected
+
+
+def test_parallelism_counts_the_tasks_of_all_runs_of_a_sweep(
+    tmp_path: Path, executor: type[FakeExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = MemoryRun(tmp_path, SIZES)
+    runs = [RunPaths(tmp_path / "sweep-01234567" / name) for name in ("k1", "k2")]
+    other = Submission(runs[0].submissions / "20260101", {"33_0": ("a",), "33_1": ("b",), "33_2": ("c",)}, {"33": ("32",)})
+    for paths in runs:
+        paths.root.mkdir(parents=True)
+        paths.run_json.write_text(run.paths.run_json.read_text())
+    other.save()
+    states = {"33_0": "RUNNING", "33_1": "PENDING", "33_2": "COMPLETED"}
+    monkeypatch.setattr(
+        "aot.launching.slurm.squeue.task_states", lambda tasks: {task: states.get(task, "GONE") for task in tasks}
+    )
+    plan = make_plan(run.config(), runs[1].root)
+    SlurmLauncher(clips_per_task=5, wait=False, array_parallelism=3).launch(plan, plan.tasks())
+    SlurmLauncher(clips_per_task=5, wait=False, array_parallelism=2).launch(plan, plan.tasks())
+    assert dependencies(executor) == [None, "afterany:33"], "2 + 1 tasks may run together, but not with parallelism 2"
+
+
+def test_dependency_of_the_user_is_kept(run: MemoryRun, executor: type[FakeExecutor]) -> None:
+    plan = run.plan()
+    launcher = SlurmLauncher(
+        clips_per_task=1, wait=False, array_parallelism=2, additional_parameters={"dependency": "afterok:5"}
+    )
+    launcher.launch(plan, plan.tasks())
+    assert dependencies(executor)[:2] == ["afterok:5", "afterok:5,afterany:70"]
+
+
+def test_many_tasks_begin_at_different_times(run: MemoryRun) -> None:
+    plan = run.plan()
+    delays = {
+        number: launcher_module._start_delay(number) for number in (1, 9, 10, 55, 300, 5000)
+    }
+    assert delays[1] == delays[9] == []
+    seconds = {number: re.findall(r"^sleep \$\(\(RANDOM % (\d+)\)\)\.", *lines) for number, lines in delays.items() if lines}
+    assert seconds == {10: ["1"], 55: ["5"], 300: ["30"], 5000: ["30"]}
+    script = SlurmLauncher(clips_per_task=1, array_parallelism=1).preview(plan, plan.tasks()).script or ""
+    assert "sleep" not in script
 
 
 def test_first_refused_array_is_an_error(run: MemoryRun, executor: type[FakeExecutor]) -> None:
@@ -321,7 +396,7 @@ def test_time_of_planning_is_part_of_the_time_limit(run: MemoryRun) -> None:
 
 def test_signal_means_the_time_limit_from_the_moment_at_which_slurm_may_send_it(run: MemoryRun) -> None:
     launcher = SlurmLauncher(timeout_min=10, signal_delay_s=30)
-    assert launcher._limit_seconds == 600 - 30 - 90
+    assert launcher._limit_seconds == 600 - 30 - 90 - 30
 
 
 @pytest.mark.parametrize(

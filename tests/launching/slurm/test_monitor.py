@@ -444,6 +444,44 @@ def test_command_gives_up_when_slurm_keeps_refusing(run: Waited, capsys: pytest.
     assert run.works()["d"] == "all"
 
 
+def test_only_one_command_submits_at_a_time(run: Waited, capsys: pytest.CaptureFixture[str]) -> None:
+    def submit(submission: Submission) -> None:
+        second = run.waiting()
+        with pytest.raises(ConfigError, match=r"has been submitting the tasks of this run for 15 min; run the same .* later"):
+            second.begin(run.tasks())
+
+    run.slurm.on_submit = submit
+    run.waiting().begin(run.tasks())
+    shown = capsys.readouterr().err
+    assert shown.startswith("waiting until the command of ")
+    assert shown.count("waiting until") == 1
+    assert run.submitted() == [["a", "b", "c", "d"]]
+    run.waiting().begin(run.tasks())
+    assert run.submitted() == [["a", "b", "c", "d"]], "the second command sees the tasks of the first one"
+    assert not run.paths.submit_lock.exists()
+
+
+def test_clips_of_a_dead_task_that_another_command_has_submitted_again_are_joined(run: Waited) -> None:
+    first, second = run.waiting(), run.waiting()
+    first.begin(run.tasks())
+    second.begin(run.tasks())
+    for number, clip_id in enumerate("abc"):
+        run.slurm.later(1, lambda task=f"1_{number}", clip_id=clip_id: run.complete(task, clip_id))
+    run.slurm.later(2, lambda: run.die("FAILED")("1_3"))
+    run.slurm.on_submit = lambda submission: None
+    run.slurm.later(500, lambda: run.complete("2_0", "d"))
+
+    def submit(submission: Submission) -> None:
+        """While the first command waits for its second submission, the second one notices the same end."""
+        run.slurm.on_submit = lambda submission: None
+        run.slurm.later(5, second)
+
+    run.slurm.on_submit = submit
+    first()
+    assert run.submitted() == [["a", "b", "c", "d"], ["d"]]
+    assert run.works() == dict.fromkeys("abcd", "nothing")
+
+
 def test_refused_first_submission_starts_nothing(run: Waited) -> None:
     run.slurm.refusals.append("SLURM refused the tasks: no such partition")
     with pytest.raises(ConfigError, match="no such partition"):

@@ -1,0 +1,160 @@
+"""One submitter at a time: a file that only one command can create, held while it looks for living tasks and submits.
+
+Without it, a second command with the same settings would not see the tasks that the first one is about to submit, and
+submit all clips again.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+from aot.errors import ConfigError
+from aot.paths import RunPaths
+from aot.runs.ledger import SILENT_SECONDS
+from aot.system.files import write_errors
+from aot.system.processes import host, is_alive
+
+_CHECK_SECONDS = 1.0
+# Submitting the tasks of 100,000 clips takes a minute.
+_MAX_WAIT_SECONDS = 900.0
+
+
+class Clock(Protocol):
+    """The functions of `time`."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float, /) -> None: ...
+
+
+@contextmanager
+def submitting(paths: RunPaths, clock: Clock) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a run; waits while another command holds it.
+
+    A holder on this machine that is not running any more loses it at once; one on another machine after its file has not
+    been touched for SILENT_SECONDS while it was watched.
+
+    Args:
+        paths: of the run.
+        clock: to wait with.
+    Yields:
+        A function that shows that the holder is alive; call it at least once a minute.
+    Raises:
+        ConfigError: another command has held the lock for _MAX_WAIT_SECONDS.
+        WriteError: the run folder cannot be written.
+    """
+    path = paths.submit_lock
+    own = {
+        "user": _user(), "host": host(), "pid": os.getpid(), "token": uuid4().hex,
+        "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    _acquire(path, own, clock)
+    try:
+        yield lambda: _touch(path)
+    finally:
+        holder = _read(path)
+        if holder is not None and holder.get("token") == own["token"]:
+            path.unlink(missing_ok=True)
+
+
+def _acquire(path: Path, own: dict[str, Any], clock: Clock) -> None:
+    started = clock.monotonic()
+    seen: tuple[Any, float] | None = None
+    """What the lock looked like when it last changed, and when that was."""
+    is_announced = False
+    while not _create(path, own):
+        now = clock.monotonic()
+        holder, state = _read(path), _state(path)
+        if seen is None or seen[0] != state:
+            seen = state, now
+        if _is_over(holder, now - seen[1]):
+            _remove(path, holder)
+            continue
+        who = _describe(holder)
+        if now - started > _MAX_WAIT_SECONDS:
+            raise ConfigError(
+                f"{who} has been submitting the tasks of this run for {_MAX_WAIT_SECONDS / 60:g} min; run the same command "
+                f"again later, or delete {path} if that command does not run any more"
+            )
+        if not is_announced:
+            print(f"waiting until {who} has submitted the tasks of this run ({path})", file=sys.stderr)
+            is_announced = True
+        clock.sleep(_CHECK_SECONDS)
+
+
+def _create(path: Path, own: dict[str, Any]) -> bool:
+    """Create the file with its content, if it does not exist; whether it did not."""
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return False
+        try:
+            os.write(descriptor, json.dumps(own).encode())
+        finally:
+            os.close(descriptor)
+    return True
+
+
+def _remove(path: Path, stale: dict[str, Any] | None) -> None:
+    """Remove the lock of a command that does not run any more, unless another command has just replaced it."""
+    moved = path.with_name(f".{path.name}-{uuid4().hex}")
+    with suppress(FileNotFoundError):  # removed by its holder, or by another command
+        path.rename(moved)
+        if _read(moved) != stale:
+            with suppress(OSError):  # a third command may hold it by now
+                os.link(moved, path)
+        moved.unlink()
+
+
+def _is_over(holder: dict[str, Any] | None, unchanged_seconds: float) -> bool:
+    if holder is not None and holder.get("host") == host():
+        return not is_alive(int(holder.get("pid", 0)))
+    return unchanged_seconds >= SILENT_SECONDS
+
+
+def _describe(holder: dict[str, Any] | None) -> str:
+    if holder is None:
+        return "another command"
+    return (
+        f"the command of {holder.get('user')} on {holder.get('host')} (process {holder.get('pid')}, since "
+        f"{holder.get('since')})"
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        read = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return read if isinstance(read, dict) else None
+
+
+def _state(path: Path) -> Any:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def _touch(path: Path) -> None:
+    with suppress(OSError):
+        os.utime(path)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return f"user {os.getuid()}"
