@@ -81,6 +81,7 @@ class Output(_Strict):
     report: bool = True
     evaluate: bool
     return_check: bool = False
+    group: str | None = None
 
 
 class Ladder(_Strict):

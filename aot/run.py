@@ -41,7 +41,8 @@ from aot.runs.quarantine import quarantine_damaged
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
-from aot.system.output_folder import find_obstacle
+from aot.system.group_access import allow_group, restored_umask
+from aot.system.output_folder import find_obstacle, find_run_obstacle, owner_of
 from aot.system.text import counted, first_names
 
 # Width of the closing table where the output is a file or a pipe, which have none.
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_WRONG
     runs = [Run(plan, [sys.argv[0], *given]) for plan in plans]
     try:
-        with _sigterm_like_ctrl_c():
+        with _sigterm_like_ctrl_c(), restored_umask():
             # All runs are started before any is waited for: SLURM can then work on all of them at once.
             for run in runs:
                 run.start()
@@ -97,6 +98,7 @@ class Run:
         self._ended_before: dict[str, dict[str, Any]] = {}
         self._wait: Wait | None = None
         self._is_strict = False
+        self._can_write = True
         self._exit_code = EXIT_DONE
 
     @property
@@ -117,7 +119,13 @@ class Run:
             self._pending = [task for task in tasks if task.is_pending]
             self._ended_before = last_events(plan.paths, ("ended",)) if self._pending else {}
             notes: list[str] = []
+            if self._is_read_only():
+                _announce(plan, tasks, notes, self._console)
+                self._wait = _nothing_to_wait_for
+                return
             with self._writing():
+                if plan.config.output.group is not None:
+                    allow_group(plan.config.output.group, plan.paths.root)
                 plan.write(self._command, with_sizes=launcher.divides_work or plan.config.shard is not None)
                 plan.request_retries(tasks)
                 plan.remove_outdated_failures()
@@ -126,6 +134,25 @@ class Run:
                 notes += [quarantine_damaged(plan.paths, damaged)] if damaged else []
             _announce(plan, tasks, notes, self._console)
             self._wait = launcher.launch(plan, self._pending) if self._pending else _nothing_to_wait_for
+
+    def _is_read_only(self) -> bool:
+        """Whether the run folder is that of a finished run that this user cannot write, such as another user's.
+
+        Raises:
+            ConfigError: it cannot be written, and some clips need work.
+        """
+        root = self._plan.paths.root
+        obstacle = find_run_obstacle(root)
+        if obstacle is None:
+            return False
+        problem = f"{obstacle.place} {obstacle.problem}"
+        if self._pending:
+            owner = owner_of(obstacle.place)
+            asked = f", or ask {owner} to run the command with output.group=GROUP" if owner else ""
+            raise ConfigError(f"{problem}; choose another folder with output.root=FOLDER{asked}")
+        print(f"{root}: not updated: {problem}; no clip needs work", file=sys.stderr)
+        self._can_write = False
+        return True
 
     def finish(self) -> int:
         """Wait for the clips, unless the launcher does not wait; print the table and return the exit code."""
@@ -136,22 +163,26 @@ class Run:
             self._wait()
             if self._pending:
                 require_run(plan.paths)
-            with self._writing():
-                plan.remove_outdated_failures()
+            if self._can_write:
+                with self._writing():
+                    plan.remove_outdated_failures()
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.shard_clips])
-            all_rows = summary_rows(plan.paths, plan.all_clip_ids, plan.all_without_prompt)
-            with self._writing():
-                write_summary(plan.paths, all_rows)
             listed = rows + summary_rows(plan.paths, (), plan.without_prompt)
+            all_rows: list[dict[str, Any]] = []
+            if self._can_write:
+                all_rows = summary_rows(plan.paths, plan.all_clip_ids, plan.all_without_prompt)
+                with self._writing():
+                    write_summary(plan.paths, all_rows)
             print_summary(plan.paths, plan.config.output, listed, self._console)
             self._exit_code = EXIT_SOME_FAILED
             if not plan.unusable and all(row["state"] == "done" for row in rows):
                 self._exit_code = EXIT_DONE
             self._report_outdated(rows)
             self._report_degraded(rows)
-            update_index(plan.paths)
+            if self._can_write:
+                update_index(plan.paths)
             # Last, so that the table is printed also where the report cannot be written.
-            if plan.config.output.report:
+            if self._can_write and plan.config.output.report:
                 with self._writing():
                     write_report(plan.paths, all_rows)
         return self._exit_code

@@ -6,10 +6,13 @@ tests/test_run.py has complete runs over real videos.
 from __future__ import annotations
 
 import csv
+import errno
+import grp
 import json
 import os
 import shutil
 import signal
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from aot.runs.ledger import Ledger
 from aot.runs.run_json import read_run_json
 from aot.runs.task import ClipTask
 from aot.status import StatusReader
+from aot.system.group_access import own_groups, restored_umask
 from aot.system.processes import host
 from tests.launching.in_memory import FakeLauncher, MemoryRun, part, record_done
 
@@ -404,6 +408,68 @@ def test_finished_run_that_cannot_be_written_is_shown(
     shown = capsys.readouterr()
     assert f"{run.paths.root}: not updated: {name} could not be written" in shown.err
     assert "3 clips: 3 done" in shown.out
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in [root, *root.rglob("*")]}
+
+
+@pytest.mark.parametrize("closed", [".", "report", "clips", "logs/slurm"])
+def test_finished_run_of_another_user_is_shown_and_nothing_is_written(
+    run: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], closed: str
+) -> None:
+    (run.paths.root / "logs" / "slurm").mkdir(parents=True)
+    assert run.run() == 0
+    monkeypatch.setattr("aot.launching.plan.missing_drawings", lambda config, clip, paths: [])
+    (run.paths.root / "report").mkdir(exist_ok=True)
+    place = run.paths.root / closed
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place and access(path, mode))
+    if closed == ".":
+        monkeypatch.setattr("tempfile.mkdtemp", fails_to_write)
+    before = snapshot(run.paths.root)
+    capsys.readouterr()
+    assert run.run(fails(AssertionError()), report=True) == 0
+    shown = capsys.readouterr()
+    assert shown.err == f"{run.paths.root}: not updated: {place} is not writable for this user; no clip needs work\n"
+    assert "3 clips: 3 done" in shown.out
+    assert snapshot(run.paths.root) == before
+    run.write_source("a", b"another video")
+    monkeypatch.setattr("aot.run.owner_of", lambda path: "ada")
+    assert run.run(report=True) == 2
+    assert capsys.readouterr().err == (
+        f"{run.paths.root} was not started: {place} is not writable for this user; choose another folder with "
+        f"output.root=FOLDER, or ask ada to run the command with output.group=GROUP\n"
+    )
+    assert snapshot(run.paths.root) == before
+
+
+def fails_to_write(*arguments: Any, **options: Any) -> str:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_group_may_write_what_a_run_creates(run: Started) -> None:
+    group = "daemon" if os.geteuid() == 0 else own_groups()[0]
+    number = grp.getgrnam(group).gr_gid
+    shutil.rmtree(run.paths.root)
+    with restored_umask():
+        os.umask(0o077)
+        assert run.run(group=group) == 0
+        assert os.umask(0o077) == 0o007
+    files = [path for path in run.paths.root.rglob("*") if path.is_file()]
+    folders = [run.paths.root, *(path for path in run.paths.root.rglob("*") if path.is_dir())]
+    assert {path.name for path in files} >= {"run.json", "a.h5", "w.jsonl", "summary.csv"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o660}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o2770}
+    assert {path.stat().st_gid for path in [*files, *folders]} == {number}
+
+
+def test_group_that_does_not_exist_starts_nothing(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    with restored_umask():
+        assert run.run(fails(AssertionError()), group="no such group") == 2
+    assert "was not started: output.group=no such group: there is no such group; expected one of " in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(("name", "is_table_shown"), [("summary.csv", False), ("report", True)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{host()}-{os.getpid()}-"
         part = Path(tempfile.mkdtemp(prefix=prefix, suffix=PART_SUFFIX, dir=path.parent))
-        part.chmod(0o777 & ~_umask())
+        part.chmod((0o777 & ~_umask()) | (part.stat().st_mode & stat.S_ISGID))
         try:
             yield part
             shutil.rmtree(path, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,30 @@ def find_obstacle(folder: Path) -> Obstacle | None:
     except OSError as exc:
         return Obstacle(place, _REASONS.get(exc.errno or 0, "does not accept new files"))
     return None
+
+
+def find_run_obstacle(root: Path) -> Obstacle | None:
+    """What prevents a run folder, or one of the folders in it, from being written; None: nothing.
+
+    Args:
+        root: the run folder, which may not exist.
+    """
+    obstacle = find_obstacle(root)
+    if obstacle is not None or not root.is_dir():
+        return obstacle
+    folders = [Path(entry.path) for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if entry.is_dir()]
+    folders += [below for below in (root / "report" / "data", root / "logs" / "slurm") if below.is_dir()]
+    closed = next((folder for folder in folders if not os.access(folder, os.W_OK | os.X_OK)), None)
+    return None if closed is None else Obstacle(closed, _REASONS[errno.EACCES])
+
+
+def owner_of(path: Path) -> str | None:
+    """The name of the user who owns a file or folder; None: this user, or a user without a name."""
+    try:
+        owner = path.stat().st_uid
+        return None if owner == os.geteuid() else pwd.getpwuid(owner).pw_name
+    except (OSError, KeyError):
+        return None
 
 
 def unusable_output(option: str | None, path: Path, obstacle: Obstacle, *, expected: str = "a folder") -> ConfigError:

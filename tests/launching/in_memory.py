@@ -108,7 +108,7 @@ class MemoryRun:
 
     def config(self, **changes: Any) -> RunConfig:
         """A configuration without drawings; `changes` are fields of RunConfig, or of `Output`."""
-        outputs = dict.fromkeys(("overlay", "pictures", "report", "evaluate", "return_check"), False)
+        outputs = dict.fromkeys(("overlay", "pictures", "report", "evaluate", "return_check"), False) | {"group": None}
         outputs |= {name: changes.pop(name) for name in list(changes) if name in outputs}
         parts: dict[str, Any] = {
             "dataset": part(ListedClips, folder=self.sources),

@@ -39,6 +39,7 @@ from aot.launching.slurm.submissions import LivingArray, Submission, Waves
 from aot.launching.supervised_child import WorkerLimits
 from aot.launching.supervisor import Supervisor
 from aot.runs.task import ClipTask
+from aot.system.group_access import allow_group
 from aot.system.text import counted
 
 # submitit stops requeueing a task after this many time limits. The limit is ours to set per clip (aot.retry), and every
@@ -83,6 +84,8 @@ class Task:
         # SLURM sends it to a task that is cancelled, preempted or requeued, and kills the task a few seconds later.
         signal.signal(signal.SIGTERM, self._terminate)
         begun = time.monotonic()
+        if self.run.config.output.group is not None:
+            allow_group(self.run.config.output.group, self.run.paths.root)
         slurm_task = JobEnvironment().job_id
         clips = [(task.clip, task.fingerprint) for task in self.clip_tasks]
         pending = [task for task in self.run.tasks_for(clips, scheduler_task=slurm_task) if task.is_pending]
