@@ -218,8 +218,8 @@ class Run:
         if self._is_strict and degraded:
             print(
                 f"{self._plan.paths.root}: {counted(len(degraded), 'clip')} ran out of memory and were computed with a "
-                f"larger frame_interval than {requested} ({first_names(degraded)}), which launcher.strict=true does not "
-                f"accept; run with more memory and ladder.max_frame_interval={requested}",
+                f"larger frame_interval than {requested} ({first_names(degraded)}), which launcher.strict=true does "
+                f"not accept; run with more memory and ladder.max_frame_interval={requested}",
                 file=sys.stderr,
             )
             self._exit_code = EXIT_SOME_FAILED

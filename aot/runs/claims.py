@@ -1,7 +1,7 @@
-"""Which worker computes a clip at this moment: a small file per running clip, that other workers look at before they start.
+"""Which worker computes a clip at this moment: a small file per running clip, at which other workers look first.
 
-Claims save work, they do not protect results: every result is written under a temporary name, so that two workers of one
-clip are harmless. A claim of a worker that is not running any more, as its ledger shows, is replaced.
+Claims save work, they do not protect results: every result is written under a temporary name, so that two workers of
+one clip are harmless. A claim of a worker that is not running any more, as its ledger shows, is replaced.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ def allow_group(group: str, folder: Path) -> None:
         return
     if state.st_uid != os.geteuid() and os.geteuid() != 0:
         raise ConfigError(
-            f"output.group={group}: {folder} does not admit this group, and only its owner can change this; ask the owner "
-            f"to run the command with output.group={group}, or choose another folder with output.root=FOLDER"
+            f"output.group={group}: {folder} does not admit this group, and only its owner can change this; ask the "
+            f"owner to run the command with output.group={group}, or choose another folder with output.root=FOLDER"
         )
     try:
         os.chown(folder, -1, number)

@@ -108,9 +108,9 @@ def peak_memory_bytes() -> int:
 def num_oom_kills() -> int:
     """How many processes the kernel has killed for lack of memory in the control group of this process.
 
-    Whether the limit of a group or the memory of the machine was exceeded: the kills are counted where the killed process
-    was. Kills in other groups, such as those of other users' jobs, do not count. Without a control group for memory, those
-    of the machine count.
+    Whether the limit of a group or the memory of the machine was exceeded: kills are counted where the killed process
+    was. Kills in other groups, such as those of other users' jobs, do not count. Without a control group for memory,
+    those of the machine count.
     """
     for group in _control_groups():
         for name in ("memory.events", "memory.oom_control"):  # of version 2 and 1

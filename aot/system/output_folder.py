@@ -62,13 +62,16 @@ def find_run_obstacle(root: Path) -> Obstacle | None:
     Args:
         root: the run folder, which may not exist.
     """
-    obstacle = find_obstacle(root)
-    if obstacle is not None or not root.is_dir():
-        return obstacle
-    folders = [Path(entry.path) for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if entry.is_dir()]
-    folders += [below for below in (root / "report" / "data", root / "logs" / "slurm") if below.is_dir()]
-    closed = next((folder for folder in folders if not os.access(folder, os.W_OK | os.X_OK)), None)
-    return None if closed is None else Obstacle(closed, _REASONS[errno.EACCES])
+    if root.is_dir() and os.access(root, os.R_OK | os.X_OK):
+        folders = [
+            Path(entry.path) for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if entry.is_dir()
+        ]
+        folders += [below for below in (root / "report" / "data", root / "logs" / "slurm") if below.is_dir()]
+        # Permissions first: they are read without writing anything.
+        closed = next((folder for folder in [root, *folders] if not os.access(folder, os.W_OK | os.X_OK)), None)
+        if closed is not None:
+            return Obstacle(closed, _REASONS[errno.EACCES])
+    return find_obstacle(root)
 
 
 def owner_of(path: Path) -> str | None:

@@ -106,6 +106,7 @@ class FakeWorker:
     made: list[FakeWorker]
 
     def __init__(self, run: Any, *, on_event: Any) -> None:
+        self.name = "own"
         self.on_event = on_event
         self.clip_ids: list[str] = []
         self.following: list[str | None] = []

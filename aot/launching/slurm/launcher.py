@@ -198,8 +198,8 @@ class SlurmLauncher:
         memories = {"mem_gb": mem_gb, "mem_per_gpu": mem_per_gpu, "mem_per_cpu": mem_per_cpu}
         if len(given := [name for name, value in memories.items() if value is not None]) > 1:
             raise ConfigError(
-                f"{', '.join(f'launcher.{name}={memories[name]}' for name in given)}: expected one of them, because each "
-                f"requests the main memory of a task; leave out the others"
+                f"{', '.join(f'launcher.{name}={memories[name]}' for name in given)}: expected one of them, because "
+                f"each requests the main memory of a task; leave out the others"
             )
         self._clips_per_task = clips_per_task
         self._array_parallelism = array_parallelism
@@ -337,9 +337,7 @@ class SlurmLauncher:
         costs = {task.clip.clip_id: plan.costs[task.clip.clip_id] for task in tasks}
         return pack(costs, -(-len(costs) // self._clips_per_task), self._clips_per_task) if costs else []
 
-    def _executor(
-        self, plan: Plan, folder: Path, num_tasks: int, jobs_before: Sequence[str] = ()
-    ) -> SlurmExecutor:
+    def _executor(self, plan: Plan, folder: Path, num_tasks: int, jobs_before: Sequence[str] = ()) -> SlurmExecutor:
         """The executor of an array.
 
         Args:
@@ -389,8 +387,8 @@ def _refuse_options_given_twice(additional_parameters: Mapping[str, Any]) -> Non
             )
         if value is False:
             raise ConfigError(
-                f"launcher.additional_parameters: {name}=false: options of sbatch cannot be false; leave it out, or use "
-                f"the option that means the opposite"
+                f"launcher.additional_parameters: {name}=false: options of sbatch cannot be false; leave it out, or "
+                f"use the option that means the opposite"
             )
 
 

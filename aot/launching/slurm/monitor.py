@@ -112,7 +112,9 @@ class SlurmWait:
         """
         with submitting(self._plan.paths, self._clock) as show_life:
             earlier = {slurm_task: each for each in read_submissions(self._plan.paths) for slurm_task in each.tasks}
-            related = {slurm_task: each for each in read_related_submissions(self._plan.paths) for slurm_task in each.tasks}
+            related = {
+                slurm_task: each for each in read_related_submissions(self._plan.paths) for slurm_task in each.tasks
+            }
             states = self._queue.task_states(earlier | related)
             if states is None:
                 raise ConfigError(
@@ -240,7 +242,9 @@ class SlurmWait:
         requeued = [task for task in states if states[task] in _WAITING and self._states.get(task) in _STARTED]
         self._states |= states
         if requeued:
-            display.print_line(f"requeued by SLURM, to run again: {counted(len(requeued), 'task')} ({first_names(requeued)})")
+            display.print_line(
+                f"requeued by SLURM, to run again: {counted(len(requeued), 'task')} ({first_names(requeued)})"
+            )
 
     def _reconcile(self, states: Mapping[str, str], display: Display) -> list[tuple[ClipTask, str]]:
         """Count the attempts that died with their SLURM tasks, and record clips that must not be submitted again.
@@ -362,7 +366,9 @@ def _announce_again(again: Sequence[tuple[ClipTask, str]]) -> None:
     for task, state in again:
         clips_of[state].append(task.clip.clip_id)
     for state, clip_ids in clips_of.items():
-        why = f"their tasks ended as {state} before the clips were done" if state else "SLURM did not accept their tasks"
+        why = (
+            f"their tasks ended as {state} before the clips were done" if state else "SLURM did not accept their tasks"
+        )
         why = "SLURM has no record of their tasks any more" if state == GONE else why
         print(f"to be submitted again: {counted(len(clip_ids), 'clip')} ({first_names(clip_ids)}): {why}")
 

@@ -84,7 +84,7 @@ def read_related_submissions(paths: RunPaths) -> list[Submission]:
 
 
 class Waves:
-    """Arrays that may run at the same time: together at most `parallelism` tasks; each wave starts when the last has ended.
+    """Arrays that may run at the same time, at most `parallelism` tasks; each wave starts when the last one has ended.
 
         parallelism 4:    wave 1: array a (3 tasks)             array b (2 tasks) does not fit into it
                           wave 2: array b, array c (2 tasks)    start when a has ended

@@ -40,8 +40,8 @@ class Clock(Protocol):
 def submitting(paths: RunPaths, clock: Clock) -> Iterator[Callable[[], None]]:
     """Hold the lock of a run; waits while another command holds it.
 
-    A holder on this machine that is not running any more loses it at once; one on another machine after its file has not
-    been touched for SILENT_SECONDS while it was watched.
+    A holder on this machine that is not running any more loses it at once; one on another machine when its file was not
+    touched for SILENT_SECONDS while it was watched.
 
     Args:
         paths: of the run.
@@ -82,8 +82,8 @@ def _acquire(path: Path, own: dict[str, Any], clock: Clock) -> None:
         who = _describe(holder)
         if now - started > _MAX_WAIT_SECONDS:
             raise ConfigError(
-                f"{who} has been submitting the tasks of this run for {_MAX_WAIT_SECONDS / 60:g} min; run the same command "
-                f"again later, or delete {path} if that command does not run any more"
+                f"{who} has been submitting the tasks of this run for {_MAX_WAIT_SECONDS / 60:g} min; run the same "
+                f"command again later, or delete {path} if that command does not run any more"
             )
         if not is_announced:
             print(f"waiting until {who} has submitted the tasks of this run ({path})", file=sys.stderr)

@@ -15,10 +15,10 @@ import pytest
 from submitit.core.utils import FailedJobError
 
 from aot.errors import ConfigError
+from aot.launching.plan import make_plan
 from aot.launching.slurm import launcher as launcher_module
 from aot.launching.slurm.launcher import SlurmLauncher, Task, follow_up_commands
 from aot.launching.slurm.submissions import Submission, read_submissions
-from aot.launching.plan import make_plan
 from aot.launching.supervised_child import WorkerLimits
 from aot.paths import RunPaths
 from aot.runs.ledger import Ledger
@@ -130,7 +130,8 @@ def test_arrays_that_would_exceed_the_parallelism_together_run_one_after_another
 
 
 @pytest.mark.parametrize(
-    ("parallelism", "expected"), [(9, [None] * 3), (4, [None, None, "afterany:70:71"]), (3, [None, "afterany:70", "afterany:70"])]
+    ("parallelism", "expected"),
+    [(9, [None] * 3), (4, [None, None, "afterany:70:71"]), (3, [None, "afterany:70", "afterany:70"])],
 )
 def test_arrays_run_together_as_far_as_the_parallelism_allows(
     run: MemoryRun, executor: type[FakeExecutor], parallelism: int, expected: list[str | None]
@@ -145,7 +146,9 @@ def test_parallelism_counts_the_tasks_of_all_runs_of_a_sweep(
 ) -> None:
     run = MemoryRun(tmp_path, SIZES)
     runs = [RunPaths(tmp_path / "sweep-01234567" / name) for name in ("k1", "k2")]
-    other = Submission(runs[0].submissions / "20260101", {"33_0": ("a",), "33_1": ("b",), "33_2": ("c",)}, {"33": ("32",)})
+    other = Submission(
+        runs[0].submissions / "20260101", {"33_0": ("a",), "33_1": ("b",), "33_2": ("c",)}, {"33": ("32",)}
+    )
     for paths in runs:
         paths.root.mkdir(parents=True)
         paths.run_json.write_text(run.paths.run_json.read_text())
@@ -171,11 +174,11 @@ def test_dependency_of_the_user_is_kept(run: MemoryRun, executor: type[FakeExecu
 
 def test_many_tasks_begin_at_different_times(run: MemoryRun) -> None:
     plan = run.plan()
-    delays = {
-        number: launcher_module._start_delay(number) for number in (1, 9, 10, 55, 300, 5000)
-    }
+    delays = {number: launcher_module._start_delay(number) for number in (1, 9, 10, 55, 300, 5000)}
     assert delays[1] == delays[9] == []
-    seconds = {number: re.findall(r"^sleep \$\(\(RANDOM % (\d+)\)\)\.", *lines) for number, lines in delays.items() if lines}
+    seconds = {
+        number: re.findall(r"^sleep \$\(\(RANDOM % (\d+)\)\)\.", *lines) for number, lines in delays.items() if lines
+    }
     assert seconds == {10: ["1"], 55: ["5"], 300: ["30"], 5000: ["30"]}
     script = SlurmLauncher(clips_per_task=1, array_parallelism=1).preview(plan, plan.tasks()).script or ""
     assert "sleep" not in script

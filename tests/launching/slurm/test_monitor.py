@@ -447,7 +447,9 @@ def test_command_gives_up_when_slurm_keeps_refusing(run: Waited, capsys: pytest.
 def test_only_one_command_submits_at_a_time(run: Waited, capsys: pytest.CaptureFixture[str]) -> None:
     def submit(submission: Submission) -> None:
         second = run.waiting()
-        with pytest.raises(ConfigError, match=r"has been submitting the tasks of this run for 15 min; run the same .* later"):
+        with pytest.raises(
+            ConfigError, match=r"has been submitting the tasks of this run for 15 min; run the same .* later"
+        ):
             second.begin(run.tasks())
 
     run.slurm.on_submit = submit

@@ -50,7 +50,9 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["bin/python", "bin/python3", "project/work/.venv/bin/python", "project/.venv/bin/python"])
+@pytest.mark.parametrize(
+    "place", ["bin/python", "bin/python3", "project/work/.venv/bin/python", "project/.venv/bin/python"]
+)
 def test_python_with_aot_is_found(node: Node, place: str) -> None:
     python = node.add(node.bin.parent / place, HAS_AOT)
     ended = node.run()

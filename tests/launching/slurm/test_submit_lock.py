@@ -74,9 +74,9 @@ def test_command_that_waits_too_long_names_the_holder_and_the_file(paths: RunPat
     with pytest.raises(ConfigError) as refused, submitting(paths, FakeClock()):
         pass
     assert str(refused.value) == (
-        f"the command of ada on {host()} (process {os.getppid()}, since 2026-01-01T08:00:00+00:00) has been submitting the "
-        f"tasks of this run for 15 min; run the same command again later, or delete {paths.submit_lock} if that command does "
-        f"not run any more"
+        f"the command of ada on {host()} (process {os.getppid()}, since 2026-01-01T08:00:00+00:00) has been submitting "
+        f"the tasks of this run for 15 min; run the same command again later, or delete {paths.submit_lock} if that "
+        f"command does not run any more"
     )
     assert paths.submit_lock.exists(), "it is that of the other command"
 
@@ -122,7 +122,9 @@ def test_lock_that_was_taken_over_is_left_to_its_new_holder(paths: RunPaths) -> 
     assert paths.submit_lock.exists()
 
 
-def test_new_lock_of_a_third_command_is_not_removed_as_the_old_one(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_lock_of_a_third_command_is_not_removed_as_the_old_one(
+    paths: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two commands see a stale lock; the first one has replaced it when the second one removes it."""
     hold(paths, pid=DEAD)
     is_over, first = submit_lock._is_over, [True]
