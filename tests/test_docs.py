@@ -29,6 +29,7 @@ from aot.run import main as run_main
 from aot.segmentation.base import Segmenter
 from aot.types import Prompt, UInt8Array
 from tests.command_line import EMBEDDED, EMBEDDED_MODELS, child_environment
+from tests.datasets.lerobot_made import make as make_lerobot
 from tests.fakes import ArraySource
 from tests.segmentation.contract import FailingObjectContract, SegmenterContract
 from tests.synthetic import write_video
@@ -195,6 +196,8 @@ def outputs(place: Path) -> Path:
         assert run_main(["-m", *command, "frame_interval=10,20", ONE_CLIP]) == 0
         davis = ["dataset=davis", f"dataset.root={place}/data/DAVIS", *EMBEDDED, "output.root=made"]
         assert run_main(davis) == 0
+        robot = make_lerobot(place / "my_robot", "v3.0")
+        assert run_main(["dataset=lerobot", f"dataset.root={robot}", *EMBEDDED, "output.root=made"]) == 0
     return place / "made"
 
 
@@ -283,6 +286,8 @@ def test_commands_that_read_a_run(module: str, words: list[str], at: Path, outpu
     (run_folder,) = outputs.glob("davis/grabcut-*" if module == "evaluate" else "videos/grabcut-*")
     (sweep_folder,) = outputs.glob("videos/sweep-*")
     known = {"RUN": str(run_folder), "outputs/videos/sam2-cotracker3-k1-0123abcd": str(run_folder)}
+    (robot_run,) = outputs.glob("lerobot/grabcut-*")
+    known |= {"outputs/lerobot/sam2-tapnext-k1-0123abcd": str(robot_run)}
     known |= dict.fromkeys(("outputs/videos/sweep-0123abcd", "outputs/videos/sweep-*"), str(sweep_folder))
     given = [known.get(word, word) for word in localised(words, at)]
     if module in ("evaluate", "sweep") and "--workers" not in given:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,25 @@ from aot.system.os_errors import os_reason
 from aot.system.text import counted
 from aot.system.text_files import MalformedFile, about_file, parse_json, placed, read_json, read_text
 from aot.types import Clip, Prompt
+
+METADATA = "aot"
+"""Key in the `info` of the features that `aot.export` has added; its value describes them."""
+
+
+@dataclass(frozen=True)
+class EpisodeVideo:
+    """One episode seen by one camera."""
+
+    number: int
+    """Of the episode."""
+    camera: str
+    """Key of the camera, as in meta/info.json."""
+    clip: Clip
+    """Without prompts."""
+    first_frame: int
+    """The frame of the video file that is the first of the episode."""
+    file: tuple[int, int] | None = None
+    """chunk_index and file_index of the video file in v3; None in v2.1, and in an episode list that lacks them."""
 
 
 class LeRobot:
@@ -39,28 +58,38 @@ class LeRobot:
         self.unusable: Mapping[str, str] = {}
 
     def clips(self) -> list[Clip]:
-        info = self._info()
-        read_episodes = self._episodes_v3 if info["codebase_version"].startswith("v3.") else self._episodes_v2
-        episodes = list(read_episodes(info))
+        episodes = self.videos()
         if episodes and len(self.unusable) == len(episodes):
             raise DatasetError(next(iter(self.unusable.values())))
-        usable = [clip for clip, _ in episodes if clip.clip_id not in self.unusable]
+        usable = [episode.clip for episode in episodes if episode.clip.clip_id not in self.unusable]
         missing = sorted({clip.source for clip in usable if not clip.source.is_file()})
         if missing:
             raise DatasetError(
                 f"{self.root / 'meta'} lists {counted(len(missing), 'missing video')}, starting with {missing[0]}; "
                 f"download the videos, or choose the cameras that are present with dataset.cameras=[…]"
             )
-        prompted = assign_prompts([clip for clip, _ in episodes], self.prompts, dataset="lerobot", root=self.root)
+        clips = [episode.clip for episode in episodes]
+        prompted = assign_prompts(clips, self.prompts, dataset="lerobot", root=self.root)
         return [
             replace(
                 clip,
                 prompts=()
                 if clip.clip_id in self.unusable
-                else tuple(_shifted(prompt, first_frame) for prompt in clip.prompts),
+                else tuple(_shifted(prompt, episode.first_frame) for prompt in clip.prompts),
             )
-            for clip, (_, first_frame) in zip(prompted, episodes)
+            for clip, episode in zip(prompted, episodes)
         ]
+
+    def videos(self) -> list[EpisodeVideo]:
+        """The episodes of all chosen cameras, ordered by episode; `unusable` names those without a time range.
+
+        Raises:
+            DatasetError: the metadata cannot be read; missing videos are not noticed.
+            ConfigError: a chosen camera does not exist, or pyarrow is not installed.
+        """
+        info = self._info()
+        read_episodes = self._episodes_v3 if info["codebase_version"].startswith("v3.") else self._episodes_v2
+        return list(read_episodes(info))
 
     def ground_truth(self, clip_id: str) -> GroundTruth | None:
         return None
@@ -71,7 +100,7 @@ class LeRobot:
         try:
             info = read_json(path)
             version, fps, chunks_size = str(info["codebase_version"]), float(info["fps"]), info.get("chunks_size", 1000)
-            types = {str(key): feature.get("dtype") for key, feature in info["features"].items()}
+            types = {str(key): feature.get("dtype") for key, feature in info["features"].items() if not is_own(feature)}
             video_path = info["video_path"]
             if not (0 < fps < math.inf and isinstance(chunks_size, int) and chunks_size > 0):
                 raise MalformedFile(f"fps is {fps} and chunks_size is {chunks_size}, expected numbers above 0")
@@ -110,18 +139,17 @@ class LeRobot:
                 )
         return self._cameras or tuple(sorted(videos))
 
-    def _episodes_v2(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
-        """Clips without prompts, each with its first frame in its video file: 0."""
+    def _episodes_v2(self, info: dict[str, Any]) -> Iterator[EpisodeVideo]:
         path = self.root / "meta" / "episodes.jsonl"
         for number, length in sorted(_episode_numbers(path).items()):
             for camera in info["cameras"]:
                 chunk = number // info["chunks_size"]
                 source = self._video(info, episode_chunk=chunk, episode_index=number, video_key=camera)
                 frames = None if length is None else (0, length)
-                yield Clip(clip_id=_clip_id(number, camera), source=source, expected_frames=frames), 0
+                clip = Clip(clip_id=_clip_id(number, camera), source=source, expected_frames=frames)
+                yield EpisodeVideo(number, camera, clip, first_frame=0)
 
-    def _episodes_v3(self, info: dict[str, Any]) -> Iterator[tuple[Clip, int]]:
-        """Clips without prompts, each with its first frame in its video file."""
+    def _episodes_v3(self, info: dict[str, Any]) -> Iterator[EpisodeVideo]:
         # Frame i is shown at i / fps; with half a frame of tolerance, rounded times do not lose a frame.
         tolerance_seconds = 0.5 / info["fps"]
         unusable = {}
@@ -135,37 +163,27 @@ class LeRobot:
                         f"clip {clip_id!r}: videos/{camera}/{wrong[0]} is {values[wrong[0]]!r} in "
                         f"{self.root / 'meta' / 'episodes'}; expected a number: complete the episode list"
                     )
-                    yield Clip(clip_id=clip_id, source=self.root), 0
+                    frames = (0, _length(episode))
+                    clip = Clip(clip_id=clip_id, source=self.root, expected_frames=frames)
+                    yield EpisodeVideo(number, camera, clip, first_frame=0)
                     continue
                 file = {name: int(values[name]) for name in ("chunk_index", "file_index")}
                 source = self._video(info, video_key=camera, **file)
                 start, end = float(values["from_timestamp"]), float(values["to_timestamp"])
+                first_frame = round(start * info["fps"])
                 clip = Clip(
                     clip_id=_clip_id(number, camera),
                     source=source,
                     start_seconds=start - tolerance_seconds,
                     end_seconds=end - tolerance_seconds,
-                    expected_frames=(round(start * info["fps"]), _length(episode)),
+                    expected_frames=(first_frame, _length(episode)),
                 )
-                yield clip, round(start * info["fps"])
+                place = (file["chunk_index"], file["file_index"])
+                yield EpisodeVideo(number, camera, clip, first_frame, place)
         self.unusable = unusable
 
     def _video(self, info: dict[str, Any], **values: str | int) -> Path:
-        """The video file according to the template `video_path`, such as chunk-{episode_chunk:03d}/{video_key}.mp4.
-
-        `str.format` is not used: the template is untrusted input, and a format string can read attributes of values.
-        """
-
-        def filled(match: re.Match[str]) -> str:
-            value = values.get(match["name"])
-            if value is None:
-                raise DatasetError(
-                    f"{self.root / 'meta' / 'info.json'}: video_path {info['video_path']!r} contains {match[0]}; "
-                    f"expected {', '.join(f'{{{name}}}' for name in values)}"
-                )
-            return str(value).zfill(int(match["digits"] or 0))
-
-        return self.root / _PLACEHOLDER.sub(filled, info["video_path"])
+        return self.root / video_file(info["video_path"], self.root / "meta" / "info.json", **values)
 
     def _parquet_rows(self, cameras: Sequence[str]) -> Iterator[dict[str, Any]]:
         try:
@@ -198,6 +216,35 @@ class LeRobot:
                         f"{path}: episode_index is {row['episode_index']!r}; expected a number for every episode"
                     )
             yield from rows
+
+
+def video_file(template: str, info_path: Path, **values: str | int) -> Path:
+    """The path of a video below the dataset's root, such as chunk-000/observation.images.top/episode_000001.mp4.
+
+    `str.format` is not used: the template is untrusted input, and a format string can read attributes of values.
+
+    Args:
+        template: `video_path` of meta/info.json, such as chunk-{episode_chunk:03d}/{video_key}.mp4.
+        info_path: of meta/info.json, for the message.
+        values: of the placeholders.
+    Raises:
+        DatasetError: the template contains another placeholder.
+    """
+
+    def filled(match: re.Match[str]) -> str:
+        value = values.get(match["name"])
+        if value is None:
+            expected = ", ".join(f"{{{name}}}" for name in values)
+            raise DatasetError(f"{info_path}: video_path {template!r} contains {match[0]}; expected {expected}")
+        return str(value).zfill(int(match["digits"] or 0))
+
+    return Path(_PLACEHOLDER.sub(filled, template))
+
+
+def is_own(feature: Mapping[str, Any]) -> bool:
+    """Whether an entry of `features` in meta/info.json describes an export of aot; label videos are no cameras."""
+    info = feature.get("info")
+    return isinstance(info, dict) and METADATA in info
 
 
 def _is_number(value: Any) -> bool:

@@ -10,10 +10,15 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from aot.errors import AotError, printable
-from aot.export.options import DEFAULT_FLOW_FILES, FLOW_FILES, ExportOptions, parse_size
+from aot.errors import AotError, ConfigError, printable
+from aot.export.base import ExportedClip
+from aot.export.lerobot.features import MASK_FORMS
+from aot.export.lerobot.write_back import FORMAT as LEROBOT
+from aot.export.lerobot.write_back import write_back
+from aot.export.options import DEFAULT_FLOW_FILES, FLOW_FILES, ExportOptions, check_options, parse_size
 from aot.export.run import FORMATS, create_exporter, select_clips
 from aot.paths import RunPaths
+from aot.runs.run_json import read_run_json
 from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, add_run_argument, check_output, prints_errors, run_command
 from aot.system.command_parser import CommandParser
 from aot.system.text import counted
@@ -50,25 +55,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--flow-files", nargs="+", choices=FLOW_FILES, help=f"flow: default: {' '.join(DEFAULT_FLOW_FILES)}"
     )
+    parser.add_argument(
+        "--dataset", type=Path, metavar="FOLDER", help="lerobot: the dataset to add to; default: that of the run"
+    )
+    parser.add_argument("--in-place", action="store_true", help="lerobot: replace the dataset, not write a copy")
+    parser.add_argument("--masks", choices=MASK_FORMS, help="lerobot: form of the masks; default: video")
+    parser.add_argument(
+        "--points", type=int, metavar="N", help="lerobot: points per frame; default: those of the clip with the most"
+    )
     options = parser.parse_args(arguments)
+    if options.in_place and options.out:
+        raise ConfigError(f"--in-place --out {options.out}: expected one of them; --in-place replaces the dataset")
     paths = RunPaths(options.run)
     out: Path = options.out or paths.export(options.format)
     clips, unfinished = select_clips(paths, options.clips)
-    exporter = create_exporter(options.format, clips, _export_options(options))
-    check_output("--out", out)
-    num_failed = len(unfinished)
+    export_options = _export_options(options)
+    check_options(options.format, export_options)
+    if not options.in_place:
+        check_output("--out", out)
     for clip_id in unfinished:
         print(f"{printable(clip_id)}: not finished, so not exported", file=sys.stderr)
+    if options.format == LEROBOT:
+        outcome = write_back(read_run_json(paths), clips, export_options, out)
+        out, errors = outcome.folder, outcome.errors
+        print(outcome.summary)
+        for message in errors:
+            print(message, file=sys.stderr)
+        num_failed = len(unfinished) + len(errors)
+    else:
+        num_failed = len(unfinished) + _export_clips(options.format, clips, export_options, out)
+    num_selected = len(clips) + len(unfinished)
+    num_exported = num_selected - num_failed
+    print(f"{num_exported} of {counted(num_selected, 'clip')} exported{f' to {out}' if num_exported else ''}")
+    return EXIT_SOME_FAILED if num_failed else EXIT_DONE
+
+
+def _export_clips(name: str, clips: Sequence[ExportedClip], options: ExportOptions, out: Path) -> int:
+    """Write clip by clip; returns how many failed."""
+    exporter = create_exporter(name, clips, options)
+    num_failed = 0
     for clip in clips:
         try:
             print(exporter.export(clip, out))
         except AotError as error:
             print(error, file=sys.stderr)
             num_failed += 1
-    num_selected = len(clips) + len(unfinished)
-    num_exported = num_selected - num_failed
-    print(f"{num_exported} of {counted(num_selected, 'clip')} exported{f' to {out}' if num_exported else ''}")
-    return EXIT_SOME_FAILED if num_failed else EXIT_DONE
+    return num_failed
 
 
 def _export_options(options: Namespace) -> ExportOptions:
@@ -80,6 +112,10 @@ def _export_options(options: Namespace) -> ExportOptions:
         num_frames=options.num_frames,
         flow_files=None if options.flow_files is None else tuple(options.flow_files),
         size=None if options.size is None else parse_size(options.size),
+        dataset=options.dataset,
+        in_place=options.in_place,
+        masks=options.masks,
+        points=options.points,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from aot.errors import ConfigError
+from aot.export.lerobot.features import MaskForm
 
 FlowFile = Literal["flo", "kitti", "npz", "colours"]
 FLOW_FILES: tuple[FlowFile, ...] = ("flo", "kitti", "npz", "colours")
@@ -31,9 +33,17 @@ class ExportOptions:
     """Width and height, px, of the resampled image; None: that of the source, or the consumer's."""
     flow_files: tuple[FlowFile, ...] | None = None
     """Files of each frame (flow); None: `DEFAULT_FLOW_FILES`."""
+    dataset: Path | None = None
+    """The dataset to add features to (lerobot); None: the one that the run has processed."""
+    in_place: bool = False
+    """Replace the dataset, not write a copy (lerobot)."""
+    masks: MaskForm | None = None
+    """Form of the masks (lerobot); None: video."""
+    points: int | None = None
+    """Points of every frame (lerobot); None: as many as the clip with the most has."""
 
     def __post_init__(self) -> None:
-        for name, value in (("stride", self.stride), ("num-frames", self.num_frames)):
+        for name, value in (("stride", self.stride), ("num-frames", self.num_frames), ("points", self.points)):
             if value is not None and value < 1:
                 raise ConfigError(f"--{name} {value}: expected 1 or more")
 
@@ -49,6 +59,10 @@ FORMATS_OF = {
     "flow_files": ("flow",),
     "num_frames": ("cotracker", "wan_move"),
     "size": ("cotracker", "wan_move", "atm", "tracegen"),
+    "dataset": ("lerobot",),
+    "in_place": ("lerobot",),
+    "masks": ("lerobot",),
+    "points": ("lerobot",),
 }
 """Option → formats that have it."""
 

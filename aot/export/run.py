@@ -15,6 +15,7 @@ from aot.export.davis import DavisExporter
 from aot.export.flow import FlowExporter
 from aot.export.general_flow import GeneralFlowExporter
 from aot.export.im2flow2act import Im2Flow2ActExporter
+from aot.export.lerobot.write_back import FORMAT as LEROBOT
 from aot.export.npz import NpzExporter
 from aot.export.options import DEFAULT_FLOW_FILES, ExportOptions, check_options
 from aot.export.rerun import RerunExporter
@@ -32,7 +33,7 @@ from aot.writing.reader import read_object_names
 
 _MAX_NAMED = 10
 LEARNING_FORMATS = ("atm", "track2act", "im2flow2act", "general_flow", "tracegen", "wan_move", "shape_of_motion")
-FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun", "cotracker", "flow", *LEARNING_FORMATS)
+FORMATS = ("davis", "sa_v", "coco", "tapvid", "npz", "rerun", "cotracker", "flow", LEROBOT, *LEARNING_FORMATS)
 
 
 def select_clips(paths: RunPaths, patterns: Sequence[str]) -> tuple[list[ExportedClip], list[str]]:
@@ -71,7 +72,7 @@ def create_exporter(name: str, clips: Sequence[ExportedClip], options: ExportOpt
     """Create the exporter of a format.
 
     Args:
-        name: one of FORMATS.
+        name: one of FORMATS, but not lerobot, which is written by `write_back`.
         clips: all clips to export; the names of their objects become the categories of COCO.
         options: of the formats.
     Raises:

@@ -1,0 +1,164 @@
+"""The episodes of a dataset and the results that belong to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aot.datasets.lerobot import EpisodeVideo
+from aot.errors import DatasetError, ExportError
+from aot.export.base import ExportedClip
+from aot.system.array_fields import ArrayFields
+from aot.system.hashing import sha256_of
+from aot.system.os_errors import os_reason
+from aot.types import BoolArray, ClipResult, Float32Array, Int64Array
+from aot.writing.reader import load
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EpisodeTracks(ArrayFields):
+    """The tracks of one camera on every frame of an episode, with the dataset's number of points."""
+
+    xy: Float32Array
+    """(L, N, 2) px; NaN on frames that were not kept, and of points that pad the number."""
+    visible: BoolArray
+    """(L, N) `tracks/valid`; False where `xy` is NaN."""
+    object_id: Int64Array
+    """(N,); 0 for points that pad the number."""
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        self._check("xy", np.float32, ("L", "N", 2), sizes)
+        self._check("visible", np.bool_, ("L", "N"), sizes)
+        self._check("object_id", np.int64, ("N",), sizes)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode seen by one camera."""
+
+    video: EpisodeVideo
+    length: int
+    """Number of frames."""
+    clip: ExportedClip | None
+    """Its result; None if it has none."""
+
+    def result(self) -> ClipResult | None:
+        """The result without masks, read again every time: those of all episodes may be larger than the memory.
+
+        Raises:
+            ResultError: the clip's file cannot be read.
+        """
+        return None if self.clip is None else load(self.clip.path, masks=False)
+
+    def tracks(self, num_points: int) -> EpisodeTracks:
+        """Of a clip with more points, some are taken at equal distances in their order.
+
+        Raises:
+            ResultError: the clip's file cannot be read.
+        """
+        xy = np.full((self.length, num_points, 2), np.nan, dtype=np.float32)
+        visible = np.zeros((self.length, num_points), dtype=np.bool_)
+        object_id = np.zeros(num_points, dtype=np.int64)
+        result = self.result()
+        if result is not None:
+            points = chosen(len(result.query), num_points)
+            rows, columns = result.index - self.video.first_frame, np.arange(len(points))
+            xy[np.ix_(rows, columns)] = result.tracks.xy[:, points]
+            visible[np.ix_(rows, columns)] = result.lifetimes.valid[:, points]
+            object_id[: len(points)] = result.track_object_id[points]
+        return EpisodeTracks(xy, visible, object_id)
+
+
+def chosen(num_existing: int, num_points: int) -> Int64Array:
+    """The positions of at most `num_points` points, at equal distances in their order: all objects keep some."""
+    if num_existing <= num_points:
+        return np.arange(num_existing, dtype=np.int64)
+    return np.asarray(np.linspace(0, num_existing - 1, num_points).round().astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an export has to know about a result, without its arrays."""
+
+    attributes: dict[str, Any]
+    size: tuple[int, int]
+    """Height and width, px."""
+    num_points: int
+    num_masks: int
+    """Frames with masks."""
+    max_object_id: int
+
+
+def check_clip(clip: ExportedClip, episode: EpisodeVideo, size: tuple[int, int] | None) -> Facts:
+    """Check that a result belongs to the video of an episode.
+
+    Args:
+        clip: of the run.
+        episode: of the dataset, with the same clip id.
+        size: height and width of the camera according to meta/info.json, px; None: not given there.
+    Raises:
+        ExportError: it has other frames, another size or another video.
+        DatasetError: the dataset's video cannot be read.
+        ResultError: the clip's file cannot be read.
+    """
+    result = load(clip.path, masks=False)
+    clip_size = int(result.attributes["height"]), int(result.attributes["width"])
+    changed = "the dataset is another one, or has changed since the run: export into the dataset that was processed"
+    first, length = episode.first_frame, (episode.clip.expected_frames or (0, None))[1]
+    kept = int(result.index[0]), int(result.index[-1])
+    if kept[0] < first or (length is not None and kept[1] >= first + length):
+        end = "the end" if length is None else first + length - 1
+        raise ExportError(
+            f"{clip.clip_id}: the result has frames {kept[0]} to {kept[1]} of the video, and the episode consists of "
+            f"frames {first} to {end}; {changed}"
+        )
+    if size is not None and clip_size != size:
+        has, camera_has = (f"{width}x{height} px" for height, width in (clip_size, size))
+        raise ExportError(f"{clip.clip_id}: the result has {has}, and the camera {camera_has}; {changed}")
+    recorded = str(result.attributes["source_sha256"])
+    if (found := _sha256(episode.clip.source)) != recorded:
+        raise ExportError(
+            f"{clip.clip_id}: {episode.clip.source} has the SHA-256 {found[:12]}…, and the video of the result "
+            f"{recorded[:12]}…; {changed}"
+        )
+    object_ids = result.object_id.tolist()
+    return Facts(result.attributes, clip_size, len(result.query), len(result.mask_row), max(object_ids, default=0))
+
+
+@cache
+def _sha256(video: Path) -> str:
+    try:
+        return sha256_of(video)
+    except OSError as exc:
+        raise DatasetError(f"{video} cannot be read: {os_reason(exc)}; download the videos of the camera") from exc
+
+
+def camera_metadata(camera: str, facts: Sequence[Facts], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to travel with the arrays of one camera.
+
+    Args:
+        camera: its key.
+        facts: about the results of its episodes, at least one.
+        choices: the options of the run, by group.
+    """
+    height, width = facts[0].size
+    weights: list[dict[str, Any]] = []
+    for each in facts:
+        weights += [entry for entry in json.loads(each.attributes["weights"] or "[]") if entry not in weights]
+    return {
+        "camera": camera,
+        "image_size": {"width": width, "height": height},
+        "coordinates": "(x, y) in px of the camera's image, x to the right, y down, pixel centres at integers",
+        "missing": "NaN and not visible: frames without a result, and points that pad the number (object_id 0)",
+        "models": {role: choices.get(role) for role in ("segmenter", "tracker")},
+        "weights": weights,
+        "frame_interval": sorted({int(each.attributes["frame_interval"]) for each in facts}),
+        "config_hash": sorted({str(each.attributes["config_hash"]) for each in facts}),
+    }

@@ -1,0 +1,159 @@
+"""Replace the folder of a dataset at once: it is built beside its place, and gets its name when it is complete."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from aot.errors import ConfigError, ExportError
+from aot.system.files import PART_SUFFIX, write_errors
+from aot.system.interrupts import interrupts_blocked
+from aot.system.processes import host, is_alive
+
+State = dict[str, tuple[int, int, int]]
+_EXCHANGE, _AT_FDCWD = 2, -100
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK)
+
+
+@contextmanager
+def rebuilt_dataset(source: Path, target: Path, rewritten: Collection[Path]) -> Iterator[Path]:
+    """Yield a folder with the files of a dataset; it replaces `target` when the block ends without an error.
+
+    Args:
+        source: the dataset. It is not changed, unless it is the target.
+        target: outside the source, or the source itself. Then the other files are linked, not copied.
+        rewritten: files, relative to the source, that the block writes or leaves out.
+    Raises:
+        ConfigError: the source has links to folders, or the file system has no hard links, and it is the target.
+        ExportError: the target is the source, and was changed meanwhile.
+        WriteError: the folder cannot be written.
+    """
+    in_place = source == target
+    before = _state(source)
+    with write_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f"{_prefix(target)}{host()}-{os.getpid()}-"
+        part = Path(tempfile.mkdtemp(prefix=prefix, suffix=PART_SUFFIX, dir=target.parent))
+    try:
+        with write_errors(target):
+            _fill(source, part, set(rewritten), _link if in_place else _copy, follows_links=not in_place)
+        yield part
+        if in_place and _state(source) != before:
+            raise ExportError(
+                f"{source}: its files have changed during the export, for example by a recording; nothing was "
+                f"replaced: run the command again when nothing else writes to the dataset"
+            )
+        with write_errors(target), interrupts_blocked():
+            _replace(target, part)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _state(folder: Path) -> State:
+    """Inode, size and modification time of all files below a folder."""
+    found: State = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            with suppress(FileNotFoundError):
+                stat = path.lstat()
+                found[str(path.relative_to(folder))] = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return found
+
+
+def _fill(
+    source: Path, part: Path, rewritten: Collection[Path], put: Callable[[Path, Path], None], *, follows_links: bool
+) -> None:
+    for place, folders, names in os.walk(source, followlinks=follows_links):
+        below = Path(place).relative_to(source)
+        for name in folders:
+            if Path(place, name).is_symlink() and not follows_links:
+                raise ConfigError(
+                    f"--in-place: {Path(place, name)} is a link to a folder, whose files cannot be replaced together "
+                    f"with the others; write a copy with --out FOLDER"
+                )
+            (part / below / name).mkdir()
+            if not follows_links:
+                shutil.copystat(Path(place, name), part / below / name)
+        for name in names:
+            if below / name not in rewritten:
+                put(Path(place, name), part / below / name)
+    # A copy is writable, whatever the permissions of the dataset are.
+    shutil.copymode(source if not follows_links else part.parent, part)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copy2(source, target)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        raise ConfigError(
+            f"--in-place: {source} cannot be linked, as the file system does not allow hard links; write a copy with "
+            f"--out FOLDER"
+        ) from exc
+
+
+def _replace(target: Path, part: Path) -> None:
+    """Give the folder `part` the name `target`; a folder of that name is then called `part`."""
+    if not target.exists():
+        part.rename(target)
+    elif not _exchanged(part, target):
+        # File systems such as NFS cannot exchange two names: for some microseconds, the old folder has another name.
+        old = target.with_name(f"{_prefix(target)}previous{PART_SUFFIX}")
+        target.rename(old)
+        part.rename(target)
+        old.rename(part)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; whether the system can."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(one))
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}-aot-"
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed exports to the same folder have left, and complete or undo a replacement that was killed.
+
+    Raises:
+        WriteError: the folder above the target cannot be written.
+    """
+    old = target.with_name(f"{_prefix(target)}previous{PART_SUFFIX}")
+    with write_errors(target):
+        if old.is_dir() and not target.exists():
+            old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    for part in target.parent.glob(f"{glob.escape(_prefix(target))}*{PART_SUFFIX}"):
+        machine, _, pid = part.name.removeprefix(_prefix(target)).rpartition("-")[0].rpartition("-")
+        if machine == host() and pid.isdecimal() and not is_alive(int(pid)):
+            shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,49 @@
+"""Read a dataset with the package lerobot; run as a program, because the package is not in the environment.
+
+    python lerobot_reader.py ROOT OUT FOLDER [FOLDER …]
+
+ROOT: the dataset; OUT: the NPZ file to write, with every value of every frame, and the statistics of the dataset;
+FOLDER: where the package and what it requires are installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+
+def decode(path: Path, timestamps: list[float], tolerance_s: float, *_: Any) -> torch.Tensor:
+    """In place of the decoder, which needs torchcodec: the frames nearest to the times that lerobot asks for."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    times = np.array([frame.time for frame in frames])
+    nearest = [int(np.abs(times - each).argmin()) for each in timestamps]
+    assert np.abs(times[nearest] - timestamps).max() < tolerance_s
+    rgb = np.stack([frames[number].to_ndarray(format="rgb24") for number in nearest])
+    return torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255
+
+
+def main(root: str, out: str, *folders: str) -> None:
+    sys.path += folders  # at the end: what the environment has comes first
+    from lerobot.datasets import lerobot_dataset  # type: ignore[import-not-found]
+
+    lerobot_dataset.decode_video_frames = decode
+    # Version 0.3 was written for version 3 of the package datasets, where a column is a list.
+    stack = torch.stack
+    torch.stack = lambda tensors, *args, **options: stack(list(tensors), *args, **options)  # type: ignore[assignment]
+    dataset = lerobot_dataset.LeRobotDataset("local/made", root=root, video_backend="pyav")
+    items = [dataset[number] for number in range(len(dataset))]
+    batch = torch.utils.data.default_collate(items)
+    found = {name: np.array(value) for name, value in batch.items()}
+    for feature, statistics in dataset.meta.stats.items():
+        found |= {f"stats/{feature}/{name}": np.asarray(value) for name, value in statistics.items()}
+    np.savez(out, **found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,514 @@
+"""Write-back into LeRobot datasets of both layouts, read by our own reader, by pyarrow and by PyAV."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+import aot
+from aot import run
+from aot.datasets.lerobot import LeRobot
+from aot.decoding import open_source
+from aot.export import __main__ as export
+from aot.export.lerobot import folder as folders
+from aot.export.lerobot.episodes import chosen
+from aot.types import ClipResult
+from tests.command_line import EMBEDDED
+from tests.datasets.lerobot_made import FPS, HEIGHT, LENGTHS, TOP, WIDTH, WRIST, make
+
+NUM_POINTS = 20
+TRACKS, MASKS, PATH = "observation.tracks.top", "observation.masks.top", "annotation.masks.top.path"
+VERSIONS = ["v2.1", "v3.0"]
+
+
+def process(root: Path, out: Path, *options: str) -> Path:
+    """Process a dataset with the embedded models; returns the run folder."""
+    paths = [f"dataset.root='{root}'", f"output.root='{out}'", "output.overlay=false"]
+    points = f"query_points.num_points={NUM_POINTS}"
+    assert run.main(["dataset=lerobot", *EMBEDDED, *paths, points, *options]) == 0
+    (found,) = (out / "lerobot").iterdir()
+    return found
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A dataset with one camera, and a run that has processed it."""
+    root = tmp_path_factory.mktemp("made")
+    dataset = make(root / "dataset", request.param)
+    return dataset, process(dataset, root / "out")
+
+
+@pytest.fixture(scope="module")
+def made_v3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("made_v3")
+    dataset = make(root / "dataset", "v3.0")
+    return dataset, process(dataset, root / "out")
+
+
+def rows_of(root: Path) -> dict[tuple[int, int], dict[str, Any]]:
+    """(episode, frame) → row, of all data files."""
+    paths = sorted((root / "data").rglob("*.parquet"))
+    rows = [row for path in paths for row in pyarrow.parquet.read_table(path).to_pylist()]
+    return {(row["episode_index"], row["frame_index"]): row for row in rows}
+
+
+def features_of(root: Path) -> dict[str, Any]:
+    features: dict[str, Any] = json.loads((root / "meta" / "info.json").read_text())["features"]
+    return features
+
+
+def label_frames(path: Path) -> np.ndarray:
+    """(T, H, W, 3) of a label video, checked to be shown at multiples of 1 / FPS."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(len(frames)) / FPS, atol=1e-4)
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
+
+
+def result_of(run_folder: Path, episode: int, camera: str = TOP) -> ClipResult:
+    return aot.load(run_folder / "clips" / f"episode_{episode:06d}" / f"{camera}.h5")
+
+
+def first_frame(root: Path, episode: int, camera: str = TOP) -> int:
+    videos = LeRobot(root, root / "prompts.yaml", [camera]).videos()
+    return next(video.first_frame for video in videos if video.number == episode)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_every_frame_gets_its_tracks_and_masks(made: tuple[Path, Path], tmp_path: Path) -> None:
+    dataset, run_folder = made
+    before = tree(dataset)
+    out = tmp_path / "copy"
+    assert export.main([str(run_folder), "--format", "lerobot", "--out", str(out)]) == 0
+    assert tree(dataset) == before, "the source is not changed"
+    rows, old_rows = rows_of(out), rows_of(dataset)
+    assert rows.keys() == old_rows.keys()
+    videos = {v.number: v for v in LeRobot(out, out / "prompts.yaml").videos()}
+    is_v3 = (out / "meta" / "episodes").is_dir()
+    for episode, length in enumerate(LENGTHS):
+        result, first = result_of(run_folder, episode), first_frame(dataset, episode)
+        if is_v3:
+            path = f"{MASKS}/chunk-000/file-{videos[episode].file[1]:03d}.mp4"
+        else:
+            path = f"chunk-000/{MASKS}/episode_{episode:06d}.mp4"
+        labels = label_frames(out / "videos" / path)[first : first + length]
+        for frame in range(length):
+            row = rows[episode, frame]
+            assert row.items() >= old_rows[episode, frame].items()
+            np.testing.assert_array_equal(row[TRACKS], result.tracks.xy[frame])
+            np.testing.assert_array_equal(row[f"{TRACKS}.visible"], result.lifetimes.valid[frame])
+            np.testing.assert_array_equal(row[f"{TRACKS}.object_id"], result.track_object_id)
+            assert np.array_equal(labels[frame], np.repeat(result.masks[frame, 0][..., None], 3, axis=-1))
+    with open_source(videos[1].clip) as frames:
+        assert len(frames.index) == LENGTHS[1], "the videos are copied"
+    assert [video.camera for video in videos.values()] == [TOP] * 3, "a label video is no camera"
+
+
+def test_the_features_describe_themselves(made: tuple[Path, Path], tmp_path: Path) -> None:
+    dataset, run_folder = made
+    assert export.main([str(run_folder), "--format", "lerobot", "--out", str(tmp_path / "copy")]) == 0
+    features = features_of(tmp_path / "copy")
+    old = features_of(dataset)
+    assert {name: features[name] for name in old} == old
+    tracks = features[TRACKS]
+    assert (tracks["dtype"], tracks["shape"]) == ("float32", [NUM_POINTS, 2])
+    assert (features[f"{TRACKS}.visible"]["dtype"], features[f"{TRACKS}.visible"]["shape"]) == ("bool", [NUM_POINTS])
+    assert features[f"{TRACKS}.object_id"]["dtype"] == "int64"
+    for feature in (tracks, features[MASKS]):
+        described = feature["info"]["aot"]
+        assert described["camera"] == TOP
+        assert described["image_size"] == {"width": WIDTH, "height": HEIGHT}
+        assert "pixel centres at integers" in described["coordinates"]
+        assert described["models"] == {"segmenter": "grabcut", "tracker": "lucas_kanade"}
+        assert described["weights"] == []
+    assert (features[MASKS]["dtype"], features[MASKS]["shape"]) == ("video", [HEIGHT, WIDTH, 3])
+    assert features[MASKS]["info"]["video.fps"] == FPS
+
+
+def test_frames_that_were_not_kept_are_invisible(tmp_path: Path) -> None:
+    dataset = make(tmp_path / "dataset", "v3.0")
+    run_folder = process(dataset, tmp_path / "out", "frame_interval=2", "dataset.include=['episode_000001/*']")
+    arguments = [str(run_folder), "--format", "lerobot", "--out", str(tmp_path / "copy"), "--points", "24"]
+    assert export.main(arguments) == 0
+    rows, result = rows_of(tmp_path / "copy"), result_of(run_folder, 1)
+    kept = (result.index - 7).tolist()
+    assert 0 < len(kept) < LENGTHS[1]
+    labels = label_frames(tmp_path / "copy" / "videos" / MASKS / "chunk-000" / "file-000.mp4")
+    for (episode, frame), row in rows.items():
+        has_tracks = episode == 1 and frame in kept
+        assert np.isfinite(row[TRACKS]).all(axis=1).tolist() == [has_tracks] * NUM_POINTS + [False] * 4
+        assert not any(row[f"{TRACKS}.visible"][NUM_POINTS:])
+        assert has_tracks or not any(row[f"{TRACKS}.visible"])
+        assert row[f"{TRACKS}.object_id"] == [int(episode == 1)] * NUM_POINTS + [0] * 4
+        if episode < 2:
+            assert (labels[frame + 7 * episode] == 255).all() == (not has_tracks)
+
+
+def test_fewer_points_are_taken_at_equal_distances(made_v3: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run_folder = made_v3
+    arguments = ["--format", "lerobot", "--out", str(tmp_path / "copy"), "--masks", "none"]
+    assert export.main([str(run_folder), *arguments, "--points", "5"]) == 0
+    assert not [name for name in features_of(tmp_path / "copy") if "masks" in name]
+    xy = result_of(run_folder, 2).tracks.xy[:, chosen(NUM_POINTS, 5)]
+    np.testing.assert_array_equal(rows_of(tmp_path / "copy")[2, 3][TRACKS], xy[3])
+    assert chosen(NUM_POINTS, 5).tolist() == [0, 5, 10, 14, 19]
+    assert export.main([str(run_folder), *arguments, "--points", "1"]) == 0
+    row = rows_of(tmp_path / "copy")[2, 3]
+    assert (np.shape(row[TRACKS]), row[f"{TRACKS}.visible"]) == ((1, 2), True), "LeRobot stores shape (1,) as a value"
+
+
+def test_masks_as_npz_files(made: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run_folder = made
+    out = tmp_path / "copy"
+    assert export.main([str(run_folder), "--format", "lerobot", "--out", str(out), "--masks", "npz"]) == 0
+    assert not list((out / "videos").rglob(f"*{MASKS}*"))
+    assert features_of(out)[PATH]["dtype"] == "string"
+    rows = rows_of(out)
+    for (episode, frame), row in rows.items():
+        with np.load(out / row[PATH]) as arrays:
+            masks = np.unpackbits(arrays[f"{frame:06d}"], axis=-1, count=WIDTH).view(bool)
+            assert (arrays["object_id"].tolist(), arrays["size"].tolist()) == ([1], [HEIGHT, WIDTH])
+        assert np.array_equal(masks, result_of(run_folder, episode).masks[frame])
+
+
+def test_statistics_are_those_of_the_positions(made: tuple[Path, Path], tmp_path: Path) -> None:
+    dataset, run_folder = made
+    out = tmp_path / "copy"
+    clips = ["episode_000000/*", "episode_000002/*"]
+    assert export.main([str(run_folder), "--format", "lerobot", "--out", str(out), "--clips", *clips]) == 0
+    xy = {episode: result_of(run_folder, episode).tracks.xy for episode in (0, 2)}
+    path = out / "meta" / "episodes_stats.jsonl"
+    if path.is_file():
+        episodes = [json.loads(line)["stats"] for line in path.read_text().splitlines()]
+        assert {*episodes[0]} >= {TRACKS, f"{TRACKS}.visible", f"{TRACKS}.object_id", MASKS}
+        old = [json.loads(line)["stats"] for line in (dataset / "meta" / path.name).read_text().splitlines()]
+    else:
+        (path,) = (out / "meta" / "episodes").rglob("*.parquet")
+        episodes = [nested(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
+        old = [nested(row) for row in pyarrow.parquet.read_table(dataset / path.relative_to(out)).to_pylist()]
+        total = json.loads((out / "meta" / "stats.json").read_text())
+        assert {*total} - {*json.loads((dataset / "meta" / "stats.json").read_text())} == {TRACKS, MASKS}
+        assert total[TRACKS]["count"] == [LENGTHS[0] + LENGTHS[2]]
+        means = [xy[episode].mean(axis=(0, 1)) * LENGTHS[episode] for episode in (0, 2)]
+        expected = sum(means) / (LENGTHS[0] + LENGTHS[2])
+        np.testing.assert_allclose(total[TRACKS]["mean"], np.tile(expected, (NUM_POINTS, 1)), rtol=1e-4)
+        assert np.shape(total[MASKS]["q99"]) == (3, 1, 1)
+    for episode in (0, 1, 2):
+        assert {name: episodes[episode][name] for name in old[episode]} == old[episode]
+        stats = episodes[episode][TRACKS]
+        assert np.shape(stats["mean"]) == (NUM_POINTS, 2)
+        if episode == 1:
+            assert stats["count"] == [0]
+        else:
+            assert stats["count"] == [LENGTHS[episode]]
+            np.testing.assert_allclose(stats["max"], np.tile(xy[episode].max(axis=(0, 1)), (NUM_POINTS, 1)), rtol=1e-5)
+            np.testing.assert_allclose(stats["std"], np.tile(xy[episode].std(axis=(0, 1)), (NUM_POINTS, 1)), rtol=1e-3)
+        labels = episodes[episode][MASKS]
+        expected_max = 1.0 if episode == 1 else 1 / 255
+        np.testing.assert_allclose(labels["max"], np.full((3, 1, 1), expected_max), rtol=1e-5)
+
+
+def nested(row: dict[str, Any]) -> dict[str, Any]:
+    """Feature → statistics, from the columns of an episode."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if name.startswith("stats/"):
+            feature, _, statistic = name.removeprefix("stats/").rpartition("/")
+            found.setdefault(feature, {})[statistic] = value
+    return found
+
+
+def test_in_place_replaces_the_dataset_and_its_own_features(made: tuple[Path, Path], tmp_path: Path) -> None:
+    dataset, run_folder = made
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    (root / "notes").mkdir()
+    (root / "notes" / "mine.txt").write_text("mine")
+    video = next((root / "videos").rglob("*.mp4"))
+    inode = video.stat().st_ino
+    arguments = [str(run_folder), "--format", "lerobot", "--in-place", "--dataset", str(root)]
+    assert export.main([*arguments, "--masks", "npz"]) == 0
+    assert video.stat().st_ino == inode, "videos are not copied"
+    assert (root / "notes" / "mine.txt").read_text() == "mine"
+    assert PATH in features_of(root)
+    assert export.main([*arguments, "--points", "3"]) == 0
+    features = features_of(root)
+    assert PATH not in features
+    assert features[TRACKS]["shape"] == [3, 2]
+    assert set(rows_of(root)[0, 0]) == {*rows_of(dataset)[0, 0], TRACKS, f"{TRACKS}.visible", f"{TRACKS}.object_id"}
+    assert not list((root / "masks").rglob("*.npz")) if (root / "masks").exists() else True
+    assert export.main([*arguments, "--masks", "none"]) == 0
+    assert not list((root / "videos").rglob(f"*{MASKS}*/*.mp4"))
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"], "no temporary folder is left"
+
+
+@pytest.mark.slow
+def test_another_camera_is_added_beside_the_first(tmp_path: Path) -> None:
+    dataset = make(tmp_path / "dataset", "v3.0", cameras=(TOP, WRIST))
+    for number, camera in enumerate((TOP, WRIST)):
+        run_folder = process(dataset, tmp_path / f"out{number}", f"dataset.cameras=[{camera}]")
+        assert export.main([str(run_folder), "--format", "lerobot", "--in-place"]) == 0
+    names = set(features_of(dataset))
+    assert {TRACKS, MASKS, "observation.tracks.wrist", "observation.masks.wrist"} <= names
+    assert {*names} >= {*rows_of(dataset)[0, 0]} >= {TRACKS, "observation.tracks.wrist.object_id"}
+    copy = tmp_path / "copy"
+    first = next((tmp_path / "out0" / "lerobot").iterdir())
+    assert export.main([str(first), "--format", "lerobot", "--out", str(copy)]) == 0
+    assert {TRACKS, "observation.tracks.wrist"} <= set(features_of(copy))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from aot.export import __main__ as export
+from aot.export.lerobot import folder, tables, write_back
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+point, *arguments = sys.argv[1:]
+if point == "after a data file":
+    add_columns, files = write_back.add_columns, []
+    def add(source, *args, **kwargs):
+        files.append(source)
+        die() if len(files) == 2 else add_columns(source, *args, **kwargs)
+    write_back.add_columns = add
+elif point == "before the replacement":
+    folder._replace = die
+else:
+    folder._exchanged = lambda *_: False
+    rename = Path.rename
+    Path.rename = lambda path, target: die() if path.suffix == ".part" else rename(path, target)
+export.main(arguments)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["after a data file", "before the replacement", "between two names"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_killed_export_leaves_the_dataset(
+    made_v3: tuple[Path, Path], tmp_path: Path, point: str, in_place: bool
+) -> None:
+    dataset, run_folder = made_v3
+    root, out = tmp_path / "dataset", tmp_path / "copy"
+    shutil.copytree(dataset, root)
+    arguments = [str(run_folder), "--format", "lerobot", "--dataset", str(root)]
+    arguments += ["--in-place"] if in_place else ["--out", str(out)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, point, *arguments], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-1000:]
+    assert not out.exists()
+    if in_place and point == "between two names":
+        assert tree(tmp_path / f".{root.name}-aot-previous.part") == tree(dataset), "complete under another name"
+    else:
+        assert tree(root) == tree(dataset)
+        assert len(LeRobot(root, root / "prompts.yaml").clips()) == 3
+    assert export.main(arguments) == 0, "the same command completes it"
+    assert TRACKS in features_of(root if in_place else out)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")], "what was left is removed"
+
+
+def test_a_dataset_that_changes_meanwhile_is_not_replaced(
+    made_v3: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, run_folder = made_v3
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    fill = folders._fill
+
+    def fill_and_record(*args: Any, **kwargs: Any) -> None:
+        fill(*args, **kwargs)
+        (root / "data" / "chunk-000" / "file-002.parquet").write_bytes(b"new")
+
+    monkeypatch.setattr(folders, "_fill", fill_and_record)
+    assert export.main([str(run_folder), "--format", "lerobot", "--in-place", "--dataset", str(root)]) == 2
+    assert "its files have changed during the export" in capsys.readouterr().err
+    assert (root / "data" / "chunk-000" / "file-002.parquet").read_bytes() == b"new"
+    assert TRACKS not in features_of(root)
+
+
+def test_two_names_are_exchanged_at_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    assert folders._exchanged(tmp_path / "a", tmp_path / "b"), "the file system of the tests can do it"
+    assert [(tmp_path / name).exists() for name in ("a/b", "b/a")] == [True, True]
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert export.main(arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_another_dataset_is_refused(
+    made_v3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run_folder = made_v3
+    arguments = [str(run_folder), "--format", "lerobot", "--out", str(tmp_path / "copy"), "--dataset"]
+    other = make(tmp_path / "other", "v2.1", lengths=(7, 5, 8))
+    message = refused([*arguments, str(other)], capsys)
+    assert "has the SHA-256 " in message
+    assert "the dataset is another one, or has changed since the run" in message
+    assert "Nothing was written." in message
+    shorter = make(tmp_path / "shorter", "v2.1", lengths=(2, 2))
+    message = refused([*arguments, str(shorter)], capsys)
+    assert "the result has frames 0 to 6 of the video, and the episode consists of frames 0 to 1;" in message
+    assert "episode_000002/observation.images.top: the dataset has no such episode; it has episodes 0 to 1" in message
+    wrist = make(tmp_path / "wrist", "v3.0", cameras=("observation.images.tip",))
+    message = refused([*arguments, str(wrist)], capsys)
+    assert "the dataset has no camera 'observation.images.top'; did you mean observation.images.tip?" in message
+    assert "expected metadata of LeRobot" in refused([*arguments, str(tmp_path)], capsys)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_dataset_whose_frames_do_not_match_its_episodes_is_refused(
+    made_v3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, run_folder = made_v3
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    path = root / "data" / "chunk-000" / "file-000.parquet"
+    arguments = [str(run_folder), "--format", "lerobot", "--in-place", "--dataset", str(root)]
+    table = pyarrow.parquet.read_table(path)
+    pyarrow.parquet.write_table(table.slice(0, 11), path)
+    assert "episode 1 has 4 rows, and its length in meta is 5" in refused(arguments, capsys)
+    pyarrow.parquet.write_table(table.drop_columns(["frame_index"]), path)
+    assert "no column frame_index; expected one row per frame" in refused(arguments, capsys)
+    path.write_bytes(b"PAR1")
+    assert "it is damaged, cut off, or not a parquet file; copy it again" in refused(arguments, capsys)
+    shutil.rmtree(root / "data")
+    assert "no parquet file; expected the frames of all episodes" in refused(arguments, capsys)
+
+
+def test_other_size_of_the_camera_is_refused(
+    made_v3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, run_folder = made_v3
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    info = root / "meta" / "info.json"
+    info.write_text(info.read_text().replace(f"{WIDTH}", "128"))
+    message = refused([str(run_folder), "--format", "lerobot", "--in-place", "--dataset", str(root)], capsys)
+    assert "the result has 96x64 px, and the camera 128x64 px" in message
+
+
+def test_clips_without_a_result_are_reported_and_invisible(
+    made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run_folder = made
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy)
+    (copy / "clips" / "episode_000001" / f"{TOP}.h5").unlink()
+    assert export.main([str(copy), "--format", "lerobot"]) == 1
+    shown = capsys.readouterr()
+    assert f"episode_000001/{TOP}: not finished, so not exported" in shown.err
+    assert f"{TOP} (2 of 3 episodes)" in shown.out
+    row = rows_of(copy / "export" / "lerobot")[1, 0]
+    assert not any(row[f"{TRACKS}.visible"])
+    assert np.isnan(row[TRACKS]).all()
+
+
+def test_an_existing_folder_is_replaced_only_if_nothing_is_lost(
+    made_v3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, run_folder = made_v3
+    out = tmp_path / "copy"
+    arguments = [str(run_folder), "--format", "lerobot", "--out"]
+    assert export.main([*arguments, str(out), "--points", "4"]) == 0
+    assert export.main([*arguments, str(out)]) == 0
+    assert features_of(out)[TRACKS]["shape"] == [NUM_POINTS, 2]
+    info = out / "meta" / "info.json"
+    content = json.loads(info.read_text())
+    content["features"][WRIST] = content["features"][TOP]
+    content["features"]["observation.tracks.wrist"] = content["features"][TRACKS]
+    info.write_text(json.dumps(content))
+    message = refused([*arguments, str(out)], capsys)
+    assert f"an earlier export has written tracks of {WRIST} there, which would be lost" in message
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert "is not empty, and is not an earlier export" in refused([*arguments, str(tmp_path / "full")], capsys)
+    for place in (dataset, dataset / "below", dataset.parent):
+        assert "it is the dataset itself, or a folder in or above it" in refused([*arguments, str(place)], capsys)
+
+
+def test_features_of_others_are_not_replaced(
+    made_v3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, run_folder = made_v3
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    info = json.loads((root / "meta" / "info.json").read_text())
+    info["features"][TRACKS] = {"dtype": "float32", "shape": [2], "names": None}
+    (root / "meta" / "info.json").write_text(json.dumps(info))
+    message = refused([str(run_folder), "--format", "lerobot", "--in-place", "--dataset", str(root)], capsys)
+    assert f"it has a feature {TRACKS} already, which aot has not added" in message
+
+
+def test_a_link_to_a_folder_is_not_followed_in_place(
+    made_v3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, run_folder = made_v3
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    (root / "videos").rename(tmp_path / "videos")
+    (root / "videos").symlink_to(tmp_path / "videos")
+    arguments = [str(run_folder), "--format", "lerobot", "--dataset", str(root)]
+    assert "videos is a link to a folder" in refused([*arguments, "--in-place"], capsys)
+    assert export.main([*arguments, "--out", str(tmp_path / "copy")]) == 0
+    assert not (tmp_path / "copy" / "videos").is_symlink()
+    assert not list((tmp_path / "videos").rglob(f"*{MASKS}*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "lerobot", "--in-place", "--out", "x"], "--in-place --out x: expected one of them"),
+        (["--format", "lerobot", "--points", "0"], "--points 0: expected 1 or more"),
+        (
+            ["--format", "npz", "--in-place"],
+            "--in-place: --format npz does not have this option; it belongs to lerobot",
+        ),
+        (["--format", "coco", "--masks", "npz"], "--masks: --format coco does not have this option"),
+    ],
+)
+def test_invalid_arguments_are_refused(
+    made_v3: tuple[Path, Path], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused([str(made_v3[1]), *arguments], capsys)
+
+
+def test_runs_of_other_datasets_are_refused(
+    made_v3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(made_v3[1], copy)
+    content = json.loads((copy / "run.json").read_text())
+    content["choices"]["dataset"] = "videos"
+    content["config"]["dataset"] = {"_target_": "aot.datasets.videos.Videos", "root": "."}
+    (copy / "run.json").write_text(json.dumps(content))
+    message = refused([str(copy), "--format", "lerobot"], capsys)
+    assert "the run has processed dataset=videos; expected a run with dataset=lerobot" in message
+
+
+def test_object_ids_above_those_of_a_label_video_need_npz(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = make(tmp_path / "dataset", "v3.0", lengths=(3, 3, 3))
+    (dataset / "prompts.yaml").write_text((dataset / "prompts.yaml").read_text().replace("id: 1", "id: 300"))
+    run_folder = process(dataset, tmp_path / "out")
+    arguments = [str(run_folder), "--format", "lerobot"]
+    assert "object id 300 does not fit into a label video; expected at most 254" in refused(arguments, capsys)
+    assert export.main([*arguments, "--masks", "npz"]) == 0
+    assert rows_of(run_folder / "export" / "lerobot")[0, 0][f"{TRACKS}.object_id"] == [300] * NUM_POINTS

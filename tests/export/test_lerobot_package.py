@@ -1,0 +1,88 @@
+"""Datasets that the package lerobot has written, with added features, are read by the package itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aot
+from aot import run
+from aot.datasets.lerobot import LeRobot
+from aot.export import __main__ as export
+from tests.command_line import EMBEDDED
+from tests.datasets import lerobot_writer as writer
+from tests.datasets.test_lerobot_package import INSTALLED, OLDER, write
+from tests.export import lerobot_reader
+
+pytestmark = pytest.mark.slow
+TRACKS, MASKS = "observation.tracks.top", "observation.masks.top"
+
+
+@pytest.mark.parametrize(
+    ("version", "folders"),
+    [
+        # Their quick counterparts are in test_lerobot.py.
+        pytest.param("v3.0", [INSTALLED], marks=pytest.mark.long),
+        pytest.param("v2.1", [OLDER, INSTALLED], marks=pytest.mark.long),
+    ],
+)
+@pytest.mark.parametrize("masks", ["video", "npz"])
+def test_the_package_reads_tracks_and_masks(version: str, folders: list[Path], masks: str, tmp_path: Path) -> None:
+    root = tmp_path / "made"
+    write(root, folders)
+    assert json.loads((root / "meta" / "info.json").read_text())["codebase_version"] == version
+    box = [writer.left(0), writer.TOP, writer.left(0) + writer.SIDE, writer.TOP + writer.SIDE]
+    (root / "prompts.yaml").write_text(f"clips: {{'*': {{objects: [{{id: 3, box: {box}}}]}}}}\n")
+    options = [f"dataset.root='{root}'", f"output.root='{tmp_path}/out'", "output.overlay=false"]
+    include = "dataset.include=['episode_000000/*','episode_000002/*']"
+    assert run.main(["dataset=lerobot", *EMBEDDED, *options, include, "query_points.num_points=20"]) == 0
+    (run_folder,) = (tmp_path / "out" / "lerobot").iterdir()
+    assert export.main([str(run_folder), "--format", "lerobot", "--in-place", "--masks", masks]) == 0
+    found = read(root, folders, tmp_path)
+    assert len(found["index"]) == sum(writer.LENGTHS)
+    assert (found[TRACKS].dtype, found[TRACKS].shape[1:]) == (np.float32, (20, 2))
+    assert found[f"{TRACKS}.visible"].dtype == np.bool_
+    first = {video.number: video.first_frame for video in LeRobot(root, root / "prompts.yaml").videos()}
+    for episode, length in enumerate(writer.LENGTHS):
+        rows = np.flatnonzero(found["episode_index"] == episode)
+        assert found["frame_index"][rows].tolist() == list(range(length))
+        if episode == 1:
+            assert np.isnan(found[TRACKS][rows]).all()
+            assert not found[f"{TRACKS}.visible"][rows].any()
+            assert masks == "npz" or (found[MASKS][rows] == 1).all()
+            continue
+        result = aot.load(run_folder / "clips" / f"episode_{episode:06d}" / f"{writer.CAMERA}.h5")
+        assert result.index[0] == first[episode]
+        assert np.array_equal(found[TRACKS][rows], result.tracks.xy)
+        assert np.array_equal(found[f"{TRACKS}.visible"][rows], result.lifetimes.valid)
+        assert (found[f"{TRACKS}.object_id"][rows] == 3).all()
+        if masks == "video":
+            ids = (found[MASKS][rows] * 255).round()
+            assert np.array_equal(ids, np.repeat(result.masks * 3, 3, axis=1))
+        else:
+            path = found["annotation.masks.top.path"][rows[-1]]
+            with np.load(root / path) as arrays:
+                assert np.array_equal(
+                    np.unpackbits(arrays[f"{length - 1:06d}"], axis=-1, count=writer.WIDTH).view(bool), result.masks[-1]
+                )
+    assert found[f"stats/{TRACKS}/mean"].shape == (20, 2)
+    assert np.isfinite(found[f"stats/{TRACKS}/std"]).all()
+    assert f"stats/{writer.CAMERA}/mean" in found
+    assert masks == "npz" or found[f"stats/{MASKS}/mean"].shape == (3, 1, 1)
+
+
+def read(root: Path, folders: list[Path], place: Path) -> dict[str, np.ndarray]:
+    """Every value of every frame as the package gives it, stacked along the frames."""
+    out = place / "found.npz"
+    command = [sys.executable, lerobot_reader.__file__, str(root), str(out), *map(str, folders)]
+    environment = os.environ | {"HF_HOME": str(place / "hf"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with np.load(out) as arrays:
+        return dict(arrays)
