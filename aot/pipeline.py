@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,8 +31,8 @@ from aot.self_checks import SelfCheck, check_objects, in_mask_share, return_erro
 from aot.stages import StageTimer
 from aot.system.devices import describe_devices
 from aot.system.memory import available_host_bytes, peak_memory_bytes, reset_peak_memory
-from aot.tracking.base import Tracker
-from aot.types import BoolArray, Clip, Float64Array, Int64Array, Prompt, QueryPoints, Tracks
+from aot.tracking.base import Tracker, tracking_on_clip
+from aot.types import BoolArray, Clip, Float64Array, Int64Array, Prompt, QueryPoints
 from aot.writing.base import ClipWriter
 from aot.writing.hdf5 import new_clip_file
 
@@ -341,24 +343,25 @@ def _track(
         fixed_ids=frozenset(prompt.object_id for prompt in prepared.prompts if prompt.query_points),
     )
 
-    def track_together(points: QueryPoints) -> Tracks:
-        return parts.tracker.track(frames, points, lean=settings.lean)
-
-    def track(points: QueryPoints) -> Tracks:
-        return track_in_passes(track_together, points, settings.points.points_at_once)
-
     on_progress("track", 0.0)
-    with timer.stage("track", frames):
-        tracks = track(queries)
-    with timer.stage("write"):
-        followed = follower.measure(queries, tracks)
-    if settings.points.reseed:
-        with timer.stage("reseed", frames):
-            followed = follower.reseed(followed, track)
-    if not settings.return_check:
-        return followed, None
-    with timer.stage("return_check", frames):
-        return followed, return_errors(track, frames.index, followed.queries, followed.tracks)
+    num_points = follower.max_points(queries)
+    num_at_once = min(num_points, settings.points.points_at_once or num_points)
+    with ExitStack() as tracking:
+        with timer.stage("track", frames):
+            track_together = tracking.enter_context(
+                tracking_on_clip(parts.tracker, frames, num_points=num_at_once, lean=settings.lean)
+            )
+            track = partial(track_in_passes, track_together, points_at_once=settings.points.points_at_once)
+            tracks = track(queries)
+        with timer.stage("write"):
+            followed = follower.measure(queries, tracks)
+        if settings.points.reseed:
+            with timer.stage("reseed", frames):
+                followed = follower.reseed(followed, track)
+        if not settings.return_check:
+            return followed, None
+        with timer.stage("return_check", frames):
+            return followed, return_errors(track, frames.index, followed.queries, followed.tracks)
 
 
 def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTimer) -> ClipSummary:

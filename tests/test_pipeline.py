@@ -13,12 +13,13 @@ import subprocess
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import av
 import h5py
@@ -35,9 +36,10 @@ from aot.decoding.pyav import PyAVDecoder
 from aot.detection.base import Detections
 from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.drawing.style import OverlayStyle
-from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError, WriteError
+from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError, TrackingError, WriteError
 from aot.export.base import ExportedClip
 from aot.export.tap_vid import TapVidExporter
+from aot.flow.options import PointOptions
 from aot.memory_plan import FULL_BUFFERS
 from aot.paths import ClipPaths, RunPaths
 from aot.pipeline import ClipSummary, Parts, ReadingAhead, Settings, process_clip
@@ -49,6 +51,7 @@ from aot.runs.taken_up import summary_of
 from aot.segmentation.base import OnObjectError
 from aot.segmentation.none import NoSegmenter
 from aot.stages import StageTimer
+from aot.tracking.base import TrackPoints
 from aot.types import Clip, ClipResult, MaskBlock, Prompt, QueryPoints, Tracks, Words
 from aot.writing import hdf5
 from aot.writing.disk import DiskFile
@@ -715,3 +718,48 @@ def test_words_beside_frames_per_second(tmp_path: Path, video: Path) -> None:
     paths = RunPaths(tmp_path).clip("square")
     process_clip(late, with_detector(first_frame=4), Settings(1, 1, PROVENANCE, sample_fps=2.5), paths)
     assert aot.load(paths.result).index.tolist() == [0, 4, 5, 8]
+
+
+class _FeatureTracker(StillTracker):
+    """Notes when a clip is opened, tracked and closed."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    @contextmanager
+    def on_clip(self, frames: FrameSource, *, num_points: int, lean: bool = False) -> Iterator[TrackPoints]:
+        self.calls.append(f"open for {num_points}")
+        yield lambda points: self.tracked(frames, points, lean)
+        self.calls.append("close")
+
+    def tracked(self, frames: FrameSource, points: QueryPoints, lean: bool) -> Tracks:
+        self.calls.append(f"track {len(points)}")
+        tracks = super().track(frames, points, lean=lean)
+        tracks.visible[len(frames.index) // 2 :] = False  # the second half of the clip is not covered
+        return tracks
+
+
+def test_a_clip_is_opened_once_for_all_groups_of_points(tmp_path: Path, video: Path) -> None:
+    tracker = _FeatureTracker()
+    options = PointOptions(reseed=True, reseed_rounds=1)
+    settings = Settings(1, 1, PROVENANCE, return_check=True, points=options)
+    summary = process_clip(
+        Clip("square", video, (BOX,)), replace(PARTS, tracker=tracker), settings, RunPaths(tmp_path).clip("square")
+    )
+    num_added = summary.num_points - 1
+    assert 1 <= num_added <= 3
+    assert tracker.calls == ["open for 4", "track 1", f"track {num_added}", f"track {summary.num_points}", "close"]
+
+
+def test_an_error_while_a_clip_is_opened_has_the_stage_of_tracking(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = _FeatureTracker()
+    monkeypatch.setattr(tracker, "on_clip", _fail_to_open)
+    with pytest.raises(TrackingError) as caught:
+        run(tmp_path, video, BOX, parts=replace(PARTS, tracker=tracker))
+    assert caught.value.stage == "track"
+
+
+def _fail_to_open(*_: Any, **options: Any) -> NoReturn:
+    raise TrackingError("no weights")

@@ -101,6 +101,18 @@ class Follower:
             found = self._joined(found, added, track(added))
         return found
 
+    def max_points(self, queries: QueryPoints) -> int:
+        """The number of points at the end, at most, for those that the objects start with."""
+        if not self.options.reseed:
+            return len(queries)
+        return sum(self._max_points_of(object_id, queries) for object_id in self.object_ids)
+
+    def _max_points_of(self, object_id: int, first: QueryPoints) -> int:
+        num_first = int((first.object_id == object_id).sum())
+        if object_id in self.fixed_ids:
+            return num_first
+        return num_first + min(self.options.reseed_max_points, MAX_ADDED_PER_POINT * num_first)
+
     def _compare(self, queries: QueryPoints, tracks: Tracks) -> MaskComparison:
         return compare_with_masks(
             tracks.xy, queries.object_id, self.object_ids, self.index, self.masks_of, self.options.drift_px
@@ -135,9 +147,8 @@ class Follower:
         for k, object_id in enumerate(self.object_ids):
             if object_id in self.fixed_ids:
                 continue
-            num_first = int((first.queries.object_id == object_id).sum())
+            limit = self._max_points_of(object_id, first.queries)
             num_now = int((found.queries.object_id == object_id).sum())
-            limit = min(self.options.reseed_max_points, MAX_ADDED_PER_POINT * num_first) + num_first
             points = self._place_on(k, found, math.ceil((limit - num_now) / rounds_left))
             txy.append(points)
             object_ids += [object_id] * len(points)

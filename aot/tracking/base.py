@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -41,6 +43,35 @@ class Tracker(Protocol):
             lean: as for `track`.
         """
         ...
+
+
+TrackPoints = Callable[[QueryPoints], Tracks]
+"""Tracks query points through one clip; see `Tracker.track`."""
+
+
+@runtime_checkable
+class KeepsFeatures(Protocol):
+    """A tracker that computes what it needs of a clip once, for several groups of points."""
+
+    def on_clip(
+        self, frames: FrameSource, *, num_points: int, lean: bool = False
+    ) -> AbstractContextManager[TrackPoints]:
+        """A function that tracks points as `Tracker.track` does; what it keeps of the clip is released on exit.
+
+        Args:
+            frames, lean: as for `Tracker.track`.
+            num_points: in one group, at most.
+        """
+        ...
+
+
+def tracking_on_clip(
+    tracker: Tracker, frames: FrameSource, *, num_points: int, lean: bool
+) -> AbstractContextManager[TrackPoints]:
+    """A function that tracks several groups of points through one clip; see `KeepsFeatures.on_clip`."""
+    if isinstance(tracker, KeepsFeatures):
+        return tracker.on_clip(frames, num_points=num_points, lean=lean)
+    return nullcontext(lambda points: tracker.track(frames, points, lean=lean))
 
 
 def query_rows(frames: FrameSource, queries: QueryPoints) -> Int64Array:

@@ -5,6 +5,9 @@ Source: CoTracker3 (arXiv:2410.11831). The weights are CC-BY-NC 4.0; docs/cotrac
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -91,18 +94,18 @@ class CoTracker3OfflineTracker(CoTracker3Adapter):
             },
         )
 
-    def _predict(self, model: CoTracker3, frames: FrameSource, points: Float32Array, plan: MemoryPlan) -> Tracks:
-        from aot.tracking.cotracker3.offline import track_offline
+    @contextmanager
+    def _predictor(
+        self, model: CoTracker3, frames: FrameSource, plan: MemoryPlan
+    ) -> Iterator[Callable[[Float32Array], Tracks]]:
+        from aot.tracking.cotracker3.offline import open_offline
         from aot.tracking.frames import SourceBlocks
 
-        return track_offline(
-            model,
-            SourceBlocks(frames),
-            query_points=points,
-            backward=self.backward,
-            support_grid=self.support_grid,
-            num_iters=self.num_iters,
-            visibility_threshold=self.visibility_threshold,
-            num_frames=len(frames.index),
-            plan=plan,
-        )
+        with open_offline(model, SourceBlocks(frames), plan) as clip:
+            yield partial(
+                clip.track,
+                backward=self.backward,
+                support_grid=self.support_grid,
+                num_iters=self.num_iters,
+                visibility_threshold=self.visibility_threshold,
+            )

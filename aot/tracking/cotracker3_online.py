@@ -5,6 +5,9 @@ Source: CoTracker3 (arXiv:2410.11831). The weights are CC-BY-NC 4.0; docs/cotrac
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -84,7 +87,12 @@ class CoTracker3OnlineTracker(CoTracker3Adapter):
         )
         self.late_queries = late_queries
 
-    def _predict(self, model: CoTracker3, frames: FrameSource, points: Float32Array, plan: MemoryPlan) -> Tracks:
+    def _predictor(
+        self, model: CoTracker3, frames: FrameSource, plan: MemoryPlan
+    ) -> AbstractContextManager[Callable[[Float32Array], Tracks]]:
+        return nullcontext(partial(self._predict, model, frames, plan))
+
+    def _predict(self, model: CoTracker3, frames: FrameSource, plan: MemoryPlan, points: Float32Array) -> Tracks:
         from aot.tracking.cotracker3.online import track_online
         from aot.tracking.frames import SourceBlocks
 

@@ -19,10 +19,13 @@ from aot.errors import ConfigError, OutOfMemory, TrackingError
 from aot.run import main
 from aot.tracking.base import Tracker
 from aot.tracking.cotracker3 import CoTracker3, MemoryPlan, track_offline, track_online
+from aot.tracking.cotracker3 import model as model_module
 from aot.tracking.cotracker3.adapter import CoTracker3Adapter
+from aot.tracking.cotracker3.offline import OfflineClip
+from aot.tracking.cotracker3.store import FeatureStore
 from aot.tracking.cotracker3_offline import CoTracker3OfflineTracker
 from aot.tracking.cotracker3_online import CoTracker3OnlineTracker
-from aot.types import FrameBlock, Int64Array
+from aot.types import FrameBlock, Int64Array, Tracks
 from tests.fakes import ArraySource
 from tests.synthetic import moving_square, write_video
 from tests.tracking.contract import KEPT, QUERIES, TrackerContract, clip, query
@@ -210,7 +213,7 @@ def test_positions_that_are_not_finite_raise(make: MakeTracker, monkeypatch: pyt
 def test_allocator_errors_are_mapped(
     offline_tracker: CoTracker3OfflineTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offline_tracker, "_predict", lambda *args: torch.empty(10**15))
+    monkeypatch.setattr(OfflineClip, "track", lambda *args, **options: torch.empty(10**15))
     with pytest.raises(OutOfMemory, match=r"out of memory in CoTracker3: .*; use a larger frame_interval, fewer"):
         offline_tracker.track(clip(), query((0, 20, 20)))
 
@@ -387,3 +390,70 @@ def test_checking_a_command_does_not_import_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+
+
+GROUPS_OF_QUERIES = [query(*QUERIES[:2]), query(*QUERIES[1:]), query(*QUERIES)]
+
+
+def assert_equal_tracks(found: Tracks, expected: Tracks) -> None:
+    for name in ("xy", "visible", "visibility", "confidence"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("features", ["memory", "host", "file", "recompute"])
+def test_offline_features_are_computed_once_for_several_groups_of_points(
+    make: MakeTracker, offline: CoTracker3, features: str
+) -> None:
+    tracker = make("offline", features=features, backward=True)
+    expected = [tracker.track(clip(), group) for group in GROUPS_OF_QUERIES]
+    num_frames: list[int] = []
+    counting = offline.fnet.register_forward_pre_hook(lambda _, inputs: num_frames.append(len(inputs[0])))
+    try:
+        with tracker.on_clip(clip(), num_points=len(QUERIES)) as track:
+            found = [track(group) for group in GROUPS_OF_QUERIES]
+    finally:
+        counting.remove()
+    for one, other in zip(found, expected, strict=True):
+        assert_equal_tracks(one, other)
+    assert sum(num_frames) == len(KEPT) or features == "recompute"
+
+
+def test_online_tracker_tracks_several_groups_of_points(make: MakeTracker) -> None:
+    tracker = make("online")
+    with tracker.on_clip(clip(), num_points=len(QUERIES)) as track:
+        for group in GROUPS_OF_QUERIES:
+            assert_equal_tracks(track(group), tracker.track(clip(), group))
+
+
+def test_plan_is_chosen_for_the_largest_group_of_points(make: MakeTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker, numbers = make("offline", support_grid=True), []
+    choose = CoTracker3.choose_plan
+
+    def noted(model: CoTracker3, num_frames: int, num_points: int, **options: Any) -> MemoryPlan:
+        numbers.append((num_frames, num_points))
+        return choose(model, num_frames, num_points, **options)
+
+    monkeypatch.setattr(CoTracker3, "choose_plan", noted)
+    with tracker.on_clip(clip(), num_points=50) as track:
+        track(GROUPS_OF_QUERIES[0])
+    assert numbers == [(len(KEPT), 50 + 36)]
+
+
+@pytest.mark.parametrize("features", ["memory", "file"])
+def test_features_of_a_clip_are_released(make: MakeTracker, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[FeatureStore] = []
+    make_store = model_module.make_store
+
+    def noted(*arguments: Any) -> FeatureStore:
+        store = make_store(*arguments)
+        close = store.close
+        monkeypatch.setattr(store, "close", lambda: (close(), closed.append(store)))
+        return store
+
+    monkeypatch.setattr(model_module, "make_store", noted)
+    tracker = make("offline", features=features)
+    with pytest.raises(ZeroDivisionError), tracker.on_clip(clip(), num_points=3) as track:
+        track(GROUPS_OF_QUERIES[0])
+        assert not closed
+        raise ZeroDivisionError
+    assert len(closed) == 1

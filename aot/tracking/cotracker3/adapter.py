@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +15,7 @@ from aot.checkpoints import Weights, identify, require_checkpoint
 from aot.decoding.base import FrameSource
 from aot.errors import ConfigError
 from aot.system.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
-from aot.tracking.base import query_rows
+from aot.tracking.base import TrackPoints, query_rows
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import MIN_SIDE_PX, SUPPORT_SIDE, WINDOW_LEN, Mode, Precision
 from aot.tracking.network import bytes_beside_network, check_finite
@@ -110,20 +112,32 @@ class CoTracker3Adapter(ABC):
             TrackingError: a query's frame is not among the kept ones, or the positions overflow the precision.
             OutOfMemory: no plan fits, raised before any work; or memory ran out.
         """
-        rows = query_rows(frames, queries)
-        points = queries.txy.copy()
-        points[:, 0] = rows
-        with torch_memory_errors("CoTracker3", "use a larger frame_interval, fewer points, or a smaller plan"):
-            model = self._loaded()
-            plan = model.choose_plan(
-                len(frames.index), self._num_tracked(len(queries)), lean=lean, fixed=self.fixed_plan
-            )
-            tracks = self._predict(model, frames, points, plan)
-        check_finite(tracks, network="CoTracker3", precision=self.network.precision)
-        own = np.arange(len(rows))
-        tracks.xy[rows, own] = queries.txy[:, 1:]
-        tracks.visible[rows, own] = True
-        return tracks
+        with self.on_clip(frames, num_points=len(queries), lean=lean) as track:
+            return track(queries)
+
+    @contextmanager
+    def on_clip(self, frames: FrameSource, *, num_points: int, lean: bool = False) -> Iterator[TrackPoints]:
+        """See `KeepsFeatures.on_clip`; raises what `track` does."""
+        with ExitStack() as opened:
+            with _memory_errors():
+                model = self._loaded()
+                num_tracked = self._num_tracked(num_points)
+                plan = model.choose_plan(len(frames.index), num_tracked, lean=lean, fixed=self.fixed_plan)
+                predict = opened.enter_context(self._predictor(model, frames, plan))
+
+            def track(queries: QueryPoints) -> Tracks:
+                rows = query_rows(frames, queries)
+                points = queries.txy.copy()
+                points[:, 0] = rows
+                with _memory_errors():
+                    tracks = predict(points)
+                check_finite(tracks, network="CoTracker3", precision=self.network.precision)
+                own = np.arange(len(rows))
+                tracks.xy[rows, own] = queries.txy[:, 1:]
+                tracks.visible[rows, own] = True
+                return tracks
+
+            yield track
 
     def needed_bytes(self, *, num_frames: int, num_points: int, width: int, height: int, lean: bool) -> int:
         """Upper bound in bytes of the memory that `track` needs, excluding the model.
@@ -143,8 +157,10 @@ class CoTracker3Adapter(ABC):
         )
 
     @abstractmethod
-    def _predict(self, model: CoTracker3, frames: FrameSource, points: Float32Array, plan: MemoryPlan) -> Tracks:
-        """Track points (N, 3): row, x, y in source px."""
+    def _predictor(
+        self, model: CoTracker3, frames: FrameSource, plan: MemoryPlan
+    ) -> AbstractContextManager[Callable[[Float32Array], Tracks]]:
+        """A function that tracks points (N, 3): row, x, y in source px."""
 
     def _num_tracked(self, num_points: int) -> int:
         return num_points + (SUPPORT_SIDE**2 if self.support_grid else 0)
@@ -162,3 +178,7 @@ class CoTracker3Adapter(ABC):
                 compile=self.network.compile,
             )
         return self._model
+
+
+def _memory_errors() -> AbstractContextManager[None]:
+    return torch_memory_errors("CoTracker3", "use a larger frame_interval, fewer points, or a smaller plan")

@@ -158,28 +158,26 @@ class CoTracker3(nn.Module):
         *,
         resolution: tuple[int, int],
         plan: MemoryPlan,
+    ) -> Iterator[QueriedClip]:
+        """Compute the features of a clip and the queries' support; see `open_clip` and `ClipFeatures.query`."""
+        with self.open_clip(frames, resolution=resolution, plan=plan) as features:
+            yield features.query(queries)
+
+    @contextmanager
+    def open_clip(
+        self, frames: Callable[[], Iterator[Tensor]], *, resolution: tuple[int, int], plan: MemoryPlan
     ) -> Iterator[ClipFeatures]:
-        """Compute the features of a clip, some frames at a time, and the queries' support; released on exit.
+        """The features of a clip, which are computed with its first queries and released on exit.
 
         Args:
-            frames: returns an iterator over (1, 3, H, W) frames, values 0..255, on the device; called once per pass.
-            queries: (N, 3): frame, x, y in model px.
+            frames: returns an iterator over (1, 3, H, W) frames, values 0..255, on the device; called once, or once per
+                pass with the plan `features="recompute"`.
             resolution: (H, W).
             plan: block sizes and feature storage.
-        Raises:
-            ValueError: a query's frame is outside the clip.
         """
         sizes = level_sizes(resolution)
-        query_frames = queries[:, 0].long().tolist()
-        query_xy = queries[:, 1:].to(self.device) / STRIDE
-        support = self.empty_support(len(queries), plan)
         with closing(make_store(lambda: self.pyramids(frames(), plan), sizes, plan)) as store:
-            for start, pyramid in store.fill():
-                fill_support(support, pyramid, sizes, start, query_frames, query_xy, plan.query_block)
-            beyond = [frame for frame in query_frames if not 0 <= frame < store.num_frames]
-            if beyond:
-                raise ValueError(f"query frames {beyond[:10]} are outside the clip, expected 0..{store.num_frames - 1}")
-            yield ClipFeatures(self, store, support, query_xy, resolution, plan)
+            yield ClipFeatures(self, store, resolution, plan)
 
     def empty_support(self, num_points: int, plan: MemoryPlan) -> Support:
         """Support of points whose query frame has not been read yet: zeros."""
@@ -302,20 +300,47 @@ class CoTracker3(nn.Module):
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """The features of one clip and the support of its queries: everything that `refine` needs from the frames."""
+    """The features of one clip, computed once for any number of groups of queries."""
 
     model: CoTracker3
     store: FeatureStore
-    support: Support
-    query_xy: Tensor
-    """(N, 2) in pixels of the finest features."""
     resolution: tuple[int, int]
     """(H, W) of the frames in px."""
     plan: MemoryPlan
 
+    def query(self, queries: Tensor) -> QueriedClip:
+        """Sample the support of queries: while the features are computed, some frames at a time, or from stored ones.
+
+        Args:
+            queries: (N, 3): frame, x, y in model px.
+        Raises:
+            ValueError: a query's frame is outside the clip.
+        """
+        sizes = level_sizes(self.resolution)
+        query_frames = queries[:, 0].long().tolist()
+        query_xy = queries[:, 1:].to(self.model.device) / STRIDE
+        support = self.model.empty_support(len(queries), self.plan)
+        for start, pyramid in self.store.chunks() if self.store.is_filled else self.store.fill():
+            fill_support(support, pyramid, sizes, start, query_frames, query_xy, self.plan.query_block)
+        num_frames = self.store.num_frames
+        beyond = [frame for frame in query_frames if not 0 <= frame < num_frames]
+        if beyond:
+            raise ValueError(f"query frames {beyond[:10]} are outside the clip, expected 0..{num_frames - 1}")
+        return QueriedClip(self, support, query_xy)
+
+
+@dataclass(frozen=True)
+class QueriedClip:
+    """The features of one clip and the support of queries: everything that `refine` needs from the frames."""
+
+    features: ClipFeatures
+    support: Support
+    query_xy: Tensor
+    """(N, 2) in pixels of the finest features."""
+
     @property
     def num_frames(self) -> int:
-        return self.store.num_frames
+        return self.features.store.num_frames
 
     def track(self, num_iters: int, reverse: bool = False) -> Estimates:
         """Estimates of all points in all frames.
@@ -325,13 +350,14 @@ class ClipFeatures:
             reverse: track the reversed clip; the estimates are in that order too.
         """
         estimates = Estimates.initial(self.query_xy, self.num_frames)
-        self.model.refine(
+        features = self.features
+        features.model.refine(
             estimates,
-            self.store.chunks,
+            features.store.chunks,
             self.support,
-            resolution=self.resolution,
+            resolution=features.resolution,
             num_iters=num_iters,
-            plan=self.plan,
+            plan=features.plan,
             reverse=reverse,
         )
         return estimates

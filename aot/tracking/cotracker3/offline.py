@@ -5,13 +5,16 @@ Source: CoTracker3 (arXiv:2410.11831), section 3.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from aot.errors import TrackingError
 from aot.tracking.cotracker3.frames import FrameReader, grid_points, points_in_mask, scale_between
-from aot.tracking.cotracker3.model import CoTracker3, Estimates
+from aot.tracking.cotracker3.model import ClipFeatures, CoTracker3, Estimates
 from aot.tracking.cotracker3.plan import MemoryPlan
 from aot.tracking.cotracker3.sizes import STRIDE, SUPPORT_SIDE
 from aot.tracking.frames import Frames
@@ -58,18 +61,67 @@ def track_offline(
         TrackingError: no grid point is inside the mask.
     """
     reader = FrameReader.open(frames, model.resolution, model.device)
-    num_frames = reader.num_frames if num_frames is None else num_frames
     queries = _queries(reader.size, model.resolution, query_points, grid_size, mask, query_frame)
     num_own = len(queries)
     if support_grid and (query_points is not None or mask is not None):
         queries = torch.cat([queries, grid_points(SUPPORT_SIDE, model.resolution)])
-    plan = plan or model.choose_plan(num_frames, len(queries))
-    if plan.features == "recompute" and not reader.is_rereadable:
-        raise ValueError(
-            'features="recompute" requires frames that can be read repeatedly, got an iterator; pass an array'
+    plan = plan or model.choose_plan(reader.num_frames if num_frames is None else num_frames, len(queries))
+    with _opened(model, reader, plan) as clip:
+        return clip.track_queries(queries, num_own, backward, num_iters, visibility_threshold)
+
+
+@contextmanager
+def open_offline(model: CoTracker3, frames: Frames, plan: MemoryPlan) -> Iterator[OfflineClip]:
+    """A clip for several groups of points: its features are computed with the first one, and released on exit.
+
+    Args:
+        model: loaded by `load_model`.
+        frames: as for `track_offline`.
+        plan: block sizes and feature storage, for the largest group and its support points.
+    Raises:
+        ValueError: no frames, frames of another shape or type, or an iterator with the plan `features="recompute"`.
+    """
+    with _opened(model, FrameReader.open(frames, model.resolution, model.device), plan) as clip:
+        yield clip
+
+
+class OfflineClip:
+    """A clip whose features are computed once; made by `open_offline`.
+
+    Args:
+        features: of the clip.
+        size: (H, W) of the source in px.
+    """
+
+    def __init__(self, features: ClipFeatures, size: tuple[int, int]) -> None:
+        self._features, self._size = features, size
+
+    def track(
+        self,
+        query_points: Float32Array,
+        *,
+        backward: bool = False,
+        support_grid: bool = True,
+        num_iters: int = 6,
+        visibility_threshold: float = 0.9,
+    ) -> Tracks:
+        """Track points (N, 3): row of the frame, x, y in source px; the other arguments are those of `track_offline`.
+
+        Points of one call do not influence those of another: the results are those of `track_offline`.
+        """
+        resolution = self._features.resolution
+        queries = _scaled(query_points, self._size, resolution)
+        support = [grid_points(SUPPORT_SIDE, resolution)] if support_grid else []
+        return self.track_queries(
+            torch.cat([queries, *support]), len(queries), backward, num_iters, visibility_threshold
         )
 
-    with model.read_clip(reader, queries, resolution=model.resolution, plan=plan) as clip:
+    @torch.inference_mode()
+    def track_queries(
+        self, queries: Tensor, num_own: int, backward: bool, num_iters: int, visibility_threshold: float
+    ) -> Tracks:
+        """Track queries (N, 3) in model px; the tracks are those of the first `num_own`."""
+        clip = self._features.query(queries)
         xy, probability = _own_results(clip.track(num_iters), num_own)
         query_rows = queries[:num_own, 0].long().numpy()
         if backward and query_rows.any():
@@ -77,18 +129,27 @@ def track_offline(
             reverse_xy, reverse_probability = _own_results(clip.track(num_iters, reverse=True), num_own)
             xy = np.where(before[..., None], reverse_xy[::-1], xy)
             probability = np.where(before[..., None], reverse_probability[::-1], probability)
+        own = np.arange(num_own)
+        xy[query_rows, own] = queries[:num_own, 1:].numpy()
+        visibility, confidence = np.ascontiguousarray(np.moveaxis(probability, -1, 0))
+        visible = visibility > visibility_threshold
+        visible[query_rows, own] = True
+        return Tracks(
+            xy=xy * scale_between(self._features.resolution, self._size),
+            visible=visible,
+            visibility=visibility,
+            confidence=confidence,
+        )
 
-    own = np.arange(num_own)
-    xy[query_rows, own] = queries[:num_own, 1:].numpy()
-    visibility, confidence = np.ascontiguousarray(np.moveaxis(probability, -1, 0))
-    visible = visibility > visibility_threshold
-    visible[query_rows, own] = True
-    return Tracks(
-        xy=xy * scale_between(model.resolution, reader.size),
-        visible=visible,
-        visibility=visibility,
-        confidence=confidence,
-    )
+
+@contextmanager
+def _opened(model: CoTracker3, reader: FrameReader, plan: MemoryPlan) -> Iterator[OfflineClip]:
+    if plan.features == "recompute" and not reader.is_rereadable:
+        raise ValueError(
+            'features="recompute" requires frames that can be read repeatedly, got an iterator; pass an array'
+        )
+    with model.open_clip(reader, resolution=model.resolution, plan=plan) as features:
+        yield OfflineClip(features, reader.size)
 
 
 def _queries(
@@ -103,9 +164,7 @@ def _queries(
     if (query_points is None) == (grid_size is None):
         raise ValueError("got both or neither of query_points and grid_size, expected exactly one of them")
     if query_points is not None:
-        points = torch.from_numpy(np.array(query_points, dtype=np.float32).reshape(-1, 3))
-        points[:, 1:] *= torch.from_numpy(scale_between(size, resolution))
-        return points
+        return _scaled(query_points, size, resolution)
     points = grid_points(grid_size or 0, resolution, query_frame)
     if mask is None:
         return points
@@ -116,6 +175,13 @@ def _queries(
             f"use a larger grid_size, or pass query_points"
         )
     return inside
+
+
+def _scaled(query_points: Float32Array, size: tuple[int, int], resolution: tuple[int, int]) -> Tensor:
+    """Points (N, 3) in source px of size (H, W) as points in model px."""
+    points = torch.from_numpy(np.array(query_points, dtype=np.float32).reshape(-1, 3))
+    points[:, 1:] *= torch.from_numpy(scale_between(size, resolution))
+    return points
 
 
 def _own_results(estimates: Estimates, num_own: int) -> tuple[Float32Array, Float32Array]:

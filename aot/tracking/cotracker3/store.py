@@ -62,6 +62,7 @@ class FeatureStore(ABC):
     def __init__(self, stream: PyramidStream, sizes: list[tuple[int, int]], plan: MemoryPlan) -> None:
         self._stream, self._sizes, self._plan = stream, sizes, plan
         self.num_frames = 0
+        self.is_filled = False
 
     def fill(self) -> Iterator[Chunk]:
         """Compute and store all features; yield each chunk as it is computed."""
@@ -70,6 +71,7 @@ class FeatureStore(ABC):
             pyramid = _levels_of(flat, self._sizes)
             yield self.num_frames, pyramid
             self.num_frames += len(pyramid[0])
+        self.is_filled = True
 
     def chunks(self) -> Iterator[Chunk]:
         """Read all features."""
