@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 import aot
 from aot.runs import windows as module
@@ -49,10 +51,7 @@ def rate_in_process(found: WindowDataset, order: list[int]) -> float:
     return len(order) / (time.perf_counter() - started)
 
 
-def rate_of_loader(found: WindowDataset, sampler: Sampler[int] | None, workers: int, num_windows: int) -> float:
-    loader = DataLoader(
-        found, batch_size=BATCH, sampler=sampler, shuffle=sampler is None, num_workers=workers, persistent_workers=True
-    )
+def rate_of_loader(loader: DataLoader[Any], num_windows: int) -> float:
     for _ in loader:  # the workers start and read the files
         pass
     started, count = time.perf_counter(), 0
@@ -77,13 +76,14 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(len(found))[: options.windows].tolist()
     print(f"{len(found)} windows of {options.clips} clips")
     print(f"in this process: {rate_in_process(found, order):.0f} windows/s")
-    for name in ("shuffled()", "shuffle=True"):
-        rates = []
-        for workers in (1, 2):
-            sampler = found.shuffled() if name == "shuffled()" else None
-            rates.append(rate_of_loader(found, sampler, workers, options.windows))
-        faster = f"{rates[1] / rates[0]:.2f} times"
-        print(f"loader, {name}, 1 worker: {rates[0]:.0f}; 2 workers: {rates[1]:.0f} windows/s, {faster}", flush=True)
+    plain = partial(DataLoader, found, batch_size=BATCH, shuffle=True, persistent_workers=True)
+    loaders = {
+        "loader()": lambda workers: found.loader(BATCH, workers=workers),
+        "DataLoader(shuffle=True)": lambda workers: plain(num_workers=workers),
+    }
+    for name, make in loaders.items():
+        one, two = (rate_of_loader(make(workers), options.windows) for workers in (1, 2))
+        print(f"{name}, 1 worker: {one:.0f}; 2 workers: {two:.0f} windows/s, {two / one:.2f} times", flush=True)
 
 
 if __name__ == "__main__":

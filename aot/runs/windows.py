@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from aot.coordinates import as_fractions
 from aot.errors import ConfigError
 from aot.paths import RunPaths
+from aot.runs.batches import batch_of
 from aot.runs.index import RunResults, open_run
 from aot.runs.resampling import chosen_points, scaled
 from aot.source_frames import source_frames
@@ -154,6 +155,24 @@ class WindowDataset(Dataset[dict[str, Any]]):
         if self._masks:
             item["masks"] = self._masks_of(number, row)
         return item
+
+    def loader(
+        self, batch_size: int = 16, *, workers: int = 0, shuffle: bool = True, seed: int = 0, **options: Any
+    ) -> DataLoader[dict[str, Any]]:
+        """PyTorch's loader, with `shuffled` and with batches that cost little to pass from a worker.
+
+        Values of a batch are tensors (B, …); lists for text, and for masks and images that differ in shape.
+
+        Args:
+            batch_size: windows per batch.
+            workers: processes that make batches; 0: they are made in this one.
+            shuffle: whether the order is that of `shuffled(seed)`; otherwise, that of the clips and frames.
+            seed: of the order.
+            options: further arguments of `torch.utils.data.DataLoader`, such as drop_last=True.
+        """
+        own: dict[str, Any] = {"sampler": self.shuffled(seed) if shuffle else None, "collate_fn": batch_of}
+        own |= {"num_workers": workers, "persistent_workers": workers > 0}
+        return DataLoader(self, batch_size, **own | options)
 
     def shuffled(self, seed: int = 0) -> ShuffledWindows:
         """A sampler for PyTorch's loader that reads every file once per epoch, also if not all fit into memory.

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 import aot
 from aot.errors import ConfigError
 from aot.runs import windows
+from aot.runs.batches import batch_of
 from aot.runs.windows import WindowDataset
 from aot.types import Clip, Prompt
 from aot.writing import reader
@@ -136,6 +137,38 @@ def test_shuffled_windows_read_every_file_once_per_epoch(tmp_path: Path, monkeyp
         found[position]
     assert (len(read), len(set(read))) == (12, 12)
     assert all(len({position // 7 for position in order[start : start + 14]}) == 2 for start in range(0, 84, 14))
+
+
+def test_loader_gives_the_batches_of_pytorch(run: Path) -> None:
+    found = aot.windows(run, points=4, horizon=2)
+    own = found.loader(4, shuffle=False)
+    for batch, expected in zip(own, DataLoader(found, batch_size=4), strict=True):
+        assert list(batch) == list(expected)
+        for key, value in expected.items():
+            if isinstance(value, torch.Tensor):
+                assert (batch[key].dtype, batch[key].is_contiguous()) == (value.dtype, True)
+                assert torch.equal(batch[key], value), key
+            else:
+                assert batch[key] == value
+
+
+def test_batch_of_a_worker_is_one_block_of_memory(run: Path) -> None:
+    found = aot.windows(run, points=4, horizon=2, images=True, masks=True, size=(48, 32))
+    batches = list(found.loader(6, workers=2, drop_last=True))
+    assert [len(batch["clip_id"]) for batch in batches] == [6, 6]
+    assert len({(batch["clip_id"][i], int(batch["frame"][i])) for batch in batches for i in range(6)}) == 12
+    for batch in batches:
+        tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
+        assert len(tensors) == 9
+        assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1
+        assert all(tensor.data_ptr() % 64 == 0 for tensor in tensors)
+
+
+def test_tensors_of_different_shapes_are_listed() -> None:
+    items = [{"mask": torch.ones(n, 2), "frame": n, "clip_id": "a"} for n in (1, 2)]
+    batch = batch_of(items)
+    assert [mask.shape for mask in batch["mask"]] == [(1, 2), (2, 2)]
+    assert (batch["frame"].tolist(), batch["clip_id"]) == ([1, 2], ["a", "a"])
 
 
 def test_a_run_without_windows_is_empty(run: Path) -> None:
