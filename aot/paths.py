@@ -41,6 +41,13 @@ class ClipPaths:
         return self.root / "pictures" / self.clip_id
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders in which the clip's files are written."""
+        report = self.report
+        files = (self.result, self.overlay, self.failure, report.data, report.video, report.prompt_image(0))
+        return tuple(dict.fromkeys([*(file.parent for file in files), self.pictures]))
+
+    @property
     def report(self) -> ClipReportPaths:
         """The clip's files in the report."""
         return ClipReportPaths(self.root / "report", self.clip_id)
@@ -132,6 +139,11 @@ class RunPaths:
     @property
     def ledgers(self) -> Path:
         return self.root / "ledger"
+
+    @property
+    def ended_ledgers(self) -> Path:
+        """The ledgers of workers that will not write any more, see `aot.runs.ledger_files`."""
+        return self.ledgers / "ended"
 
     @property
     def logs(self) -> Path:

@@ -127,6 +127,12 @@ class ClipSummary:
     """What was left out or differs from what was asked for, although nothing failed."""
     peak_device_bytes: dict[str, int] = field(default_factory=dict)
     """Per stage: the maximum on any GPU that the process uses; empty if it uses none."""
+    width: int = 0
+    """Of the source, in px."""
+    height: int = 0
+    fps: float = 0.0
+    object_names: tuple[str, ...] = ()
+    """Of all objects, empty where none was given."""
 
 
 @dataclass(frozen=True)
@@ -386,6 +392,10 @@ def _summarize(clip: Clip, settings: Settings, outcome: _Outcome, timer: StageTi
         rung=settings.rung,
         num_attempts=len(settings.attempts) + 1,
         notes=(*outcome.prepared.notes, *outcome.notes),
+        width=frames.width,
+        height=frames.height,
+        fps=frames.fps,
+        object_names=clip.object_names,
     )
 
 

@@ -10,6 +10,7 @@ import argparse
 import copy
 import hashlib
 import io
+import os
 import shlex
 import signal
 import sys
@@ -36,13 +37,16 @@ from aot.reference import help_text
 from aot.report.index import write_report
 from aot.runs.index import update_index
 from aot.runs.ledger import last_events, require_run
+from aot.runs.ledger_files import end_dead_ledgers, end_ledgers
 from aot.runs.parts import PartSweeper
 from aot.runs.quarantine import quarantine_damaged
+from aot.runs.state import merge_ended_ledgers
 from aot.runs.summary import print_summary, summary_rows, write_summary
 from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
 from aot.system.group_access import allow_group, restored_umask
 from aot.system.output_folder import find_obstacle, find_run_obstacle, owner_of
+from aot.system.processes import host
 from aot.system.text import counted, first_names
 
 # Width of the closing table where the output is a file or a pipe, which have none.
@@ -166,6 +170,9 @@ class Run:
             if self._can_write:
                 with self._writing():
                     plan.remove_outdated_failures()
+                    end_ledgers(plan.paths, [f"{host()}-{os.getpid()}"])
+                    end_dead_ledgers(plan.paths)
+                    merge_ended_ledgers(plan.paths)
             rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.shard_clips])
             listed = rows + summary_rows(plan.paths, (), plan.without_prompt)
             all_rows: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from aot.runs.history import is_running
 from aot.runs.ledger import LedgerTail, require_run, silent_seconds
 from aot.runs.liveness import LedgerWatch
 from aot.runs.run_json import read_run_json
+from aot.runs.state import RunState, seconds_of
 from aot.runs.timing import WorkerTimes, describe_busy
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, add_run_argument, output_console, prints_errors, run_command
 from aot.system.command_parser import CommandParser
@@ -132,12 +133,7 @@ class StatusReader:
         self._paths = paths
         self._tail = LedgerTail(paths)
         self._ledgers = LedgerWatch(paths, clock)
-        self._open: dict[tuple[str, str], dict[str, Any]] = {}
-        self._partial: set[str] = set()
-        self._undrawn: set[str] = set()
-        self._done: list[tuple[float, int]] = []
-        self._first_start: float | None = None
-        self._worker_times = WorkerTimes()
+        self._state = RunState()
         self._tasks: Counter[str] = Counter()
         self._next_squeue = 0.0
 
@@ -148,11 +144,11 @@ class StatusReader:
             RunDeleted: the run folder was deleted.
         """
         require_run(self._paths)
-        for event in self._tail.new_events():
-            self._update(event)
+        for event in self._tail.new_events(self._state.absorb):
+            self._state.add(event)
         now = time.time()
         self._ledgers.look(now=True)
-        open_attempts = [event for event in self._open.values() if is_running(self._paths, event, self._ledgers)]
+        open_attempts = [event for event in self._state.open.values() if is_running(self._paths, event, self._ledgers)]
         running = [self._running_clip(event, now) for event in open_attempts]
         counts, failed = self._count({clip.clip_id for clip in running})
         clips_per_minute, frames_per_second = self._rates(now)
@@ -161,26 +157,7 @@ class StatusReader:
             self._tasks = self._living_tasks()
         running.sort(key=lambda clip: clip.worker)
         rates = clips_per_minute, frames_per_second
-        return Status(self._paths.root, counts, running, failed, *rates, self._worker_times, self._tasks)
-
-    def _update(self, event: dict[str, Any]) -> None:
-        self._worker_times.add(event)
-        key = (event.get("clip_id", ""), event["worker"])
-        if event["event"] == "started":
-            self._open[key] = event
-            self._first_start = self._first_start or _seconds(event)
-        elif event["event"] == "done":
-            self._open.pop(key, None)
-            if "file_sha256" not in event:  # version 0.1 has it, and no "scored"
-                self._undrawn.add(event["clip_id"])
-            self._done.append((_seconds(event), event["summary"]["num_frames"]))
-            (self._partial.add if event["summary"]["object_errors"] else self._partial.discard)(event["clip_id"])
-        elif event["event"] == "scored":
-            self._undrawn.discard(event["clip_id"])
-        elif event["event"] not in ("reading ahead", "read ahead"):
-            self._open.pop(key, None)
-            if event["event"] == "ended":
-                self._undrawn.discard(event["clip_id"])
+        return Status(self._paths.root, counts, running, failed, *rates, self._state.times, self._tasks)
 
     def _count(self, running: set[str]) -> tuple[Counter[str], list[FailedClip]]:
         """Count the clips per state, and list those that failed.
@@ -199,20 +176,20 @@ class StatusReader:
                 counts["partial" if clip_id in finished else "failed"] += 1
                 message, log = str(record.get("message", "")), str(record.get("log", ""))
                 failed.append(FailedClip(clip_id, record["class"], message, log))
-            elif clip_id in self._undrawn and clip_id in finished:
+            elif clip_id in finished and self._state.is_undrawn(clip_id):
                 counts["pending"] += 1
             elif clip_id in finished:
-                counts["partial" if clip_id in self._partial else "done"] += 1
+                counts["partial" if self._state.is_partial(clip_id) else "done"] += 1
             else:
                 counts["pending"] += 1
         return counts, failed
 
     def _rates(self, now: float) -> tuple[float, float]:
         """Clips per minute and frames per second, over the last minutes."""
-        start = max(now - _RATE_SECONDS, self._first_start or now)
-        self._done = [(at, num_frames) for at, num_frames in self._done if at >= now - _RATE_SECONDS]
+        start = max(now - _RATE_SECONDS, self._state.first_start or now)
+        num_frames = self._state.done_since(now - _RATE_SECONDS)
         seconds = max(1.0, now - start)
-        return 60 * len(self._done) / seconds, sum(num_frames for _, num_frames in self._done) / seconds
+        return 60 * len(num_frames) / seconds, sum(num_frames) / seconds
 
     def _running_clip(self, event: dict[str, Any], now: float) -> RunningClip:
         return RunningClip(
@@ -222,7 +199,7 @@ class StatusReader:
             clip_id=event["clip_id"],
             rung=event["rung"],
             frame_interval=event["frame_interval"],
-            seconds=max(0.0, now - _seconds(event)),
+            seconds=max(0.0, now - seconds_of(event)),
             silent_seconds=max(0.0, silent_seconds(self._paths, event["worker"])),
         )
 
@@ -303,10 +280,6 @@ def _relative(path: str, root: Path) -> str:
     """A path relative to the run folder, if it is below it."""
     absolute = Path(path).absolute()
     return str(absolute.relative_to(root.absolute())) if absolute.is_relative_to(root.absolute()) else path
-
-
-def _seconds(event: dict[str, Any]) -> float:
-    return datetime.fromisoformat(event["at"]).astimezone(timezone.utc).timestamp()
 
 
 class _Watched:

@@ -199,6 +199,15 @@ class Clip:
         counts = (prompt.words.count for prompt in self.prompts if prompt.words is not None)
         return len(self.object_ids) + sum((count or 1) - 1 for count in counts)
 
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Names of these objects; empty where no prompt has one."""
+        names: dict[int, str] = {}
+        for prompt in self.prompts:
+            if not names.get(prompt.object_id):
+                names[prompt.object_id] = prompt.name
+        return tuple(names[object_id] for object_id in self.object_ids)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FrameBlock(ArrayFields):

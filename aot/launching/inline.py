@@ -14,6 +14,7 @@ from aot.launching.plan import Plan
 from aot.launching.worker import BrokenProcess, Worker
 from aot.runs.claims import Claims
 from aot.runs.ledger import TOUCH_SECONDS
+from aot.runs.ledger_files import end_ledgers
 from aot.runs.parts import PartSweeper
 from aot.runs.task import ClipTask
 
@@ -55,6 +56,8 @@ def _run(plan: Plan, tasks: Sequence[ClipTask]) -> None:
                         claims.release(task.clip.clip_id)
         except BrokenProcess as broken:
             raise AotError(f"{broken}; launcher=local replaces such a process and continues") from broken
+        else:
+            end_ledgers(plan.paths, [worker.name])
         finally:
             worker.close()
     parts.sweep_other_machines()

@@ -20,10 +20,12 @@ from aot.launching.shards import pack
 from aot.manifest.serialize import prompts_as_json
 from aot.paths import ClipPaths, RunPaths
 from aot.report.clip import is_reported
+from aot.retry import Attempt
 from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, history_so_far
-from aot.runs.ledger import Ledger, last_computed, last_done
+from aot.runs.ledger import Ledger, last_computed, last_done, read_events
+from aot.runs.ledger_files import LedgerFile, ledgers_of_task
 from aot.runs.quarantine import find_damaged
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
 from aot.runs.task import ClipTask, Work
@@ -52,6 +54,8 @@ class RunContext:
         *,
         scheduler_task: str | None = None,
         retry: Collection[str] = (),
+        files: Sequence[LedgerFile] | None = None,
+        earlier: Mapping[str, Sequence[Attempt]] | None = None,
     ) -> list[ClipTask]:
         """What every clip still needs, according to the files in the run folder.
 
@@ -59,10 +63,12 @@ class RunContext:
             clips: with the fingerprints they had when they were planned.
             scheduler_task: see `history_so_far`.
             retry: clip ids and error classes of failed clips, and of failed attempts, that are retried; "all": all.
+            files: the ledgers that have all events of these clips since they were planned; None: all ledgers.
+            earlier: clip id → failed attempts before those events.
         """
         clips = list(clips)
         computed = cache(partial(last_computed, self.paths))
-        done = last_done(self.paths, "content", "file_bytes", "file_sha256", "is_partial")
+        done = last_done(self.paths, "content", "file_bytes", "file_sha256", "is_partial", files=files)
         damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips])
         tasks = [
             ClipTask(clip, Work.ALL, own, is_damaged=True)
@@ -71,8 +77,40 @@ class RunContext:
             for clip, own in clips
         ]
         unfinished = {task.clip.clip_id: task.fingerprint.digest for task in tasks if task.work is Work.ALL}
-        history = history_so_far(self.paths, unfinished, scheduler_task=scheduler_task)
+        history = history_so_far(self.paths, unfinished, scheduler_task=scheduler_task, files=files, earlier=earlier)
         return [_with_attempts(task, history, retry) if task.work is Work.ALL else task for task in tasks]
+
+    def tasks_since(
+        self, planned: Sequence[ClipTask], scheduler_task: str, *, is_restarted: bool = False
+    ) -> list[ClipTask]:
+        """What clips still need that were planned earlier, by another process.
+
+        A run may have thousands of ledgers. Only those of earlier starts of the same task are read; all of them only if
+        another worker has meanwhile done or failed some of these clips.
+
+        Args:
+            planned: the clips as they were planned.
+            scheduler_task: the scheduler's task of the caller, see `history_so_far`.
+            is_restarted: whether the task has been started before.
+        """
+        files = ledgers_of_task(self.paths, scheduler_task)
+        touched = {event["clip_id"] for event in read_events(self.paths, files=files)} if files else set()
+        needs_all = is_restarted and not files  # they may be part of a batch
+        needs_all |= any(
+            task.work is not Work.ALL if task.clip.clip_id in touched else self.has_changed(task) for task in planned
+        )
+        clips = [(task.clip, task.fingerprint) for task in planned if needs_all or task.clip.clip_id in touched]
+        if needs_all:
+            return self.tasks_for(clips, scheduler_task=scheduler_task)
+        earlier = {task.clip.clip_id: task.attempts for task in planned}
+        again = self.tasks_for(clips, scheduler_task=scheduler_task, files=files, earlier=earlier) if clips else []
+        changed = {task.clip.clip_id: task for task in again}
+        return [changed.get(task.clip.clip_id, task) for task in planned]
+
+    def has_changed(self, task: ClipTask) -> bool:
+        """Whether a result or a failure of a clip has been written since it was planned."""
+        paths = self.paths.clip(task.clip.clip_id)
+        return _result_state(paths) != task.result_state or paths.failure.exists()
 
     def _task_for(
         self,
@@ -92,9 +130,10 @@ class RunContext:
         """
         paths = self.paths.clip(clip.clip_id)
         after = done["at"] if done else ""
-        if paths.result.exists():
+        state = _result_state(paths)
+        if state is not None:
             # A worker may have been stopped after it replaced the result and before it recorded it.
-            record = done if done is not None and _describes(done, paths.result) else None
+            record = done if done is not None and done["file_bytes"] in (None, state[0]) else None
             if _is_current(paths, clip, fingerprint, record):
                 # Of ledgers that were deleted, nothing comes back.
                 is_recorded = record is not None or clip.clip_id not in computed()
@@ -104,14 +143,14 @@ class RunContext:
                 is_partial = bool(record and record["is_partial"])
                 return ClipTask(
                     clip, work, fingerprint, is_recorded=is_recorded, is_scored=is_scored, is_partial=is_partial,
-                    after=after,
+                    after=after, result_state=state,
                 )  # fmt: skip
         failure = read_failure(paths)
         if failure and fingerprint.matches(failure.get("content", {})):
             is_retried = _is_named(retry, clip.clip_id, failure["class"])
             work = Work.ALL if is_retried else Work.FAILED_BEFORE
-            return ClipTask(clip, work, fingerprint, is_retried=is_retried, after=after)
-        return ClipTask(clip, Work.ALL, fingerprint, after=after)
+            return ClipTask(clip, work, fingerprint, is_retried=is_retried, after=after, result_state=state)
+        return ClipTask(clip, Work.ALL, fingerprint, after=after, result_state=state)
 
 
 @dataclass(frozen=True)
@@ -332,9 +371,13 @@ def _is_scored(done: dict[str, Any] | None) -> bool:
     return done is None or done["file_sha256"] is not None
 
 
-def _describes(done: dict[str, Any], result: Path) -> bool:
-    """Whether a record is of this result, and not of an earlier one; version 0.1 has not recorded sizes."""
-    return done["file_bytes"] in (None, result.stat().st_size)
+def _result_state(paths: ClipPaths) -> tuple[int, int] | None:
+    """Size in bytes and modification time in ns of a clip's result; None if there is none."""
+    try:
+        stat = paths.result.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _is_current(paths: ClipPaths, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> bool:

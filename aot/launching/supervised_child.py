@@ -75,6 +75,8 @@ class SupervisedChild:
         self.slot = slot
         # Successive children of a slot append to the same ledger: a worker is a slot, not a process.
         self.name = f"{host()}-{os.getpid()}-{slot.name}"
+        if limits.scheduler_task is not None:  # later starts of the task find its ledgers by their names
+            self.name = f"{limits.scheduler_task}.{self.name}"
         self.ledger = Ledger(run.paths, self.name, scheduler_task=limits.scheduler_task)
         self.task: ClipTask | None = None
         self.following: ClipTask | None = None

@@ -28,6 +28,7 @@ from aot.retry import STALLED, Attempt, ladder, next_rung
 from aot.runs.claims import Claims
 from aot.runs.failure import record_failure
 from aot.runs.ledger import TOUCH_SECONDS, Ledger
+from aot.runs.ledger_files import end_ledgers
 from aot.runs.task import ClipTask, Work
 from aot.system.attended_clock import AttendedClock
 from aot.system.files import remove_parts_of
@@ -101,6 +102,10 @@ class Supervisor:
         self._rungs = ladder(run.config.frame_interval, run.config.ladder.max_frame_interval)
         self._children: list[SupervisedChild] = []
         self._reaped: set[tuple[str, int]] = set()
+        self._handled: set[str] = set()
+        """Ids of the clips that were sent to a child."""
+        self._names: set[str] = set()
+        """Of all children."""
 
     def run(self, tasks: Sequence[ClipTask]) -> None:
         """Process all clips, in this order; the outcomes are recorded in the run folder.
@@ -123,13 +128,15 @@ class Supervisor:
                 self._check_children()
                 self._release_claims()
             self._end_children()
+            end_ledgers(self._run.paths, self._names)
         except BaseException as stop:
             by = "the user" if isinstance(stop, KeyboardInterrupt) else type(stop).__name__
             self.abandon(f"stopped by {by}")
             raise
         finally:
             if self._reaped:
-                remove_parts_of(self._run.paths.root, self._reaped)
+                folders = {folder for clip_id in self._handled for folder in self._run.paths.clip(clip_id).folders}
+                remove_parts_of(folders, self._reaped)
 
     @property
     def attended_seconds(self) -> float:
@@ -177,6 +184,8 @@ class Supervisor:
             if not child.is_idle:
                 continue
             task = self._next_drawing() if child.slot.is_drawer else self._next_clip(child)
+            if task is not None:
+                self._handled.add(task.clip.clip_id)
             if task is not None and child.slot.is_drawer:
                 child.send_task(task)
             elif task is not None:
@@ -195,7 +204,8 @@ class Supervisor:
             task = take_next(queue, own, self._read_by_others(child))
             if self._claims.take(task.clip.clip_id, child.name):
                 self._claimed.add(task.clip.clip_id)
-                return task
+                if not self._run.has_changed(task):
+                    return task
             self._computed_elsewhere.append(task)
         return None
 
@@ -252,6 +262,7 @@ class Supervisor:
             for _ in range(min(len(pool.free), num_waiting - num_available)):
                 child = SupervisedChild(self._run, pool.free.popleft(), self._limits, self._attended_clock)
                 child.start(self._start_process)
+                self._names.add(child.name)
                 self._children.append(child)
 
     def _pool(self, child: SupervisedChild) -> _Pool:

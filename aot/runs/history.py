@@ -6,13 +6,14 @@ left to record its end. Attempts at drawing a complete result are not counted he
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aot.paths import RunPaths
 from aot.retry import LOST, Attempt
 from aot.runs.ledger import SILENT_SECONDS, Ledger, read_events, silent_seconds
+from aot.runs.ledger_files import LedgerFile
 from aot.runs.liveness import LedgerWatch
 from aot.runs.task import Work
 from aot.system.processes import host, is_alive
@@ -53,19 +54,27 @@ class History:
         return self.computed.get(started["worker"]) == {started["clip_id"]}
 
 
-def read_history(paths: RunPaths, digests: Mapping[str, str]) -> History:
+def read_history(
+    paths: RunPaths,
+    digests: Mapping[str, str],
+    *,
+    files: Sequence[LedgerFile] | None = None,
+    earlier: Mapping[str, Sequence[Attempt]] | None = None,
+) -> History:
     """Replay the ledgers.
 
     Args:
         paths: of the run.
         digests: clip id → digest of its fingerprint, of the clips to look for; attempts with another digest are
             ignored.
+        files: the ledgers; None: all.
+        earlier: clip id → failed attempts before the events of these ledgers; None: there were none.
     """
-    history = History()
+    history = History({clip_id: list(attempts) for clip_id, attempts in (earlier or {}).items() if attempts})
     running: dict[tuple[str, str], dict[str, Any]] = {}
     reading: dict[tuple[str, str], dict[str, Any]] = {}
     interrupted: dict[tuple[str, str], dict[str, Any]] = {}
-    for event in read_events(paths, _KINDS, digests):
+    for event in read_events(paths, _KINDS, digests, files=files):
         clip_id, key = event["clip_id"], (event["clip_id"], event["worker"])
         history.latest[clip_id] = event["at"]
         if event["event"] == "reading ahead":
@@ -106,15 +115,17 @@ def history_so_far(
     digests: Mapping[str, str],
     *,
     scheduler_task: str | None = None,
+    files: Sequence[LedgerFile] | None = None,
+    earlier: Mapping[str, Sequence[Attempt]] | None = None,
 ) -> History:
     """The history, with the open attempts that died with their supervisor in `series`.
 
     Args:
-        paths, digests: see `read_history`.
+        paths, digests, files, earlier: see `read_history`.
         scheduler_task: the scheduler's task of the caller; attempts that an earlier start of the same task left open
             were lost with it.
     """
-    history = read_history(paths, digests)
+    history = read_history(paths, digests, files=files, earlier=earlier)
     for started in filter(_computes, history.open):
         if (started["clip_id"], started["worker"]) in history.excused:
             continue

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from aot.errors import ConfigError, ResultError, WriteError
 from aot.paths import RunPaths
 from aot.runs.folders import is_run, not_a_run
+from aot.runs.ledger import last_done
+from aot.runs.timing import result_seconds
 from aot.self_checks import CHECKS, worst
 from aot.system.files import replacing
 from aot.system.nearest import suggestion
@@ -143,8 +145,8 @@ class RunResults:
 def open_run(root: str | Path) -> RunResults:
     """Open a run folder.
 
-    The table is cached in `index.npz` in the run folder. Only files that are new or have changed since it was written
-    are opened, which takes about a millisecond per file.
+    The table is cached in `index.npz` in the run folder. Results that are new or have changed since it was written are
+    read from the ledgers, or, where these have no record of the file, from the file, in about a millisecond.
 
     Args:
         root: the run folder.
@@ -166,13 +168,19 @@ def update_index(paths: RunPaths) -> dict[str, NDArray[Any]]:
     """
     present = _files_below(paths.results)
     known = _read_index(paths.index)
+    changed = {
+        clip_id
+        for clip_id, state in present.items()
+        if clip_id not in known or (known[clip_id]["mtime_ns"], known[clip_id]["size_bytes"]) != state
+    }
     rows: list[dict[str, Any]] = []
-    num_read = 0
+    num_read = len(changed)
+    recorded = _recorded(paths, changed)
     for clip_id, (mtime_ns, size) in sorted(present.items()):
         row = known.get(clip_id)
-        if row is None or (row["mtime_ns"], row["size_bytes"]) != (mtime_ns, size):
-            row = _read_row(paths, clip_id, mtime_ns, size)
-            num_read += 1
+        if clip_id in changed:
+            row = _row_of_record(recorded.get(clip_id), clip_id, mtime_ns, size)
+            row = row or _read_row(paths, clip_id, mtime_ns, size)
         if row is not None:
             rows.append(row)
     columns = _as_columns(rows)
@@ -184,13 +192,50 @@ def update_index(paths: RunPaths) -> dict[str, NDArray[Any]]:
 def _files_below(folder: Path) -> dict[str, tuple[int, int]]:
     """Clip id → (modification time, size) of every result."""
     found: dict[str, tuple[int, int]] = {}
-    for above, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith(".h5") and not name.startswith("."):
-                path = Path(above, name)
-                stat = path.stat()
-                found[path.relative_to(folder).with_suffix("").as_posix()] = stat.st_mtime_ns, stat.st_size
+    unread = [("", os.fspath(folder))]
+    while unread:
+        above, place = unread.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        unread.append((f"{above}{entry.name}/", entry.path))
+                    elif entry.name.endswith(".h5") and not entry.name.startswith("."):
+                        stat = entry.stat()
+                        found[above + entry.name.removesuffix(".h5")] = stat.st_mtime_ns, stat.st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
     return found
+
+
+def _recorded(paths: RunPaths, clip_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The latest records of the results of some clips."""
+    if not clip_ids:
+        return {}
+    done = last_done(paths, "file_bytes", "summary")
+    return {clip_id: done[clip_id] for clip_id in clip_ids if clip_id in done}
+
+
+def _row_of_record(done: dict[str, Any] | None, clip_id: str, mtime_ns: int, size: int) -> dict[str, Any] | None:
+    """The row of a clip from the record of its result, so that its file need not be opened.
+
+    Returns:
+        None if there is no record of a file of this size, or if it lacks what version 0.1 did not record.
+    """
+    if done is None or done["file_bytes"] != size or not (done["summary"] or {}).get("width"):
+        return None
+    summary = done["summary"]
+    return {
+        **{name: summary[name] for name in _COUNTS if name in summary},
+        "num_failed_objects": len(summary["object_errors"]),
+        **{name: worst(summary["checks"], name) for name in CHECKS},
+        "clip_id": clip_id,
+        "object_names": ";".join(summary["object_names"]),
+        "fps": float(summary["fps"]),
+        "seconds": result_seconds(summary["seconds"]),
+        "mtime_ns": mtime_ns,
+        "size_bytes": size,
+    }
 
 
 def _read_row(paths: RunPaths, clip_id: str, mtime_ns: int, size: int) -> dict[str, Any] | None:
@@ -209,7 +254,7 @@ def _read_row(paths: RunPaths, clip_id: str, mtime_ns: int, size: int) -> dict[s
         "clip_id": clip_id,
         "object_names": ";".join(overview["object_names"]),
         "fps": float(overview["fps"]),
-        "seconds": float(sum(spent.values())),
+        "seconds": result_seconds(spent),
         "mtime_ns": mtime_ns,
         "size_bytes": size,
     }

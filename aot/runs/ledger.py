@@ -28,14 +28,24 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from aot.errors import RunDeleted
 from aot.paths import RunPaths
+from aot.runs.ledger_files import (
+    LedgerFile,
+    Part,
+    ended_names,
+    ledger_files,
+    lines_of,
+    open_ledgers,
+    opened,
+)
 from aot.system.files import write_errors
 from aot.system.processes import host
 
@@ -145,6 +155,8 @@ def require_run(paths: RunPaths) -> None:
 class LedgerTail:
     """Follows all ledgers of a run: each call returns what has been written since the last one.
 
+    Ledgers that have ended are read once more; then only those of workers that may be alive are looked at.
+
     Args:
         paths: of the run.
     """
@@ -152,24 +164,65 @@ class LedgerTail:
     def __init__(self, paths: RunPaths) -> None:
         self._paths = paths
         self._offsets: dict[str, int] = {}
+        """Worker → how many bytes of its ledger were read, while it may grow."""
+        self._known: set[str] = set()
+        """Files of ended ledgers that were read."""
 
-    def new_events(self) -> list[dict[str, Any]]:
-        """Events that were not returned before, by time; an incomplete line is returned once it is complete."""
-        events = []
-        for path, stat in _ledger_files(self._paths):
-            offset = self._offsets.get(path.name, 0)
-            if stat.st_size <= offset:
+    def skip(self) -> None:
+        """Return none of the events that were written until now; no file is opened."""
+        self._offsets = {path.stem: stat.st_size for path, stat in open_ledgers(self._paths)}
+        self._known = ended_names(self._paths)
+
+    def new_events(self, on_batch: Callable[[Any], None] | None = None) -> list[dict[str, Any]]:
+        """Events that were not returned before, by time; an incomplete line is returned once it is complete.
+
+        Args:
+            on_batch: called with the summary of every batch of which nothing was returned before, in place of returning
+                its events; None: they are returned.
+        """
+        events: list[dict[str, Any]] = []
+        files = ledger_files(self._paths, self._known)
+        # Ended ones first: a worker of the same name may have written a new ledger since.
+        for file in sorted(files, key=lambda file: file.stat is not None):
+            if file.stat is not None:
+                worker = file.path.stem
+                if file.stat.st_size > self._offsets.get(worker, 0):
+                    read, self._offsets[worker] = self._read(file, file.parts, self._offsets.get(worker, 0))
+                    events += read
                 continue
-            with path.open("rb") as file:
-                file.seek(offset)
-                lines = file.read().split(b"\n")
-            self._offsets[path.name] = offset + sum(len(line) + 1 for line in lines[:-1])
-            events += [event for line in lines[:-1] if (event := _event(line)) is not None]
+            unread = [part for part in file.parts if f"{part.worker}.jsonl" not in self._known]
+            is_new = (
+                file.is_batch
+                and len(unread) == len(file.parts)
+                and self._offsets.keys().isdisjoint(part.worker for part in unread)
+            )
+            if on_batch is not None and is_new and file.summary is not None:
+                on_batch(file.summary)
+            else:
+                for part in unread:
+                    events += self._read(file, (part,), self._offsets.pop(part.worker, 0))[0]
+            self._known.add(file.path.name)
+            self._known -= {f"{part.worker}.jsonl" for part in file.parts if file.is_batch}
         return sorted(events, key=_at)
+
+    def _read(self, file: LedgerFile, parts: Sequence[Part], offset: int) -> tuple[list[dict[str, Any]], int]:
+        """The events of a ledger from an offset on, and the offset of the first incomplete line."""
+        (part,) = parts
+        with opened(self._paths, replace(file, parts=(part,))) as (stream, (place,)):
+            stream.seek(place.start + offset)
+            content = stream.read() if place.end is None else stream.read(place.end - place.start - offset)
+        lines = content.split(b"\n")
+        complete = lines[:-1] if file.stat is not None or not lines[-1] else lines
+        found = [event for line in complete if (event := _event(line)) is not None]
+        return found, offset + sum(len(line) + 1 for line in lines[:-1])
 
 
 def read_events(
-    paths: RunPaths, kinds: Collection[str] = (), clip_ids: Collection[str] | None = None
+    paths: RunPaths,
+    kinds: Collection[str] = (),
+    clip_ids: Collection[str] | None = None,
+    *,
+    files: Sequence[LedgerFile] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Events of a run, by time; incomplete lines, left by a crash, are skipped.
 
@@ -177,16 +230,17 @@ def read_events(
         paths: of the run.
         kinds: names of the events to return; empty: all.
         clip_ids: the clips whose events to return; None: all.
+        files: the ledgers to read; None: all.
     """
-    events = [event for event in _unsorted(paths, kinds) if clip_ids is None or event.get("clip_id") in clip_ids]
+    events = [event for event in _unsorted(paths, kinds, files) if clip_ids is None or event.get("clip_id") in clip_ids]
     yield from sorted(events, key=_at)
 
 
-def last_done(paths: RunPaths, *details: str) -> dict[str, dict[str, Any]]:
+def last_done(paths: RunPaths, *details: str, files: Sequence[LedgerFile] | None = None) -> dict[str, dict[str, Any]]:
     """The latest record of a result of every clip, see `last_events`; `file_sha256` and `scores` are from "scored"."""
-    done = last_events(paths, COMPLETE, *details)
+    done = last_events(paths, COMPLETE, *details, files=files)
     if scored_details := _SCORED.intersection(details):
-        for clip_id, scored in last_events(paths, ("scored",), *scored_details).items():
+        for clip_id, scored in last_events(paths, ("scored",), *scored_details, files=files).items():
             if clip_id in done and _at(done[clip_id]) <= _at(scored):
                 done[clip_id] |= {name: scored[name] for name in scored_details}
     return done
@@ -198,7 +252,11 @@ def last_computed(paths: RunPaths) -> dict[str, dict[str, Any]]:
 
 
 def last_events(
-    paths: RunPaths, kinds: tuple[str, ...], *details: str, where: tuple[str, Any] | None = None
+    paths: RunPaths,
+    kinds: tuple[str, ...],
+    *details: str,
+    where: tuple[str, Any] | None = None,
+    files: Sequence[LedgerFile] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Clip id → the latest event of some kinds: only its time and these details, because there may be 100,000 clips.
 
@@ -207,9 +265,10 @@ def last_events(
         kinds: names of the events.
         details: keys of the event to return besides `at`.
         where: a key and the value that it must have; None: all events of these kinds.
+        files: the ledgers to read; None: all.
     """
     latest: dict[str, dict[str, Any]] = {}
-    for event in _unsorted(paths, kinds):
+    for event in _unsorted(paths, kinds, files):
         if where is not None and event.get(where[0]) != where[1]:
             continue
         known = latest.get(event["clip_id"])
@@ -227,21 +286,25 @@ def all_events(paths: RunPaths, kind: str, *details: str) -> Iterator[dict[str, 
 def outlines(paths: RunPaths, kinds: Collection[str]) -> Iterator[dict[str, Any]]:
     """Of every ledger, in their order: its first event, those of some kinds, and its last one; no others are parsed."""
     prefixes = _prefixes(kinds)
-    for path, _ in _ledger_files(paths):
-        is_first, skipped = True, b""
-        with path.open("rb") as file:
-            for line in file:
-                skipped = line
-                if (is_first or line.startswith(prefixes)) and (event := _event(line)) is not None:
+    for file in ledger_files(paths):
+        with opened(paths, file) as (stream, parts):
+            for part in parts:
+                is_first, skipped = True, b""
+                for line in lines_of(stream, (part,)):
+                    skipped = line
+                    if (is_first or line.startswith(prefixes)) and (event := _event(line)) is not None:
+                        yield event
+                        is_first, skipped = False, b""
+                if (event := _event(skipped)) is not None:
                     yield event
-                    is_first, skipped = False, b""
-        if (event := _event(skipped)) is not None:
-            yield event
 
 
 def ledger_states(paths: RunPaths) -> dict[str, tuple[int, int]]:
-    """Worker → size in bytes and modification time in ns of its ledger; they differ whenever it was touched."""
-    return {path.stem: (stat.st_size, stat.st_mtime_ns) for path, stat in _ledger_files(paths)}
+    """Worker → size in bytes and modification time in ns of its ledger; they differ whenever it was touched.
+
+    Only of workers that may be alive.
+    """
+    return {path.stem: (stat.st_size, stat.st_mtime_ns) for path, stat in open_ledgers(paths)}
 
 
 def silent_seconds(paths: RunPaths, worker: str) -> float:
@@ -255,11 +318,13 @@ def silent_seconds(paths: RunPaths, worker: str) -> float:
         return float("inf")
 
 
-def _unsorted(paths: RunPaths, kinds: Collection[str]) -> Iterator[dict[str, Any]]:
+def _unsorted(
+    paths: RunPaths, kinds: Collection[str], files: Sequence[LedgerFile] | None = None
+) -> Iterator[dict[str, Any]]:
     prefixes = _prefixes(kinds) or b"{"
-    for path, _ in _ledger_files(paths):
-        with path.open("rb") as file:
-            for line in file:
+    for file in ledger_files(paths) if files is None else files:
+        with opened(paths, file) as (stream, parts):
+            for line in lines_of(stream, parts):
                 if line.startswith(prefixes) and (event := _event(line)) is not None:
                     yield event
 
@@ -267,17 +332,6 @@ def _unsorted(paths: RunPaths, kinds: Collection[str]) -> Iterator[dict[str, Any
 def _prefixes(kinds: Collection[str]) -> tuple[bytes, ...]:
     """How the lines of these events start: most others are skipped without parsing them, as there may be a million."""
     return tuple(f'{{"event": "{kind}"'.encode() for kind in kinds)
-
-
-def _ledger_files(paths: RunPaths) -> list[tuple[Path, os.stat_result]]:
-    """All ledgers and their state, by name."""
-    try:
-        with os.scandir(paths.ledgers) as entries:
-            ledgers = [entry for entry in entries if entry.name.endswith(".jsonl") and entry.is_file()]
-            found = [(Path(entry.path), entry.stat()) for entry in ledgers]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(found)
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

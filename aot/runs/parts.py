@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -48,14 +49,16 @@ class PartSweeper:
 
     def sweep_other_machines(self) -> int:
         """The same, if workers of other machines have been part of the run; otherwise, nothing is searched."""
-        has_others = any(not worker.startswith(f"{host()}-") for worker in self._ledgers.workers)
+        has_others = any(not _is_of_this_machine(worker) for worker in self._ledgers.workers)
         return self.sweep() if has_others else 0
 
     def _is_dead(self, part: Path, machine: str, pid: int) -> bool:
         if machine == host():
             return not is_alive(pid)
         workers = self._workers.get((machine, pid), set())
-        if workers and all(self._ledgers.is_silent(worker) for worker in workers):
+        if workers and all(
+            self._ledgers.is_silent(worker) or worker not in self._ledgers.workers for worker in workers
+        ):
             return True
         return all(_is_old(path) for path in (part, *map(self._paths.ledger, workers)))
 
@@ -66,6 +69,11 @@ class PartSweeper:
         for event in all_events(self._paths, "started", "host", "pid", "worker"):
             found[event["host"], event["pid"]].add(event["worker"])
         return found
+
+
+def _is_of_this_machine(worker: str) -> bool:
+    """Whether a worker runs here, by its name, which may begin with the scheduler's task."""
+    return re.sub(r"^\d+(_\d+)?\.", "", worker).startswith(f"{host()}-")
 
 
 def _is_old(path: Path) -> bool:

@@ -38,4 +38,8 @@ def summary_of(result: ClipResult) -> ClipSummary:
         rung=attempts[-1].rung.number,
         num_attempts=len(attempts),
         notes=tuple(json.loads(attributes["notes"])),
+        width=attributes["width"],
+        height=attributes["height"],
+        fps=attributes["fps"],
+        object_names=tuple(result.object_name),
     )

@@ -49,6 +49,9 @@ class ClipTask:
     after: str = ""
     """Time of the clip's latest event that was known when it was planned; empty if it had none."""
 
+    result_state: tuple[int, int] | None = None
+    """Size in bytes and modification time in ns of the clip's result when it was planned; None: there was none."""
+
     is_suspect: bool = False
     """Whether a process died while it computed this clip and read another one ahead, or the reverse."""
 

@@ -65,6 +65,19 @@ class WorkerTimes:
             time.num_clips += 1
             time.computing_seconds += computing_seconds(event["summary"]["seconds"])
 
+    def absorb(self, worker: str, time: WorkerTime) -> None:
+        """Add the time of a worker, or of a part of its events."""
+        known = self._all.setdefault(worker, WorkerTime(time.started, time.ended))
+        known.started = min(known.started, time.started)
+        known.ended = max(known.ended, time.ended)
+        known.num_clips += time.num_clips
+        known.computing_seconds += time.computing_seconds
+
+    @property
+    def all(self) -> Mapping[str, WorkerTime]:
+        """Name → time of every worker."""
+        return self._all
+
     @property
     def by_worker(self) -> dict[str, WorkerTime]:
         """Name → time of every worker that has completed a result."""

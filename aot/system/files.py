@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,12 +100,25 @@ def write_text(path: Path, text: str) -> None:
 
 def names_below(folder: Path, suffix: str) -> set[str]:
     """The files below a folder with a suffix: their paths relative to the folder, without the suffix."""
-    return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob(f"*{suffix}")}
+    found, unread = set(), [("", os.fspath(folder))]
+    while unread:
+        above, place = unread.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.name.endswith(suffix):
+                        found.add(f"{above}{entry.name.removesuffix(suffix)}")
+                    elif entry.is_dir(follow_symlinks=False):
+                        unread.append((f"{above}{entry.name}/", entry.path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return found
 
 
-def remove_parts_of(root: Path, owners: Collection[tuple[str, int]]) -> int:
-    """Delete part files that the given processes, as (host, pid), left below a run folder; returns how many."""
-    return remove_parts(root, lambda part, machine, pid: (machine, pid) in owners)
+def remove_parts_of(folders: Collection[Path], owners: Collection[tuple[str, int]]) -> int:
+    """Delete part files that the given processes, as (host, pid), left in some folders; returns how many."""
+    parts = [part for folder in folders for part in folder.glob(f".*{PART_SUFFIX}")]
+    return _remove(parts, lambda part, machine, pid: (machine, pid) in owners)
 
 
 def remove_parts(root: Path, is_removable: Callable[[Path, str, int], bool]) -> int:
@@ -119,8 +132,12 @@ def remove_parts(root: Path, is_removable: Callable[[Path, str, int], bool]) -> 
     Raises:
         WriteError: the folder cannot be written.
     """
+    return _remove(root.rglob(f".*{PART_SUFFIX}"), is_removable)
+
+
+def _remove(parts: Iterable[Path], is_removable: Callable[[Path, str, int], bool]) -> int:
     removed = 0
-    for part in root.rglob(f".*{PART_SUFFIX}"):
+    for part in parts:
         name, _, pid = part.name[1:].rpartition("-")[0].rpartition("-")
         if pid.isdecimal() and part.is_file() and is_removable(part, name, int(pid)):
             with write_errors(part):

@@ -59,11 +59,10 @@ def create_datasets(
     """
     object_ids = clip.object_ids
     by_object = [[prompt for prompt in clip.prompts if prompt.object_id == object_id] for object_id in object_ids]
-    names = [next((prompt.name for prompt in prompts if prompt.name), "") for prompts in by_object]
     file["frames/index"] = index
     file["frames/time"] = time
     file["objects/id"] = np.asarray(object_ids, dtype=np.int32)
-    file.create_dataset("objects/name", data=names, dtype=h5py.string_dtype())
+    file.create_dataset("objects/name", data=list(clip.object_names), dtype=h5py.string_dtype())
     prompts_json = [json.dumps(prompts_as_json(prompts)) for prompts in by_object]
     file.create_dataset("objects/prompt", data=prompts_json, dtype=h5py.string_dtype())
     shape = (len(mask_index), len(object_ids))

@@ -184,6 +184,7 @@ def test_lost_node(cluster: Devcluster, clips: Clips, kill_processes: bool) -> N
     clips.assert_none_lost()
     assert clips.attempts("d") == ([(1, "lost"), (1, None)] if kill_processes else [(1, None)])
     assert clips.started().count("d") == (2 if kill_processes else 1)
+    assert clips.started().count("a") == 1
 
 
 @pytest.mark.parametrize("by", ["scancel", "aot.cancel"])

@@ -7,6 +7,7 @@ runs the original pickle again, possibly while a duplicate of the task is still 
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shlex
 import shutil
@@ -38,6 +39,7 @@ from aot.launching.slurm.squeue import max_array_tasks
 from aot.launching.slurm.submissions import LivingArray, Submission, Waves
 from aot.launching.supervised_child import WorkerLimits
 from aot.launching.supervisor import Supervisor
+from aot.runs.state import merge_ended_ledgers
 from aot.runs.task import ClipTask
 from aot.system.group_access import allow_group
 from aot.system.text import counted
@@ -87,13 +89,15 @@ class Task:
         if self.run.config.output.group is not None:
             allow_group(self.run.config.output.group, self.run.paths.root)
         slurm_task = JobEnvironment().job_id
-        clips = [(task.clip, task.fingerprint) for task in self.clip_tasks]
-        pending = [task for task in self.run.tasks_for(clips, scheduler_task=slurm_task) if task.is_pending]
+        is_restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        tasks = self.run.tasks_since(self.clip_tasks, slurm_task, is_restarted=is_restarted)
+        pending = [task for task in tasks if task.is_pending]
         limits = WorkerLimits(self.limits.stall_seconds, self.limits.memory_gb, slurm_task)
         self._planning_seconds = time.monotonic() - begun
         with Display(len(pending)) as display:
             self._supervisor = Supervisor(self.run, make_slots(self.workers, self.drawers), limits, display)
             self._supervisor.run(pending)
+        merge_ended_ledgers(self.run.paths)
 
     def checkpoint(self) -> DelayedSubmission | None:
         """Abandon the current clips before a time limit or a preemption; the requeued task continues with the rest.

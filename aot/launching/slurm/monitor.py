@@ -38,7 +38,9 @@ from aot.retry import LOST, OUT_OF_MEMORY, REPEATS, ladder, next_rung
 from aot.runs.failure import CANCELLED, record_failure
 from aot.runs.history import History, close_cancelled, ledger_of, read_history
 from aot.runs.ledger import Ledger, LedgerTail, require_run
+from aot.runs.ledger_files import end_ledgers_of_tasks
 from aot.runs.parts import PartSweeper
+from aot.runs.state import merge_ended_ledgers
 from aot.runs.task import ClipTask
 from aot.system.processes import host
 from aot.system.text import counted, first_names
@@ -46,7 +48,8 @@ from aot.system.text import counted, first_names
 Submit = Callable[[Plan, Sequence[ClipTask], Sequence[LivingArray], Callable[[], None]], Submission]
 """Submits clips; called with the living arrays and with a function to call after every array."""
 
-_LEDGER_SECONDS = 1.0
+# Interval between looks at the ledgers of living workers.
+_LEDGER_SECONDS = 15.0
 # A task that is being requeued may look ended for a moment: two calls of squeue must agree.
 _CONFIRM_SECONDS = 5.0
 _MAX_REFUSALS = 5
@@ -101,7 +104,7 @@ class SlurmWait:
             ConfigError: SLURM refused, or does not answer; nothing was started.
         """
         self._begun = self._clock.monotonic()
-        self._tail.new_events()  # skip earlier events: the plan already accounts for them
+        self._tail.skip()  # the plan already accounts for earlier events
         self._join_or_submit(tasks)
 
     def _join_or_submit(self, tasks: Sequence[ClipTask]) -> None:
@@ -205,6 +208,7 @@ class SlurmWait:
             require_run(self._plan.paths)
             self._parts.watch()
             self._show_new_events(open_clips, display)
+            merge_ended_ledgers(self._plan.paths)
             if not open_clips:
                 return {}
             if self._clock.monotonic() >= next_poll:
@@ -217,7 +221,8 @@ class SlurmWait:
                 next_poll = self._clock.monotonic() + (
                     min(_CONFIRM_SECONDS, self._poll_seconds) if is_end else self._poll_seconds
                 )
-            self._clock.sleep(_LEDGER_SECONDS)
+            until_poll = max(0.1, next_poll - self._clock.monotonic())
+            self._clock.sleep(min(_LEDGER_SECONDS, until_poll))
 
     def _show_new_events(self, open_clips: set[str], display: Display) -> None:
         """Show the new events of these clips; those that have ended are removed from the set."""
@@ -266,6 +271,8 @@ class SlurmWait:
             if state == STATE_CANCELLED or (state == GONE and slurm_task not in history.scheduler_tasks)
         }
         self._count_open_attempts(history, states, cancelled)
+        if states:
+            end_ledgers_of_tasks(self._plan.paths, states.keys())
         slurm_task_of = {clip_id: task for task, clip_ids in self._clips_of.items() for clip_id in clip_ids}
         config = self._plan.config
         rungs = ladder(config.frame_interval, config.ladder.max_frame_interval)
