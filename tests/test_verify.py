@@ -57,6 +57,11 @@ def run_paths(folder: Path) -> RunPaths:
     return RunPaths(root)
 
 
+def ledgers(paths: RunPaths) -> list[Path]:
+    """Those of living workers and those that have ended."""
+    return sorted(path for path in paths.ledgers.rglob("*.jsonl") if path.is_file())
+
+
 def edit(change: Callable[[h5py.File], None]) -> Callable[[Path], None]:
     def edited(path: Path) -> None:
         with h5py.File(path, "r+") as file:
@@ -188,7 +193,7 @@ def test_repair_keeps_files_of_another_version(
     paths = run_paths(folder)
     late = paths.clip("late").result
     edit(lambda file: file.attrs.__setitem__("schema", "aot/0"))(late)
-    for ledger in paths.ledgers.glob("*.jsonl"):
+    for ledger in ledgers(paths):
         ledger.unlink()
     assert main([str(paths.root), "--repair", *flags]) == 1
     printed = capsys.readouterr().out
@@ -211,7 +216,7 @@ def test_repair_keeps_unreadable_files(folder: Path, capsys: pytest.CaptureFixtu
 
 def test_missing_recorded_digest_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = run_paths(folder)
-    for ledger in paths.ledgers.glob("*.jsonl"):
+    for ledger in ledgers(paths):
         ledger.unlink()
     assert main([str(paths.root)]) == 0
     assert "2 clips without a recorded SHA-256; only the contents were checked" in capsys.readouterr().out
@@ -224,9 +229,9 @@ def test_worker_killed_before_recording_the_file_does_not_make_it_broken(folder:
     paths = run_paths(folder)
     truncate(paths.clip("late").result)
     assert main([str(paths.root), "--repair"]) == 1
-    before = {path: path.read_text() for path in paths.ledgers.glob("*.jsonl")}
+    before = {path: path.read_text() for path in ledgers(paths)}
     assert run_main(command) == 0
-    for ledger in paths.ledgers.glob("*.jsonl"):  # another one if another process of pytest made the run
+    for ledger in ledgers(paths):  # another one if another process of pytest made the run
         known = before.get(ledger, "")
         lines = ledger.read_text()[len(known) :].splitlines(keepends=True)
         started = [line for line in lines if '"event": "started"' in line]
@@ -254,7 +259,7 @@ def test_damage_inside_a_chunk_is_found_without_quick(folder: Path) -> None:
     flip_a_byte_of_a_mask(paths.clip("late").result)
     assert next(verify_run(paths, quick=True)).state is State.COMPLETE
     # Also without a recorded digest.
-    for ledger in (None, *paths.ledgers.glob("*.jsonl")):
+    for ledger in (None, *ledgers(paths)):
         if ledger:
             lines = [json.loads(line) for line in ledger.read_text().splitlines()]
             ledger.write_text("".join(f"{json.dumps({**line, 'file_sha256': None})}\n" for line in lines))

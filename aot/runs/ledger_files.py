@@ -70,7 +70,7 @@ def open_ledgers(paths: RunPaths) -> list[tuple[Path, os.stat_result]]:
     """The ledgers of workers that may be alive, and their state, by name."""
     found = []
     for entry in _entries(paths.ledgers):
-        if entry.name.endswith(".jsonl"):
+        if entry.name.endswith(".jsonl") and entry.is_file():
             with suppress(FileNotFoundError):  # moved, because its worker has ended
                 found.append((Path(entry.path), entry.stat()))
     return sorted(found)
@@ -88,7 +88,7 @@ def ledger_files(paths: RunPaths, known: Collection[str] = ()) -> list[LedgerFil
     singles: list[Path] = []
     batches: list[Path] = []
     for entry in sorted(_entries(paths.ended_ledgers), key=lambda entry: entry.name):
-        if entry.name.endswith(".jsonl") and entry.name not in known:
+        if entry.name.endswith(".jsonl") and entry.name not in known and entry.is_file():
             (batches if entry.name.startswith(_BATCH_PREFIX) else singles).append(Path(entry.path))
     ended = {path.name for path in singles}
     files = [

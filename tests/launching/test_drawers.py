@@ -70,7 +70,7 @@ def test_drawer_draws_what_the_worker_has_computed(run: Supervised) -> None:
     assert [(task.work, task.attempts, task.is_scored, task.is_partial) for task in sent] == [
         (Work.OVERLAY, (), False, clip_id == "b") for clip_id in "abc"
     ]
-    assert drawer.start.worker == f"{host()}-{os.getpid()}-draw0"
+    assert drawer.start.worker == f"7_1.{host()}-{os.getpid()}-draw0"
     assert drawer.slot.environment()["CUDA_VISIBLE_DEVICES"] == ""
     assert (worker.exit_code, drawer.exit_code) == (0, 0)
     assert run.works() == dict.fromkeys(CLIPS, "nothing")

@@ -18,9 +18,12 @@ from aot.decoding.size import ClipSize
 from aot.errors import ConfigError, DatasetError, DecodeError
 from aot.launching.plan import missing_drawings
 from aot.manifest.serialize import prompts_as_json
+from aot.retry import Attempt, Rung
 from aot.runs.ledger import Ledger
+from aot.runs.ledger_files import end_ledgers
 from aot.runs.run_json import read_run_json
-from aot.runs.task import Work
+from aot.runs.state import merge_ended_ledgers
+from aot.runs.task import ClipTask, Work
 from aot.types import Clip, Prompt
 from tests.fakes import ColourDetector
 from tests.launching.in_memory import BOX, MemoryRun, part
@@ -507,3 +510,66 @@ def test_a_result_by_words_is_current_without_its_ledger(run: MemoryRun) -> None
             attributes={"source_sha256": digest, "prompts": json.dumps(given)},
         )
         assert (run.task("words", **config).work is not Work.ALL) == is_current
+
+
+class TestTasksOfAnEarlierPlan:
+    """A task of a scheduler is handed what its submitter knew, and looks only at its own clips and earlier starts."""
+
+    TASK = "7_1"
+
+    def since(self, run: MemoryRun, planned: list[ClipTask], **options: Any) -> dict[str, Any]:
+        tasks = run.context().tasks_since(planned, self.TASK, **options)
+        return {task.clip.clip_id: (task.work.value, [attempt.kind for attempt in task.attempts]) for task in tasks}
+
+    def begin(self, run: MemoryRun, clip_id: str, worker: str) -> Ledger:
+        ledger = Ledger(run.paths, worker, scheduler_task=worker.partition(".")[0])
+        ledger.append("started", **run.task(clip_id).start_fields(Rung(1, 1, lean=False)), host="elsewhere", pid=1)
+        return ledger
+
+    def test_nothing_is_read_where_nothing_has_changed(self, run: MemoryRun, monkeypatch: pytest.MonkeyPatch) -> None:
+        planned = run.tasks()
+        lost = Attempt(Rung(1, 1, lean=False), "lost")
+        planned[0] = replace(planned[0], attempts=(lost,))
+        for number in range(30):
+            self.begin(run, "a", f"7_{number + 2}.elsewhere-1-0")
+        context = run.context()
+        monkeypatch.setattr(Path, "open", None)
+        found = context.tasks_since(planned, self.TASK)
+        assert found == planned
+        assert found[0].attempts == (lost,)
+
+    def test_attempts_of_earlier_starts_are_added(self, run: MemoryRun) -> None:
+        planned = run.tasks()
+        planned[0] = replace(planned[0], attempts=(Attempt(Rung(1, 1, lean=False), "crash"),))
+        self.begin(run, "a", "7_1.elsewhere-1-0").append("died", clip_id="a", **{"class": "oom", "error": ""})
+        self.begin(run, "b", "7_1.elsewhere-1-1")
+        assert self.since(run, planned) == {
+            "a": ("all", ["crash", "oom"]), "b": ("all", ["lost"]), "c": ("all", []),
+        }  # fmt: skip
+
+    def test_clips_that_an_earlier_start_has_done_or_failed_are_finished(self, run: MemoryRun) -> None:
+        planned = run.tasks()
+        run.finish("a", worker="7_1.elsewhere-1-0")
+        self.begin(run, "b", "7_1.elsewhere-1-0")
+        fail(run, "b")
+        assert self.since(run, planned) == {
+            "a": ("nothing", []), "b": ("failed before", []), "c": ("all", []),
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("is_ended", [False, True])
+    def test_clips_that_others_have_done_or_failed_are_noticed(self, run: MemoryRun, is_ended: bool) -> None:
+        planned = run.tasks()
+        run.finish("a", worker="other")
+        if is_ended:
+            end_ledgers(run.paths, ["other"])
+        fail(run, "b")
+        assert self.since(run, planned) == {
+            "a": ("nothing", []), "b": ("failed before", []), "c": ("all", []),
+        }  # fmt: skip
+
+    def test_all_is_read_if_the_ledgers_of_an_earlier_start_are_not_found(self, run: MemoryRun) -> None:
+        planned = run.tasks()
+        self.begin(run, "a", "7_1.elsewhere-1-0")
+        end_ledgers(run.paths, ["7_1.elsewhere-1-0"])
+        merge_ended_ledgers(run.paths, at_least=1)
+        assert self.since(run, planned, is_restarted=True)["a"] == ("all", ["lost"])

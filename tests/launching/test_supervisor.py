@@ -38,7 +38,7 @@ def test_one_process_takes_all_clips_in_order_and_was_asked_to_end(run: Supervis
     assert process.signals == []
     assert run.works() == dict.fromkeys(CLIPS, "nothing")
     assert process.start.run.paths.root == run.paths.root
-    assert process.start.worker == f"{host()}-{os.getpid()}-0"
+    assert process.start.worker == f"7_1.{host()}-{os.getpid()}-0"
     assert (process.start.scheduler_task, process.start.memory_gb) == ("7_1", 3.5)
     assert process.slot.gpu == "0"
 

@@ -163,7 +163,7 @@ def test_only_part_files_of_the_given_processes_are_removed(tmp_path: Path) -> N
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / ".node-a-7-folder.part").mkdir()
-    assert remove_parts_of(tmp_path, [("node-a", 7), ("node-b", 8)]) == 1
+    assert remove_parts_of([tmp_path, tmp_path / "none"], [("node-a", 7), ("node-b", 8)]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {*names[1:], ".node-a-7-folder.part"}
 
 
@@ -180,5 +180,5 @@ def test_part_file_that_another_process_removes_first_is_no_error(
         return found
 
     monkeypatch.setattr(Path, "is_file", then_remove)
-    remove_parts_of(tmp_path, [("node-a", 7)])
+    remove_parts_of([tmp_path], [("node-a", 7)])
     assert not list(tmp_path.iterdir())

@@ -316,7 +316,7 @@ def test_requeued_task_counts_what_its_first_start_left_open(run: MemoryRun) -> 
     settings = {"rung": 1, "frame_interval": 1, "lean": False}
     for clip_id, slurm_task in {"a": "7_1", "b": "7_2"}.items():
         own = plan.fingerprints[clip_id].digest
-        ledger = Ledger(run.paths, f"worker-{slurm_task}", scheduler_task=slurm_task)
+        ledger = Ledger(run.paths, f"{slurm_task}.elsewhere-9-0", scheduler_task=slurm_task)
         ledger.append("started", clip_id=clip_id, content=own, host="elsewhere", **settings)
     Task(plan.context, tuple(plan.tasks()), 1, WorkerLimits(9, None), 600)()
     kinds = {each.clip.clip_id: [attempt.kind for attempt in each.attempts] for each in FakeSupervisor.made[0].tasks}
