@@ -174,7 +174,10 @@ Move = Callable[[RunPaths], object]
     [
         (lambda paths: end_ledgers(paths, ["w1", "w2"]), lambda paths: merge_ended_ledgers(paths, at_least=2)),
         (lambda paths: [end_ledgers(paths, ["w1", "w2"]), merge_ended_ledgers(paths, at_least=2)],),
-        (lambda paths: end_ledgers(paths, ["w1"]), lambda paths: [end_ledgers(paths, ["w2"]), merge_ended_ledgers(paths, at_least=2)]),
+        (
+            lambda paths: end_ledgers(paths, ["w1"]),
+            lambda paths: [end_ledgers(paths, ["w2"]), merge_ended_ledgers(paths, at_least=2)],
+        ),
     ],
     ids=["one after another", "at once", "one before"],
 )  # fmt: skip
@@ -285,14 +288,15 @@ def test_lines_that_a_crash_has_damaged_are_left_out_of_batches(paths: RunPaths)
 
 def test_ledgers_of_dead_processes_are_ended(paths: RunPaths) -> None:
     names = {
-        f"{host()}-{DEAD}": True, f"{host()}-{DEAD}-0": True, f"7_1.{host()}-{DEAD}-draw2": True, f"9.{host()}-{DEAD}-3": True,
+        f"{host()}-{DEAD}": True, f"{host()}-{DEAD}-0": True, f"7_1.{host()}-{DEAD}-draw2": True,
+        f"9.{host()}-{DEAD}-3": True,
         f"{host()}-{os.getpid()}-0": False, f"7_1.{host()}-{os.getpid()}-0": False, f"elsewhere-{DEAD}-0": False,
         "elsewhere-7-0": True,
     }  # fmt: skip
     assert not is_alive(DEAD)
     for name in names:
         write(paths, name, "a")
-    two_days_ago = os.stat(paths.run_json).st_mtime - 2 * 24 * 3600
+    two_days_ago = paths.run_json.stat().st_mtime - 2 * 24 * 3600
     os.utime(paths.ledger("elsewhere-7-0"), (two_days_ago, two_days_ago))
     end_dead_ledgers(paths)
     assert {name: (paths.ended_ledgers / f"{name}.jsonl").exists() for name in names} == names
