@@ -115,6 +115,11 @@ class RunPaths:
         return self.root / "report"
 
     @property
+    def clip_reports(self) -> Path:
+        """The folder of the clips' parts of the report."""
+        return self.report / "data" / "clips"
+
+    @property
     def index(self) -> Path:
         """The index of the clips that `aot.open_run` reads."""
         return self.root / "index.npz"

@@ -41,7 +41,7 @@ from aot.runs.ledger_files import end_dead_ledgers, end_ledgers
 from aot.runs.parts import PartSweeper
 from aot.runs.quarantine import quarantine_damaged
 from aot.runs.state import merge_ended_ledgers
-from aot.runs.summary import print_summary, summary_rows, write_summary
+from aot.runs.summary import print_summary, read_records, rows_of, write_summary
 from aot.runs.task import ClipTask, Work
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
 from aot.system.group_access import allow_group, restored_umask
@@ -173,14 +173,15 @@ class Run:
                     end_ledgers(plan.paths, [f"{host()}-{os.getpid()}"])
                     end_dead_ledgers(plan.paths)
                     merge_ended_ledgers(plan.paths)
-            rows = summary_rows(plan.paths, [clip.clip_id for clip in plan.shard_clips])
-            listed = rows + summary_rows(plan.paths, (), plan.without_prompt)
-            all_rows: list[dict[str, Any]] = []
+            records = read_records(plan.paths)
+            all_rows = rows_of(plan.paths, records, plan.all_clip_ids, plan.all_without_prompt)
+            by_id = {row["clip_id"]: row for row in all_rows}
+            rows = [by_id[clip.clip_id] for clip in plan.shard_clips]
+            listed = rows + rows_of(plan.paths, records, (), plan.without_prompt)
             if self._can_write:
-                all_rows = summary_rows(plan.paths, plan.all_clip_ids, plan.all_without_prompt)
                 with self._writing():
                     write_summary(plan.paths, all_rows)
-            print_summary(plan.paths, plan.config.output, listed, self._console)
+            print_summary(plan.paths, plan.config.output, listed, records.times, self._console)
             self._exit_code = EXIT_SOME_FAILED
             if not plan.unusable and all(row["state"] == "done" for row in rows):
                 self._exit_code = EXIT_DONE
@@ -191,7 +192,7 @@ class Run:
             # Last, so that the table is printed also where the report cannot be written.
             if self._can_write and plan.config.output.report:
                 with self._writing():
-                    write_report(plan.paths, all_rows)
+                    write_report(plan.paths, all_rows, records.times)
         return self._exit_code
 
     def _report_outdated(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -203,6 +204,8 @@ class Run:
         Args:
             rows: the rows of the summary.
         """
+        if not self._pending:
+            return
         done = {row["clip_id"] for row in rows if row["state"] == "done"}
         ended = last_events(self._plan.paths, ("ended",))
         done -= {clip_id for clip_id, event in ended.items() if event != self._ended_before.get(clip_id)}

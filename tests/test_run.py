@@ -82,7 +82,7 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
 
 def started(path: Path, work: str = "all") -> list[str]:
     """The clips that were computed, or with work="overlay" drawn, in all runs in the folder."""
-    lines = [line for ledger in sorted(path.glob("ledger/*.jsonl")) for line in ledger.read_text().splitlines()]
+    lines = [line for ledger in sorted(path.glob("ledger/**/*.jsonl")) for line in ledger.read_text().splitlines()]
     starts = [event for event in map(json.loads, lines) if event["event"] == "started"]
     return [event["clip_id"] for event in starts if event["work"] == work]
 

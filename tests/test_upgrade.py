@@ -33,7 +33,7 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def started(run_folder: Path) -> list[str]:
-    lines = [line for ledger in run_folder.glob("ledger/*.jsonl") for line in ledger.read_text().splitlines()]
+    lines = [line for ledger in run_folder.glob("ledger/**/*.jsonl") for line in ledger.read_text().splitlines()]
     starts = [event for event in map(json.loads, lines) if event["event"] == "started" and event["work"] == "all"]
     return sorted(event["clip_id"] for event in starts)
 

@@ -24,7 +24,7 @@ from aot.retry import Attempt
 from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, history_so_far
-from aot.runs.ledger import Ledger, last_computed, last_done, read_events
+from aot.runs.ledger import Ledger, last_computed, last_done, last_events, read_events
 from aot.runs.ledger_files import LedgerFile, ledgers_of_task
 from aot.runs.quarantine import find_damaged
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
@@ -69,14 +69,17 @@ class RunContext:
         clips = list(clips)
         computed = cache(partial(last_computed, self.paths))
         done = last_done(self.paths, "content", "file_bytes", "file_sha256", "is_partial", files=files)
+        drawn = last_events(self.paths, ("ended",), "overlay", files=files) if self.config.output.overlay else {}
         damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips])
         tasks = [
             ClipTask(clip, Work.ALL, own, is_damaged=True)
             if clip.clip_id in damaged
-            else self._task_for(clip, own, done.get(clip.clip_id), computed, retry)
+            else self._task_for(clip, own, done.get(clip.clip_id), drawn.get(clip.clip_id), computed, retry)
             for clip, own in clips
         ]
         unfinished = {task.clip.clip_id: task.fingerprint.digest for task in tasks if task.work is Work.ALL}
+        if not unfinished:
+            return tasks
         history = history_so_far(self.paths, unfinished, scheduler_task=scheduler_task, files=files, earlier=earlier)
         return [_with_attempts(task, history, retry) if task.work is Work.ALL else task for task in tasks]
 
@@ -117,6 +120,7 @@ class RunContext:
         clip: Clip,
         fingerprint: Fingerprint,
         done: dict[str, Any] | None,
+        drawn: dict[str, Any] | None,
         computed: Callable[[], Collection[str]],
         retry: Collection[str],
     ) -> ClipTask:
@@ -125,6 +129,7 @@ class RunContext:
         Args:
             clip, fingerprint: as they are now.
             done: the latest record of a result; None: there is none.
+            drawn: the latest record of the end of the clip, with the style of its overlay; None: there is none.
             computed: the ids of the clips that the ledgers know to have been computed; takes time.
             retry: see `tasks_for`.
         """
@@ -138,7 +143,8 @@ class RunContext:
                 # Of ledgers that were deleted, nothing comes back.
                 is_recorded = record is not None or clip.clip_id not in computed()
                 is_scored = is_recorded and _is_scored(record)
-                is_drawn = is_scored and not missing_drawings(self.config, clip, paths)
+                style = drawn["overlay"] if done and drawn and drawn["at"] > done["at"] else None
+                is_drawn = is_scored and not missing_drawings(self.config, clip, paths, style)
                 work = Work.NOTHING if is_drawn else Work.OVERLAY
                 is_partial = bool(record and record["is_partial"])
                 return ClipTask(
@@ -338,10 +344,19 @@ def make_plan(config: RunConfig, root: Path) -> Plan:
     return plan
 
 
-def missing_drawings(config: RunConfig, clip: Clip, paths: ClipPaths) -> list[str]:
-    """Names of the requested drawings of a clip that do not exist, or were drawn with other settings."""
-    output = config.output
-    missing = ["overlay"] if output.overlay and not config.overlay.matches(paths.overlay) else []
+def missing_drawings(config: RunConfig, clip: Clip, paths: ClipPaths, drawn_style: str | None = None) -> list[str]:
+    """Names of the requested drawings of a clip that do not exist, or were drawn with other settings.
+
+    Args:
+        config: of the run.
+        clip: its prompts.
+        paths: of the clip.
+        drawn_style: mark of the style in which its overlay was drawn, as recorded; None: the video has it.
+    """
+    output, missing = config.output, []
+    if output.overlay:
+        is_drawn = drawn_style == config.overlay.mark and paths.overlay.exists()
+        missing += [] if is_drawn or config.overlay.matches(paths.overlay) else ["overlay"]
     if output.pictures and any(prompt.is_visual or prompt.words for prompt in clip.prompts):
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
     # The report comes last, because it includes the overlay.

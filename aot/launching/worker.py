@@ -300,7 +300,9 @@ class Worker:
         paths.failure.unlink(missing_ok=True)
         state = "partial" if is_partial else "done"
         _log.info("%s: %s", clip_id, state)
-        self._ledger.append("ended", clip_id=clip_id, state=state, seconds=seconds)
+        output, config = self._run.config.output, self._run.config
+        style = {"overlay": config.overlay.mark} if output.overlay else {}
+        self._ledger.append("ended", clip_id=clip_id, state=state, seconds=seconds, **style)
 
     def _record_scores(self, task: ClipTask, paths: ClipPaths) -> None:
         scores = self._score(task, paths) if self._run.config.output.evaluate else {}

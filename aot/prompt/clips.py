@@ -17,7 +17,8 @@ from aot.manifest.edit_file import ManifestFile
 from aot.manifest.schema import ClipEntry
 from aot.manifest.serialize import prompts_digest
 from aot.paths import RunPaths
-from aot.runs.ledger import last_done
+from aot.runs.ledger import last_done, ledger_states
+from aot.runs.ledger_files import ended_names
 from aot.types import Clip
 
 NO_PROMPT, PROMPTED, DONE = "no prompt", "prompted", "done"
@@ -48,7 +49,7 @@ class ClipList:
         self.clips = {clip.clip_id: clip for clip in clips}
         self.manifest = manifest
         self._run = run
-        self._written: tuple[tuple[int, int], ...] = ()
+        self._written: tuple[dict[str, tuple[int, int]], set[str]] = ({}, set())
         self._done: dict[str, dict[str, Any]] = {}
         # Most entries stay the same between two calls.
         self._known: dict[str, tuple[ClipEntry, ClipState]] = {}
@@ -60,12 +61,11 @@ class ClipList:
             ConfigError: the manifest on disk is not valid, or two of its patterns are equally specific for a clip.
         """
         self.manifest.refresh()
-        ledgers = [path.stat() for path in sorted(self._run.ledgers.glob("*.jsonl"))]
-        written = tuple((stat.st_size, stat.st_mtime_ns) for stat in ledgers)
+        written = (ledger_states(self._run), ended_names(self._run))
         if written != self._written:
             self._done, self._written, self._known = last_done(self._run, "content"), written, {}
         patterns = self._patterns()
-        revision = hashlib.sha256(repr((self.manifest.revision, written)).encode()).hexdigest()[:16]
+        revision = hashlib.sha256(repr((self.manifest.revision, sorted(written[0].items()), sorted(written[1]))).encode()).hexdigest()[:16]
         return revision, [self._state(clip_id, patterns) for clip_id in sorted(self.clips)]
 
     def state(self, clip_id: str) -> ClipState:

@@ -26,21 +26,24 @@ from aot.report.clip import is_made_from, write_report_data
 from aot.runs.failure import read_failure
 from aot.runs.run_json import read_run_json
 from aot.runs.summary import summary_rows
-from aot.runs.timing import worker_times
+from aot.runs.timing import WorkerTimes, worker_times
 from aot.system.cli import version
-from aot.system.files import write_text
+from aot.system.files import names_below, write_text
 from aot.writing.reader import read_attributes
 
 _MAX_LOG_BYTES, _MAX_LOG_LINES = 2**21, 40
 _RUN_FACTS = "created updated config_hash versions choices".split()
 
 
-def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) -> Path:
+def write_report(
+    paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None, times: WorkerTimes | None = None
+) -> Path:
     """Write the first page and the data of failed clips; workers write the data of the clips that they finish.
 
     Args:
         paths: paths of the run.
         rows: rows of the summary, one per clip of run.json; None: read them from the run folder.
+        times: of the workers of the run; None: likewise.
     Returns:
         `report/index.html`.
     Raises:
@@ -50,7 +53,8 @@ def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) 
     run = read_run_json(paths)
     if rows is None:
         rows = summary_rows(paths, sorted(run["clips"]), run.get("no_prompt", ()))
-    pages = [row["clip_id"] for row in rows if paths.clip(row["clip_id"]).report.data.exists()]
+    written = names_below(paths.clip_reports, ".js")
+    pages = [row["clip_id"] for row in rows if row["clip_id"] in written]
     failures = _failures(paths, rows)
     data = {
         "name": paths.root.name,
@@ -62,7 +66,7 @@ def write_report(paths: RunPaths, rows: Sequence[dict[str, Any]] | None = None) 
         "config": run["config"],
         "command": _command(run),
         "weights": _weights(paths, rows),
-        **_worker_times(paths),
+        **_worker_times(worker_times(paths) if times is None else times),
         "columns": list(rows[0]) if rows else ["clip_id"],
         "rows": [[_plain(value) for value in row.values()] for row in rows],
         "pages": sorted({*pages, *(failure["clip_id"] for failure in failures)}),
@@ -157,8 +161,7 @@ def _weights(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> list[dict[str, 
     return []
 
 
-def _worker_times(paths: RunPaths) -> dict[str, Any]:
-    times = worker_times(paths)
+def _worker_times(times: WorkerTimes) -> dict[str, Any]:
     return {
         "busy": times.busy_fraction,
         "workers": [

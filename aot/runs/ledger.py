@@ -15,7 +15,8 @@
                       "done", from the file; written by the worker that draws the clip
     scored            the first event of the drawing of a complete result: file_sha256, scores (empty without a ground
                       truth). Version 0.1 recorded both in "done".
-    ended             nothing is left to do for the clip: state; seconds per drawing; class and message of a failure
+    ended             nothing is left to do for the clip: state; seconds per drawing, and the style of the overlay;
+                      class and message of a failure
 
 Every event also has `at` (UTC; of a clip, later than that of every event that was known before, whatever the clocks of
 the machines show), `worker`, `host`, `pid`, `gpu` (if the worker has its own GPU) and `task` (if a scheduler
@@ -54,6 +55,8 @@ TOUCH_SECONDS = 15.0
 # The worker of a ledger that has not been touched for this long is dead; file servers may lag by half a minute.
 SILENT_SECONDS = 90.0
 
+# Up to so many clips, it is faster to search a line for their ids than to parse it.
+_FEW_CLIPS = 20
 # What "scored" records of a clip.
 _SCORED = frozenset({"file_sha256", "scores"})
 
@@ -232,7 +235,8 @@ def read_events(
         clip_ids: the clips whose events to return; None: all.
         files: the ledgers to read; None: all.
     """
-    events = [event for event in _unsorted(paths, kinds, files) if clip_ids is None or event.get("clip_id") in clip_ids]
+    found = _unsorted(paths, kinds, files, clip_ids)
+    events = [event for event in found if clip_ids is None or event.get("clip_id") in clip_ids]
     yield from sorted(events, key=_at)
 
 
@@ -319,12 +323,19 @@ def silent_seconds(paths: RunPaths, worker: str) -> float:
 
 
 def _unsorted(
-    paths: RunPaths, kinds: Collection[str], files: Sequence[LedgerFile] | None = None
+    paths: RunPaths,
+    kinds: Collection[str],
+    files: Sequence[LedgerFile] | None = None,
+    clip_ids: Collection[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
+    """The events of some ledgers; of few clips, most others are skipped without parsing them."""
     prefixes = _prefixes(kinds) or b"{"
+    few = [json.dumps(clip_id).encode() for clip_id in clip_ids or ()] if len(clip_ids or ()) <= _FEW_CLIPS else []
     for file in ledger_files(paths) if files is None else files:
         with opened(paths, file) as (stream, parts):
             for line in lines_of(stream, parts):
+                if few and not any(clip_id in line for clip_id in few):
+                    continue
                 if line.startswith(prefixes) and (event := _event(line)) is not None:
                     yield event
 

@@ -6,8 +6,9 @@ import csv
 import io
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -17,10 +18,10 @@ from aot.config import Output
 from aot.errors import printable
 from aot.paths import RunPaths
 from aot.runs.failure import read_failure
-from aot.runs.ledger import last_done
-from aot.runs.timing import STAGES, describe_busy, drawing_seconds, result_seconds, worker_times
+from aot.runs.ledger import COMPLETE, outlines
+from aot.runs.timing import STAGES, WorkerTimes, describe_busy, latest_seconds, result_seconds
 from aot.self_checks import CHECKS, worst
-from aot.system.files import write_text
+from aot.system.files import names_below, write_text
 from aot.system.text import counted
 
 NO_PROMPT = "no prompt"
@@ -53,13 +54,62 @@ def summary_rows(paths: RunPaths, clip_ids: Sequence[str], without_prompt: Seque
         clip_ids: of the rows.
         without_prompt: ids of clips that are not processed, because they have no prompt; their rows come last.
     """
-    done = last_done(paths, "summary", "scores", "worker") if clip_ids else {}
-    drawing = drawing_seconds(paths, {clip_id: event["at"] for clip_id, event in done.items()})
-    workers = worker_times(paths).by_worker
-    for clip_id, event in done.items():
-        event["drawing_seconds"] = drawing.get(clip_id, {})
-        event["worker_busy"] = workers[event["worker"]].busy_fraction if event["worker"] in workers else ""
-    rows = [_row(paths, clip_id, done.get(clip_id)) for clip_id in clip_ids]
+    records = read_records(paths) if clip_ids else Records()
+    return rows_of(paths, records, clip_ids, without_prompt)
+
+
+@dataclass
+class Records:
+    """What the ledgers record of the clips of a run."""
+
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Clip id → its latest result: at, summary, worker, scores, and drawing_seconds per stage."""
+    times: WorkerTimes = field(default_factory=WorkerTimes)
+
+
+def read_records(paths: RunPaths) -> Records:
+    """Read the ledgers of a run, once."""
+    records = Records()
+    done, drawings = records.done, defaultdict(list)
+    scored: dict[str, tuple[str, Any]] = {}
+    for event in outlines(paths, (*COMPLETE, "scored", "ended")):
+        records.times.add(event)
+        clip_id, at = event["clip_id"], event["at"]
+        if event["event"] in COMPLETE:
+            if clip_id not in done or done[clip_id]["at"] <= at:
+                done[clip_id] = {name: event.get(name) for name in ("at", "summary", "scores", "worker")}
+        elif event["event"] == "scored":
+            if clip_id not in scored or scored[clip_id][0] <= at:
+                scored[clip_id] = at, event.get("scores")
+        elif event["event"] == "ended" and event.get("seconds"):
+            drawings[clip_id].append((at, event["seconds"]))
+    for clip_id, record in done.items():
+        if clip_id in scored and record["at"] <= scored[clip_id][0]:
+            record["scores"] = scored[clip_id][1]
+        record["drawing_seconds"] = latest_seconds(drawings.get(clip_id, ()), record["at"])
+    return records
+
+
+def rows_of(
+    paths: RunPaths, records: Records, clip_ids: Sequence[str], without_prompt: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """One row per clip; see `summary_rows`.
+
+    Args:
+        paths, clip_ids, without_prompt: as there.
+        records: of the run.
+    """
+    workers = records.times.by_worker
+    results, failures = (
+        (names_below(paths.results, ".h5"), names_below(paths.failures, ".json")) if clip_ids else (set(), set())
+    )
+    rows = []
+    for clip_id in clip_ids:
+        done = records.done.get(clip_id)
+        if done is not None:
+            done["worker_busy"] = workers[done["worker"]].busy_fraction if done["worker"] in workers else ""
+        failure = read_failure(paths.clip(clip_id)) if clip_id in failures else None
+        rows.append(_row(clip_id, done, failure, has_result=clip_id in results))
     return rows + [dict.fromkeys(COLUMNS, "") | {"clip_id": clip_id, "state": NO_PROMPT} for clip_id in without_prompt]
 
 
@@ -76,18 +126,21 @@ def write_summary(paths: RunPaths, rows: Sequence[dict[str, Any]]) -> None:
     write_text(paths.summary, text.getvalue())
 
 
-def print_summary(paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]], console: Console) -> None:
+def print_summary(
+    paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]], times: WorkerTimes, console: Console
+) -> None:
     """Print the table of a run, its totals, and where the results are.
 
     Args:
         paths: of the run folder.
         output: which files the run writes.
         rows: of `summary_rows`; of a large run, only clips that are not done are printed.
+        times: of the workers of the run.
         console: to print to.
     """
     shown = [row for row in rows if len(rows) <= _MAX_ROWS or row["state"] not in ("done", NO_PROMPT)][:_MAX_ROWS]
     console.print(_table(rows, shown))
-    lines = [*_notes(shown), *_totals(rows), *_busy(paths), _where(paths, output, rows)]
+    lines = [*_notes(shown), *_totals(rows), *_busy(times), _where(paths, output, rows)]
     console.print("\n".join(lines), markup=False, highlight=False)
 
 
@@ -128,8 +181,7 @@ def _totals(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _busy(paths: RunPaths) -> list[str]:
-    times = worker_times(paths)
+def _busy(times: WorkerTimes) -> list[str]:
     return [] if times.busy_fraction is None else [describe_busy(times)]
 
 
@@ -151,13 +203,12 @@ def _where(paths: RunPaths, output: Output, rows: Sequence[dict[str, Any]]) -> s
     return f"results in {paths.root}: {files}" if finished else f"no results in {paths.root}, only {files}"
 
 
-def _row(paths: RunPaths, clip_id: str, done: dict[str, Any] | None) -> dict[str, Any]:
-    clip = paths.clip(clip_id)
+def _row(
+    clip_id: str, done: dict[str, Any] | None, failure: dict[str, Any] | None, *, has_result: bool
+) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {"clip_id": clip_id, "state": "pending"}
-    has_result = clip.result.exists()
     if has_result:
         row |= {"state": "done"} if done is None else _done_columns(done)
-    failure = read_failure(clip)
     if failure:
         row |= {
             "state": "partial" if has_result else "failed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -109,20 +110,31 @@ def describe_busy(times: WorkerTimes) -> str:
 
 
 def drawing_seconds(paths: RunPaths, done: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Clip id → stage → seconds of its latest drawings, which may be from different commands.
+    """Clip id → stage → seconds of its latest drawings, see `latest_seconds`.
 
     Args:
         paths: of the run.
-        done: clip id → time of its "done" event; earlier drawings are those of an earlier result.
+        done: clip id → time of its "done" event.
     """
-    latest: dict[str, dict[str, tuple[str, float]]] = {}
+    drawings = defaultdict(list)
     for event in all_events(paths, "ended", "seconds"):
-        clip_id, at = event["clip_id"], str(event["at"])
-        if not event["seconds"] or at < done.get(clip_id, at):
-            continue
-        known = latest.setdefault(clip_id, {})
-        known |= {stage: (at, spent) for stage, spent in event["seconds"].items() if known.get(stage, ("",))[0] <= at}
-    return {clip_id: {stage: spent for stage, (_, spent) in known.items()} for clip_id, known in latest.items()}
+        if event["seconds"]:
+            drawings[event["clip_id"]].append((str(event["at"]), event["seconds"]))
+    found = {clip_id: latest_seconds(own, done.get(clip_id, "")) for clip_id, own in drawings.items()}
+    return {clip_id: seconds for clip_id, seconds in found.items() if seconds}
+
+
+def latest_seconds(drawings: Iterable[tuple[str, Mapping[str, float]]], done_at: str) -> dict[str, float]:
+    """Stage → seconds of the latest drawings of a result, which may be from different commands.
+
+    Args:
+        drawings: the time of the end of each drawing, and the seconds of its stages.
+        done_at: time at which the result was complete; earlier drawings are those of an earlier result.
+    """
+    latest: dict[str, float] = {}
+    for at, seconds in sorted(drawings, key=lambda drawing: drawing[0]):
+        latest |= seconds if at >= done_at else {}
+    return latest
 
 
 def in_order(seconds: Mapping[str, float]) -> dict[str, float]:

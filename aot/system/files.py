@@ -132,7 +132,22 @@ def remove_parts(root: Path, is_removable: Callable[[Path, str, int], bool]) -> 
     Raises:
         WriteError: the folder cannot be written.
     """
-    return _remove(root.rglob(f".*{PART_SUFFIX}"), is_removable)
+    return _remove(_parts_below(root), is_removable)
+
+
+def _parts_below(root: Path) -> list[Path]:
+    found, unread = [], [os.fspath(root)]
+    while unread:
+        try:
+            with os.scandir(unread.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith(".") and entry.name.endswith(PART_SUFFIX):
+                        found.append(Path(entry.path))
+                    elif entry.is_dir(follow_symlinks=False):
+                        unread.append(entry.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return found
 
 
 def _remove(parts: Iterable[Path], is_removable: Callable[[Path, str, int], bool]) -> int:

@@ -15,7 +15,7 @@ from aot.config import Output
 from aot.paths import RunPaths
 from aot.runs.ledger import Ledger
 from aot.runs.summary import COLUMNS, print_summary, summary_rows, write_summary
-from aot.runs.timing import STAGES
+from aot.runs.timing import STAGES, worker_times
 from tests.launching.in_memory import summary_of
 
 
@@ -55,7 +55,9 @@ class Recorded:
             **({"overlay": True, "pictures": True, "evaluate": True, "report": True} | outputs),
         )
         console = Console(file=text, width=200, soft_wrap=True)
-        print_summary(self.paths, output, self.rows(*clip_ids) if rows is None else rows, console)
+        print_summary(
+            self.paths, output, self.rows(*clip_ids) if rows is None else rows, worker_times(self.paths), console
+        )
         return text.getvalue()
 
 
