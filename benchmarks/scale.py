@@ -323,7 +323,7 @@ def measured(name: str, command: Sequence[str], *, is_marked: bool, counts_calls
     while process.poll() is None:
         with suppress(OSError, ValueError):
             status = Path(f"/proc/{process.pid}/status").read_text()
-            peak = max(peak, *map(int, re.findall(r"VmHWM:\s+(\d+)", status)))
+            peak = max([peak, *map(int, re.findall(r"VmHWM:\s+(\d+)", status))])
         time.sleep(0.02)
     seconds = time.perf_counter() - started
     output = log.read_text()

@@ -400,8 +400,8 @@ def test_finished_run_that_cannot_be_written_is_shown(
     run: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert run.run() == 0
-    monkeypatch.setattr("aot.launching.plan.missing_drawings", lambda config, clip, paths: [])
-    monkeypatch.setattr(run_module, "write_report", lambda paths, rows: None)
+    monkeypatch.setattr("aot.launching.plan.missing_drawings", lambda *arguments: [])
+    monkeypatch.setattr(run_module, "write_report", lambda paths, rows, times: None)
     refuse_writing(monkeypatch, name)
     capsys.readouterr()
     assert run.run(report=True) == 0
@@ -420,7 +420,7 @@ def test_finished_run_of_another_user_is_shown_and_nothing_is_written(
 ) -> None:
     (run.paths.root / "logs" / "slurm").mkdir(parents=True)
     assert run.run() == 0
-    monkeypatch.setattr("aot.launching.plan.missing_drawings", lambda config, clip, paths: [])
+    monkeypatch.setattr("aot.launching.plan.missing_drawings", lambda *arguments: [])
     (run.paths.root / "report").mkdir(exist_ok=True)
     place = run.paths.root / closed
     access = os.access
@@ -486,7 +486,7 @@ def test_disk_that_is_full_at_the_end_is_an_error(
 @pytest.mark.parametrize("report", [True, False])
 def test_report_is_written_on_request(run: Started, monkeypatch: pytest.MonkeyPatch, report: bool) -> None:
     given: list[list[str]] = []
-    monkeypatch.setattr(run_module, "write_report", lambda paths, rows: given.append([row["clip_id"] for row in rows]))
+    monkeypatch.setattr(run_module, "write_report", lambda paths, rows, times: given.append([row["clip_id"] for row in rows]))
     run.run(selection=Selection(limit=2))
     assert run.run(selection=Selection(exclude=("a", "b")), report=report) == 0
     assert given == ([["a", "b", "c"]] if report else []), "with the clips of earlier commands"

@@ -65,7 +65,8 @@ class ClipList:
         if written != self._written:
             self._done, self._written, self._known = last_done(self._run, "content"), written, {}
         patterns = self._patterns()
-        revision = hashlib.sha256(repr((self.manifest.revision, sorted(written[0].items()), sorted(written[1]))).encode()).hexdigest()[:16]
+        state = (self.manifest.revision, sorted(written[0].items()), sorted(written[1]))
+        revision = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
         return revision, [self._state(clip_id, patterns) for clip_id in sorted(self.clips)]
 
     def state(self, clip_id: str) -> ClipState:
