@@ -486,7 +486,9 @@ def test_disk_that_is_full_at_the_end_is_an_error(
 @pytest.mark.parametrize("report", [True, False])
 def test_report_is_written_on_request(run: Started, monkeypatch: pytest.MonkeyPatch, report: bool) -> None:
     given: list[list[str]] = []
-    monkeypatch.setattr(run_module, "write_report", lambda paths, rows, times: given.append([row["clip_id"] for row in rows]))
+    monkeypatch.setattr(
+        run_module, "write_report", lambda paths, rows, times: given.append([row["clip_id"] for row in rows])
+    )
     run.run(selection=Selection(limit=2))
     assert run.run(selection=Selection(exclude=("a", "b")), report=report) == 0
     assert given == ([["a", "b", "c"]] if report else []), "with the clips of earlier commands"
