@@ -48,6 +48,9 @@ NEEDS_WEIGHTS = {
     "segmenter.checkpoint": "segmenter.checkpoint=",
     "tracker=cotracker3_online": "python -m aot.checkpoints download cotracker3_online",
     "tracker=tapnext": "python -m aot.checkpoints download tapnextpp",
+    "detector=grounding_dino": "python -m aot.checkpoints download grounding_dino"
+    if importlib.util.find_spec("transformers")
+    else "pip install 'auto-objects-tracker[detect]'",
     "tracker=cotracker_upstream": "python -m aot.checkpoints download cotracker3_offline"
     if importlib.util.find_spec("cotracker")
     else "the package `cotracker` is not installed; install it with `pip install git+https://",

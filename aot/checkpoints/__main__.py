@@ -2,6 +2,7 @@
 
 python -m aot.checkpoints list                              all published weights and their local files
 python -m aot.checkpoints download sam2.1_hiera_tiny        resumes an interrupted download
+python -m aot.checkpoints download OWNER/NAME               a detector on huggingface.co, of any kind that aot runs
 python -m aot.checkpoints verify                            checks the SHA-256 of the local files
 """
 
@@ -19,8 +20,20 @@ from rich.table import Table
 
 from aot.checkpoints.download import BASE_URL_VARIABLE, check, download, size_of
 from aot.checkpoints.folder import FOLDER_VARIABLE, weights_folder
+from aot.checkpoints.models import (
+    RECORD,
+    ListedModel,
+    check_model,
+    download_model,
+    downloaded_models,
+    is_model_id,
+    list_model,
+    mirror_model,
+    model_folder,
+    read_record,
+)
 from aot.checkpoints.slimming import keep_only_weights
-from aot.checkpoints.table import CHECKPOINTS, Checkpoint
+from aot.checkpoints.table import CHECKPOINTS, MODELS, Checkpoint
 from aot.errors import AotError, ConfigError
 from aot.system.cli import (
     EXIT_DONE,
@@ -65,21 +78,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="download from this web folder instead",
     )
     options = parser.parse_args(arguments)
-    chosen = _chosen(options.names)
+    chosen, models = _chosen(options.names)
     if options.command != "download":  # which checks more
         check_path_length("--folder", options.folder)
     if options.command == "list":
-        _print_table(chosen or CHECKPOINTS.values(), options.folder)
+        _print_table(
+            chosen if options.names else CHECKPOINTS.values(),
+            models if options.names else _known_models(options.folder),
+            options.folder,
+        )
         return EXIT_DONE
     if options.command == "verify":
-        return _verify(chosen, options.folder)
-    if not chosen:
-        raise ConfigError(f"download: no name given; expected some of {', '.join(CHECKPOINTS)}")
-    if not all(os.path.exists(options.folder / item.file) for item in chosen):  # noqa: PTH110 (never raises)
+        return _verify(chosen, models, options.folder)
+    if not options.names:
+        raise ConfigError(f"download: no name given; expected some of {', '.join([*CHECKPOINTS, *MODELS])}")
+    if models or not all(os.path.exists(options.folder / item.file) for item in chosen):  # noqa: PTH110 (never raises)
         check_output("--folder", options.folder)
     _ask_consent(chosen, options.accept_license)
     try:
-        return _download_all(chosen, options.folder, options.base_url, weights_only=options.weights_only)
+        exit_code = _download_all(chosen, options.folder, options.base_url, weights_only=options.weights_only)
+        return max(
+            exit_code, _download_models(models, options.folder, options.base_url, is_accepted=options.accept_license)
+        )
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -107,10 +127,40 @@ def _download_all(chosen: Iterable[Checkpoint], folder: Path, base_url: str | No
     return exit_code
 
 
-def _verify(chosen: Sequence[Checkpoint], folder: Path) -> int:
+def _download_models(repositories: Sequence[str], folder: Path, base_url: str | None, *, is_accepted: bool) -> int:
     exit_code = EXIT_DONE
-    checked = chosen or [known for known in CHECKPOINTS.values() if (folder / known.file).exists()]
-    if not checked:
+    for repository in repositories:
+        path = model_folder(repository, folder)
+        try:
+            if read_record(path) is not None:
+                check_model(path)
+                print(f"{repository}: already downloaded: {path}")
+                continue
+            if base_url is not None:
+                mirror_model(repository, folder, base_url, report=_print_step)
+                print(f"{repository}: {path}")
+                continue
+            model = list_model(repository)
+            print(f"{repository}: licence {model.licence or 'not named'}, {model.num_bytes / 1e6:.1f} MB")
+            _ask_consent_to_model(model, is_accepted)
+            download_model(model, folder, report=_print_step)
+            print(f"{repository}: {path}")
+        except ConfigError as error:
+            hint = "; delete it and download it again" if (path / RECORD).exists() else ""
+            print(f"{repository}: {error}{hint}", file=sys.stderr)
+            exit_code = EXIT_SOME_FAILED
+        except AotError as error:
+            print(f"{repository}: {error}", file=sys.stderr)
+            exit_code = EXIT_SOME_FAILED
+    return exit_code
+
+
+def _verify(chosen: Sequence[Checkpoint], models: Sequence[str], folder: Path) -> int:
+    exit_code = EXIT_DONE
+    is_all = not chosen and not models
+    checked = [known for known in CHECKPOINTS.values() if (folder / known.file).exists()] if is_all else chosen
+    models = downloaded_models(folder) if is_all else models
+    if not checked and not models:
         print(f"{folder}: contains no published weights; `python -m aot.checkpoints list` lists them")
     for checkpoint in checked:
         path = folder / checkpoint.file
@@ -120,6 +170,15 @@ def _verify(chosen: Sequence[Checkpoint], folder: Path) -> int:
         except AotError as error:
             hint = "delete it and download it again" if path.exists() else "download it"
             print(f"{checkpoint.name}: {error}; {hint}", file=sys.stderr)
+            exit_code = EXIT_SOME_FAILED
+    for repository in models:
+        path = model_folder(repository, folder)
+        try:
+            check_model(path)
+            print(f"{repository}: {path} is complete")
+        except AotError as error:
+            hint = "delete it and download it again" if path.exists() else "download it"
+            print(f"{repository}: {error}; {hint}", file=sys.stderr)
             exit_code = EXIT_SOME_FAILED
     return exit_code
 
@@ -151,11 +210,33 @@ class _Display:
         self._progress.stop()
 
 
-def _chosen(names: Sequence[str]) -> list[Checkpoint]:
-    unknown = [name for name in names if name not in CHECKPOINTS]
+def _chosen(names: Sequence[str]) -> tuple[list[Checkpoint], list[str]]:
+    """The files with these names, and the repositories of models."""
+    known = [*CHECKPOINTS, *MODELS]
+    unknown = [name for name in names if name not in known and not is_model_id(name)]
     if unknown:
-        raise ConfigError("\n".join(f"{name}: no such checkpoint; {suggestion(name, CHECKPOINTS)}" for name in unknown))
-    return [CHECKPOINTS[name] for name in dict.fromkeys(names)]
+        raise ConfigError("\n".join(f"{name}: no such checkpoint; {suggestion(name, known)}" for name in unknown))
+    repositories = [MODELS[name].repository if name in MODELS else name for name in names if name not in CHECKPOINTS]
+    return [CHECKPOINTS[name] for name in dict.fromkeys(names) if name in CHECKPOINTS], list(
+        dict.fromkeys(repositories)
+    )
+
+
+def _known_models(folder: Path) -> list[str]:
+    """The repositories of the detectors' default models, and of all that have been downloaded."""
+    return list(dict.fromkeys([*(model.repository for model in MODELS.values()), *downloaded_models(folder)]))
+
+
+def _print_step(text: str) -> None:
+    print(f"  {text}", flush=True)
+
+
+def _ask_consent_to_model(model: ListedModel, is_accepted: bool) -> None:
+    if model.is_commercial_use_allowed or is_accepted:
+        return
+    raise ConfigError(
+        f"licence {model.licence}: no commercial use; add --accept-license if you accept; nothing was downloaded"
+    )
 
 
 def _ask_consent(chosen: Sequence[Checkpoint], is_accepted: bool) -> None:
@@ -176,7 +257,7 @@ def _terms(checkpoint: Checkpoint) -> str:
     return f"{checkpoint.name}: licence {checkpoint.licence}: no commercial use{hint}"
 
 
-def _print_table(checkpoints: Iterable[Checkpoint], folder: Path) -> None:
+def _print_table(checkpoints: Iterable[Checkpoint], models: Iterable[str], folder: Path) -> None:
     table = Table("name", "file", "size", "licence", box=None, pad_edge=False)
     table.add_column("local file", overflow="fold")
     for item in checkpoints:
@@ -185,6 +266,14 @@ def _print_table(checkpoints: Iterable[Checkpoint], folder: Path) -> None:
         local = str(path) if path.exists() else f"{part} bytes so far" if part else "none"
         licence = item.licence + ("" if item.is_commercial_use_allowed else " (not commercial)")
         table.add_row(item.name, item.file, _shown_size(item), licence, local)
+    for repository in models:
+        name = next((name for name, known in MODELS.items() if known.repository == repository), repository)
+        path = model_folder(repository, folder)
+        record = read_record(path)
+        licence = MODELS[name].licence if name in MODELS else record.licence if record else "not known"
+        gated = " (accepted on huggingface.co)" if name in MODELS and MODELS[name].is_gated else ""
+        size = f"{sum(size_of(path / file) for file in record.sha256) / 1e6:.1f} MB" if record else "size unknown"
+        table.add_row(name, repository, size, licence + gated, str(path) if record else "none")
     output_console().print(table)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from aot.checkpoints.hub import download_from_hub
+from aot.checkpoints.hub import file_from_hub
 from aot.checkpoints.record import Record, read_record, record_path, write_record
 from aot.checkpoints.table import Checkpoint
 from aot.errors import CheckpointError
@@ -89,13 +89,13 @@ def download(
     """
     path = folder / checkpoint.file
     if base_url is None and checkpoint.hub_repository is not None:
-        download_from_hub(checkpoint.hub_repository, path, partial(check, checkpoint))
+        file_from_hub(checkpoint.hub_repository, path, partial(check, checkpoint))
         return path
     part = path.with_name(path.name + PART_SUFFIX)
     url = f"{(base_url or checkpoint.url).rstrip('/')}/{checkpoint.file}"
     with write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
-    _fetch_with_retries(checkpoint, url, part, report, on_bytes)
+    fetch_with_retries(checkpoint, url, part, report, on_bytes)
     record = read_record(path) if checkpoint.sha256 is None else None
     try:
         digest = check(checkpoint, part, record.downloaded_sha256 if record else None)
@@ -111,9 +111,15 @@ def download(
     return path
 
 
-def _fetch_with_retries(
+def fetch_with_retries(
     checkpoint: Checkpoint, url: str, part: Path, report: Callable[[str], None], on_bytes: Callable[[int], None]
 ) -> None:
+    """Append the missing bytes of a file to a part file; arguments as in `download`.
+
+    Raises:
+        CheckpointError: the server cannot be reached, lacks the file, or interrupts every attempt.
+        WriteError: the part cannot be written.
+    """
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
             _fetch(url, part, checkpoint.num_bytes, on_bytes)

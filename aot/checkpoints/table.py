@@ -114,3 +114,21 @@ CHECKPOINTS = {
         ),
     )
 }
+
+
+@dataclass(frozen=True)
+class Model:
+    """A published model of several files, on huggingface.co."""
+
+    repository: str
+    licence: str
+    is_gated: bool = False
+    """True: its licence has to be accepted on huggingface.co, and the download needs a login."""
+
+
+MODELS = {
+    "grounding_dino": Model("IDEA-Research/grounding-dino-tiny", "Apache-2.0"),
+    "owlv2": Model("google/owlv2-base-patch16-ensemble", "Apache-2.0"),
+    "sam3": Model("facebook/sam3", "SAM License", is_gated=True),
+}
+"""The default models of the detectors, by the names that commands use; their sizes and SHA-256 are listed there."""

@@ -59,16 +59,12 @@ def require_checkpoint(name: str, given: Path | None, *, option: str, without: s
 
 
 def identify(path: Path) -> Weights:
-    """Identify a file of weights by its SHA-256, which is cached per process while size and time stay the same.
+    """Identify a file of weights by its SHA-256.
 
     Raises:
         CheckpointError: the file cannot be read.
     """
-    try:
-        stat = path.stat()
-        digest = _known_sha256(path.absolute(), stat.st_size, stat.st_mtime_ns)
-    except OSError as exc:
-        raise CheckpointError(f"{path} cannot be read: {os_reason(exc)}; expected a file of model weights") from exc
+    digest = sha256_once(path)
     published = next(
         (known for known in CHECKPOINTS.values() if digest == (known.sha256 or _recorded(known, path))), None
     )
@@ -78,6 +74,19 @@ def identify(path: Path) -> Weights:
         checkpoint=published.name if published else None,
         licence=published.licence if published else None,
     )
+
+
+def sha256_once(path: Path) -> str:
+    """The SHA-256 of a file of weights, which is cached per process while size and time stay the same.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        stat = path.stat()
+        return _known_sha256(path.absolute(), stat.st_size, stat.st_mtime_ns)
+    except OSError as exc:
+        raise CheckpointError(f"{path} cannot be read: {os_reason(exc)}; expected a file of model weights") from exc
 
 
 def _recorded(checkpoint: Checkpoint, path: Path) -> str | None:
