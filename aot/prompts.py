@@ -1,10 +1,12 @@
-"""The command `python -m aot.prompts`: check a manifest, print the JSON schema, or import boxes of other tools."""
+"""The command `python -m aot.prompts`: check a manifest, print its JSON schema, import boxes of other tools, or find
+objects by words."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +14,18 @@ from typing import TYPE_CHECKING
 
 from aot.errors import AotError, ConfigError
 from aot.manifest.assign import assign_entries, check_manifest, lacks_mask
-from aot.manifest.read import load_manifest, read_entries, refuse
+from aot.manifest.read import check_entry, load_manifest, read_entries, refuse
 from aot.manifest.schema import Manifest
-from aot.system.cli import EXIT_DONE, check_output, prints_errors, run_command
+from aot.system.cli import EXIT_DONE, EXIT_SOME_FAILED, check_output, prints_errors, run_command
 from aot.system.command_parser import CommandParser
 from aot.system.text import counted
-from aot.types import Clip
+from aot.types import MAX_FOUND, Clip, Words
 
 if TYPE_CHECKING:
     from aot.manifest.converters import Imported
+
+_DETECTOR = "grounding_dino"
+"""The detector unless a command names another one."""
 
 _PATTERN_HELP = "which images are frames, if a folder of frames has several kinds, such as '*_color.png'; default: all"
 
@@ -30,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = CommandParser(
         prog="python -m aot.prompts",
-        description="Check a prompt manifest, print the JSON schema, or import the boxes of other tools.",
+        description="Check a prompt manifest, print its JSON schema, import the boxes of other tools, or find objects "
+        "by words.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("schema", help="print the JSON schema of a manifest")
@@ -50,7 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     check.add_argument("--pattern", help=_PATTERN_HELP)
     _add_import(commands.add_parser("import", help="convert the boxes of a detector or another tracker to a manifest"))
-    options = parser.parse_args(arguments)
+    _add_detect(commands.add_parser("detect", help="find objects by words, and add their boxes to a manifest"))
+    options, rest = parser.parse_known_args(arguments)
+    if options.command == "detect":
+        # argparse takes those before the first option only.
+        options.overrides += [text for text in rest if "=" in text and not text.startswith("-")]
+        rest = [text for text in rest if text not in options.overrides]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.command == "detect":
+        return _detect(options)
     if options.command == "schema":
         print(json.dumps(Manifest.model_json_schema(), indent=2))
     elif options.command == "import":
@@ -174,6 +189,113 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         "--clip", help="clip id, for a single file; default: name of the sequence (mot), of the video or folder (coco)"
     )
     parser.add_argument("--size", help="mot: size of the video as WIDTHxHEIGHT, if there is no seqinfo.ini")
+
+
+def _add_detect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="the dataset, as for aot.run: dataset=videos dataset.root=FOLDER; detector=NAME (default: "
+        f"{_DETECTOR}) and its options",
+    )
+    parser.add_argument(
+        "--text", action="append", required=True, help='words that describe an object, such as "red mug"; repeatable'
+    )
+    parser.add_argument("--out", type=Path, help="manifest to add the boxes to, YAML or JSON; default: dataset.prompts")
+    parser.add_argument(
+        "--frames",
+        type=_number,
+        nargs="+",
+        default=[0],
+        metavar="N",
+        help="source frames, looked at in this order until the objects are found; default: 0",
+    )
+    parser.add_argument(
+        "--count",
+        type=_count,
+        default=1,
+        metavar="N",
+        help=f"objects to find by each text: a number up to {MAX_FOUND}, or all; default: 1",
+    )
+    parser.add_argument("--min-score", type=_score, help="lowest score of a box; default: detector.min_score")
+    parser.add_argument("--config-dir", help="folder with options of your own, as for aot.run")
+
+
+def _detect(options: argparse.Namespace) -> int:
+    """Find objects in every clip and print what was found; returns the exit code."""
+    from aot.arguments import parse_command
+    from aot.compose import compose_jobs
+    from aot.config import check_config
+    from aot.prompt.clips import list_clips
+    from aot.prompt.detect import detect_into_manifest
+    from aot.system.text import override_text
+
+    overrides = list(options.overrides)
+    review = shlex.join(overrides)
+    if not any(override.startswith("detector=") for override in overrides):
+        overrides.append(f"detector={_DETECTOR}")
+    if options.out is not None:
+        setting = override_text("dataset.prompts", options.out)
+        overrides += shlex.split(setting)
+        review += f" {setting}"
+    folder = [] if options.config_dir is None else ["--config-dir", options.config_dir]
+    jobs, errors = compose_jobs(parse_command([*overrides, *folder]))
+    if errors:
+        raise ConfigError("\n".join(errors))
+    config = check_config(jobs[0].values, jobs[0].choices)
+    if not config.has_detector:
+        raise ConfigError(f"detector=none finds nothing; write detector={_DETECTOR}, or leave it out")
+    detector = config.detector.build()
+    clips, manifest = list_clips(config)
+    check_output("--out" if options.out else "dataset.prompts", manifest, is_file=True)
+    words = [Words(text, tuple(options.frames), options.count, options.min_score) for text in options.text]
+    _check_words(words)
+    num_found = num_failed = 0
+    for clip in detect_into_manifest(clips, manifest, words, detector, config.decoder.build()):
+        boxes = [f'{item.id} "{item.text}" {item.score:.2f} (frame {item.frame})' for item in clip.added]
+        kept = [f'"{text}" is in the manifest already' for text in clip.kept]
+        print(f"{clip.clip_id}: {'; '.join([*boxes, *kept, *clip.errors])}", flush=True)
+        num_found += len(clip.added)
+        num_failed += bool(clip.errors)
+    failed = f"; in {counted(num_failed, 'clip')} not everything was found" if num_failed else ""
+    print(f"{manifest}: {counted(num_found, 'object')} added in {counted(len(clips), 'clip')}{failed}")
+    print(f"review them: python -m aot.prompt {review}")
+    return EXIT_SOME_FAILED if num_failed else EXIT_DONE
+
+
+def _check_words(words: Sequence[Words]) -> None:
+    """Check texts and frames as those of a manifest."""
+    errors = []
+    for each in words:
+        entry = {"id": 1, "text": each.text, "frames": list(each.frames)}
+        try:
+            check_entry("--text", [entry])
+        except AotError as error:
+            errors.append(str(error).replace("clip '--text', object 1, ", "--"))
+    if len({each.text for each in words}) < len(words):
+        errors.append("--text: expected different texts")
+    if errors:
+        raise ConfigError("\n".join(errors))
+
+
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    number = _number(text)
+    if not 1 <= number <= MAX_FOUND:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 to {MAX_FOUND}, or all")
+    return number
+
+
+def _score(text: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = -1
+    if not 0 <= score <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1")
+    return score
 
 
 def _number(text: str) -> int:

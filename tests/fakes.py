@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import cv2
 import numpy as np
 
+from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
 from aot.detection.base import Detections
 from aot.errors import SegmentationError
@@ -119,6 +120,31 @@ class ListedDetector:
             masks=masks if self.masks else None,
             best_score=max((score for _, score in found), default=None),
         )
+
+
+class SquareDetector(ListedDetector):
+    """Finds the bright square of `moving_square`, which is at (8 + 2 t, 20), by the word "square".
+
+    Args:
+        first_frame: before it, the score of the square is 0.1.
+        masks: as of `ListedDetector`.
+    """
+
+    model_name = "squares"
+
+    def __init__(self, *, first_frame: int = 0, masks: bool = False) -> None:
+        super().__init__({}, masks=masks)
+        self.first_frame = first_frame
+        self.weights = (Weights("detector.safetensors", "cd34", checkpoint="a/b", licence="Apache-2.0"),)
+
+    def detect(self, rgb: UInt8Array, text: str, *, min_score: float) -> Detections:
+        columns = np.flatnonzero((rgb.min(axis=-1) > 110).sum(axis=0) > 8)
+        frame = (int(columns[0]) - 8 + 1) // 2
+        score = 0.9 if text == "square" and frame >= self.first_frame else 0.1
+        x = 8 + 2 * frame
+        boxes = ((x, 20.0, x + 20.0, 40.0), score), ((x + 1, 20.0, x + 20.0, 40.0), score - 0.05)
+        self.listed = {int(rgb[0, 0, 0]): {text: boxes}}
+        return super().detect(rgb, text, min_score=min_score)
 
 
 class ColourDetector:

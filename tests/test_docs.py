@@ -304,11 +304,14 @@ def test_commands_that_read_a_run(module: str, words: list[str], at: Path, outpu
 
 
 @pytest.mark.parametrize("words", commands_with("python", "-m", "aot.prompts"))
-def test_prompts(words: list[str], at: Path) -> None:
+def test_prompts(words: list[str], at: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from aot.prompts import main
 
     (at / "prompts.yaml").unlink(missing_ok=True)
-    assert main(words) == 0
+    needs_weights = words[0] == "detect"
+    assert main(words) == (2 if needs_weights else 0)
+    if needs_weights:
+        assert NEEDS_WEIGHTS["detector=grounding_dino"] in capsys.readouterr().err
 
 
 def test_every_export_format_is_listed() -> None:

@@ -33,7 +33,6 @@ from aot.checkpoints import Weights
 from aot.decoding.base import FrameSource
 from aot.decoding.decord import DecordDecoder
 from aot.decoding.pyav import PyAVDecoder
-from aot.detection.base import Detections
 from aot.drawing.clip import draw_clip, write_prompt_images
 from aot.drawing.style import OverlayStyle
 from aot.errors import AotError, DecodeError, OutOfMemory, PromptError, SegmentationError, TrackingError, WriteError
@@ -57,7 +56,7 @@ from aot.writing import hdf5
 from aot.writing.disk import DiskFile
 from tests.decoding.coded_video import numbers_in, write_coded_video
 from tests.decoding.made_videos import TURNS, write_narrow, write_streams
-from tests.fakes import BoxSegmenter, CentreSampler, ListedDetector, StillTracker
+from tests.fakes import BoxSegmenter, CentreSampler, SquareDetector, StillTracker
 from tests.synthetic import moving_square, write_video
 
 PARTS = Parts(PyAVDecoder(), BoxSegmenter(), CentreSampler(), StillTracker())
@@ -612,24 +611,6 @@ def test_an_interrupt_leaves_neither_a_file_nor_a_thread(tmp_path: Path, video: 
     assert threading.active_count() == threads
 
 
-class SquareDetector(ListedDetector):
-    """Finds the bright square of `moving_square`, which is at (8 + 2 t, 20), if asked for a square; from a frame on."""
-
-    def __init__(self, *, first_frame: int = 0, masks: bool = False) -> None:
-        super().__init__({}, masks=masks)
-        self.first_frame = first_frame
-        self.weights = (Weights("detector.safetensors", "cd34", checkpoint="a/b", licence="Apache-2.0"),)
-
-    def detect(self, rgb: np.ndarray, text: str, *, min_score: float) -> Detections:
-        columns = np.flatnonzero((rgb.min(axis=-1) > 110).sum(axis=0) > 8)
-        frame = (int(columns[0]) - 8 + 1) // 2
-        score = 0.9 if text == "square" and frame >= self.first_frame else 0.1
-        x = 8 + 2 * frame
-        boxes = ((x, 20.0, x + 20.0, 40.0), score), ((x + 1, 20.0, x + 20.0, 40.0), score - 0.05)
-        self.listed = {int(rgb[0, 0, 0]): {text: boxes}}
-        return super().detect(rgb, text, min_score=min_score)
-
-
 SQUARE = Prompt(object_id=2, frame=0, name="square", words=Words("square", (0,)))
 
 
@@ -644,7 +625,7 @@ def test_objects_are_found_by_words(tmp_path: Path, video: Path) -> None:
     assert result.masks is not None
     assert result.masks.sum(axis=(2, 3)).tolist() == [[400, 400]] * 12
     found = {"id": 2, "name": "square", "frame": 0, "box": [8, 20, 28, 40]}
-    assert result.object_prompts[1] == [found | {"text": "square", "score": 0.9, "model": "listed"}]
+    assert result.object_prompts[1] == [found | {"text": "square", "score": 0.9, "model": "squares"}]
     (search,) = result.provenance["words"]
     assert search["found"] == [{"id": 2, "frame": 0, "box": [8, 20, 28, 40], "score": 0.9}]
     assert search["looked_at"] == [{"frame": 0, "num_found": 1, "best_score": 0.9}]
@@ -699,7 +680,7 @@ def test_images_of_prompt_frames_and_the_report_show_what_was_found(tmp_path: Pa
     assert not list(paths.pictures.glob("*3*.png"))
     report_clip(paths, {})
     text = paths.report.data.read_text()
-    assert '"text": "square", "score": 0.9, "model": "listed"' in text
+    assert '"text": "square", "score": 0.9, "model": "squares"' in text
 
 
 def test_words_are_found_in_a_clip_that_was_read_ahead(tmp_path: Path, video: Path) -> None:

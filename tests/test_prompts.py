@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from aot import prompts
+from aot.manifest.read import load_manifest
+from aot.manifest.schema import RleEntry
 from tests.decoding.made_videos import write_streams
 from tests.manifest.samples import EVERY_KIND, write
 from tests.synthetic import moving_square, write_video
@@ -19,7 +22,8 @@ def test_schema_and_check_commands(tmp_path: Path, capsys: pytest.CaptureFixture
     assert prompts.main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     assert set(schema["$defs"]["ObjectEntry"]["properties"]) == {
-        "id", "name", "frame", "box", "points", "labels", "mask", "mask_id", "query_points",
+        "id", "name", "frame", "box", "points", "labels", "mask", "mask_id", "query_points", "text", "count",
+        "min_score", "frames", "score", "model",
     }  # fmt: skip
     assert "replace" in schema["$defs"]["ObjectEntry"]["properties"]["query_points"]["description"]
     assert prompts.main(["check", str(write(tmp_path, EVERY_KIND))]) == 2
@@ -126,3 +130,111 @@ def test_check_with_the_frames_of_one_pattern(tmp_path: Path, capsys: pytest.Cap
     assert prompts.main([*check, "--pattern", "*_depth.png"]) == 0
     assert prompts.main([*check, "--pattern", "*_color.png"]) == 2
     assert "frame 2 is beyond the end" in capsys.readouterr().err
+
+
+class TestDetect:
+    """Objects of two videos, found by words."""
+
+    SQUARE = "{id: 1, box: [8, 20, 28, 40]}"
+
+    @pytest.fixture
+    def root(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        root = tmp_path / "clips"
+        write_video(root / "a.mp4", moving_square(4))
+        write_video(root / "day1" / "b.mp4", moving_square(6))
+        option = tmp_path / "options" / "detector" / "square.yaml"
+        option.parent.mkdir(parents=True)
+        option.write_text("# Bright squares.\n_target_: tests.fakes.SquareDetector\nmasks: false\nfirst_frame: 0\n")
+        monkeypatch.chdir(tmp_path)
+        return root
+
+    def detect(self, *arguments: str, detector: str = "detector=square") -> int:
+        chosen = [detector] if detector else []
+        return prompts.main(
+            ["detect", "dataset=videos", "dataset.root=clips", *chosen, "--config-dir", "options", *arguments]
+        )
+
+    def test_boxes_are_added_to_the_manifest(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        manifest = root / "prompts.yaml"
+        manifest.write_text(f"clips:\n  a:   # by hand\n    objects: [{self.SQUARE}]\n")
+        assert self.detect("--text", "square") == 0
+        out = capsys.readouterr().out
+        assert 'a: 2 "square" 0.90 (frame 0)\n' in out
+        assert "clips/prompts.yaml: 2 objects added in 2 clips" in out
+        assert "review them: python -m aot.prompt dataset=videos dataset.root=clips detector=square\n" in out
+        text = manifest.read_text()
+        assert "a:   # by hand" in text
+        clips = load_manifest(manifest).clips
+        assert [(item.id, item.score) for item in clips["a"].objects] == [(1, None), (2, 0.9)]
+        (found,) = clips["day1/b"].objects
+        assert (found.id, found.frame, found.text, found.model) == (1, 0, "square", "squares")
+        assert found.box == pytest.approx((8, 20, 28, 40), abs=1)
+
+    def test_the_same_command_finds_nothing_twice(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.detect("--text", "square", "--out", "found.json") == 0
+        before = (root.parent / "found.json").read_text()
+        capsys.readouterr()
+        assert self.detect("--text", "square", "--out", "found.json") == 0
+        out = capsys.readouterr().out
+        assert 'a: "square" is in the manifest already\n' in out
+        assert "found.json: 0 objects added in 2 clips" in out
+        assert "dataset.root=clips detector=square dataset.prompts=found.json\n" in out
+        assert (root.parent / "found.json").read_text() == before
+        assert not (root / "prompts.yaml").exists()
+
+    def test_what_is_not_found_is_reported_and_the_rest_written(
+        self, root: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (root / "broken.mp4").write_text("not a video")
+        assert self.detect("--text", "hat", "--text", "square", "--frames", "2", "5", "--min-score", "0.2") == 1
+        out = capsys.readouterr().out
+        assert (
+            'a: 1 "square" 0.90 (frame 2); object 1: "hat" not found on frame 2: the best score is 0.100, expected at '
+            "least 0.2;"
+        ) in out
+        assert 'object 1: "hat" not found on frames 2, 5: the best score is 0.100' in out
+        assert "broken: " in out
+        assert "2 objects added in 3 clips; in 3 clips not everything was found" in out
+
+    def test_a_pattern_stays_for_the_other_clips(self, root: Path) -> None:
+        (root / "prompts.yaml").write_text(
+            f"clips: {{'*': {{objects: [{self.SQUARE}, {{id: 2, text: hat, count: all}}]}}}}\n"
+        )
+        assert self.detect("--text", "square", "dataset.include=[a]") == 0
+        clips = load_manifest(root / "prompts.yaml").clips
+        assert list(clips) == ["*", "a"]
+        assert [(item.id, item.text) for item in clips["a"].objects] == [(1, None), (2, "hat"), (22, "square")]
+
+    def test_masks_are_written_as_run_lengths(self, root: Path) -> None:
+        assert self.detect("--text", "square", "detector.masks=true") == 0
+        (item,) = load_manifest(root / "prompts.yaml").clips["a"].objects
+        assert item.box is None
+        assert isinstance(item.mask, RleEntry)
+        assert item.mask.size == (64, 96)
+        assert prompts.main(["check", str(root / "prompts.yaml"), "--root", str(root)]) == 0
+
+    @pytest.mark.parametrize(
+        ("arguments", "detector", "message"),
+        [
+            (["--text", " "], "detector=square", "--text: expected words that describe the object"),
+            (["--text", "a", "--text", "a"], "detector=square", "--text: expected different texts"),
+            (["--text", "a", "--count", "21"], "detector=square", "21: expected 1 to 20, or all"),
+            (["--text", "a", "--min-score", "30"], "detector=square", "30: expected a number from 0 to 1"),
+            (["--text", "a", "--frames", "3", "3"], "detector=square", "--frames: expected different frames"),
+            (["--text", "a"], "detector=none", "detector=none finds nothing; write detector=grounding_dino"),
+            (["--text", "a", "frame_intervall=2"], "detector=square", "did you mean frame_interval"),
+            (["--text", "a", "--frame", "2", "--sum"], "detector=square", "--sum: no such option"),
+        ],
+    )
+    def test_wrong_arguments_start_nothing(
+        self, root: Path, arguments: list[str], detector: str, message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with suppress(SystemExit):  # of the parser
+            assert self.detect(*arguments, detector=detector) == 2
+        assert message in capsys.readouterr().err
+        assert not (root / "prompts.yaml").exists()
+
+    def test_grounding_dino_is_the_default(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.detect("--text", "mug", detector="") == 2
+        error = capsys.readouterr().err
+        assert "download grounding_dino" in error or "detector=grounding_dino needs the library transformers" in error
