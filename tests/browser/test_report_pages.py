@@ -240,6 +240,24 @@ def test_page_is_accessible_in_light_and_dark(
             assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
+def test_frames_per_second_are_shown_where_they_were_requested(
+    report: Path, tmp_path: Path, new_page: Callable[..., Any]
+) -> None:
+    video = write_video(tmp_path / "a.mp4", moving_square(12))
+    options = ["dataset.box=[8,20,28,40]", "sample_fps=3.125", f"output.root={tmp_path}", "output.overlay=false"]
+    assert run_main(["dataset=video", f"dataset.path={video}", *options, *FAST, "launcher=inline"]) == 0
+    (root,) = (tmp_path / "video").iterdir()
+    page = new_page()
+    for address in ("index.html", "clip.html?clip=a"):
+        page.goto(f"{(root / 'report').as_uri()}/{address}")
+        facts = page.locator("#facts")
+        facts.get_by_text("frames per second").wait_for()
+        assert "3.125" in facts.inner_text()
+        page.goto(f"{report.as_uri()}/{address}")
+        facts.get_by_text("interval").wait_for()
+        assert "frames per second" not in facts.inner_text()
+
+
 def test_table_handles_ten_thousand_clips(tmp_path: Path, new_page: Callable[..., Any]) -> None:
     paths = large_run(tmp_path, 10_000)
     write_report(paths)

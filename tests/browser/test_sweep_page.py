@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,27 @@ def test_clips_are_sorted_and_marked(tmp_path: Path, new_page: Callable[..., Any
     row = page.locator("#table tbody tr", has_text="clip <b>03")
     assert row.locator(".state.bad").all_inner_texts() == ["0.660", "0.570", "0.850"], "more than 0.1 below interval 1"
     assert row.locator("td").nth(1).inner_text() == "2"
+
+
+def test_values_of_sample_fps_are_shown_from_the_finest_on(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+    names = {1: "null", 2: "29.97", 4: "10", 8: "5"}
+    clips = [
+        replace(clip, spacing=Spacing(math.log2(clip.spacing.step), "sample_fps", names[int(clip.spacing.step)]))
+        for clip in swept_clips(("",))
+    ]
+    page = new_page()
+    page.goto(write_sweep(tmp_path, clips))
+    assert "sample_fps\nnull, 29.97, 10, 5" in page.locator("#facts").inner_text()
+    assert (
+        page.locator(".chart canvas")
+        .first.get_attribute("aria-label")
+        .startswith("J&F by sample_fps. null: 0.790, 29.97: 0.745, 10: 0.700, 5: ")
+    )
+    assert page.locator("#intervals tbody tr td:first-child").all_inner_texts() == ["null", "29.97", "10", "5"]
+    assert [text.split(" ")[1] for text in page.locator("#answers li").all_inner_texts()[:2]] == ["sample_fps=10"] * 2
+    page.get_by_role("button", name="J&F, 29.97", exact=True).click()
+    row = page.locator("#table tbody tr", has_text="clip <b>03")
+    assert row.locator("td").nth(1).inner_text() == "29.97", "the smallest within the tolerance"
 
 
 def test_each_group_of_options_has_its_own_colour(tmp_path: Path, new_page: Callable[..., Any]) -> None:

@@ -61,7 +61,7 @@ aot.showClip = (clip) => {
       ...(facts.stream ? [["video stream", aot.shown(facts.stream)]] : []),
       ["frames", `${aot.shown(clip.frames.length)} of ${aot.shown(facts.num_source_frames)}`],
       ["interval", isThinned ? aot.make("span", { className: "state warn" }, `${facts.frame_interval}, requested ${facts.frame_interval_requested}`) : aot.shown(facts.frame_interval)],
-      ...(facts.sample_fps ? [["frames per second", aot.shown(facts.sample_fps)]] : []),
+      ...(facts.sample_fps ? [["frames per second", String(facts.sample_fps)]] : []),
       ["attempts", aot.shown(facts.attempts?.length ?? 1)],
       ["notes", facts.notes?.join("; ")],
       ["device", facts.device],

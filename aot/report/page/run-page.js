@@ -131,7 +131,7 @@ function showHead(run, placeOf) {
     ...aot.facts([
       ["masks", choices.segmenter],
       ["tracks", choices.tracker],
-      run.sample_fps ? ["frames per second", aot.shown(run.sample_fps)] : ["frame interval", aot.shown(run.frame_interval)],
+      run.sample_fps ? ["frames per second", String(run.sample_fps)] : ["frame interval", aot.shown(run.frame_interval)],
       ["clips", aot.shown(run.rows.length)],
       ["frames", aot.shown(sum("frames"))],
       ["points", aot.shown(sum("points"))],

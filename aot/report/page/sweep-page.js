@@ -192,6 +192,7 @@ function showSweptClips(sweep) {
   const cell = (row, column) => {
     const value = row[column.place];
     if (column.isText) return aot.make("bdi", { title: value }, value);
+    if (column.key === "coarsest") return String(value);
     if (!column.measure) return value === null ? "" : aot.shown(value);
     const isBeyond = row.clip.runs[column.interval]?.beyond.includes(column.measure);
     return isBeyond ? aot.make("span", { className: "state bad" }, fixed(value)) : fixed(value);
