@@ -31,9 +31,13 @@ def write_kitti(path: Path, field: FlowField) -> None:
 
     A pixel that moves by 512 px or more does not fit, and is written as not valid.
     """
-    fits = field.valid & (np.abs(field.flow) <= KITTI_MAX_PX).all(axis=2)
-    coded = np.where(fits[..., None], np.rint(field.flow * _KITTI_STEP) + _KITTI_ZERO, 0).astype(np.uint16)
-    image = np.dstack([fits.astype(np.uint16), coded[..., 1], coded[..., 0]])
+    # Only the pixels of objects are computed: they are often few.
+    y, x = np.nonzero(field.valid)
+    flow = field.flow[y, x]
+    fits = np.abs(flow).max(axis=1, initial=0) <= KITTI_MAX_PX
+    coded = np.rint(flow[fits, ::-1] * _KITTI_STEP) + _KITTI_ZERO
+    image = np.zeros((*field.valid.shape, 3), dtype=np.uint16)
+    image[y[fits], x[fits]] = np.column_stack([np.ones(len(coded)), coded])  # OpenCV: blue, green, red
     _write_png(path, image)
 
 
@@ -46,12 +50,13 @@ def write_npz(path: Path, field: FlowField) -> None:
 
 def write_colours(path: Path, field: FlowField, max_px: float) -> None:
     """Write the flow as colours: the hue is its direction, the saturation its length up to `max_px`; black: none."""
-    image = np.where(field.valid[..., None], flow_colours(field.flow, max_px), np.uint8(0))
-    _write_png(path, np.ascontiguousarray(image[..., ::-1]))
+    image = np.zeros((*field.valid.shape, 3), dtype=np.uint8)
+    image[field.valid] = flow_colours(field.flow[field.valid], max_px)[:, ::-1]
+    _write_png(path, image)
 
 
 def flow_colours(flow: Float32Array, max_px: float) -> UInt8Array:
-    """(H, W, 3) RGB colours of a flow field (H, W, 2), in the code of Baker et al., as in flow_vis.
+    """(…, 3) RGB colours of flow (…, 2), in the code of Baker et al., as in flow_vis.
 
     Source: Baker et al., A Database and Evaluation Methodology for Optical Flow (2011).
     """
