@@ -70,7 +70,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{host()}-{os.getpid()}-"
         part = Path(tempfile.mkdtemp(prefix=prefix, suffix=PART_SUFFIX, dir=path.parent))
-        part.chmod((0o777 & ~_umask()) | (part.stat().st_mode & stat.S_ISGID))
+        use_default_permissions(part)
         try:
             yield part
             shutil.rmtree(path, ignore_errors=True)
@@ -167,6 +167,11 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def use_default_permissions(folder: Path) -> None:
+    """Give a folder made by `tempfile` the permissions of other new folders."""
+    folder.chmod((0o777 & ~_umask()) | (folder.stat().st_mode & stat.S_ISGID))
 
 
 def _umask() -> int:

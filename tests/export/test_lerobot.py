@@ -22,7 +22,9 @@ from aot.datasets.lerobot import LeRobot
 from aot.decoding import open_source
 from aot.export import __main__ as export
 from aot.export.lerobot import folder as folders
-from aot.export.lerobot.episodes import chosen
+from aot.export.lerobot import statistics
+from aot.export.lerobot.episodes import Facts, camera_metadata, chosen
+from aot.export.lerobot.metadata import Info
 from aot.types import ClipResult
 from tests.command_line import EMBEDDED
 from tests.datasets.lerobot_made import FPS, HEIGHT, LENGTHS, TOP, WIDTH, WRIST, make
@@ -150,7 +152,7 @@ def test_frames_that_were_not_kept_are_invisible(tmp_path: Path) -> None:
     labels = label_frames(tmp_path / "copy" / "videos" / MASKS / "chunk-000" / "file-000.mp4")
     for (episode, frame), row in rows.items():
         has_tracks = episode == 1 and frame in kept
-        assert np.isfinite(row[TRACKS]).all(axis=1).tolist() == [has_tracks] * NUM_POINTS + [False] * 4
+        assert (np.array(row[TRACKS]) != -1).all(axis=1).tolist() == [has_tracks] * NUM_POINTS + [False] * 4
         assert not any(row[f"{TRACKS}.visible"][NUM_POINTS:])
         assert has_tracks or not any(row[f"{TRACKS}.visible"])
         assert row[f"{TRACKS}.object_id"] == [int(episode == 1)] * NUM_POINTS + [0] * 4
@@ -419,7 +421,7 @@ def test_clips_without_a_result_are_reported_and_invisible(
     assert f"{TOP} (2 of 3 episodes)" in shown.out
     row = rows_of(copy / "export" / "lerobot")[1, 0]
     assert not any(row[f"{TRACKS}.visible"])
-    assert np.isnan(row[TRACKS]).all()
+    assert np.unique(row[TRACKS]) == [-1]
 
 
 def test_an_existing_folder_is_replaced_only_if_nothing_is_lost(
@@ -512,3 +514,123 @@ def test_object_ids_above_those_of_a_label_video_need_npz(tmp_path: Path, capsys
     assert "object id 300 does not fit into a label video; expected at most 254" in refused(arguments, capsys)
     assert export.main([*arguments, "--masks", "npz"]) == 0
     assert rows_of(run_folder / "export" / "lerobot")[0, 0][f"{TRACKS}.object_id"] == [300] * NUM_POINTS
+
+
+def test_statistics_suit_the_names_of_cameras(tmp_path: Path) -> None:
+    """LeRobot refuses to load statistics that are not of images where a name contains "image"."""
+    camera = "observation.image"
+    dataset = make(tmp_path / "dataset", "v2.1", cameras=(camera,), lengths=(3, 3, 3))
+    run_folder = process(dataset, tmp_path / "out")
+    assert export.main([str(run_folder), "--format", "lerobot", "--in-place"]) == 0
+    lines = (dataset / "meta" / "episodes_stats.jsonl").read_text().splitlines()
+    stats = json.loads(lines[0])["stats"]
+    assert [name for name in stats if ".tracks." in name or ".masks." in name] == ["observation.masks.image"]
+    assert np.shape(stats["observation.masks.image"]["mean"]) == (3, 1, 1)
+    info = json.loads((dataset / "meta" / "info.json").read_text())
+    assert info["features"]["observation.tracks.image"]["shape"] == [NUM_POINTS, 2]
+    assert info["total_videos"] == 6
+
+
+def test_columns_have_the_types_that_the_loader_expects(made: tuple[Path, Path], tmp_path: Path) -> None:
+    dataset, run_folder = made
+    assert export.main([str(run_folder), "--format", "lerobot", "--out", str(tmp_path / "copy")]) == 0
+    for path in (tmp_path / "copy" / "data").rglob("*.parquet"):
+        schema = pyarrow.parquet.ParquetFile(path).schema_arrow
+        assert schema.field(TRACKS).type == pyarrow.list_(pyarrow.list_(pyarrow.float32()))
+        assert not schema.field(TRACKS).metadata or b"ARROW:extension:name" not in schema.field(TRACKS).metadata
+        assert schema.field(f"{TRACKS}.visible").type == pyarrow.list_(pyarrow.bool_(), NUM_POINTS)
+        assert schema.field(f"{TRACKS}.object_id").type == pyarrow.list_(pyarrow.int64(), NUM_POINTS)
+        types = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        old = json.loads(pyarrow.parquet.ParquetFile(dataset / path.relative_to(tmp_path / "copy")).schema_arrow
+                         .metadata[b"huggingface"])["info"]["features"]  # fmt: skip
+        assert types.items() >= old.items()
+        assert types[TRACKS] == {"shape": [NUM_POINTS, 2], "dtype": "float32", "_type": "Array2D"}
+        assert types[f"{TRACKS}.visible"]["length"] == NUM_POINTS
+        source = pyarrow.parquet.ParquetFile(dataset / path.relative_to(tmp_path / "copy")).metadata
+        assert pyarrow.parquet.ParquetFile(path).metadata.row_group(0).column(0).compression == "SNAPPY"
+        assert pyarrow.parquet.ParquetFile(path).metadata.num_rows == source.num_rows
+
+
+def test_rows_in_any_order_and_files_of_many_batches(
+    made_v3: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, run_folder = made_v3
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    path = root / "data" / "chunk-000" / "file-000.parquet"
+    table = pyarrow.parquet.read_table(path)
+    order = np.random.default_rng(0).permutation(len(table))
+    pyarrow.parquet.write_table(table.take(order), path, compression="none", row_group_size=5)
+    monkeypatch.setattr("aot.export.lerobot.tables._MAX_ROWS", 4)
+    arguments = [str(run_folder), "--format", "lerobot", "--in-place", "--dataset", str(root), "--masks", "npz"]
+    assert export.main(arguments) == 0
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    assert [(row["episode_index"], row["frame_index"]) for row in rows] == [
+        (int(number >= 7), int(number - 7 * (number >= 7))) for number in order
+    ]
+    for row in rows:
+        np.testing.assert_array_equal(
+            row[TRACKS], result_of(run_folder, row["episode_index"]).tracks.xy[row["frame_index"]]
+        )
+        assert row[PATH] == f"masks/top/episode_{row['episode_index']:06d}.npz"
+
+
+def test_weights_and_their_licences_travel_with_the_arrays() -> None:
+    weights = {"part": "tracker", "file": "a.pth", "sha256": "ab", "checkpoint": "a", "licence": "CC-BY-NC-4.0"}
+    attributes = {"weights": json.dumps([weights]), "frame_interval": 2, "config_hash": "h"}
+    facts = [Facts(attributes, (480, 640), 3, 2, 1), Facts(attributes | {"frame_interval": 1}, (480, 640), 4, 2, 1)]
+    found = camera_metadata("cam", facts, {"segmenter": "sam2", "tracker": "cotracker3", "launcher": "local"})
+    assert found["weights"] == [weights]
+    assert found["models"] == {"segmenter": "sam2", "tracker": "cotracker3"}
+    assert (found["image_size"], found["frame_interval"]) == ({"width": 640, "height": 480}, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "size"),
+    [
+        ([48, 64, 3], ["height", "width", "channels"], (48, 64)),
+        ([3, 48, 64], ["channels", "height", "width"], (48, 64)),
+        ([48, 64, 3], None, (48, 64)),
+        ([48], None, None),
+        (None, None, None),
+    ],
+)
+def test_size_of_a_camera(shape: Any, names: Any, size: Any, tmp_path: Path) -> None:
+    (tmp_path / "meta").mkdir()
+    features = {"cam": {"dtype": "video", "shape": shape, "names": names}}
+    (tmp_path / "meta" / "info.json").write_text(json.dumps({"features": features}))
+    assert Info(tmp_path).size("cam") == size
+
+
+def test_statistics_of_labels_and_their_combination() -> None:
+    rng = np.random.default_rng(0)
+    labels = [rng.choice([0, 1, 5, 255], size=(n, 8, 8), p=[0.6, 0.2, 0.15, 0.05]) for n in (3, 6)]
+    found = [statistics.of_labels(np.bincount(each.ravel(), minlength=256), len(each)) for each in labels]
+    for each, values in zip(found, labels):
+        np.testing.assert_allclose(each["mean"][:, 0, 0], [values.mean() / 255] * 3)
+        np.testing.assert_allclose(each["std"][:, 0, 0], [values.std() / 255] * 3)
+        expected = np.quantile(values, list(statistics.QUANTILES.values()), method="inverted_cdf") / 255
+        np.testing.assert_allclose([each[name][0, 0, 0] for name in statistics.QUANTILES], expected)
+    both = statistics.combined(found)
+    np.testing.assert_allclose(both["mean"][0, 0, 0], np.concatenate(labels).mean() / 255)
+    np.testing.assert_allclose(both["std"][0, 0, 0], np.concatenate(labels).std() / 255)
+    assert both["count"].tolist() == [9]
+    assert statistics.complete({0: None}) == {}
+
+
+def test_the_copy_of_a_read_only_dataset_is_complete(made_v3: tuple[Path, Path], tmp_path: Path) -> None:
+    dataset, run_folder = made_v3
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    folder_paths = [root, *(path for path in root.rglob("*") if path.is_dir())]
+    for path in folder_paths:
+        path.chmod(0o555)
+    out = tmp_path / "copy"
+    assert export.main([str(run_folder), "--format", "lerobot", "--dataset", str(root), "--out", str(out)]) == 0
+    for path in folder_paths:
+        path.chmod(0o755)
+    assert {*tree(out)} > {*tree(dataset)}
+    made = tmp_path / "made"
+    made.mkdir()
+    assert out.stat().st_mode == made.stat().st_mode, "others can read it as other new folders"
+    assert (out / "videos").stat().st_mode == made.stat().st_mode

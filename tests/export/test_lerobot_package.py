@@ -34,17 +34,8 @@ TRACKS, MASKS = "observation.tracks.top", "observation.masks.top"
 )
 @pytest.mark.parametrize("masks", ["video", "npz"])
 def test_the_package_reads_tracks_and_masks(version: str, folders: list[Path], masks: str, tmp_path: Path) -> None:
-    root = tmp_path / "made"
-    write(root, folders)
-    assert json.loads((root / "meta" / "info.json").read_text())["codebase_version"] == version
-    box = [writer.left(0), writer.TOP, writer.left(0) + writer.SIDE, writer.TOP + writer.SIDE]
-    (root / "prompts.yaml").write_text(f"clips: {{'*': {{objects: [{{id: 3, box: {box}}}]}}}}\n")
-    options = [f"dataset.root='{root}'", f"output.root='{tmp_path}/out'", "output.overlay=false"]
-    include = "dataset.include=['episode_000000/*','episode_000002/*']"
-    assert run.main(["dataset=lerobot", *EMBEDDED, *options, include, "query_points.num_points=20"]) == 0
-    (run_folder,) = (tmp_path / "out" / "lerobot").iterdir()
-    assert export.main([str(run_folder), "--format", "lerobot", "--in-place", "--masks", masks]) == 0
-    found = read(root, folders, tmp_path)
+    root, run_folder = exported(version, folders, tmp_path, masks)
+    found = read("plain", root, folders, tmp_path)
     assert len(found["index"]) == sum(writer.LENGTHS)
     assert (found[TRACKS].dtype, found[TRACKS].shape[1:]) == (np.float32, (20, 2))
     assert found[f"{TRACKS}.visible"].dtype == np.bool_
@@ -53,7 +44,7 @@ def test_the_package_reads_tracks_and_masks(version: str, folders: list[Path], m
         rows = np.flatnonzero(found["episode_index"] == episode)
         assert found["frame_index"][rows].tolist() == list(range(length))
         if episode == 1:
-            assert np.isnan(found[TRACKS][rows]).all()
+            assert (found[TRACKS][rows] == -1).all()
             assert not found[f"{TRACKS}.visible"][rows].any()
             assert masks == "npz" or (found[MASKS][rows] == 1).all()
             continue
@@ -77,10 +68,46 @@ def test_the_package_reads_tracks_and_masks(version: str, folders: list[Path], m
     assert masks == "npz" or found[f"stats/{MASKS}/mean"].shape == (3, 1, 1)
 
 
-def read(root: Path, folders: list[Path], place: Path) -> dict[str, np.ndarray]:
+@pytest.mark.long
+def test_the_package_merges_datasets(tmp_path: Path) -> None:
+    """The quick counterpart is in test_lerobot.py: the types of the columns."""
+    root, _ = exported("v3.0", [INSTALLED], tmp_path, "video")
+    plain = read("plain", root, [INSTALLED], tmp_path)
+    merged = read("merged", root, [INSTALLED], tmp_path)
+    for name in (TRACKS, f"{TRACKS}.visible", f"{TRACKS}.object_id", MASKS):
+        np.testing.assert_array_equal(merged[name], np.concatenate([plain[name]] * 2))
+
+
+@pytest.mark.long
+def test_the_package_converts_to_v3(tmp_path: Path) -> None:
+    """The quick counterpart is in test_lerobot.py: the types of the columns."""
+    folders = [OLDER, INSTALLED]
+    root, _ = exported("v2.1", folders, tmp_path, "video")
+    plain = read("plain", root, folders, tmp_path)
+    converted = read("converted", root, [INSTALLED], tmp_path)
+    for name in (TRACKS, f"{TRACKS}.visible", f"{TRACKS}.object_id", MASKS):
+        np.testing.assert_array_equal(converted[name], plain[name])
+
+
+def exported(version: str, folders: list[Path], place: Path, masks: str) -> tuple[Path, Path]:
+    """A dataset of the package with the features of a run over its first and last episodes, and the run folder."""
+    root = place / "made"
+    write(root, folders)
+    assert json.loads((root / "meta" / "info.json").read_text())["codebase_version"] == version
+    box = [writer.left(0), writer.TOP, writer.left(0) + writer.SIDE, writer.TOP + writer.SIDE]
+    (root / "prompts.yaml").write_text(f"clips: {{'*': {{objects: [{{id: 3, box: {box}}}]}}}}\n")
+    options = [f"dataset.root='{root}'", f"output.root='{place}/out'", "output.overlay=false"]
+    include = "dataset.include=['episode_000000/*','episode_000002/*']"
+    assert run.main(["dataset=lerobot", *EMBEDDED, *options, include, "query_points.num_points=20"]) == 0
+    (run_folder,) = (place / "out" / "lerobot").iterdir()
+    assert export.main([str(run_folder), "--format", "lerobot", "--in-place", "--masks", masks]) == 0
+    return root, run_folder
+
+
+def read(form: str, root: Path, folders: list[Path], place: Path) -> dict[str, np.ndarray]:
     """Every value of every frame as the package gives it, stacked along the frames."""
     out = place / "found.npz"
-    command = [sys.executable, lerobot_reader.__file__, str(root), str(out), *map(str, folders)]
+    command = [sys.executable, lerobot_reader.__file__, form, str(root), str(out), *map(str, folders)]
     environment = os.environ | {"HF_HOME": str(place / "hf"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -20,15 +20,21 @@ from aot.system.os_errors import os_reason
 from aot.types import BoolArray, ClipResult, Float32Array, Int64Array
 from aot.writing.reader import load
 
+MISSING = -1.0
+"""x and y where there is no position, outside of the image. Not NaN: the tools of LeRobot copy tables by pandas, which
+writes NaN as null, and then the loader fails."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EpisodeTracks(ArrayFields):
     """The tracks of one camera on every frame of an episode, with the dataset's number of points."""
 
     xy: Float32Array
-    """(L, N, 2) px; NaN on frames that were not kept, and of points that pad the number."""
+    """(L, N, 2) px; MISSING where there is no position."""
     visible: BoolArray
-    """(L, N) `tracks/valid`; False where `xy` is NaN."""
+    """(L, N) `tracks/valid`; False where there is no position."""
+    has_position: BoolArray
+    """(L, N); False on frames that were not kept, and for points that pad the number."""
     object_id: Int64Array
     """(N,); 0 for points that pad the number."""
 
@@ -36,6 +42,7 @@ class EpisodeTracks(ArrayFields):
         sizes: dict[str, int] = {}
         self._check("xy", np.float32, ("L", "N", 2), sizes)
         self._check("visible", np.bool_, ("L", "N"), sizes)
+        self._check("has_position", np.bool_, ("L", "N"), sizes)
         self._check("object_id", np.int64, ("N",), sizes)
 
 
@@ -63,17 +70,20 @@ class Episode:
         Raises:
             ResultError: the clip's file cannot be read.
         """
-        xy = np.full((self.length, num_points, 2), np.nan, dtype=np.float32)
-        visible = np.zeros((self.length, num_points), dtype=np.bool_)
+        xy = np.full((self.length, num_points, 2), MISSING, dtype=np.float32)
+        visible, has_position = (np.zeros((self.length, num_points), dtype=np.bool_) for _ in range(2))
         object_id = np.zeros(num_points, dtype=np.int64)
         result = self.result()
         if result is not None:
             points = chosen(len(result.query), num_points)
             rows, columns = result.index - self.video.first_frame, np.arange(len(points))
-            xy[np.ix_(rows, columns)] = result.tracks.xy[:, points]
-            visible[np.ix_(rows, columns)] = result.lifetimes.valid[:, points]
+            found = result.tracks.xy[:, points]
+            is_finite = np.isfinite(found).all(axis=-1)
+            has_position[np.ix_(rows, columns)] = is_finite
+            xy[np.ix_(rows, columns)] = np.where(is_finite[..., None], found, MISSING)
+            visible[np.ix_(rows, columns)] = result.lifetimes.valid[:, points] & is_finite
             object_id[: len(points)] = result.track_object_id[points]
-        return EpisodeTracks(xy, visible, object_id)
+        return EpisodeTracks(xy, visible, has_position, object_id)
 
 
 def chosen(num_existing: int, num_points: int) -> Int64Array:
@@ -151,12 +161,12 @@ def camera_metadata(camera: str, facts: Sequence[Facts], choices: Mapping[str, A
     height, width = facts[0].size
     weights: list[dict[str, Any]] = []
     for each in facts:
-        weights += [entry for entry in json.loads(each.attributes["weights"] or "[]") if entry not in weights]
+        weights += [entry for entry in json.loads(each.attributes.get("weights") or "[]") if entry not in weights]
     return {
         "camera": camera,
         "image_size": {"width": width, "height": height},
         "coordinates": "(x, y) in px of the camera's image, x to the right, y down, pixel centres at integers",
-        "missing": "NaN and not visible: frames without a result, and points that pad the number (object_id 0)",
+        "missing": f"{MISSING:g} for x and y, and not visible: frames without tracks, and points that pad the number",
         "models": {role: choices.get(role) for role in ("segmenter", "tracker")},
         "weights": weights,
         "frame_interval": sorted({int(each.attributes["frame_interval"]) for each in facts}),

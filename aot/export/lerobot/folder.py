@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aot.errors import ConfigError, ExportError
-from aot.system.files import PART_SUFFIX, write_errors
+from aot.system.files import PART_SUFFIX, use_default_permissions, write_errors
 from aot.system.interrupts import interrupts_blocked
 from aot.system.processes import host, is_alive
 
@@ -86,8 +86,11 @@ def _fill(
         for name in names:
             if below / name not in rewritten:
                 put(Path(place, name), part / below / name)
-    # A copy is writable, whatever the permissions of the dataset are.
-    shutil.copymode(source if not follows_links else part.parent, part)
+    # The folders of a copy are writable, whatever the permissions of the dataset are.
+    if follows_links:
+        use_default_permissions(part)
+    else:
+        shutil.copystat(source, part)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -103,8 +106,8 @@ def _link(source: Path, target: Path) -> None:
         if exc.errno not in _NO_LINKS:
             raise
         raise ConfigError(
-            f"--in-place: {source} cannot be linked, as the file system does not allow hard links; write a copy with "
-            f"--out FOLDER"
+            f"--in-place: {source} cannot be linked, because the file system or its permissions do not allow hard "
+            f"links; write a copy with --out FOLDER"
         ) from exc
 
 

@@ -86,7 +86,11 @@ class Info:
     def write(self, root: Path, stale: Collection[str], new: Mapping[str, Any]) -> None:
         """Write the file of another folder with other features."""
         features = {name: each for name, each in self.features.items() if name not in stale} | dict(new)
-        write_text(root / INFO, json.dumps(self.content | {"features": features}, indent=4, ensure_ascii=False))
+        content = self.content | {"features": features}
+        if "total_videos" in content and "total_episodes" in content:  # v2.1
+            num_cameras = sum(each.get("dtype") == "video" for each in features.values())
+            content["total_videos"] = content["total_episodes"] * num_cameras
+        write_text(root / INFO, json.dumps(content, indent=4, ensure_ascii=False))
 
 
 def write_stats(root: Path, part: Path, stale: Collection[str], statistics: EpisodeStatistics) -> None:

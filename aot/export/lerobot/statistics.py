@@ -24,7 +24,7 @@ _DIGITS = 6
 
 def of_tracks(tracks: EpisodeTracks) -> Statistics | None:
     """Statistics of the positions of an episode; None if it has none. `count`: frames with positions."""
-    has_value = np.isfinite(tracks.xy[..., 0])
+    has_value = tracks.has_position
     if not has_value.any():
         return None
     values = tracks.xy[has_value].astype(np.float64)

@@ -52,7 +52,7 @@ def add_columns(
         target: to write; it gets the compression of the source.
         stale: whether to leave out a column of the source.
         new: called with every batch of rows, a table of pyarrow; returns the columns to add.
-        hub_types: types of the new columns as the package `datasets` records them, for files where it has.
+        hub_types: types of the new columns as the package `datasets` records them.
     Raises:
         DatasetError: the source cannot be read.
         WriteError: the target cannot be written.
@@ -213,7 +213,11 @@ def _compression(file: Any) -> str:
 
 
 def _points_column(xy: NDArray[Any]) -> Any:
-    """(R, N, 2) as R lists of N lists of 2, the storage of Array2D."""
+    """(R, N, 2) as R lists of N lists of 2, the storage of Array2D.
+
+    Without the metadata by which the package `datasets` recognises Array2D: with it, LeRobot 0.4 to 0.6 cannot merge
+    datasets or convert v2.1 to v3; its loader needs only the types in meta/info.json.
+    """
     import pyarrow
 
     rows, points, _ = xy.shape
