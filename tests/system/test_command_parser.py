@@ -20,7 +20,7 @@ from aot.__main__ import _module
         (
             "export RUN --format zip",
             "--format zip: no such value; expected one of davis, sa_v, coco, tapvid, npz, rerun, cotracker, flow, "
-            "atm, track2act, im2flow2act, general_flow, tracegen, wan_move, shape_of_motion",
+            "lerobot, atm, track2act, im2flow2act, general_flow, tracegen, wan_move, shape_of_motion",
         ),
         ("export RUN", "--format: required and not given"),
         ("export RUN --format npz --stride x", "--stride 'x': expected an integer"),

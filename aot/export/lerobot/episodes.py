@@ -78,7 +78,7 @@ class Episode:
             points = chosen(len(result.query), num_points)
             rows, columns = result.index - self.video.first_frame, np.arange(len(points))
             found = result.tracks.xy[:, points]
-            is_finite = np.isfinite(found).all(axis=-1)
+            is_finite = np.asarray(np.isfinite(found).all(axis=-1))
             has_position[np.ix_(rows, columns)] = is_finite
             xy[np.ix_(rows, columns)] = np.where(is_finite[..., None], found, MISSING)
             visible[np.ix_(rows, columns)] = result.lifetimes.valid[:, points] & is_finite
