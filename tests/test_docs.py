@@ -60,7 +60,14 @@ MISSING_DATASETS = ("/data/sav_train/sav_000", "/data/my_robot", "/data/tapvid_d
 # Added to commands that do not choose these themselves: few frames, or of a sweep over the frames one clip.
 FEW_FRAMES, ONE_CLIP = "frame_interval=10", "dataset.limit=1"
 NUM_KEPT = 5  # of the clips in `place`
-NOT_RUN = {"pip": "downloads packages", "ssh": "needs another host", "sudo": "changes the system", "git": "clones"}
+NOT_RUN = {
+    "pip": "downloads packages",
+    "ssh": "needs another host",
+    "sudo": "changes the system",
+    "git": "clones",
+    "apptainer": "Debian does not package it; tests/test_containers.py runs its scripts",
+    "export": "sets variables of the next command",
+}
 
 
 @dataclass(frozen=True)
@@ -256,7 +263,7 @@ def test_run(words: list[str], at: Path, capsys: pytest.CaptureFixture[str], mon
     needs_weights = [advice for key, advice in NEEDS_WEIGHTS.items() if key in named]
     given += [] if needs_weights else [option for option in EMBEDDED_MODELS if option.split("=")[0] + "=" not in named]
     given.append(ONE_CLIP if "frame_interval=" in named else FEW_FRAMES)
-    if "launcher=slurm" in given or "launcher=devcluster" in given:
+    if {"launcher=slurm", "launcher=devcluster", "launcher=apptainer"} & set(given):
         given += ["dry_run=true", "output.root=planned"]  # no cluster here; tests/faults has one
     elif "launcher" not in named:
         given.append("launcher=inline")
