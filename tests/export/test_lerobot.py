@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -137,6 +138,7 @@ def test_the_features_describe_themselves(made: tuple[Path, Path], tmp_path: Pat
         assert "pixel centres at integers" in described["coordinates"]
         assert described["models"] == {"segmenter": "grabcut", "tracker": "lucas_kanade"}
         assert described["weights"] == []
+        assert described["objects"] == {"1": ["square"]}
     assert (features[MASKS]["dtype"], features[MASKS]["shape"]) == ("video", [HEIGHT, WIDTH, 3])
     assert features[MASKS]["info"]["video.fps"] == FPS
 
@@ -321,6 +323,28 @@ def test_a_killed_export_leaves_the_dataset(
     assert export.main(arguments) == 0, "the same command completes it"
     assert TRACKS in features_of(root if in_place else out)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")], "what was left is removed"
+
+
+def test_file_systems_that_cannot_exchange_names_or_link_files(
+    made_v3: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, run_folder = made_v3
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    arguments = [str(run_folder), "--format", "lerobot", "--in-place", "--dataset", str(root)]
+    monkeypatch.setattr(folders, "_exchanged", lambda *_: False)
+    assert export.main(arguments) == 0
+    assert TRACKS in features_of(root)
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    before = tree(root)
+    monkeypatch.setattr("os.link", refuse)
+    assert "do not allow hard links; write a copy with --out FOLDER" in refused(arguments, capsys)
+    assert tree(root) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
 
 
 def test_a_dataset_that_changes_meanwhile_is_not_replaced(
@@ -578,10 +602,14 @@ def test_rows_in_any_order_and_files_of_many_batches(
 def test_weights_and_their_licences_travel_with_the_arrays() -> None:
     weights = {"part": "tracker", "file": "a.pth", "sha256": "ab", "checkpoint": "a", "licence": "CC-BY-NC-4.0"}
     attributes = {"weights": json.dumps([weights]), "frame_interval": 2, "config_hash": "h"}
-    facts = [Facts(attributes, (480, 640), 3, 2, 1), Facts(attributes | {"frame_interval": 1}, (480, 640), 4, 2, 1)]
+    facts = [
+        Facts(attributes, (480, 640), 3, 2, {1: "mug", 2: ""}),
+        Facts(attributes | {"frame_interval": 1}, (480, 640), 4, 2, {1: "cup"}),
+    ]
     found = camera_metadata("cam", facts, {"segmenter": "sam2", "tracker": "cotracker3", "launcher": "local"})
     assert found["weights"] == [weights]
     assert found["models"] == {"segmenter": "sam2", "tracker": "cotracker3"}
+    assert found["objects"] == {"1": ["cup", "mug"], "2": [""]}
     assert (found["image_size"], found["frame_interval"]) == ({"width": 640, "height": 480}, [1, 2])
 
 

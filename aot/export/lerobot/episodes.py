@@ -103,7 +103,8 @@ class Facts:
     num_points: int
     num_masks: int
     """Frames with masks."""
-    max_object_id: int
+    object_names: dict[int, str]
+    """Object id → name; empty if it has none."""
 
 
 def check_clip(clip: ExportedClip, episode: EpisodeVideo, size: tuple[int, int] | None) -> Facts:
@@ -138,8 +139,8 @@ def check_clip(clip: ExportedClip, episode: EpisodeVideo, size: tuple[int, int] 
             f"{clip.clip_id}: {episode.clip.source} has the SHA-256 {found[:12]}…, and the video of the result "
             f"{recorded[:12]}…; {changed}"
         )
-    object_ids = result.object_id.tolist()
-    return Facts(result.attributes, clip_size, len(result.query), len(result.mask_row), max(object_ids, default=0))
+    names = dict(zip(result.object_id.tolist(), result.object_name))
+    return Facts(result.attributes, clip_size, len(result.query), len(result.mask_row), names)
 
 
 @cache
@@ -159,6 +160,9 @@ def camera_metadata(camera: str, facts: Sequence[Facts], choices: Mapping[str, A
         choices: the options of the run, by group.
     """
     height, width = facts[0].size
+    objects: dict[str, list[str]] = {}
+    for object_id, name in sorted({item for each in facts for item in each.object_names.items()}):
+        objects.setdefault(str(object_id), []).append(name)
     weights: list[dict[str, Any]] = []
     for each in facts:
         weights += [entry for entry in json.loads(each.attributes.get("weights") or "[]") if entry not in weights]
@@ -167,6 +171,7 @@ def camera_metadata(camera: str, facts: Sequence[Facts], choices: Mapping[str, A
         "image_size": {"width": width, "height": height},
         "coordinates": "(x, y) in px of the camera's image, x to the right, y down, pixel centres at integers",
         "missing": f"{MISSING:g} for x and y, and not visible: frames without tracks, and points that pad the number",
+        "objects": objects,
         "models": {role: choices.get(role) for role in ("segmenter", "tracker")},
         "weights": weights,
         "frame_interval": sorted({int(each.attributes["frame_interval"]) for each in facts}),

@@ -140,9 +140,10 @@ def _checked(
             if video is None:
                 raise ExportError(_no_such_episode(clip.clip_id, videos, info))
             facts = check_clip(clip, video, info.size(video.camera) or sizes.get(video.camera))
-            if options.masks in (None, "video") and facts.max_object_id > MAX_OBJECT_ID:
+            max_object_id = max(facts.object_names, default=0)
+            if options.masks in (None, "video") and max_object_id > MAX_OBJECT_ID:
                 raise ExportError(
-                    f"{clip.clip_id}: object id {facts.max_object_id} does not fit into a label video; expected at "
+                    f"{clip.clip_id}: object id {max_object_id} does not fit into a label video; expected at "
                     f"most {MAX_OBJECT_ID}: use --masks npz or --masks none"
                 )
         except AotError as error:
