@@ -78,6 +78,11 @@ class ClipReportPaths:
         """The image of a prompt frame."""
         return self.root / "pictures" / self.clip_id / f"frame_{frame:06d}.jpg"
 
+    @property
+    def flow_image(self) -> Path:
+        """The colours of the flow on one frame."""
+        return self.root / "pictures" / self.clip_id / "flow.png"
+
 
 @dataclass(frozen=True)
 class RunPaths:

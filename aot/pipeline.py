@@ -210,6 +210,7 @@ def process_clip(
                     followed.stability,
                     returned,
                     followed.lifetimes.drifted(frames.index),
+                    followed.added,
                     followed.mean_coverage(clip.object_ids),
                 )
                 outcome = _Outcome(prepared, mask_index, errors, followed, checks, notes, words)

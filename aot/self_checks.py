@@ -9,6 +9,7 @@
   It takes the time of a second tracking, and is therefore measured on request only (output.return_check).
 - `coverage`: mean fraction of an object's masks that its valid points cover.
 - `ended`: fraction of an object's tracks that drift off it, before or after their query.
+- `added`: fraction of an object's tracks that were added where it had become uncovered.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ import numpy as np
 from aot.images.compact import CompactMask
 from aot.types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array, QueryPoints, Tracks
 
-CHECKS = ("visible", "in_mask", "mask_stability", "return_error_px", "coverage", "ended")
+CHECKS = ("visible", "in_mask", "mask_stability", "return_error_px", "coverage", "ended", "added")
 """The names of the checks, as files and tables record them."""
 
-_LOW_IS_GOOD = ("return_error_px", "ended")
+_LOW_IS_GOOD = ("return_error_px", "ended", "added")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class SelfCheck:
     """Median over the object's points."""
     coverage: float
     ended: float
+    added: float
 
     def as_json(self) -> dict[str, float | None]:
         """Check → value, rounded; None for NaN, which JSON does not have."""
@@ -54,6 +56,7 @@ def check_objects(
     stability: Mapping[int, float],
     return_error_px: Float64Array | None,
     drifted: BoolArray,
+    added: BoolArray,
     coverage: Mapping[int, float],
 ) -> dict[int, SelfCheck]:
     """Check every object that has points.
@@ -66,6 +69,7 @@ def check_objects(
         stability: object id → mask stability; NaN for an object without masks.
         return_error_px: (N,) from `return_errors`; None: not measured.
         drifted: (N,) whether each track ends because it has drifted off its object.
+        added: (N,) whether each track was added where its object had become uncovered.
         coverage: object id → mean coverage of its masks; NaN for an object without masks.
     Returns:
         Object id → its checks.
@@ -83,6 +87,7 @@ def check_objects(
             return_error_px=float(np.nanmedian(errors)) if not np.isnan(errors).all() else math.nan,
             coverage=coverage.get(object_id, math.nan),
             ended=float(drifted[own].mean()),
+            added=float(added[own].mean()),
         )
     return found
 

@@ -728,6 +728,7 @@ def test_a_clip_is_opened_once_for_all_groups_of_points(tmp_path: Path, video: P
         Clip("square", video, (BOX,)), replace(PARTS, tracker=tracker), settings, RunPaths(tmp_path).clip("square")
     )
     num_added = summary.num_points - 1
+    assert summary.checks[1]["added"] == pytest.approx(num_added / summary.num_points, abs=1e-4)
     assert 1 <= num_added <= 3
     assert tracker.calls == ["open for 4", "track 1", f"track {num_added}", f"track {summary.num_points}", "close"]
 

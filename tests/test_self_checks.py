@@ -67,14 +67,15 @@ def test_checks_are_per_object() -> None:
         {1: 0.5, 2: math.nan},
         None,
         np.array([True, False, False]),
+        np.array([False, True, True]),
         {1: 0.7, 2: math.nan},
     )
     assert (checks[1].visible, checks[1].mask_stability) == (0.75, 0.5)
     assert checks[1].in_mask == pytest.approx(1 / 3), "fraction of the visible ones"
-    assert (checks[1].coverage, checks[1].ended) == (0.7, 0.5)
+    assert (checks[1].coverage, checks[1].ended, checks[1].added) == (0.7, 0.5, 0.5)
     assert checks[2].as_json() == {
         "visible": 0.0, "in_mask": None, "mask_stability": None, "return_error_px": None, "coverage": None,
-        "ended": 0.0,
+        "ended": 0.0, "added": 1.0,
     }  # fmt: skip
 
 

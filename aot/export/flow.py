@@ -13,7 +13,7 @@ from aot.export.dense_flow import FlowField, interpolate
 from aot.export.flow_files import write_colours, write_flo, write_kitti, write_npz
 from aot.export.options import FlowFile
 from aot.system.files import replacing_folder, write_errors
-from aot.types import BoolArray, ClipResult
+from aot.types import BoolArray, ClipResult, Float32Array, Float64Array
 
 # The length that gets full colour: that of 99 % of the displacements of a clip.
 _FULL_COLOUR_PERCENTILE = 99
@@ -31,7 +31,7 @@ class FlowExporter:
 
     def export(self, clip: ExportedClip, out: Path) -> Path:
         folder = out / clip.clip_id
-        max_px = _full_colour_px(clip.result)
+        max_px = full_colour_px(clip.result)
         for direction, step in (("forward", 1), ("backward", -1)):
             with replacing_folder(folder / direction) as part, write_errors(folder / direction):
                 for frame, field in flow_fields(clip, step):
@@ -58,24 +58,41 @@ def flow_fields(clip: ExportedClip, step: int) -> Iterator[tuple[int, FlowField]
         ExportError: the result does not have masks on every kept frame.
     """
     result = clip.result
-    valid = result.lifetimes.valid
     for row, (frame, masks, scores) in enumerate(clip.masks(result.index)):
-        if not 0 <= row + step < len(result.index):
-            continue
-        owner = flatten(masks, scores, np.arange(1, len(masks) + 1, dtype=np.uint16))
-        field = FlowField(np.zeros((*clip.size, 2), dtype=np.float32), np.zeros(clip.size, dtype=np.bool_))
-        for k, object_id in enumerate(result.object_id.tolist(), start=1):
-            points: BoolArray = valid[row] & valid[row + step] & (result.track_object_id == object_id)
-            xy = result.tracks.xy[:, points]
-            own = owner == k
-            found = interpolate(own, xy[row], xy[row + step])
-            field.flow[own] = found.flow[own]
-            field.valid[own] = found.valid[own]
-        yield frame, field
+        if 0 <= row + step < len(result.index):
+            yield frame, flow_field(result, masks, scores, row, step)
 
 
-def _full_colour_px(result: ClipResult) -> float:
+def flow_field(result: ClipResult, masks: BoolArray, scores: Float32Array, row: int, step: int) -> FlowField:
+    """The field from a row to the one `step` rows after it.
+
+    Args:
+        result: of the clip.
+        masks: (K, H, W) of the objects on the row.
+        scores: (K,) of these masks; where masks overlap, a pixel belongs to the object with the higher one.
+        row, step: of the result.
+    """
+    valid = result.lifetimes.valid
+    owner = flatten(masks, scores, np.arange(1, len(masks) + 1, dtype=np.uint16))
+    field = FlowField(np.zeros((*owner.shape, 2), dtype=np.float32), np.zeros(owner.shape, dtype=np.bool_))
+    for k, object_id in enumerate(result.object_id.tolist(), start=1):
+        points: BoolArray = valid[row] & valid[row + step] & (result.track_object_id == object_id)
+        xy = result.tracks.xy[:, points]
+        own = owner == k
+        found = interpolate(own, xy[row], xy[row + step])
+        field.flow[own] = found.flow[own]
+        field.valid[own] = found.valid[own]
+    return field
+
+
+def lengths(result: ClipResult) -> Float64Array:
+    """(T-1, N) px that every valid point moves from a row to the next; NaN where it is not valid."""
+    # float64: the squares of absurd positions would overflow.
+    return np.asarray(np.linalg.norm(result.flow(valid=True).astype(np.float64), axis=2))
+
+
+def full_colour_px(result: ClipResult) -> float:
     """The length in px of a displacement that is drawn in full colour."""
-    length = np.linalg.norm(result.flow(valid=True), axis=2)
+    length = lengths(result)
     known = length[np.isfinite(length)]
     return float(np.percentile(known, _FULL_COLOUR_PERCENTILE)) if len(known) else 1.0

@@ -40,6 +40,11 @@ class FollowedTracks:
     num_added: int
     """How many of the points were added."""
 
+    @property
+    def added(self) -> BoolArray:
+        """(N,) whether each point was added."""
+        return np.arange(len(self.queries)) >= len(self.queries) - self.num_added
+
     def mean_coverage(self, object_ids: Sequence[int]) -> dict[int, float]:
         """Object id → mean coverage of its masks; NaN without any. `object_ids`: in the order of the masks."""
         known = ~np.isnan(self.coverage)

@@ -10,12 +10,12 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aot.decoding.base import FrameSource
 from aot.errors import AotError, error_context
 from aot.paths import ClipPaths, ClipReportPaths
 from aot.runs.timing import in_order
@@ -78,6 +78,7 @@ def report_clip(paths: ClipPaths, drawing_seconds: Mapping[str, float]) -> None:
         result = load(paths.result, masks=False)
         rows = _chosen_rows(len(result.index))
         area, images, note = _areas_and_images(paths, result, rows)
+        flow = _write_flow_image(paths, result)
         write_report_data(
             paths.report,
             {
@@ -89,6 +90,7 @@ def report_clip(paths: ClipPaths, drawing_seconds: Mapping[str, float]) -> None:
                 "charts": _charts(result, rows, area),
                 "pictures": images,
                 "pictures_note": note,
+                "flow": flow,
                 "video": _link_video(paths),
             },
             source_ns=result_ns,
@@ -264,7 +266,8 @@ def _write_images(paths: ClipPaths, result: ClipResult, masks: Any, frames: list
             found: BoolArray | None = masks.row(int(np.searchsorted(result.index, frame)))
             if found is not None:
                 tint(image, found, result.object_id.tolist())
-            small = cv2.resize(image, _image_size(source), interpolation=cv2.INTER_AREA)
+            size = _image_size(source.width, source.height, source.pixel_aspect)
+            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             path = paths.report.prompt_image(frame)
             _, jpeg = cv2.imencode(
                 ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
@@ -275,11 +278,42 @@ def _write_images(paths: ClipPaths, result: ClipResult, masks: Any, frames: list
     return written
 
 
-def _image_size(source: FrameSource) -> tuple[int, int]:
+def _write_flow_image(paths: ClipPaths, result: ClipResult) -> dict[str, Any] | None:
+    """The colours of the flow on the frame where the valid points of the clip move most; None if none move."""
+    import cv2
+
+    from aot.export.flow import flow_field, full_colour_px, lengths
+    from aot.export.flow_files import flow_colours
+    from aot.writing.reader import MaskReader
+
+    moved = np.nan_to_num(lengths(result), posinf=0).sum(axis=1)
+    places = np.flatnonzero(result.mask_row < len(moved))  # the last frame moves to no other one
+    if not len(places) or not moved[result.mask_row[places]].max():
+        return None
+    place = places[moved[result.mask_row[places]].argmax()]
+    row = int(result.mask_row[place])
+    with MaskReader(paths.result) as reader:
+        masks = reader.row(row)
+    if masks is None:
+        return None
+    field, max_px = flow_field(result, masks, result.mask_score[place], row, 1), full_colour_px(result)
+    image = np.zeros((*field.valid.shape, 3), dtype=np.uint8)
+    image[field.valid] = flow_colours(field.flow[field.valid], max_px)[:, ::-1]
+    aspect = Fraction(result.attributes.get("pixel_aspect_ratio", "1:1").replace(":", "/"))
+    size = _image_size(result.attributes["width"], result.attributes["height"], aspect)
+    path = paths.report.flow_image
+    _, png = cv2.imencode(".png", cv2.resize(image, size, interpolation=cv2.INTER_NEAREST))
+    with replacing(path) as part, write_errors(path):
+        part.write_bytes(bytes(png))
+    file = path.relative_to(paths.report.root).as_posix()
+    return {"frame": int(result.index[row]), "next": int(result.index[row + 1]), "full_px": max_px, "file": file}
+
+
+def _image_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
     """Width and height at which a frame is shown, px: with square pixels, and at most _IMAGE_WIDTH wide."""
-    width = source.width * float(source.pixel_aspect)
-    scale = min(1.0, _IMAGE_WIDTH / width)
-    return max(1, round(width * scale)), max(1, round(source.height * scale))
+    square = width * float(pixel_aspect)
+    scale = min(1.0, _IMAGE_WIDTH / square)
+    return max(1, round(square * scale)), max(1, round(height * scale))
 
 
 def _link_video(paths: ClipPaths) -> str | None:

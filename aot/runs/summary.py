@@ -33,7 +33,7 @@ COLUMNS: list[str] = (
 ).split()
 # Added at the end, where they break no script that reads earlier tables by position.
 COLUMNS += [f"{stage}_seconds" for stage in STAGES]
-COLUMNS += ["peak_device_memory_mb", "worker", "worker_busy", "coverage", "ended"]
+COLUMNS += ["peak_device_memory_mb", "worker", "worker_busy", "coverage", "ended", "added"]
 
 _HEADINGS = {
     "clip_id": "clip", "state": "state", "objects": "objects", "points": "points", "frames": "frames",

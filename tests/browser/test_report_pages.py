@@ -124,7 +124,7 @@ def test_clip_page_shows_all_its_parts(report: Path, new_page: Callable[..., Any
     page.get_by_label("Object", exact=True).select_option("2")
     assert page.locator(".chart .value").first.inner_text().startswith("2: ")
     assert painted_fraction(page, 0) > 0.001
-    images = page.locator(".prompt-image img")
+    images = page.locator("#pictures img")
     assert [image.get_attribute("alt")[:8] for image in images.all()] == ["Frame 0 ", "Frame 3 "]  # type: ignore[index]
     page.locator(".prompt-image svg circle").first.wait_for()
     assert page.locator(".prompt-image svg rect").count() == 2, "the box and its outline"
@@ -140,6 +140,16 @@ def test_what_a_detector_has_found_is_shown_with_its_score(report: Path, new_pag
     page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
     caption = page.locator("#pictures figcaption", has_text="frame 3").inner_text()
     assert caption.startswith("frame 3 object 1: “<b>hat</b>” (score 0.62, a/b), box 13, 19, 35, 41, 1 object point,")
+
+
+def test_flow_is_shown_with_its_scale(report: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto(f"{(report / 'clip.html').as_uri()}?clip=a")
+    image = page.locator("#flow img")
+    image.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#flow img').naturalWidth > 0")
+    assert re.fullmatch(r"Colours of the flow from frame \d+ to frame \d+", image.get_attribute("alt"))
+    assert re.search(r"full colour is \d\S* px or more", page.locator("#flow figcaption").inner_text())
 
 
 def test_first_page_shows_the_time_of_stages_and_workers(report: Path, new_page: Callable[..., Any]) -> None:

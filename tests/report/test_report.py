@@ -10,8 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from aot.errors import WriteError
 from aot.images.masks import encode_rle
@@ -94,7 +96,7 @@ class TestRun:
         moved = shutil.move(run.report, tmp_path / "moved")
         clip = data(moved / "data" / "clips" / "day 1" / "c.js")
         assert (moved / clip["video"]).stat().st_size > 1000
-        assert all((moved / image["file"]).is_file() for image in clip["pictures"])
+        assert all((moved / image["file"]).is_file() for image in [*clip["pictures"], clip["flow"]])
         page = (moved / "index.html").read_text() + (moved / "clip.html").read_text()
         assert "http" not in page.replace("http-equiv", "")
 
@@ -163,6 +165,24 @@ class TestCommand:
         assert clip["pictures"] == []
         assert "a.mp4" in clip["pictures_note"]
         assert clip["charts"]["area"][0][0] > 0
+
+    def test_flow_is_drawn_where_points_move_most(self, run: RunPaths) -> None:
+        """The square of `moving_square` moves to the right by 2 px from frame to frame."""
+        flow = data(run.clip("a").report.data)["flow"]
+        assert flow["next"] == flow["frame"] + 1
+        assert flow["full_px"] == pytest.approx(2, abs=0.3)
+        with Image.open(run.report / flow["file"]) as image:
+            colours = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+        coloured = colours[colours.max(axis=1) > 0]
+        assert 10 < len(coloured) < 800, "black outside the object"
+        red, green, blue = np.median(coloured, axis=0)
+        assert red > 180 > 120 > max(green, blue)
+
+    def test_clip_without_moving_points_has_no_flow(self, run: RunPaths) -> None:
+        with h5py.File(run.clip("a").result, "r+") as file:
+            file["tracks/valid"][...] = False
+        assert main([str(run.root), "--all"]) == 0
+        assert data(run.clip("a").report.data)["flow"] is None
 
     def test_damaged_result_does_not_prevent_the_report(
         self, run: RunPaths, capsys: pytest.CaptureFixture[str]

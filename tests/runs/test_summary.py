@@ -104,6 +104,7 @@ def test_columns_of_a_finished_clip(run: Recorded) -> None:
             "return_error_px": 2.0,
             "coverage": 0.8,
             "ended": 0.25,
+            "added": 0.0,
         },
         "2": {
             "visible": 1.0,
@@ -112,6 +113,7 @@ def test_columns_of_a_finished_clip(run: Recorded) -> None:
             "return_error_px": 3.5,
             "coverage": 0.9,
             "ended": 0.1,
+            "added": 0.5,
         },
     }
     run.finish(
@@ -129,7 +131,7 @@ def test_columns_of_a_finished_clip(run: Recorded) -> None:
         "notes": "",
         **{f"{stage}_seconds": "" for stage in STAGES}, "wait_for_frames_seconds": 2.0, "track_seconds": 2.0,
         "overlay_seconds": 1.5, "report_seconds": 0.25, "peak_device_memory_mb": 7.0, "worker": "w",
-        "worker_busy": 1.0, "coverage": 0.8, "ended": 0.25,
+        "worker_busy": 1.0, "coverage": 0.8, "ended": 0.25, "added": 0.5,
     }  # fmt: skip
 
 

@@ -72,6 +72,7 @@ aot.showClip = (clip) => {
   );
   showObjects(clip);
   showPromptFrames(clip);
+  showFlow(clip);
   showClipOrigin(clip);
   const charts = showCharts(clip, (time) => player.goToTime(time));
   const player = new Player(clip, (row) => charts.point(clip.times[row], row));
@@ -396,6 +397,23 @@ function showPromptFrames(clip) {
   });
   if (clip.pictures_note) figures.push(aot.make("p", { className: "muted" }, `No images: ${clip.pictures_note}`));
   aot.byId("pictures").replaceChildren(...figures);
+}
+
+function showFlow({ facts, flow }) {
+  aot.byId("flow-section").hidden = !flow; // pages of earlier versions have none
+  if (!flow) return;
+  const alt = `Colours of the flow from frame ${flow.frame} to frame ${flow.next}`;
+  const image = aot.make("img", { src: aot.fileAddress(flow.file), alt, loading: "lazy" });
+  image.width = facts.width;
+  image.height = facts.height;
+  const words = `where points move most. The hue is the direction (right red, down yellow, left cyan, up violet), full colour is ${aot.shown(flow.full_px)} px or more; black: no flow.`;
+  aot.byId("flow").replaceChildren(
+    aot.make(
+      "figure", {},
+      aot.make("div", { className: "prompt-image" }, image),
+      aot.make("figcaption", {}, aot.make("strong", {}, `frame ${flow.frame} to ${flow.next}`), ` ${words}`),
+    ),
+  );
 }
 
 function describePrompt({ object, box, points = [], labels = [], mask, query_points: queries = [], text, score, model }) {

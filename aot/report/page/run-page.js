@@ -19,6 +19,7 @@ const LABELS = {
   return_error_px: ["return px", "Median distance between query points and their tracks followed backwards", 92],
   coverage: ["coverage", "Mean fraction of the masks that valid points cover", 84],
   ended: ["ended", "Fraction of tracks that drift off their object", 70],
+  added: ["added", "Fraction of tracks that were added where the object had become uncovered", 70],
   seconds: ["seconds", "", 80],
   frames_per_second: ["frames/s", "", 86],
   peak_memory_mb: ["peak MB", "Peak memory", 86],
