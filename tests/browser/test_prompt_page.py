@@ -419,3 +419,68 @@ def test_clip_that_cannot_be_read_shows_the_reason(folder: Path, new_page: Calla
         page.click(18, 30)
         assert page.area() > 0
         page.page.close()
+
+
+class TestWords:
+    """Objects that a detector has found, or is to find."""
+
+    MANIFEST = """\
+clips:
+  a:
+    objects:
+      - {id: 1, frame: 0, text: red mug, box: [6, 18, 30, 42], score: 0.62, model: a/b}
+      - {id: 2, text: hat, frames: [3, 0]}
+      - {id: 3, text: all cups, count: all, min_score: 0.2, frame: 5}
+"""
+
+    @pytest.fixture
+    def address(self, folder: Path) -> Iterator[str]:
+        (folder / "clips" / "prompts.yaml").write_text(self.MANIFEST)
+        with prompt_server_in_thread(folder, *DATASET, *FAST) as url:
+            yield url
+
+    @pytest.fixture
+    def user(self, address: str, new_page: Callable[..., Any]) -> Page:
+        return Page(new_page(), address)
+
+    def saved(self, folder: Path) -> dict[int, dict[str, Any]]:
+        objects = load_manifest(folder / "clips" / "prompts.yaml").clips["a"].objects
+        return {item.id: item.model_dump(exclude_defaults=True) for item in objects}
+
+    def test_words_and_scores_are_shown(self, user: Page) -> None:
+        user.open("a")
+        assert "“red mug”, found with score 0.62" in user.page.locator("#parts").inner_text()
+        assert user.page.get_by_label("Name of object 1", exact=True).input_value() == "red mug"
+        user.press("2")
+        assert "“hat”, found by the detector of a run" in user.page.locator("#parts").inner_text()
+        assert user.page.locator("#facts-2").inner_text() == "found by the detector of a run"
+
+    def test_a_box_by_hand_replaces_what_was_found_or_is_to_be_found(self, user: Page, folder: Path) -> None:
+        user.open("a")
+        user.drag((100, 100), (140, 130))
+        user.wait_saved()
+        saved = self.saved(folder)
+        assert {key: saved[1][key] for key in saved[1] if key != "box"} == {"id": 1, "text": "red mug"}
+        assert saved[1]["box"][0] == pytest.approx(100, abs=1)
+        assert saved[2] == {"id": 2, "text": "hat", "frame": 3, "frames": (3, 0)}
+        user.press("2")
+        user.drag((10, 100), (40, 130))
+        user.wait_saved()
+        saved = self.saved(folder)
+        assert set(saved[2]) == {"id", "text", "box"}
+        assert saved[3] == {"id": 3, "text": "all cups", "count": "all", "min_score": 0.2, "frame": 5}
+
+    def test_words_become_the_name_where_nothing_else_is_left_of_them(self, user: Page, folder: Path) -> None:
+        user.open("a")
+        user.press("2")
+        user.click(18, 30)
+        user.wait_saved()
+        assert self.saved(folder)[2] == {"id": 2, "name": "hat", "points": ((18.0, 30.0),), "labels": (1,)}
+        user.press("z")
+        user.wait_saved()
+        assert self.saved(folder)[2] == {"id": 2, "text": "hat", "frame": 3, "frames": (3, 0)}
+        user.press("1")
+        user.page.get_by_label("Delete box", exact=False).click()
+        user.wait_saved()
+        assert set(self.saved(folder)) == {2, 3}
+        assert user.page.get_by_label("Name of object 1", exact=True).input_value() == "red mug"

@@ -1,6 +1,7 @@
 // The prompts of one clip and their undo history; independent of the page.
 //
 // An entry is one object's prompt on one frame: {id, frame, name?, box?, points?, labels?, mask?, mask_id?, query_points?}.
+// With text, a detector has found its box or mask (score?, model?), or is to find it (frames?, count?, min_score?).
 // Entries are immutable, so that a step of the history is a list of entries.
 
 const MAX_STEPS = 500;
@@ -32,12 +33,12 @@ export class ClipPrompts {
   }
 
   name(id) {
-    const named = this.now.entries.find((entry) => entry.id === id && entry.name);
-    return named?.name ?? this.now.named[id] ?? "";
+    const own = this.now.entries.filter((entry) => entry.id === id);
+    return own.find((entry) => entry.name)?.name ?? this.now.named[id] ?? own.find((entry) => entry.text)?.text ?? "";
   }
 
   at(id, frame) {
-    return this.now.entries.find((entry) => entry.id === id && entry.frame === frame);
+    return this.now.entries.find((entry) => entry.id === id && isOn(entry, frame));
   }
 
   on(frame) {
@@ -77,12 +78,12 @@ export class ClipPrompts {
   }
 
   setBox(frame, box, id = this.now.active) {
-    this.#put({ ...(this.at(id, frame) ?? this.#begun(frame)), box });
+    this.#put({ ...(this.at(id, frame) ?? this.#begun(frame)), frame, box });
   }
 
   /** Remove one part of an entry: {kind: "box" | "mask" | "query_points"} or {kind: "point", index}. */
   remove(id, frame, part) {
-    const entry = { ...this.at(id, frame) };
+    const entry = { ...this.at(id, frame), frame };
     if (part.kind === "point") {
       const keep = (_, number) => number !== part.index;
       entry.labels = labelsOf(entry).filter(keep);
@@ -90,8 +91,10 @@ export class ClipPrompts {
     } else {
       delete entry[part.kind];
       if (part.kind === "mask") delete entry.mask_id;
+      if (part.kind === "text") entry.name ??= this.name(id);
     }
-    this.#put(entry);
+    if (part.kind === "query_points") this.#write(entry);
+    else this.#put(entry);
   }
 
   removeObject(id) {
@@ -120,14 +123,19 @@ export class ClipPrompts {
 
   #begun(frame) {
     const id = this.now.active;
-    const entry = this.at(id, frame) ?? { id, frame };
+    const entry = { ...(this.at(id, frame) ?? { id }), frame };
     const isFirst = !this.now.entries.some((other) => other.id === id);
     return isFirst && this.now.named[id] ? withName(entry, this.now.named[id]) : entry;
   }
 
-  /** Replace an entry, or append it; an empty one is removed and its name moves to the object's next entry. */
+  /** Write an entry whose object was marked by hand. */
   #put(entry) {
-    const isSame = (other) => other.id === entry.id && other.frame === entry.frame;
+    this.#write(edited(entry, this.name(entry.id)));
+  }
+
+  /** Replace an entry, or append it; an empty one is removed and its name moves to the object's next entry. */
+  #write(entry) {
+    const isSame = (other) => other.id === entry.id && isOn(other, entry.frame);
     const clean = cleaned(entry);
     const place = this.now.entries.findIndex(isSame);
     let entries = [...this.now.entries];
@@ -159,6 +167,25 @@ export function labelsOf(entry) {
   return entry.labels?.length ? entry.labels : (entry.points ?? []).map(() => 1);
 }
 
+/** Whether a prompt is on a frame, or is to be found on it. */
+function isOn(entry, frame) {
+  return entry.frame === frame || Boolean(entry.frames?.includes(frame));
+}
+
+/** Whether an entry marks its object by itself. */
+export function isLocated(entry) {
+  return Boolean(entry.box || entry.mask || entry.points?.length);
+}
+
+/**
+ * An entry that was edited by hand: its score is not that of what it marks now, and no detector looks for it. Words stay
+ * beside a box or a mask only, otherwise they become the name.
+ */
+function edited({ text, score, model, frames, count, min_score: minScore, ...entry }, name) {
+  if (entry.box || entry.mask) return text ? { ...entry, text } : entry;
+  return text && !entry.name ? withName(entry, name) : entry;
+}
+
 function withName(entry, name) {
   return name ? { ...entry, name } : omit(entry, "name");
 }
@@ -166,7 +193,7 @@ function withName(entry, name) {
 function cleaned(entry) {
   const { points = [], labels = [], ...rest } = entry;
   if (points.length) return { ...rest, points, labels };
-  return rest.box || rest.mask || rest.query_points?.length ? rest : null;
+  return rest.box || rest.mask || rest.query_points?.length || rest.text ? rest : null;
 }
 
 function omit(values, key) {

@@ -1,6 +1,6 @@
 // The right panel: objects, the parts of the prompt on this frame, and the prompted frames.
 
-import { labelsOf } from "./prompts.js";
+import { isLocated, labelsOf } from "./prompts.js";
 import { counted } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
@@ -118,6 +118,7 @@ export function partsOf(entry) {
   if (!entry) return [];
   const parts = [];
   const labels = labelsOf(entry);
+  if (entry.text) parts.push({ kind: "text", sign: "“", meaning: "words", text: `“${entry.text}”, ${originOf(entry)}` });
   if (entry.box) {
     const [x0, y0, x1, y1] = entry.box;
     parts.push({ kind: "box", sign: "□", meaning: "box", text: `${x0}, ${y0} – ${x1}, ${y1}` });
@@ -134,10 +135,16 @@ export function partsOf(entry) {
   return parts;
 }
 
+function originOf(entry) {
+  if (!isLocated(entry)) return `${entry.count ? `count ${entry.count}, ` : ""}found by the detector of a run`;
+  return entry.score === undefined ? "changed by hand" : `found with score ${entry.score.toFixed(2)}`;
+}
+
 function factsOf(id, prompts, frame, masks, size) {
   const mask = masks.find((other) => other.object_id === id);
   if (mask) return mask.note || maskFacts(mask, size);
-  if (prompts.at(id, frame)) return "…";
+  const entry = prompts.at(id, frame);
+  if (entry) return entry.text && !isLocated(entry) ? "found by the detector of a run" : "…";
   const frames = prompts.entries.filter((entry) => entry.id === id).map((entry) => entry.frame);
   return frames.length ? `prompted on frame ${frames.sort((a, b) => a - b).join(", ")}` : "no prompt yet";
 }
