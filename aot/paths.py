@@ -106,6 +106,11 @@ class RunPaths:
         """The folder of the clips' HDF5 files."""
         return self.root / "clips"
 
+    @property
+    def overlays(self) -> Path:
+        """The folder of the clips' overlays."""
+        return self.root / "overlays"
+
     def quarantine(self, clip_id: str) -> Path:
         """The place to which a damaged result is moved, for inspection."""
         return self.root / "quarantine" / f"{clip_id}.h5"
@@ -172,6 +177,11 @@ class RunPaths:
     def claim(self, clip_id: str) -> Path:
         """Exists while a worker computes the clip; named by a hash, because clip ids may contain folders."""
         return self.ledgers / "claims" / hashlib.sha256(clip_id.encode()).hexdigest()[:32]
+
+    @property
+    def finished(self) -> Path:
+        """What a command has recorded when it wrote the table of a finished run, see `aot.runs.finished`."""
+        return self.logs / "finished.json"
 
     def ledger(self, worker: str) -> Path:
         return self.ledgers / f"{worker}.jsonl"

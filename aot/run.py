@@ -35,15 +35,18 @@ from aot.launching.plan import Plan
 from aot.launching.preflight import plan_run
 from aot.reference import help_text
 from aot.report.index import write_report
+from aot.runs.finished import MIN_CLIPS, read_finished, record_finished
 from aot.runs.index import update_index
 from aot.runs.ledger import last_events, require_run
 from aot.runs.ledger_files import end_dead_ledgers, end_ledgers
 from aot.runs.parts import PartSweeper
 from aot.runs.quarantine import quarantine_damaged
 from aot.runs.state import merge_ended_ledgers
-from aot.runs.summary import print_summary, read_records, rows_of, write_summary
+from aot.runs.summary import Records, print_summary, read_records, rows_of, write_summary
 from aot.runs.task import ClipTask, Work
+from aot.runs.timing import WorkerTimes
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG, run_command
+from aot.system.files import names_below
 from aot.system.group_access import allow_group, restored_umask
 from aot.system.output_folder import find_obstacle, find_run_obstacle, owner_of
 from aot.system.processes import host
@@ -101,7 +104,7 @@ class Run:
         self._pending: list[ClipTask] = []
         self._ended_before: dict[str, dict[str, Any]] = {}
         self._wait: Wait | None = None
-        self._is_strict = False
+        self._is_strict = self._is_all_done = False
         self._can_write = True
         self._exit_code = EXIT_DONE
 
@@ -121,6 +124,7 @@ class Run:
             self._is_strict = launcher.is_strict
             tasks = plan.tasks(retries=True)
             self._pending = [task for task in tasks if task.is_pending]
+            self._is_all_done = all(task.work is Work.NOTHING for task in tasks)
             self._ended_before = last_events(plan.paths, ("ended",)) if self._pending else {}
             notes: list[str] = []
             if self._is_read_only():
@@ -173,27 +177,63 @@ class Run:
                     end_ledgers(plan.paths, [f"{host()}-{os.getpid()}"])
                     end_dead_ledgers(plan.paths)
                     merge_ended_ledgers(plan.paths)
-            records = read_records(plan.paths)
-            all_rows = rows_of(plan.paths, records, plan.all_clip_ids, plan.all_without_prompt)
+            finished, is_part = self._read_finished(), self._is_part_of_many()
+            if finished is None:
+                records = read_records(plan.paths)
+                clip_ids = [clip.clip_id for clip in plan.shard_clips] if is_part else plan.all_clip_ids
+                all_rows = rows_of(plan.paths, records, clip_ids, plan.all_without_prompt)
+                times = records.times
+            else:
+                all_rows, times = finished
             by_id = {row["clip_id"]: row for row in all_rows}
             rows = [by_id[clip.clip_id] for clip in plan.shard_clips]
-            listed = rows + rows_of(plan.paths, records, (), plan.without_prompt)
-            if self._can_write:
+            is_updated = self._can_write and finished is None and not is_part
+            if is_updated:
                 with self._writing():
                     write_summary(plan.paths, all_rows)
-            print_summary(plan.paths, plan.config.output, listed, records.times, self._console)
+            listed = rows + rows_of(plan.paths, Records(), (), plan.without_prompt)
+            print_summary(plan.paths, plan.config.output, listed, times, self._console)
             self._exit_code = EXIT_SOME_FAILED
             if not plan.unusable and all(row["state"] == "done" for row in rows):
                 self._exit_code = EXIT_DONE
             self._report_outdated(rows)
             self._report_degraded(rows)
-            if self._can_write:
+            if is_updated:
                 update_index(plan.paths)
+            has_report = plan.config.output.report
             # Last, so that the table is printed also where the report cannot be written.
-            if self._can_write and plan.config.output.report:
+            if is_updated and has_report:
                 with self._writing():
-                    write_report(plan.paths, all_rows, records.times)
+                    write_report(plan.paths, all_rows, times)
+            if is_updated and self._exit_code == EXIT_DONE:
+                record_finished(plan.paths, [row["clip_id"] for row in all_rows], times, has_report=has_report)
         return self._exit_code
+
+    def _is_part_of_many(self) -> bool:
+        """Whether this is one of many commands for the shards of a large run, and not the last one.
+
+        Only the last one makes the table, the index and the report.
+        """
+        plan = self._plan
+        if plan.config.shard is None or len(plan.all_clip_ids) < MIN_CLIPS:
+            return False
+        ended = names_below(plan.paths.results, ".h5") | names_below(plan.paths.failures, ".json")
+        num_left = sum(clip_id not in ended for clip_id in plan.all_clip_ids)
+        if num_left:
+            print(
+                f"{plan.paths.root}: {counted(num_left, 'clip')} of other shards left; the command that ends last "
+                f"writes summary.csv, index.npz and the report"
+            )
+        return num_left > 0
+
+    def _read_finished(self) -> tuple[list[dict[str, Any]], WorkerTimes] | None:
+        """The table as it was written when the run was finished; None if it may have changed since."""
+        plan = self._plan
+        is_all = self._is_all_done and len(plan.all_clip_ids) == len(plan.clips) and plan.config.shard is None
+        if not is_all or names_below(plan.paths.failures, ".json"):
+            return None
+        clip_ids = plan.all_clip_ids + plan.all_without_prompt
+        return read_finished(plan.paths, clip_ids, has_report=plan.config.output.report)
 
     def _report_outdated(self, rows: Sequence[dict[str, Any]]) -> None:
         """Report clips that the launcher has not processed, and whose results of an earlier run must not count as done.

@@ -30,7 +30,7 @@ from aot.runs.folders import is_run, runs_below
 from aot.runs.history import is_running
 from aot.runs.ledger import LedgerTail, require_run, silent_seconds
 from aot.runs.liveness import LedgerWatch
-from aot.runs.run_json import read_run_json
+from aot.runs.run_json import read_clip_ids
 from aot.runs.state import RunState, seconds_of
 from aot.runs.timing import WorkerTimes, describe_busy
 from aot.system.cli import EXIT_DONE, EXIT_INTERRUPTED, add_run_argument, output_console, prints_errors, run_command
@@ -127,9 +127,8 @@ class StatusReader:
     """
 
     def __init__(self, paths: RunPaths, clock: Callable[[], float] = time.monotonic) -> None:
-        run = read_run_json(paths)
-        self._clip_ids = list(run["clips"])
-        self._num_without_prompt = len(run.get("no_prompt", ()))
+        self._clip_ids, without_prompt = read_clip_ids(paths)
+        self._num_without_prompt = len(without_prompt)
         self._paths = paths
         self._tail = LedgerTail(paths)
         self._ledgers = LedgerWatch(paths, clock)

@@ -146,6 +146,20 @@ def test_shard_is_named_and_only_its_clips_are_counted(run: Started, capsys: pyt
     assert run.paths.summary.read_text().count("\n") == 4, "summary.csv has the clips of all shards"
 
 
+def test_only_the_last_shard_of_a_large_run_writes_the_table(
+    run: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_module, "MIN_CLIPS", 3)
+    assert run.run(shard=Shard(number=1, count=2)) == 0
+    shown = capsys.readouterr().out
+    assert f"{run.paths.root}: 2 clips of other shards left; the command that ends last writes summary.csv" in shown
+    assert "1 clip: 1 done" in shown
+    assert not run.paths.summary.exists()
+    assert run.run(shard=Shard(number=2, count=2)) == 0
+    assert "2 clips: 2 done" in capsys.readouterr().out
+    assert run.paths.summary.read_text().count("\n") == 4
+
+
 @pytest.mark.parametrize(("shard", "divides_work", "expected"), [
     (None, False, False), (None, True, True), (Shard(number=1, count=2), False, True),
 ])  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,7 +38,7 @@ class OverlayStyle(BaseModel):
     max_height: Annotated[int, Ge(16)] = 720
     """Maximum height of the video in px; larger frames are reduced to it."""
 
-    @property
+    @cached_property
     def mark(self) -> str:
         """Comment that identifies this style in the metadata of a video."""
         defaults = {name for name in _LATER_OPTIONS if getattr(self, name) == type(self).model_fields[name].default}

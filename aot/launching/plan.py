@@ -19,9 +19,9 @@ from aot.launching.costs import estimate_costs, find_sizes, recorded_sizes, size
 from aot.launching.shards import pack
 from aot.manifest.serialize import prompts_as_json
 from aot.paths import ClipPaths, RunPaths
-from aot.report.clip import is_reported
 from aot.retry import Attempt
 from aot.runs.failure import CANCELLED, read_failure
+from aot.runs.file_states import FileStates, state_of
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, history_so_far
 from aot.runs.ledger import Ledger, last_computed, last_done, last_events, read_events
@@ -70,11 +70,12 @@ class RunContext:
         computed = cache(partial(last_computed, self.paths))
         done = last_done(self.paths, "content", "file_bytes", "file_sha256", "is_partial", files=files)
         drawn = last_events(self.paths, ("ended",), "overlay", files=files) if self.config.output.overlay else {}
-        damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips])
+        states = FileStates(self.paths, clips)
+        damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips], states)
         tasks = [
             ClipTask(clip, Work.ALL, own, is_damaged=True)
             if clip.clip_id in damaged
-            else self._task_for(clip, own, done.get(clip.clip_id), drawn.get(clip.clip_id), computed, retry)
+            else self._task_for(clip, own, states, done.get(clip.clip_id), drawn.get(clip.clip_id), computed, retry)
             for clip, own in clips
         ]
         unfinished = {task.clip.clip_id: task.fingerprint.digest for task in tasks if task.work is Work.ALL}
@@ -113,12 +114,13 @@ class RunContext:
     def has_changed(self, task: ClipTask) -> bool:
         """Whether a result or a failure of a clip has been written since it was planned."""
         paths = self.paths.clip(task.clip.clip_id)
-        return _result_state(paths) != task.result_state or paths.failure.exists()
+        return state_of(paths.result) != task.result_state or paths.failure.exists()
 
     def _task_for(
         self,
         clip: Clip,
         fingerprint: Fingerprint,
+        states: FileStates,
         done: dict[str, Any] | None,
         drawn: dict[str, Any] | None,
         computed: Callable[[], Collection[str]],
@@ -128,6 +130,7 @@ class RunContext:
 
         Args:
             clip, fingerprint: as they are now.
+            states: of the files of all clips.
             done: the latest record of a result; None: there is none.
             drawn: the latest record of the end of the clip, with the style of its overlay; None: there is none.
             computed: the ids of the clips that the ledgers know to have been computed; takes time.
@@ -135,7 +138,7 @@ class RunContext:
         """
         paths = self.paths.clip(clip.clip_id)
         after = done["at"] if done else ""
-        state = _result_state(paths)
+        state = states.result(clip.clip_id)
         if state is not None:
             # A worker may have been stopped after it replaced the result and before it recorded it.
             record = done if done is not None and done["file_bytes"] in (None, state[0]) else None
@@ -144,7 +147,7 @@ class RunContext:
                 is_recorded = record is not None or clip.clip_id not in computed()
                 is_scored = is_recorded and _is_scored(record)
                 style = drawn["overlay"] if done and drawn and drawn["at"] > done["at"] else None
-                is_drawn = is_scored and not missing_drawings(self.config, clip, paths, style)
+                is_drawn = is_scored and not missing_drawings(self.config, clip, paths, states, style)
                 work = Work.NOTHING if is_drawn else Work.OVERLAY
                 is_partial = bool(record and record["is_partial"])
                 return ClipTask(
@@ -194,8 +197,19 @@ class Plan:
 
     @cached_property
     def fingerprints(self) -> dict[str, Fingerprint]:
-        """Clip id → fingerprint of its source and prompts."""
-        return {clip.clip_id: Fingerprint.of(clip) for clip in self.clips}
+        """Clip id → fingerprint of its source and prompts; of the clips of other shards, as run.json records it."""
+        if self.config.shard is None:
+            return self._listed
+        return self._listed | {clip.clip_id: Fingerprint.of(clip) for clip in self.shard_clips}
+
+    @cached_property
+    def _listed(self) -> dict[str, Fingerprint]:
+        """The fingerprints by which clips are divided: a command for a shard does not look at all sources again."""
+        known = self.previous.get("clips", {}) if self.config.shard is not None else {}
+        return {
+            clip.clip_id: Fingerprint.from_json(known[clip.clip_id]) if clip.clip_id in known else Fingerprint.of(clip)
+            for clip in self.clips
+        }
 
     @cached_property
     def previous(self) -> dict[str, Any]:
@@ -205,18 +219,18 @@ class Plan:
     @cached_property
     def recorded_sizes(self) -> dict[str, ClipSize]:
         """Clip id → size, of the clips whose size the existing run.json records."""
-        return recorded_sizes(self.clips, self.fingerprints, self.previous.get("clips", {}))
+        return recorded_sizes(self.clips, self._listed, self.previous.get("clips", {}))
 
     @cached_property
     def sizes(self) -> dict[str, ClipSize]:
         """Clip id → size; opens the clips whose size the existing run.json does not record."""
-        return find_sizes(self.clips, self.fingerprints, self.recorded_sizes)
+        return find_sizes(self.clips, self._listed, self.recorded_sizes)
 
     @cached_property
     def costs(self) -> dict[str, float]:
         """Clip id → estimated cost, in frames × pixels × objects."""
         config = self.config
-        return estimate_costs(self.clips, self.fingerprints, self.sizes, config.frame_interval, config.sample_fps)
+        return estimate_costs(self.clips, self._listed, self.sizes, config.frame_interval, config.sample_fps)
 
     @cached_property
     def shard_clips(self) -> tuple[Clip, ...]:
@@ -282,6 +296,8 @@ class Plan:
     def write(self, command: Sequence[str] = (), *, with_sizes: bool) -> None:
         """Write run.json; clips that earlier commands with the same settings listed stay listed.
 
+        The command for a shard leaves it as it is where all clips are listed as they are now.
+
         Args:
             command: the command line, with the program, as it can be run again.
             with_sizes: whether to record the size of every clip, which opens the clips; without, only the sizes that
@@ -289,6 +305,9 @@ class Plan:
         Raises:
             WriteError: the run folder cannot be written.
         """
+        records = self._records(self.sizes if with_sizes else self.recorded_sizes)
+        if self.config.shard is not None and records == self.previous.get("clips"):
+            return  # one of many commands with the same clips
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         run = {
             "schema": SCHEMA,
@@ -300,7 +319,7 @@ class Plan:
             "config": self.config.as_composed(),
             "versions": versions(),
             "no_prompt": self.all_without_prompt,
-            "clips": self._records(self.sizes if with_sizes else self.recorded_sizes),
+            "clips": records,
         }
         write_run_json(self.paths, run)
 
@@ -344,23 +363,31 @@ def make_plan(config: RunConfig, root: Path) -> Plan:
     return plan
 
 
-def missing_drawings(config: RunConfig, clip: Clip, paths: ClipPaths, drawn_style: str | None = None) -> list[str]:
+def missing_drawings(
+    config: RunConfig,
+    clip: Clip,
+    paths: ClipPaths,
+    states: FileStates | None = None,
+    drawn_style: str | None = None,
+) -> list[str]:
     """Names of the requested drawings of a clip that do not exist, or were drawn with other settings.
 
     Args:
         config: of the run.
         clip: its prompts.
         paths: of the clip.
+        states: of its files; None: they are looked at now.
         drawn_style: mark of the style in which its overlay was drawn, as recorded; None: the video has it.
     """
-    output, missing = config.output, []
+    output, missing, clip_id = config.output, [], clip.clip_id
+    states = states or FileStates(RunPaths(paths.root), ())
     if output.overlay:
-        is_drawn = drawn_style == config.overlay.mark and paths.overlay.exists()
+        is_drawn = drawn_style == config.overlay.mark and states.has_overlay(clip_id)
         missing += [] if is_drawn or config.overlay.matches(paths.overlay) else ["overlay"]
     if output.pictures and any(prompt.is_visual or prompt.words for prompt in clip.prompts):
         missing += [] if any(paths.pictures.glob("*.png")) else ["pictures"]
     # The report comes last, because it includes the overlay.
-    return missing + (["report"] if output.report and (missing or not is_reported(paths)) else [])
+    return missing + (["report"] if output.report and (missing or not states.is_reported(clip_id)) else [])
 
 
 def _remove_failure(paths: ClipPaths) -> None:
@@ -384,15 +411,6 @@ def _is_named(retry: Collection[str], clip_id: str, kind: str | None) -> bool:
 def _is_scored(done: dict[str, Any] | None) -> bool:
     """Whether the SHA-256 of a result is recorded, or cannot be: a ledger that was deleted does not come back."""
     return done is None or done["file_sha256"] is not None
-
-
-def _result_state(paths: ClipPaths) -> tuple[int, int] | None:
-    """Size in bytes and modification time in ns of a clip's result; None if there is none."""
-    try:
-        stat = paths.result.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _is_current(paths: ClipPaths, clip: Clip, fingerprint: Fingerprint, done: dict[str, Any] | None) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from aot.errors import ConfigError, ResultError, WriteError
 from aot.paths import RunPaths
+from aot.runs.file_states import results_below
 from aot.runs.folders import is_run, not_a_run
 from aot.runs.ledger import last_done
 from aot.runs.timing import result_seconds
@@ -166,7 +166,7 @@ def update_index(paths: RunPaths) -> dict[str, NDArray[Any]]:
     Returns:
         The columns of the table of all results, sorted by clip id.
     """
-    present = _files_below(paths.results)
+    present = {clip_id: (mtime_ns, size) for clip_id, (size, mtime_ns) in results_below(paths).items()}
     known = _read_index(paths.index)
     changed = {
         clip_id
@@ -187,25 +187,6 @@ def update_index(paths: RunPaths) -> dict[str, NDArray[Any]]:
     if num_read or len(known) != len(rows):
         _write_index(paths.index, columns)
     return columns
-
-
-def _files_below(folder: Path) -> dict[str, tuple[int, int]]:
-    """Clip id → (modification time, size) of every result."""
-    found: dict[str, tuple[int, int]] = {}
-    unread = [("", os.fspath(folder))]
-    while unread:
-        above, place = unread.pop()
-        try:
-            with os.scandir(place) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        unread.append((f"{above}{entry.name}/", entry.path))
-                    elif entry.name.endswith(".h5") and not entry.name.startswith("."):
-                        stat = entry.stat()
-                        found[above + entry.name.removesuffix(".h5")] = stat.st_mtime_ns, stat.st_size
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return found
 
 
 def _recorded(paths: RunPaths, clip_ids: Collection[str]) -> dict[str, dict[str, Any]]:

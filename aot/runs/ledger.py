@@ -57,6 +57,7 @@ SILENT_SECONDS = 90.0
 
 # Up to so many clips, it is faster to search a line for their ids than to parse it.
 _FEW_CLIPS = 20
+_SUMMARY = b', "summary": {'
 # What "scored" records of a clip.
 _SCORED = frozenset({"file_sha256", "scores"})
 
@@ -272,7 +273,7 @@ def last_events(
         files: the ledgers to read; None: all.
     """
     latest: dict[str, dict[str, Any]] = {}
-    for event in _unsorted(paths, kinds, files):
+    for event in _unsorted(paths, kinds, files, is_head="summary" not in details):
         if where is not None and event.get(where[0]) != where[1]:
             continue
         known = latest.get(event["clip_id"])
@@ -327,8 +328,15 @@ def _unsorted(
     kinds: Collection[str],
     files: Sequence[LedgerFile] | None = None,
     clip_ids: Collection[str] | None = None,
+    *,
+    is_head: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """The events of some ledgers; of few clips, most others are skipped without parsing them."""
+    """The events of some ledgers; of few clips, most others are skipped without parsing them.
+
+    Args:
+        paths, kinds, files, clip_ids: as for `read_events`.
+        is_head: whether the summary of a result is not needed, most of the text of its event.
+    """
     prefixes = _prefixes(kinds) or b"{"
     few = [json.dumps(clip_id).encode() for clip_id in clip_ids or ()] if len(clip_ids or ()) <= _FEW_CLIPS else []
     for file in ledger_files(paths) if files is None else files:
@@ -336,8 +344,14 @@ def _unsorted(
             for line in lines_of(stream, parts):
                 if few and not any(clip_id in line for clip_id in few):
                     continue
-                if line.startswith(prefixes) and (event := _event(line)) is not None:
+                if line.startswith(prefixes) and (event := _event(_head(line) if is_head else line)) is not None:
                     yield event
+
+
+def _head(line: bytes) -> bytes:
+    """The line of an event without its summary, which comes last; in version 0.1, other details followed."""
+    start = line.find(_SUMMARY)
+    return line if start < 0 or not line.rstrip().endswith(b"}}") or b'"file_sha256"' in line else line[:start] + b"}"
 
 
 def _prefixes(kinds: Collection[str]) -> tuple[bytes, ...]:

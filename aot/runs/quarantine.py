@@ -12,20 +12,25 @@ from typing import Any
 
 from aot.errors import WriteError
 from aot.paths import RunPaths
+from aot.runs.file_states import FileStates
 from aot.runs.ledger import last_computed
 from aot.system.os_errors import os_problem
 from aot.system.text import counted, first_names
 
 
-def find_damaged(paths: RunPaths, done: Mapping[str, dict[str, Any]], clip_ids: Sequence[str]) -> set[str]:
+def find_damaged(
+    paths: RunPaths, done: Mapping[str, dict[str, Any]], clip_ids: Sequence[str], states: FileStates | None = None
+) -> set[str]:
     """Ids of the clips whose result no longer has the size that its worker recorded.
 
     Args:
         paths: of the run folder.
         done: `last_done(paths, "file_bytes")`; a run of version 0.1 has not recorded sizes.
         clip_ids: the clips to look at.
+        states: of their files; None: they are looked at now.
     """
-    suspected = {clip_id for clip_id in clip_ids if clip_id in done and _has_other_size(paths, clip_id, done[clip_id])}
+    states = states or FileStates(paths, clip_ids)
+    suspected = {clip_id for clip_id in clip_ids if clip_id in done and _has_other_size(states, clip_id, done[clip_id])}
     if not suspected:
         return suspected
     started = last_computed(paths)
@@ -84,10 +89,11 @@ def quarantine_damaged(paths: RunPaths, clip_ids: Sequence[str]) -> str:
     )
 
 
-def _has_other_size(paths: RunPaths, clip_id: str, done: dict[str, Any]) -> bool:
+def _has_other_size(states: FileStates, clip_id: str, done: dict[str, Any]) -> bool:
     if done["file_bytes"] is None:
         return False
     try:
-        return bool(paths.clip(clip_id).result.stat().st_size != done["file_bytes"])
-    except OSError:  # it does not exist, or cannot be read: the clip is pending, or its worker reports the error
+        state = states.result(clip_id)
+    except OSError:  # it cannot be read: its worker reports the error
         return False
+    return state is not None and bool(state[0] != done["file_bytes"])

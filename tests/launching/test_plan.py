@@ -19,6 +19,7 @@ from aot.errors import ConfigError, DatasetError, DecodeError
 from aot.launching.plan import missing_drawings
 from aot.manifest.serialize import prompts_as_json
 from aot.retry import Attempt, Rung
+from aot.runs.fingerprint import Fingerprint
 from aot.runs.ledger import Ledger
 from aot.runs.ledger_files import end_ledgers
 from aot.runs.run_json import read_run_json
@@ -573,3 +574,71 @@ class TestTasksOfAnEarlierPlan:
         end_ledgers(run.paths, ["7_1.elsewhere-1-0"])
         merge_ended_ledgers(run.paths, at_least=1)
         assert self.since(run, planned, is_restarted=True)["a"] == ("all", ["lost"])
+
+
+@pytest.mark.parametrize("many", [1, 500], ids=["listed", "one by one"])
+def test_drawings_are_known_from_the_ledgers_and_the_names_of_files(
+    run: MemoryRun, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """Overlays are not opened: their style is recorded."""
+    monkeypatch.setattr("aot.runs.file_states.MANY_CLIPS", many)
+    config = run.config(overlay=True, report=True)
+    for clip_id, style in {"a": config.overlay.mark, "b": "another", "c": config.overlay.mark}.items():
+        run.finish(clip_id)
+        clip = run.paths.clip(clip_id)
+        for path in (clip.overlay, clip.report.data):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        state = clip.result.stat()
+        os.utime(clip.report.data, ns=(state.st_mtime_ns, state.st_mtime_ns))
+        Ledger(run.paths, "w").append("ended", clip_id=clip_id, state="done", seconds={}, overlay=style)
+    assert run.works(overlay=True, report=True) == {"a": "nothing", "b": "overlay", "c": "nothing"}
+    run.paths.clip("a").overlay.unlink()
+    os.utime(run.paths.clip("c").report.data, (1, 1))
+    assert run.works(overlay=True, report=True) == dict.fromkeys("abc", "overlay")
+    assert run.works() == dict.fromkeys("abc", "nothing")
+    run.paths.clip("b").result.write_text("longer than it was when it was recorded")
+    assert run.works()["b"] == "nothing", "its size was not recorded"
+
+
+def test_command_for_a_shard_looks_only_at_its_own_sources(run: MemoryRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of commands for shards would otherwise look at all sources of the dataset, each of them."""
+    run.plan().write(with_sizes=False)
+    looked_at: list[str] = []
+    of = Fingerprint.of
+    monkeypatch.setattr(Fingerprint, "of", lambda clip: (looked_at.append(clip.clip_id), of(clip))[1])
+    shards = [run.plan(shard=Shard(number=number, count=3)) for number in (1, 2, 3)]
+    assert [[clip.clip_id for clip in plan.shard_clips] for plan in shards] == [["c"], ["b"], ["a"]]
+    assert looked_at == ["c", "b", "a"]
+    for plan in shards:
+        plan.write(with_sizes=False)
+    before = run.paths.run_json.stat().st_mtime_ns
+    shards[0].write(with_sizes=False)
+    assert run.paths.run_json.stat().st_mtime_ns == before, "nothing has changed"
+    run.write_source("c", b"another video")
+    changed = run.plan(shard=Shard(number=1, count=3))
+    assert [clip.clip_id for clip in changed.shard_clips] == ["c"]
+    changed.write(with_sizes=False)
+    assert read_run_json(run.paths)["clips"]["c"]["size"] == len(b"another video")
+
+
+def test_style_that_was_drawn_before_the_result_is_not_believed(run: MemoryRun) -> None:
+    mark = run.config().overlay.mark
+    Ledger(run.paths, "w").append("ended", clip_id="a", state="done", seconds={}, overlay=mark)
+    run.finish("a")
+    overlay = run.paths.clip("a").overlay
+    overlay.parent.mkdir(parents=True)
+    overlay.touch()
+    assert run.works(overlay=True)["a"] == "overlay"
+
+
+def test_large_dataset_with_the_id_of_a_clip_in_that_of_another(run: MemoryRun) -> None:
+    """Of few clips, the ledgers are searched for their ids before they are parsed."""
+    for clip_id in ("aa", "a b", 'a"quoted', "\u00e4"):
+        run.write_source(clip_id, b"x")
+    for clip_id in ("a", "aa", "a b", 'a"quoted', "\u00e4"):
+        started = run.task(clip_id).start_fields(Rung(1, 1, lean=False))
+        Ledger(run.paths, "w").append("started", **started)
+        Ledger(run.paths, "w").append("died", clip_id=clip_id, **{"class": "lost", "error": ""})
+    attempts = {task.clip.clip_id: len(task.attempts) for task in run.tasks()}
+    assert attempts == {"a": 1, "aa": 1, "a b": 1, 'a"quoted': 1, "\u00e4": 1, "b": 0, "c": 0}

@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from torch.utils.data import DataLoader
 
 import aot
 from aot.errors import ConfigError, ResultError
+from aot.paths import RunPaths
+from aot.runs.ledger import Ledger
 from aot.types import Clip, Prompt
 from tests.results import write_result
 
@@ -238,3 +241,44 @@ def test_many_clips_are_selected_without_opening_them(run: Path) -> None:
         os.link(source, target)
     assert len(aot.open_run(run)) == 212
     assert len(aot.open_run(run).where(aot.open_run(run)["visible"] == 0)) == 201
+
+
+class TestRowsFromLedgers:
+    """The index of a run whose ledgers record the results: no file is opened."""
+
+    def done(self, run: Path, clip_id: str, **changes: Any) -> None:
+        paths = RunPaths(run)
+        result = paths.clip(clip_id).result
+        summary = {
+            "num_objects": 2, "num_points": 9, "num_frames": 4, "num_source_frames": 8, "frame_interval": 2,
+            "width": 64, "height": 48, "fps": 29.97, "object_names": ["mug", ""], "object_errors": {"2": "no mask"},
+            "checks": {"1": {"visible": 0.5}}, "seconds": {"track": 1.5, "overlay": 9.0}, "peak_memory_bytes": 7,
+        } | changes  # fmt: skip
+        file_bytes = changes.get("file_bytes", result.stat().st_size)
+        Ledger(paths, "w").append("done", clip_id=clip_id, file_bytes=file_bytes, summary=summary)
+
+    def test_recorded_results_are_not_opened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "run.json").write_text("{}")
+        for clip_id in ("day1/a", "b"):
+            path = RunPaths(tmp_path).clip(clip_id).result
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"not opened")
+            self.done(tmp_path, clip_id)
+        found = aot.open_run(tmp_path)
+        assert found.clip_ids == ["b", "day1/a"]
+        row = {name: found[name][0] for name in found.columns}
+        assert (row["object_names"], row["num_failed_objects"], row["fps"], row["seconds"]) == ("mug;", 1, 29.97, 1.5)
+        assert (row["width"], row["height"], row["num_points"], row["visible"]) == (64, 48, 9, 0.5)
+        assert np.isnan(row["in_mask"])
+        assert (tmp_path / "index.npz").exists()
+
+    @pytest.mark.parametrize("changes", [{"file_bytes": 3}, {"width": 0}], ids=["another file", "version 0.1"])
+    def test_files_without_a_complete_record_are_opened(self, run: Path, changes: dict[str, Any]) -> None:
+        expected = aot.open_run(run)
+        (run / "index.npz").unlink()
+        for clip_id in expected.clip_ids:
+            self.done(run, clip_id, **changes)
+        found = aot.open_run(run)
+        assert {name: list(map(str, values)) for name, values in found.columns.items()} == {
+            name: list(map(str, values)) for name, values in expected.columns.items()
+        }
