@@ -134,6 +134,7 @@ class RunConfig(_Strict):
     frame_interval: Annotated[int, Ge(1)]
     sample_fps: Annotated[float, Gt(0), AllowInfNan(False)] | None = None
     retry: Names = ()
+    redo: Names = ()
     ladder: Ladder = Ladder()
     shard: Shard | None = None
     dry_run: bool = False
@@ -188,6 +189,7 @@ class RunConfig(_Strict):
             "frame_interval": self.frame_interval,
             "sample_fps": self.sample_fps,
             "retry": list(self.retry),
+            "redo": list(self.redo),
         }
         for group in GROUPS:
             part: PartConfig = getattr(self, group)

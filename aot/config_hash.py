@@ -6,6 +6,10 @@ It must not change in a refactoring. Two changes of the code would change it wit
     an option gets a key     → arguments that version 0.1 did not have are hashed only if they differ from the default
 
 The arguments of version 0.1 are always hashed, as they were then, so the run folders of version 0.1 keep their names.
+
+A new version of aot keeps all results, whether or not it would compute the last bits in the same way, unless a part
+computed something wrong: then the part gets a revision, the hash of the runs that use it changes, and with it the name
+of their folder. Results of the earlier revision stay where they are.
 """
 
 from __future__ import annotations
@@ -51,6 +55,10 @@ _VERSION_0_1 = {
 }
 
 
+# Identity → number of times that its results were wrong and were corrected. Only ever increase it.
+_REVISIONS: dict[str, int] = {}
+
+
 def import_target(target: str) -> Any:
     """Import the class that a `_target_` names.
 
@@ -77,7 +85,8 @@ def hashed_part(target: str, arguments: Mapping[str, Any]) -> tuple[str, dict[st
         for name, value in arguments.items()
         if not isinstance(value, Path | None) and (name in first or value != defaults[name])
     }
-    return identity, counted
+    revision = _REVISIONS.get(identity, 0)
+    return identity, counted | ({"revision": revision} if revision else {})
 
 
 def hash_of(deciding: Mapping[str, Any]) -> str:

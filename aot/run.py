@@ -14,7 +14,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
@@ -33,6 +33,7 @@ from aot.launching.base import Launcher, Wait
 from aot.launching.dry_run import print_plan
 from aot.launching.plan import Plan
 from aot.launching.preflight import plan_run
+from aot.launching.reuse import reuse_results
 from aot.reference import help_text
 from aot.report.index import write_report
 from aot.runs.finished import MIN_CLIPS, read_finished, record_finished
@@ -136,12 +137,27 @@ class Run:
                     allow_group(plan.config.output.group, plan.paths.root)
                 plan.write(self._command, with_sizes=launcher.divides_work or plan.config.shard is not None)
                 plan.request_retries(tasks)
+                if reused := reuse_results(plan, tasks):
+                    tasks = self._replan(tasks, reused)
+                    origins = sorted({str(path.parents[len(Path(i).parts)]) for i, path in reused.items()})
+                    notes.append(
+                        f"not computed again: {counted(len(reused), 'result')} of runs with the same settings "
+                        f"({first_names(origins)})"
+                    )
                 plan.remove_outdated_failures()
                 PartSweeper(plan.paths).sweep()
                 damaged = [task.clip.clip_id for task in tasks if task.is_damaged]
                 notes += [quarantine_damaged(plan.paths, damaged)] if damaged else []
             _announce(plan, tasks, notes, self._console)
             self._wait = launcher.launch(plan, self._pending) if self._pending else _nothing_to_wait_for
+
+    def _replan(self, tasks: Sequence[ClipTask], clip_ids: Collection[str]) -> list[ClipTask]:
+        """The tasks, those of some clips planned again; also what is pending."""
+        chosen = [(task.clip, task.fingerprint) for task in tasks if task.clip.clip_id in clip_ids]
+        again = {task.clip.clip_id: task for task in self._plan.context.tasks_for(chosen)}
+        planned = [again.get(task.clip.clip_id, task) for task in tasks]
+        self._pending = [task for task in planned if task.is_pending]
+        return planned
 
     def _is_read_only(self) -> bool:
         """Whether the run folder is that of a finished run that this user cannot write, such as another user's.
@@ -269,7 +285,7 @@ class Run:
             print(
                 f"{self._plan.paths.root}: {counted(len(degraded), 'clip')} ran out of memory and were computed with a "
                 f"larger frame_interval than {requested} ({first_names(degraded)}), which launcher.strict=true does "
-                f"not accept; run with more memory and ladder.max_frame_interval={requested}",
+                f"not accept; run with more memory and 'redo=[{','.join(degraded[:5])}]'",
                 file=sys.stderr,
             )
             self._exit_code = EXIT_SOME_FAILED
@@ -433,10 +449,25 @@ def _announce(plan: Plan, tasks: Sequence[ClipTask], notes: Sequence[str], conso
     lines = [str(plan.paths.root), f"{counted(len(tasks), 'clip')}{part}: {', '.join(parts)}"]
     finished = sorted({task.clip.clip_id for task in tasks if task.work is Work.NOTHING} & set(plan.config.retry))
     if finished:
-        lines.append(f"retry: {', '.join(finished)} finished before; only failed clips are retried")
+        lines.append(f"retry: {', '.join(finished)} finished before; only failed clips are retried, see redo=")
+    replaced = [task.clip.clip_id for task in tasks if task.is_replacing]
+    if replaced:
+        lines.append(
+            f"{counted(len(replaced), 'result')} of other prompts will be replaced ({first_names(replaced)})"
+            f"{_manifests(plan)}; output.root=FOLDER keeps both"
+        )
+    redone = [task.clip.clip_id for task in tasks if task.is_redone]
+    lines += [f"computed again on request: {first_names(redone)}; the results are replaced"] if redone else []
     lines += notes
     lines += plan.skipped
     console.print("\n".join(lines), highlight=False, markup=False)
+
+
+def _manifests(plan: Plan) -> str:
+    """The manifest of the earlier command and that of this one, if they differ."""
+    before = plan.previous.get("config", {}).get("dataset", {}).get("prompts")
+    now = plan.config.as_composed()["dataset"].get("prompts")
+    return f": {before} was the manifest, now it is {now}" if before and now and before != now else ""
 
 
 def _point_to_sweep(plans: Sequence[Plan]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import pytest
 from annotated_types import Ge
 
+from aot import config_hash
 from aot.arguments import parse_command
 from aot.compose import compose_jobs
 from aot.config import RunConfig, check_config
@@ -60,3 +61,15 @@ def test_a_new_argument_is_hashed_only_if_it_differs_from_its_default(monkeypatc
     monkeypatch.setattr(package, "GrabCutSegmenter", SegmenterWithNewArgument)
     assert hashed_part(target, {"memory": 0.3, "smoothing": 2}) == before
     assert hashed_part(target, {"memory": 0.3, "smoothing": 3}) != before
+
+
+def test_part_whose_results_were_corrected_gets_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new version of aot invalidates nothing else, and only the results of this part."""
+    target = "aot.tracking.lucas_kanade.LucasKanadeTracker"
+    arguments = {"window_px": 21}
+    before = config_hash.hashed_part(target, arguments)
+    other = config_hash.hashed_part("aot.query_points.grid.GridSampler", {"grid_size": 5})
+    assert config_hash._REVISIONS == {}, "no part of this version computes what an earlier one computed wrongly"
+    monkeypatch.setattr(config_hash, "_REVISIONS", {target: 1})
+    assert config_hash.hashed_part(target, arguments) == (before[0], before[1] | {"revision": 1})
+    assert config_hash.hashed_part("aot.query_points.grid.GridSampler", {"grid_size": 5}) == other

@@ -135,7 +135,7 @@ def test_text_before_the_start(run: Started, capsys: pytest.CaptureFixture[str])
     assert shown[1] == (
         "3 clips: 0 to run, 1 finished before, 2 failed before (retry them with 'retry=[all]', error classes or ids)"
     )
-    assert shown[2] == "retry: a finished before; only failed clips are retried"
+    assert shown[2] == "retry: a finished before; only failed clips are retried, see redo="
 
 
 def test_shard_is_named_and_only_its_clips_are_counted(run: Started, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,7 +217,7 @@ def test_clips_with_a_larger_frame_interval_are_exit_code_1_on_request(
     assert run.run(work, strict=strict) == expected
     message = (
         f"{run.paths.root}: 2 clips ran out of memory and were computed with a larger frame_interval than 1 (a, c), "
-        f"which launcher.strict=true does not accept; run with more memory and ladder.max_frame_interval=1\n"
+        f"which launcher.strict=true does not accept; run with more memory and 'redo=[a,c]'\n"
     )
     assert capsys.readouterr().err == (message if strict else "")
     assert run.run(fails(AssertionError()), strict=strict) == expected, "the same of a run that is finished"

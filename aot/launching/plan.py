@@ -35,7 +35,7 @@ from aot.system.nearest import suggestion
 from aot.system.os_errors import os_problem
 from aot.system.processes import host
 from aot.system.text import counted, first_names
-from aot.types import Clip, ClipResult
+from aot.types import Clip, ClipResult, MaskFile
 from aot.writing.reader import load
 
 _MAX_REASONS = 5
@@ -54,6 +54,7 @@ class RunContext:
         *,
         scheduler_task: str | None = None,
         retry: Collection[str] = (),
+        redo: Collection[str] = (),
         files: Sequence[LedgerFile] | None = None,
         earlier: Mapping[str, Sequence[Attempt]] | None = None,
     ) -> list[ClipTask]:
@@ -63,6 +64,7 @@ class RunContext:
             clips: with the fingerprints they had when they were planned.
             scheduler_task: see `history_so_far`.
             retry: clip ids and error classes of failed clips, and of failed attempts, that are retried; "all": all.
+            redo: ids of finished clips that are computed again; "all": all.
             files: the ledgers that have all events of these clips since they were planned; None: all ledgers.
             earlier: clip id → failed attempts before those events.
         """
@@ -70,12 +72,23 @@ class RunContext:
         computed = cache(partial(last_computed, self.paths))
         done = last_done(self.paths, "content", "file_bytes", "file_sha256", "is_partial", files=files)
         drawn = last_events(self.paths, ("ended",), "overlay", files=files) if self.config.output.overlay else {}
+        redo_requests = last_events(self.paths, ("redo requested",), files=files)
         states = FileStates(self.paths, clips)
         damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips], states)
         tasks = [
             ClipTask(clip, Work.ALL, own, is_damaged=True)
             if clip.clip_id in damaged
-            else self._task_for(clip, own, states, done.get(clip.clip_id), drawn.get(clip.clip_id), computed, retry)
+            else self._task_for(
+                clip,
+                own,
+                states,
+                done.get(clip.clip_id),
+                drawn.get(clip.clip_id),
+                redo_requests.get(clip.clip_id),
+                computed,
+                retry,
+                redo,
+            )
             for clip, own in clips
         ]
         unfinished = {task.clip.clip_id: task.fingerprint.digest for task in tasks if task.work is Work.ALL}
@@ -107,9 +120,24 @@ class RunContext:
         if needs_all:
             return self.tasks_for(clips, scheduler_task=scheduler_task)
         earlier = {task.clip.clip_id: task.attempts for task in planned}
-        again = self.tasks_for(clips, scheduler_task=scheduler_task, files=files, earlier=earlier) if clips else []
-        changed = {task.clip.clip_id: task for task in again}
-        return [changed.get(task.clip.clip_id, task) for task in planned]
+        changed = {task.clip.clip_id for task in planned if self.has_changed(task)}
+        again = {
+            task.clip.clip_id: task
+            for task in self.tasks_for(
+                [each for each in clips if each[0].clip_id in changed],
+                scheduler_task=scheduler_task, files=files, earlier=earlier,
+            )
+        }  # fmt: skip
+        # A result that has not changed since is still the one that is to be replaced.
+        digests = {
+            task.clip.clip_id: task.fingerprint.digest for task in planned if task.clip.clip_id in touched - changed
+        }
+        history = history_so_far(self.paths, digests, scheduler_task=scheduler_task, files=files, earlier=earlier)
+        return [
+            again.get(task.clip.clip_id)
+            or (_with_attempts(task, history, ()) if task.clip.clip_id in digests else task)
+            for task in planned
+        ]
 
     def has_changed(self, task: ClipTask) -> bool:
         """Whether a result or a failure of a clip has been written since it was planned."""
@@ -123,8 +151,10 @@ class RunContext:
         states: FileStates,
         done: dict[str, Any] | None,
         drawn: dict[str, Any] | None,
+        redo_request: dict[str, Any] | None,
         computed: Callable[[], Collection[str]],
         retry: Collection[str],
+        redo: Collection[str],
     ) -> ClipTask:
         """The task of a clip whose result is not damaged, without its attempts.
 
@@ -133,8 +163,9 @@ class RunContext:
             states: of the files of all clips.
             done: the latest record of a result; None: there is none.
             drawn: the latest record of the end of the clip, with the style of its overlay; None: there is none.
+            redo_request: the latest request to compute the clip again although it is finished; None: there is none.
             computed: the ids of the clips that the ledgers know to have been computed; takes time.
-            retry: see `tasks_for`.
+            retry, redo: see `tasks_for`.
         """
         paths = self.paths.clip(clip.clip_id)
         after = done["at"] if done else ""
@@ -142,6 +173,10 @@ class RunContext:
         if state is not None:
             # A worker may have been stopped after it replaced the result and before it recorded it.
             record = done if done is not None and done["file_bytes"] in (None, state[0]) else None
+            is_outdated = redo_request is not None and (record is None or record["at"] < redo_request["at"])
+            if is_outdated or {clip.clip_id, "all"} & set(redo):
+                after = max(after, redo_request["at"] if redo_request else "")
+                return ClipTask(clip, Work.ALL, fingerprint, after=after, result_state=state, is_redone=not is_outdated)
             if _is_current(paths, clip, fingerprint, record):
                 # Of ledgers that were deleted, nothing comes back.
                 is_recorded = record is not None or clip.clip_id not in computed()
@@ -150,16 +185,19 @@ class RunContext:
                 is_drawn = is_scored and not missing_drawings(self.config, clip, paths, states, style)
                 work = Work.NOTHING if is_drawn else Work.OVERLAY
                 is_partial = bool(record and record["is_partial"])
+                is_renamed = record is not None and not fingerprint.has_same_names(record["content"])
+                work = Work.OVERLAY if is_renamed else work
                 return ClipTask(
                     clip, work, fingerprint, is_recorded=is_recorded, is_scored=is_scored, is_partial=is_partial,
-                    after=after, result_state=state,
+                    after=after, result_state=state, is_renamed=is_renamed,
                 )  # fmt: skip
         failure = read_failure(paths)
         if failure and fingerprint.matches(failure.get("content", {})):
             is_retried = _is_named(retry, clip.clip_id, failure["class"])
             work = Work.ALL if is_retried else Work.FAILED_BEFORE
             return ClipTask(clip, work, fingerprint, is_retried=is_retried, after=after, result_state=state)
-        return ClipTask(clip, Work.ALL, fingerprint, after=after, result_state=state)
+        is_replacing = bool(state and done and not fingerprint.has_same_prompts(done["content"]))
+        return ClipTask(clip, Work.ALL, fingerprint, after=after, result_state=state, is_replacing=is_replacing)
 
 
 @dataclass(frozen=True)
@@ -256,21 +294,26 @@ class Plan:
         """What every clip of this command still needs.
 
         Args:
-            retries: whether clips that the command is to retry need it, too; not any more once `request_retries` has
-                been called, so that clips that fail again are not retried by the same command.
+            retries: whether clips that the command is to retry, or to compute again, need it, too; not any more once
+                `request_retries` has been called, so that clips that fail again are not retried by the same command.
         """
         clips = ((clip, self.fingerprints[clip.clip_id]) for clip in self.shard_clips)
         # A cancelled clip has not failed: the same command processes it again.
-        return self.context.tasks_for(clips, retry={CANCELLED, *self.config.retry} if retries else ())
+        if not retries:
+            return self.context.tasks_for(clips)
+        return self.context.tasks_for(clips, retry={CANCELLED, *self.config.retry}, redo=self.config.redo)
 
     def request_retries(self, tasks: Iterable[ClipTask]) -> None:
-        """Record which clips are retried, and remove their failures, so that all workers process them.
+        """Record which clips are retried or redone, and remove their failures, so that all workers process them.
 
         Raises:
             WriteError: the run folder cannot be written.
         """
         ledger = Ledger(self.paths, f"{host()}-{os.getpid()}")
         for task in tasks:
+            if task.is_redone:
+                ledger.follow(task.after)
+                ledger.append("redo requested", clip_id=task.clip.clip_id)
             if task.is_retried:
                 ledger.follow(task.after)
                 ledger.append("retry requested", clip_id=task.clip.clip_id)
@@ -360,6 +403,7 @@ def make_plan(config: RunConfig, root: Path) -> Plan:
     _refuse_unreadable_folder(plan.paths)
     _refuse_results_of_other_videos(plan)
     _refuse_unknown_retries(plan)
+    _refuse_unknown_redos(plan)
     return plan
 
 
@@ -422,14 +466,25 @@ def _is_current(paths: ClipPaths, clip: Clip, fingerprint: Fingerprint, done: di
         return True
     try:
         result = load(paths.result, masks=False)
-        same_prompts = (
-            fingerprint.prompts_sha256 == done["content"]["prompts_sha256"]
-            if done is not None
-            else _given_prompts(result) == prompts_as_json(clip.prompts)
-        )
+        same_prompts = done is not None and fingerprint.has_same_prompts(done["content"])
+        if not same_prompts and (done is None or _lacks_unnamed(done, clip)):
+            same_prompts = _unnamed(_given_prompts(result)) == _unnamed(prompts_as_json(clip.prompts))
         return same_prompts and result.attributes["source_sha256"] == sha256_of(clip.source)
     except (ResultError, OSError):
         return False
+
+
+def _lacks_unnamed(done: dict[str, Any], clip: Clip) -> bool:
+    """Whether a record of an earlier version does not show if only names have changed, but the result does.
+
+    A result has the path of a mask file, not its content.
+    """
+    return not done["content"].get("unnamed_sha256") and not any(isinstance(p.mask, MaskFile) for p in clip.prompts)
+
+
+def _unnamed(prompts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Prompts without the names of the objects, except those that a detector finds, see `prompts_digest`."""
+    return [{key: value for key, value in prompt.items() if key != "name" or "text" in prompt} for prompt in prompts]
 
 
 def _given_prompts(result: ClipResult) -> list[dict[str, Any]]:
@@ -484,6 +539,15 @@ def _refuse_results_of_other_videos(plan: Plan) -> None:
                 f"{fingerprint.source} with the same clip id {clip_id!r}; write to another folder with "
                 f"output.root=FOLDER"
             )
+
+
+def _refuse_unknown_redos(plan: Plan) -> None:
+    """Raise if `redo` names something that is not a clip id."""
+    known = ["all", *(clip.clip_id for clip in plan.clips)]
+    unknown = sorted(set(plan.config.redo) - set(known))
+    errors = [f"redo: {name} is not a clip id of this run; {suggestion(name, known)}" for name in unknown]
+    if errors:
+        raise ConfigError("\n".join(errors))
 
 
 def _refuse_unknown_retries(plan: Plan) -> None:

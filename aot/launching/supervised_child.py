@@ -166,8 +166,9 @@ class SupervisedChild:
             self.has_open_attempt = False
         elif event["event"] == "scored":
             self.task = replace(self.task, is_scored=True)
-        elif event["event"] == "taken up":
-            self.task = replace(self.task, is_recorded=True, is_partial=event["is_partial"])
+        elif event["event"] in ("taken up", "renamed"):
+            is_partial = event["is_partial"]
+            self.task = replace(self.task, is_recorded=True, is_renamed=False, is_scored=False, is_partial=is_partial)
         elif event["event"] in ("done", "ended"):
             self.task = None
 

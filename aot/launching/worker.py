@@ -49,6 +49,7 @@ from aot.system.os_errors import os_problem
 from aot.system.processes import host
 from aot.types import Clip
 from aot.writing.reader import load
+from aot.writing.rename import rename_objects
 
 _log = logging.getLogger("aot.worker")
 
@@ -272,10 +273,17 @@ class Worker:
         seconds: dict[str, float] = {}
         failed, is_scored, is_partial = None, task.is_scored, task.is_partial
         try:
-            if not task.is_recorded:
-                summary = summary_of(load(paths.result, masks=False))
-                is_partial = bool(summary.object_errors)
-                self._record_result("taken up", task, paths, summary)
+            if not task.is_recorded or task.is_renamed:
+                result = load(paths.result, masks=False)
+                # Names of objects that a detector has found are part of what was computed.
+                is_renamed = not task.clip.words and result.object_name != task.clip.object_names
+                if is_renamed:
+                    on_progress("rename", 0.0)
+                    rename_objects(paths.result, task.clip)
+                    result = load(paths.result, masks=False)
+                summary = summary_of(result)
+                is_partial, is_scored = bool(summary.object_errors), is_scored and not is_renamed
+                self._record_result("renamed" if task.is_renamed else "taken up", task, paths, summary)
             if not is_scored:
                 with _timed(seconds, "score"):
                     on_progress("score", 0.0)

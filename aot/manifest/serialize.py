@@ -18,15 +18,20 @@ def prompts_as_json(prompts: Iterable[Prompt]) -> list[dict[str, Any]]:
     return [_as_json(prompt) for prompt in prompts]
 
 
-def prompts_digest(prompts: Iterable[Prompt]) -> str:
+def prompts_digest(prompts: Iterable[Prompt], *, with_names: bool = True) -> str:
     """SHA-256 of the prompts; mask files are included by content, not by path.
 
+    Args:
+        prompts: of a clip.
+        with_names: whether the names of the objects count; those of objects that a detector finds always do.
     Raises:
         PromptError: a mask file cannot be read.
     """
     digest = hashlib.sha256()
     for prompt in prompts:
         written = _as_json(prompt)
+        if not with_names and prompt.words is None:
+            del written["name"]
         if isinstance(prompt.mask, MaskFile):
             written.pop("mask")
         digest.update(json.dumps(written, sort_keys=True).encode())

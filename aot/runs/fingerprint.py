@@ -24,16 +24,21 @@ class Fingerprint:
     mtime_ns: int
     """Latest modification, in ns since 1970."""
     prompts_sha256: str
+    unnamed_sha256: str = ""
+    """Of the prompts without the names of the objects, which do not change what is computed; empty in records of
+    earlier versions."""
 
     @classmethod
     def of(cls, clip: Clip) -> Fingerprint:
-        size, mtime_ns = size_and_time(clip.source)
-        return cls(os.path.abspath(clip.source), size, mtime_ns, prompts_digest(clip.prompts))  # noqa: PTH100 (symbolic links are kept)
+        source = os.path.abspath(clip.source)  # noqa: PTH100 (symbolic links are kept)
+        digests = prompts_digest(clip.prompts), prompts_digest(clip.prompts, with_names=False)
+        return cls(source, *size_and_time(clip.source), *digests)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Fingerprint:
         """The fingerprint in a clip's record of run.json."""
-        return cls(record["source"], record["size"], record["mtime_ns"], record["prompts_sha256"])
+        digests = record["prompts_sha256"], record.get("unnamed_sha256", "")
+        return cls(record["source"], record["size"], record["mtime_ns"], *digests)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -44,7 +49,16 @@ class Fingerprint:
 
     def matches(self, recorded: dict[str, Any]) -> bool:
         """Whether source (by size and modification time) and prompts are those that an earlier run recorded."""
-        return self.has_same_source(recorded) and self.prompts_sha256 == recorded.get("prompts_sha256")
+        return self.has_same_source(recorded) and self.has_same_prompts(recorded)
+
+    def has_same_prompts(self, recorded: dict[str, Any]) -> bool:
+        """Whether the prompts are those that an earlier run recorded, except for the names of the objects."""
+        unnamed = recorded.get("unnamed_sha256")
+        return self.has_same_names(recorded) or (bool(unnamed) and self.unnamed_sha256 == unnamed)
+
+    def has_same_names(self, recorded: dict[str, Any]) -> bool:
+        """Whether the prompts are those that an earlier run recorded, names included."""
+        return bool(self.prompts_sha256 == recorded.get("prompts_sha256"))
 
     @property
     def digest(self) -> str:

@@ -19,8 +19,8 @@ from aot.runs.task import Work
 from aot.system.processes import host, is_alive
 
 _KINDS = (
-    "started", "reading ahead", "read ahead", "attempt failed", "died", "interrupted", "retry requested", "done",
-    "ended",
+    "started", "reading ahead", "read ahead", "attempt failed", "died", "interrupted", "retry requested",
+    "redo requested", "done", "ended",
 )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def read_history(
                 history.computed.setdefault(event["worker"], set()).add(clip_id)
         elif event["event"] in ("done", "ended"):
             history.series.pop(clip_id, None)
-        elif event["event"] == "retry requested":
+        elif event["event"] in ("retry requested", "redo requested"):
             history.series.pop(clip_id, None)
             history.excused |= {(other, worker) for other, worker in running if other == clip_id}
         elif started is not None and _computes(started) and started.get("content") == digests[clip_id]:

@@ -7,12 +7,15 @@
     attempt failed    the attempt failed, and another may follow: class, error
     died              the worker's process died; written by the process that supervises it: class, error
     retry requested   the user has asked to retry the clip: earlier attempts do not count any more
+    redo requested    the user has asked to compute a finished clip again: its earlier results do not count any more
     interrupted       the attempt was abandoned: reason; is_counted if it had all the time of a task; by_scheduler if a
                       signal of the scheduler was the reason
     done              the clip's result is complete: content (fingerprint), file_bytes, is_partial (whether some of its
                       objects have failed), summary
     taken up          a complete result without such an event, because its worker was stopped before it recorded it: as
-                      "done", from the file; written by the worker that draws the clip
+                      "done", from the file; written by the worker that draws the clip. Or a result of another run with
+                      the same settings that was linked or copied: origin is its path
+    renamed           the names of the objects were written into a complete result: as "done", from the file
     scored            the first event of the drawing of a complete result: file_sha256, scores (empty without a ground
                       truth). Version 0.1 recorded both in "done".
     ended             nothing is left to do for the clip: state; seconds per drawing, and the style of the overlay;
@@ -61,7 +64,7 @@ _SUMMARY = b', "summary": {'
 # What "scored" records of a clip.
 _SCORED = frozenset({"file_sha256", "scores"})
 
-COMPLETE = ("done", "taken up")
+COMPLETE = ("done", "taken up", "renamed")
 """The events that record a complete result."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from aot.errors import WriteError
 from aot.paths import RunPaths
 from aot.runs.file_states import FileStates
-from aot.runs.ledger import last_computed
+from aot.runs.ledger import COMPLETE, all_events, last_computed
 from aot.system.os_errors import os_problem
 from aot.system.text import counted, first_names
 
@@ -33,6 +33,11 @@ def find_damaged(
     suspected = {clip_id for clip_id in clip_ids if clip_id in done and _has_other_size(states, clip_id, done[clip_id])}
     if not suspected:
         return suspected
+    # A worker may have been killed while it wrote new names into a file: it still has an earlier size.
+    earlier = {
+        (event["clip_id"], event["file_bytes"]) for kind in COMPLETE for event in all_events(paths, kind, "file_bytes")
+    }
+    suspected -= {clip_id for clip_id in suspected if (clip_id, (states.result(clip_id) or (0,))[0]) in earlier}
     started = last_computed(paths)
     return {clip_id for clip_id in suspected if not may_be_replaced(done[clip_id], started.get(clip_id))}
 

@@ -52,6 +52,15 @@ class ClipTask:
     result_state: tuple[int, int] | None = None
     """Size in bytes and modification time in ns of the clip's result when it was planned; None: there was none."""
 
+    is_renamed: bool = False
+    """Whether the names of the objects have changed since the result of a clip was written that is only drawn."""
+
+    is_redone: bool = False
+    """Whether the user has asked to compute the clip again although it has a current result."""
+
+    is_replacing: bool = False
+    """Whether the clip has a result of other prompts, which will be replaced."""
+
     is_suspect: bool = False
     """Whether a process died while it computed this clip and read another one ahead, or the reverse."""
 
