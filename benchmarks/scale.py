@@ -295,11 +295,11 @@ def measure_watch(run: MadeRun) -> dict[str, Any]:
     reader.read()
     first = time.perf_counter() - started
     mark()
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     reader.read()
-    seconds = time.perf_counter() - started
+    seconds, used = time.perf_counter() - started, time.process_time() - used
     mark()
-    return {"seconds": seconds, "first_look_seconds": first, **_memory()}
+    return {"seconds": seconds, "first_look_seconds": first, "cpu_seconds": used, **_memory()}
 
 
 def _memory() -> dict[str, float]:
@@ -320,14 +320,16 @@ def measured(name: str, command: Sequence[str], *, is_marked: bool, counts_calls
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL)
     peak = 0
-    while process.poll() is None:
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
         with suppress(OSError, ValueError):
             status = Path(f"/proc/{process.pid}/status").read_text()
             peak = max([peak, *map(int, re.findall(r"VmHWM:\s+(\d+)", status))])
         time.sleep(0.02)
     seconds = time.perf_counter() - started
     output = log.read_text()
-    found: dict[str, Any] = {"what": name, "seconds": round(seconds, 2), "exit_code": process.returncode}
+    used = ended[2].ru_utime + ended[2].ru_stime
+    found: dict[str, Any] = {"what": name, "seconds": round(seconds, 2), "cpu_seconds": round(used, 2)}
+    found["exit_code"] = process.returncode = os.waitstatus_to_exitcode(ended[1])
     found["memory_mb"] = round(peak / 1024)
     log.unlink()
     if is_marked:

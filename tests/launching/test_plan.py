@@ -161,7 +161,8 @@ def test_results_of_changed_clips_are_computed_again(
 
 def test_result_whose_worker_was_stopped_before_it_recorded_it_is_not_computed_again(run: MemoryRun) -> None:
     paths, ledger = run.paths.clip("a"), Ledger(run.paths, "w")
-    prompts = run.task("a").fingerprint.as_json() | {"prompts_sha256": "of earlier prompts"}
+    earlier = dict.fromkeys(("prompts_sha256", "unnamed_sha256"), "of earlier prompts")
+    prompts = run.task("a").fingerprint.as_json() | earlier
     masks = np.zeros((2, 1, 64, 96), dtype=np.bool_)
 
     def compute() -> None:
