@@ -14,7 +14,7 @@ import numpy as np
 
 from aot.checkpoints import device_name_of, precisions_of, weights_of
 from aot.decoding.base import Decoder, FrameSource
-from aot.detection.base import Detector
+from aot.detection.base import Detector, ReleasesModel
 from aot.detection.none import NoDetector
 from aot.errors import AotError, OutOfMemory, error_context
 from aot.flow.follow import FollowedTracks, Follower
@@ -173,7 +173,7 @@ def process_clip(
         prepared = _prepared(clip, parts, settings, ahead, timer)
         frames = prepared.frames
         with frames:
-            clip, prepared, words = _with_words_found(clip, prepared, parts, timer, on_progress)
+            clip, prepared, words = _with_words_found(clip, prepared, parts, settings, timer, on_progress)
             prompts = prepared.prompts
             with timer.stage("predict"):
                 buffers = _plan_memory(prepared, parts, settings)
@@ -232,14 +232,18 @@ def _prepared(clip: Clip, parts: Parts, settings: Settings, ahead: ReadingAhead,
 
 
 def _with_words_found(
-    clip: Clip, prepared: PreparedClip, parts: Parts, timer: StageTimer, on_progress: OnProgress
+    clip: Clip, prepared: PreparedClip, parts: Parts, settings: Settings, timer: StageTimer, on_progress: OnProgress
 ) -> tuple[Clip, PreparedClip, dict[str, str]]:
     """See `look_up_words`; a clip without words stays as it is."""
     if not any(prompt.words for prompt in prepared.prompts):
         return clip, prepared, {}
     on_progress("detect", 0.0)
     with timer.stage("detect", prepared.frames):
-        return look_up_words(clip, prepared, parts.detector)
+        found = look_up_words(clip, prepared, parts.detector)
+        # Memory ran out before, and the detector is not needed again for this clip.
+        if settings.lean and isinstance(parts.detector, ReleasesModel):
+            parts.detector.release()
+        return found
 
 
 def _plan_memory(prepared: PreparedClip, parts: Parts, settings: Settings) -> Buffers:

@@ -745,3 +745,24 @@ def test_an_error_while_a_clip_is_opened_has_the_stage_of_tracking(
 
 def _fail_to_open(*_: Any, **options: Any) -> NoReturn:
     raise TrackingError("no weights")
+
+
+@pytest.mark.parametrize("is_lean", [False, True])
+def test_a_lean_attempt_releases_the_detector_before_the_other_models(
+    tmp_path: Path, video: Path, is_lean: bool
+) -> None:
+    events: list[str] = []
+
+    class Recording(SquareDetector):
+        def release(self) -> None:
+            events.append("released")
+
+    class RecordingSegmenter(BoxSegmenter):
+        def segment(self, *arguments: Any, **options: Any) -> Iterator[MaskBlock]:
+            events.append("segmented")
+            return super().segment(*arguments, **options)
+
+    parts = replace(PARTS, detector=Recording(), segmenter=RecordingSegmenter())
+    paths = RunPaths(tmp_path).clip("square")
+    process_clip(Clip("square", video, (SQUARE,)), parts, Settings(1, 1, PROVENANCE, lean=is_lean), paths)
+    assert events == (["released", "segmented"] if is_lean else ["segmented"])

@@ -288,4 +288,7 @@ def _clip_id(episode: int, camera: str) -> str:
 def _shifted(prompt: Prompt, first_frame: int) -> Prompt:
     """Convert frame numbers of the episode to frame numbers of the video file that contains it."""
     queries = tuple((frame + first_frame, x, y) for frame, x, y in prompt.query_points)
-    return replace(prompt, frame=prompt.frame + first_frame, query_points=queries)
+    words = prompt.words
+    if words is not None:
+        words = replace(words, frames=tuple(frame + first_frame for frame in words.frames))
+    return replace(prompt, frame=prompt.frame + first_frame, query_points=queries, words=words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -69,6 +69,15 @@ class Detector(Protocol):
         Raises:
             OutOfMemory: memory ran out.
         """
+        ...
+
+
+@runtime_checkable
+class ReleasesModel(Protocol):
+    """A detector that can free the memory of its model, which is loaded again on its next use. Optional."""
+
+    def release(self) -> None:
+        """Free the memory; called where the models after it need all of it."""
         ...
 
 

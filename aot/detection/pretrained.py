@@ -19,7 +19,7 @@ from aot.checkpoints import Weights
 from aot.checkpoints.models import identify_model, require_model
 from aot.detection.base import Detections, inside_frame
 from aot.errors import CheckpointError, ConfigError, PromptError
-from aot.system.devices import DeviceOption, choose_device, describe_device, torch_memory_errors
+from aot.system.devices import DeviceOption, choose_device, describe_device, release_memory, torch_memory_errors
 from aot.types import UInt8Array
 
 if TYPE_CHECKING:
@@ -111,6 +111,11 @@ class PretrainedDetector(ABC):
             self._check_length(loaded, text)
             with torch.inference_mode(), self._autocast(loaded.device):
                 return self._find(loaded, np.array(rgb), text, min_score)
+
+    def release(self) -> None:
+        """Free the memory of the model, which is loaded again on its next use."""
+        self._loaded = None
+        release_memory()
 
     @abstractmethod
     def _classes(self) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,18 @@ def _detect(
     try:
         with error_context(clip_id=clip.clip_id, stage="detect"), open_source(clip, decoder) as frames:
             size = {"width": frames.width, "height": frames.height}
+            # The manifest counts the frames of an episode in a longer video from its first one.
+            first = (clip.expected_frames or (0, None))[0]
             for words in wanted:
-                prompt = Prompt(first_id + len(added), words.frames[0], words=words)
+                shifted = replace(words, frames=tuple(frame + first for frame in words.frames))
+                prompt = Prompt(first_id + len(added), shifted.frames[0], words=shifted)
                 fitting, unfit = check_prompts(
                     [prompt], **size, frames=frames.index.tolist(), num_source_frames=frames.num_source_frames
                 )
                 looked_up = find_words(fitting, frames, detector)
                 errors += [str(error) for error in (*unfit.values(), *looked_up.errors.values())]
-                added += [as_entry(found) for found in looked_up.prompts if found.words is None]
+                found = [prompt for prompt in looked_up.prompts if prompt.words is None]
+                added += [as_entry(replace(prompt, frame=prompt.frame - first)) for prompt in found]
     except ConfigError:  # of the detector, and so of every clip
         raise
     except AotError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from aot import prompts
 from aot.datasets.base import Dataset, select_clips
 from aot.datasets.lerobot import LeRobot
 from aot.decoding import open_source
 from aot.decoding.size import num_shown_frames, read_size
 from aot.errors import ConfigError, DatasetError, DecodeError
-from aot.types import Clip
+from aot.types import Clip, Words
 from tests.datasets.contract import DatasetContract
 from tests.synthetic import moving_square, write_video
 
@@ -256,6 +258,25 @@ def test_times_may_count_from_the_first_frame_of_a_video(v3: Path) -> None:
         assert frames.time[0] == pytest.approx(7 / FPS + 0.1, abs=1e-3)
         assert frames.index.tolist() == [7, 8, 9, 10, 11]
     assert second.prompts[0].frame == 7 + 2
+
+
+def test_words_are_looked_up_on_frames_of_the_episode(
+    v3: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (v3 / "prompts.yaml").write_text("clips: {'*': {objects: [{id: 1, text: square, frames: [2, 0]}]}}\n")
+    (prompt,) = dataset(v3, TOP).clips()[1].prompts
+    assert (prompt.frame, prompt.words) == (7 + 2, Words("square", (7 + 2, 7)))
+    (v3 / "options" / "detector").mkdir(parents=True)
+    (v3 / "options" / "detector" / "square.yaml").write_text("# Squares.\n_target_: tests.fakes.SquareDetector\n")
+    monkeypatch.chdir(v3)
+    command = (
+        f"detect dataset=lerobot dataset.root={v3} detector=square --config-dir options --text square --out a.yaml"
+    command += f" dataset.cameras=[{TOP}]"
+    )
+    assert prompts.main(shlex.split(command)) == 0, capsys.readouterr()
+    (v3 / "prompts.yaml").write_bytes((v3 / "a.yaml").read_bytes())
+    (prompt,) = dataset(v3, TOP).clips()[1].prompts
+    assert (prompt.frame, prompt.box) == (7, pytest.approx((8, 20, 28, 40), abs=1))
 
 
 def part_of_episode(root: Path, number: int, start: float | None, end: float | None) -> Clip:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from aot.checkpoints.models import RECORD
-from aot.detection.base import Detector
+from aot.detection.base import Detector, ReleasesModel
 from aot.detection.grounding_dino import GroundingDinoDetector
 from aot.detection.owlv2 import Owlv2Detector
 from aot.detection.pretrained import PretrainedDetector
@@ -177,6 +177,14 @@ def test_precision_is_recorded_and_changes_little(kind: str, models: Path, preci
     found = detector.detect(frame(), TEXT, min_score=0.0)
     assert found.best_score == pytest.approx(exact.best_score, abs=0.05)
     assert not np.array_equal(found.scores, exact.scores)
+
+
+def test_a_released_model_is_loaded_again(detector: PretrainedDetector) -> None:
+    before = detector.detect(frame(), TEXT, min_score=0.0)
+    assert isinstance(detector, ReleasesModel)
+    detector.release()
+    assert detector._loaded is None
+    assert_same(detector.detect(frame(), TEXT, min_score=0.0), before)
 
 
 def test_weights_are_recorded(detector: PretrainedDetector) -> None:
