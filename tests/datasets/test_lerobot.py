@@ -270,8 +270,8 @@ def test_words_are_looked_up_on_frames_of_the_episode(
     (v3 / "options" / "detector" / "square.yaml").write_text("# Squares.\n_target_: tests.fakes.SquareDetector\n")
     monkeypatch.chdir(v3)
     command = (
-        f"detect dataset=lerobot dataset.root={v3} detector=square --config-dir options --text square --out a.yaml"
-    command += f" dataset.cameras=[{TOP}]"
+        f"detect dataset=lerobot dataset.root={v3} detector=square --config-dir options --text square --out a.yaml "
+        f"dataset.cameras=[{TOP}]"
     )
     assert prompts.main(shlex.split(command)) == 0, capsys.readouterr()
     (v3 / "prompts.yaml").write_bytes((v3 / "a.yaml").read_bytes())
