@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m aot.prompt",
         usage="%(prog)s dataset=OPTION [key=value ...] [--host HOST] [--port PORT] [--config-dir DIR] "
-        "[--token-file FILE] [--allow-host HOST] [--allow-origin ORIGIN]",
+        "[--token-file FILE] [--allow-host HOST] [--allow-origin ORIGIN] [--refuse-links]",
         description="Serve a page for clicking prompts, with the mask of every prompt. All options of aot.run are "
         "accepted; prompts are saved in the manifest dataset.prompts; segmenter selects what makes the masks (default: "
         "SAM 2 if its weights are available, otherwise GrabCut).",
@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="ORIGIN",
         help="origin of a proxy, such as https://hub.example.org",
+    )
+    parser.add_argument(
+        "--refuse-links",
+        action="store_true",
+        help="leave out clips that are symbolic links to files outside the folder of the dataset",
     )
     return parser
 
@@ -128,7 +133,7 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], optio
     import uvicorn
 
     from aot.manifest.edit_file import ManifestFile
-    from aot.prompt.clips import NO_PROMPT, ClipList, list_clips
+    from aot.prompt.clips import NO_PROMPT, ClipList, linked_outside, list_clips
     from aot.prompt.connections import Connection
     from aot.prompt.frames import ClipFrames
     from aot.prompt.masks import LiveMasks
@@ -136,7 +141,21 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], optio
 
     clips, manifest_path = list_clips(config)
     check_output("dataset.prompts", manifest_path, is_file=True)
-    listed = ClipList(clips, ManifestFile(manifest_path), RunPaths(config.run_folder))
+    if options.refuse_links:
+        root = config.dataset.arguments.get("root")
+        if root is None:
+            raise ConfigError(f"--refuse-links: dataset={config.dataset.name} has no folder dataset.root; leave it out")
+        outside = {clip.clip_id for clip in linked_outside(clips, Path(root))}
+        clips = [clip for clip in clips if clip.clip_id not in outside]
+        for clip_id in sorted(outside):
+            print(f"{clip_id}: left out, because it is a link to a file outside the folder of the dataset")
+    listed = ClipList(
+        clips,
+        ManifestFile(manifest_path),
+        RunPaths(config.run_folder),
+        # With refused links, each new file would have to be checked against all others.
+        list_again=None if options.refuse_links else lambda: list_clips(config)[0],
+    )
     states = listed.states()[1]
     host: str = options.host
     token = new_token() if options.token_file is None else token_of(options.token_file)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from aot.config import RunConfig
 from aot.datasets.base import Dataset, read_clips, select_clips
-from aot.errors import ConfigError, PromptError
+from aot.errors import AotError, ConfigError, PromptError
 from aot.manifest.assign import best_pattern, entry_prompts
 from aot.manifest.edit_file import ManifestFile
 from aot.manifest.schema import ClipEntry
@@ -22,6 +26,10 @@ from aot.runs.ledger_files import ended_names
 from aot.types import Clip
 
 NO_PROMPT, PROMPTED, DONE = "no prompt", "prompted", "done"
+
+# New files are looked for at most this often, and with pauses that are this many times as long as looking takes.
+_LIST_SECONDS = 5.0
+_LIST_PAUSES = 20
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,22 @@ class ClipList:
         clips: clips of the dataset; prompts that they already have are ignored.
         manifest: the source of the prompts.
         run: the run folder of the same options, for the state `done`.
+        list_again: lists the clips again, so that new files appear; None: the list does not change.
+        now: a clock, in s.
     """
 
-    def __init__(self, clips: Sequence[Clip], manifest: ManifestFile, run: RunPaths) -> None:
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        manifest: ManifestFile,
+        run: RunPaths,
+        list_again: Callable[[], Sequence[Clip]] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.clips = {clip.clip_id: clip for clip in clips}
+        self._list_again, self._now = list_again, now
+        self._listing = Lock()
+        self._listed_next = now() + _LIST_SECONDS
         self.manifest = manifest
         self._run = run
         self._written: tuple[dict[str, tuple[int, int]], set[str]] = ({}, set())
@@ -61,11 +81,12 @@ class ClipList:
             ConfigError: the manifest on disk is not valid, or two of its patterns are equally specific for a clip.
         """
         self.manifest.refresh()
+        self._add_new_clips()
         written = (ledger_states(self._run), ended_names(self._run))
         if written != self._written:
             self._done, self._written, self._known = last_done(self._run, "content"), written, {}
         patterns = self._patterns()
-        state = (self.manifest.revision, sorted(written[0].items()), sorted(written[1]))
+        state = (self.manifest.revision, len(self.clips), sorted(written[0].items()), sorted(written[1]))
         revision = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
         return revision, [self._state(clip_id, patterns) for clip_id in sorted(self.clips)]
 
@@ -76,6 +97,19 @@ class ClipList:
     def entry(self, clip_id: str) -> tuple[ClipEntry | None, str | None]:
         """The entry of a clip, and its pattern if it is not the clip's own entry."""
         return self._entry(clip_id, self._patterns())
+
+    def _add_new_clips(self) -> None:
+        """Add the clips of new files, now and then; those of deleted files stay, as somebody may be editing one."""
+        if self._list_again is None or self._now() < self._listed_next or not self._listing.acquire(blocking=False):
+            return
+        try:
+            started = self._now()
+            with suppress(AotError):  # the folder may be away for a moment; the clips say so when they are opened
+                for clip in self._list_again():
+                    self.clips.setdefault(clip.clip_id, clip)
+            self._listed_next = self._now() + max(_LIST_SECONDS, _LIST_PAUSES * (self._now() - started))
+        finally:
+            self._listing.release()
 
     def _entry(self, clip_id: str, patterns: Sequence[str]) -> tuple[ClipEntry | None, str | None]:
         entries = self.manifest.entries
@@ -132,3 +166,22 @@ def list_clips(config: RunConfig) -> tuple[list[Clip], Path]:
         dataset: Dataset = config.dataset.model_copy(update={"arguments": {**arguments, "prompts": empty}}).build()
         clips = read_clips(dataset)
     return select_clips(clips, **config.selection.model_dump()), Path(arguments["prompts"])
+
+
+def linked_outside(clips: Sequence[Clip], root: Path) -> list[Clip]:
+    """The clips whose video, or one of whose images, is a symbolic link that leads out of a folder.
+
+    Args:
+        clips: of a dataset.
+        root: folder of the dataset; where it is a link itself, the folder that it leads to counts.
+    """
+    root = root.resolve()
+    return [clip for clip in clips if any(not path.resolve().is_relative_to(root) for path in _links_of(clip.source))]
+
+
+def _links_of(source: Path) -> Iterator[Path]:
+    """What may be a link: the source, whose parents may be links too, and the images of a folder."""
+    yield source
+    if source.is_dir():
+        with os.scandir(source) as entries:
+            yield from (Path(entry.path) for entry in entries if entry.is_symlink())

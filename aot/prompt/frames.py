@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -108,13 +108,20 @@ class ClipFrames:
             images, _ = _read(opened.source, clip_id, [frame])
             return np.asarray(images[0], np.uint8)
 
-    def shown(self, clip_id: str, frame: int) -> ShownFrame:
+    def shown(self, clip_id: str, frame: int, *, is_obsolete: Callable[[], bool] = lambda: False) -> ShownFrame | None:
         """A source frame as JPEG, with its presentation time.
 
+        Args:
+            clip_id, frame: of the dataset.
+            is_obsolete: whether the answer is not wanted any more; asked when it is the request's turn.
+        Returns:
+            The frame; None if the request is obsolete, for which nothing is decoded.
         Raises:
             DecodeError: as `rgb`.
         """
         with self._using(clip_id) as opened:
+            if is_obsolete():
+                return None
             is_step_back = opened.last_requested - frame in (1, 2)
             opened.last_requested = frame
             if frame not in opened.jpegs:

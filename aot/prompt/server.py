@@ -6,6 +6,7 @@ The only files that can be read are frames of the dataset, its manifest and the 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ipaddress
 import json
@@ -13,6 +14,7 @@ import os
 import re
 import secrets
 import socket
+import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -168,8 +170,17 @@ class PromptServer:
         return JSONResponse({**asdict(info), **self._entry(clip_id)})
 
     async def _get_frame(self, request: Request) -> Response:
-        clip_id = self._requested_clip(request)
-        frame = await to_thread.run_sync(self._frames.shown, clip_id, _number(request, "frame"))
+        """A frame; of a page that has moved on to other frames meanwhile, the request ends without decoding."""
+        clip_id, number = self._requested_clip(request), _number(request, "frame")
+        has_left = threading.Event()
+        watching = asyncio.create_task(_watch(request, has_left))
+        try:
+            show = partial(self._frames.shown, clip_id, number, is_obsolete=has_left.is_set)
+            frame = await to_thread.run_sync(show)
+        finally:
+            watching.cancel()
+        if frame is None:
+            return Response(status_code=204)
         return Response(frame.jpeg, media_type="image/jpeg", headers={"X-Frame-Time": f"{frame.time:.6f}"})
 
     async def _get_thumbnail(self, request: Request) -> Response:
@@ -300,6 +311,13 @@ def _is_cross_origin(request: Request, host: str) -> bool:
         return True
     site, mode = request.headers.get("sec-fetch-site", "none"), request.headers.get("sec-fetch-mode")
     return site not in ("none", "same-origin") and mode != "navigate"
+
+
+async def _watch(request: Request, has_left: threading.Event) -> None:
+    """Note when the browser has aborted a request."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    has_left.set()
 
 
 async def _json(request: Request) -> Any:

@@ -155,3 +155,47 @@ def test_enter_opens_the_first_hit_and_notices_do_not_move_the_frame(
     page.press("Enter")
     page.page.locator("#notice-text", has_text="no prompt yet").wait_for()
     assert page.page.locator("#stage").bounding_box() == before
+
+
+def test_two_fingers_zoom_and_do_not_click(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    page = Page(new_page(), address)
+    page.open("b")
+    before = int(page.page.locator("#zoom-fit").inner_text().rstrip(" %"))
+    x, y = page.at(40, 40)
+    devtools = page.page.context.new_cdp_session(page.page)
+
+    def touch(kind: str, *distances: float) -> None:
+        points = [{"x": x + distance, "y": y, "id": number} for number, distance in enumerate(distances)]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", -20)
+    touch("touchStart", -20, 20)
+    for distance in (40, 60, 80):
+        touch("touchMove", -distance, distance)
+    touch("touchEnd")
+    page.page.wait_for_function(
+        f"parseInt(document.getElementById('zoom-fit').textContent) > {2 * before}", timeout=10_000
+    )
+    assert page.page.locator(".part").count() == 0
+    assert abs(page.at(40, 40)[0] - x) < 20, "what is between the fingers stays there"
+
+
+def test_long_names_are_cut_in_the_middle_and_new_files_appear(
+    address: str, folder: Path, new_page: Callable[..., Any]
+) -> None:
+    page = Page(new_page(), address)
+    name = f"{'a_long_name_' * 8}take_{17:03}"
+    path = folder / "clips" / f"{name}.mp4"
+    path.write_bytes((folder / "clips" / "b.mp4").read_bytes())
+    try:
+        row = page.page.locator(f'[data-clip="{name}"]')
+        row.wait_for(timeout=30_000)
+        start, end = row.locator(".name bdi").all()
+        assert start.inner_text() + end.inner_text() == name
+        is_cut = "part => part.scrollWidth > part.clientWidth"
+        assert start.evaluate(is_cut)
+        assert end.inner_text().endswith("take_017")
+        box, end_box = row.bounding_box(), end.bounding_box()
+        assert end_box["x"] + end_box["width"] <= box["x"] + box["width"]
+    finally:
+        path.unlink()

@@ -6,7 +6,7 @@ import { ClipPrompts } from "./prompts.js";
 import { Drafts } from "./drafts.js";
 import { Side, maskFacts, partsOf } from "./side.js";
 import { Stage } from "./stage.js";
-import { counted, printable } from "./text.js";
+import { counted, printable, showName } from "./text.js";
 
 const SAVE_AFTER_MS = 150;
 const RETRY_SAVE_MS = 3000;
@@ -129,7 +129,7 @@ async function openClip(id) {
   clipRequests += 1;
   const request = clipRequests;
   list.select(id);
-  $("clip-name").textContent = printable(id);
+  showName($("clip-name"), id);
   $("clip-name").title = printable(id);
   // Until the clip is loaded, clicks are ignored: they would reach the previous clip.
   state.clip = { id, info: null, prompts: new ClipPrompts([]) };

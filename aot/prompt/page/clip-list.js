@@ -1,7 +1,7 @@
 // The list of clips: only the visible rows exist, and only their thumbnails are loaded.
 
 import * as api from "./api.js";
-import { printable } from "./text.js";
+import { printable, showName } from "./text.js";
 
 const ROW_HEIGHT = 60;
 const ROWS_BEYOND = 4;
@@ -102,9 +102,7 @@ export class ClipListView {
     const text = document.createElement("span");
     const name = document.createElement("span");
     name.className = "name";
-    const inner = document.createElement("bdi");
-    inner.textContent = printable(clip.clip_id);
-    name.append(inner);
+    showName(name, clip.clip_id);
     const state = document.createElement("span");
     state.className = `state ${STATE_CLASS[clip.state] ?? ""}`;
     state.textContent = clip.state;

@@ -33,11 +33,15 @@ export class Stage {
     this.cross = null;
     this.corner = null;
     this.drag = null;
+    this.touches = new Map(); // the fingers on the stage: pointer id → position
     new ResizeObserver(() => this.#onResize()).observe(element);
     element.addEventListener("pointerdown", (event) => this.#onDown(event));
     element.addEventListener("pointermove", (event) => this.#onMove(event));
     element.addEventListener("pointerup", (event) => this.#onUp(event));
-    element.addEventListener("pointercancel", () => this.#endDrag());
+    element.addEventListener("pointercancel", (event) => {
+      this.touches.delete(event.pointerId);
+      this.#endDrag();
+    });
     element.addEventListener("contextmenu", (event) => event.preventDefault());
     element.addEventListener("wheel", (event) => this.#onWheel(event), { passive: false });
   }
@@ -150,6 +154,15 @@ export class Stage {
     if (!this.image || this.element.classList.contains("loading")) return;
     this.element.focus({ preventScroll: true });
     const at = this.#pointer(event);
+    if (event.pointerType === "touch") {
+      this.touches.set(event.pointerId, at);
+      this.element.setPointerCapture(event.pointerId);
+      if (this.touches.size > 1) {
+        this.cancelDrag(); // a second finger: the first one does not click
+        event.preventDefault();
+        return;
+      }
+    }
     const isPan = event.button === 1 || (event.button === 0 && event.shiftKey);
     const isNegative = event.button === 2 || (event.button === 0 && event.altKey);
     if (event.button > 2) return;
@@ -161,6 +174,10 @@ export class Stage {
   }
 
   #onMove(event) {
+    if (this.touches.has(event.pointerId) && this.touches.size > 1) {
+      this.#pinch(event);
+      return;
+    }
     const { drag } = this;
     if (!drag) return;
     drag.now = this.#pointer(event);
@@ -175,8 +192,23 @@ export class Stage {
     this.draw();
   }
 
-  #onUp() {
+  /** Zoom and pan by two fingers: what is below them stays below them. */
+  #pinch(event) {
+    const [first, second] = [...this.touches.values()];
+    const between = [(first[0] + second[0]) / 2, (first[1] + second[1]) / 2];
+    const distance = Math.hypot(first[0] - second[0], first[1] - second[1]);
+    this.touches.set(event.pointerId, this.#pointer(event));
+    const [one, other] = [...this.touches.values()];
+    const now = [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2];
+    this.view.x += now[0] - between[0];
+    this.view.y += now[1] - between[1];
+    this.view.isFit = false;
+    if (distance) this.zoom(Math.hypot(one[0] - other[0], one[1] - other[1]) / distance, now);
+  }
+
+  #onUp(event) {
     const { drag } = this;
+    this.touches.delete(event.pointerId);
     this.#endDrag();
     if (!drag || drag.isPan) return;
     const { hit } = drag;
