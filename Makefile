@@ -10,7 +10,7 @@ LOWEST_TESTS := $(addprefix tests/,decoding writing export manifest images test_
 # One thread per process: small models gain nothing from more. Compiled modules are kept, as tests start many processes.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
-.PHONY: setup demo check format test test-fast test-long test-lowest gpu mutants docs screenshots clean
+.PHONY: setup demo check format test test-fast test-long test-lowest lerobot-newest gpu mutants docs screenshots clean
 .PHONY: system system-slurm system-browser system-ffmpeg
 
 # The complete environment: the dependencies of aot and the development tools.
@@ -71,6 +71,13 @@ $(LOWEST)/.ready: tests/lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/pip install --disable-pip-version-check --quiet --no-compile --requirement tests/lowest.txt
 	touch $@
+
+# A version of LeRobot that needs Python 3.12 and has its own PyTorch (6 GB), for make test-long, which skips its test
+# without it: make lerobot-newest NEWEST_PYTHON=python3.12
+NEWEST_PYTHON ?= python3.12
+lerobot-newest:
+	$(NEWEST_PYTHON) -m venv --clear $(VENV)/lerobot-newest
+	$(VENV)/lerobot-newest/bin/pip install --disable-pip-version-check 'lerobot[dataset]==0.6.1'
 
 # On a machine with CUDA: its tests, and a table of speed, memory and differences from the CPU, in eight minutes. It
 # installs nothing, because such a machine may have PyTorch and no internet: docs/performance.md lists what it needs.

@@ -1,25 +1,27 @@
 """Read a dataset with the package lerobot; run as a program, because the package is not in the environment.
 
-    python lerobot_reader.py plain|merged|converted ROOT OUT FOLDER [FOLDER …]
+    python lerobot_reader.py plain|merged|converted ROOT OUT [FOLDER …]
 
 merged: the dataset and itself, by the package's tool; converted: from v2.1 to v3.0 by the package's tool.
 ROOT: the dataset; OUT: the NPZ file to write, with every value of every frame, and the statistics of the dataset;
-FOLDER: where the package and what it requires are installed.
+FOLDER: where the package and what it requires are installed, if not in the environment.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 
 
 def decode(path: Path, timestamps: list[float], tolerance_s: float, *_: Any) -> torch.Tensor:
-    """In place of the decoder, which needs torchcodec: the frames nearest to the times that lerobot asks for."""
+    """In place of lerobot's decoder, where torchcodec is not installed: the frames nearest to the requested times."""
+    import av
+
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
     times = np.array([frame.time for frame in frames])
@@ -43,13 +45,14 @@ def main(form: str, root: str, out: str, *folders: str) -> None:
     sys.path += folders  # at the end: what the environment has comes first
     from lerobot.datasets import lerobot_dataset  # type: ignore[import-not-found]
 
-    lerobot_dataset.decode_video_frames = decode
+    if importlib.util.find_spec("torchcodec") is None:
+        lerobot_dataset.decode_video_frames = decode
     # Version 0.3 was written for version 3 of the package datasets, where a column is a list.
     stack = torch.stack
     torch.stack = lambda tensors, *args, **options: stack(list(tensors), *args, **options)  # type: ignore[assignment]
     if form == "converted":
         root = str(converted(Path(root), Path(f"{root}_converted")))
-    dataset = lerobot_dataset.LeRobotDataset("local/made", root=root, video_backend="pyav")
+    dataset = lerobot_dataset.LeRobotDataset("local/made", root=root)
     if form == "merged":
         from lerobot.datasets.dataset_tools import merge_datasets  # type: ignore[import-not-found]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -345,6 +346,49 @@ def test_file_systems_that_cannot_exchange_names_or_link_files(
     assert "do not allow hard links; write a copy with --out FOLDER" in refused(arguments, capsys)
     assert tree(root) == before
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+def test_broken_and_circular_links_are_kept(made_v3: tuple[Path, Path], tmp_path: Path) -> None:
+    dataset, run_folder = made_v3
+    root, out = tmp_path / "dataset", tmp_path / "copy"
+    shutil.copytree(dataset, root)
+    (root / "broken").symlink_to("nowhere")
+    (root / "meta" / "circle").symlink_to("..")
+    (root / "file").symlink_to("README.md")
+    assert export.main([str(run_folder), "--format", "lerobot", "--dataset", str(root), "--out", str(out)]) == 0
+    assert (out / "broken").readlink() == Path("nowhere")
+    assert (out / "meta" / "circle").readlink() == Path("..")
+    assert not (out / "file").is_symlink()
+    assert (out / "file").read_bytes() == (root / "README.md").read_bytes()
+    (root / "meta" / "circle").unlink()
+    assert export.main([str(run_folder), "--format", "lerobot", "--dataset", str(root), "--in-place"]) == 0
+    assert [(root / name).is_symlink() for name in ("broken", "file")] == [True, True]
+
+
+@pytest.mark.parametrize("target", ["--in-place", "--out"])
+def test_a_folder_that_cannot_be_listed_is_not_left_out(
+    made_v3: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    target: str,
+) -> None:
+    dataset, run_folder = made_v3
+    root = tmp_path / "dataset"
+    shutil.copytree(dataset, root)
+    (root / "closed").mkdir()
+    scan = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    arguments = [str(run_folder), "--format", "lerobot", "--dataset", str(root), target]
+    arguments += [str(tmp_path / "copy")] if target == "--out" else []
+    assert "closed cannot be read: no permission; a dataset is exported only completely" in refused(arguments, capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset"]
 
 
 def test_a_dataset_that_changes_meanwhile_is_not_replaced(

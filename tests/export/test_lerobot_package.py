@@ -21,6 +21,8 @@ from tests.datasets.test_lerobot_package import INSTALLED, OLDER, write
 from tests.export import lerobot_reader
 
 pytestmark = pytest.mark.slow
+NEWEST = Path(sys.prefix) / "lerobot-newest" / "bin" / "python"
+"""Where `make lerobot-newest` makes an environment with a version that needs Python 3.12."""
 TRACKS, MASKS = "observation.tracks.top", "observation.masks.top"
 
 
@@ -89,6 +91,19 @@ def test_the_package_converts_to_v3(tmp_path: Path) -> None:
         np.testing.assert_array_equal(converted[name], plain[name])
 
 
+@pytest.mark.long
+def test_the_newest_package_reads_tracks_and_masks(tmp_path: Path) -> None:
+    """With its own PyTorch and decoder. The quick counterpart is in test_lerobot.py."""
+    if not NEWEST.exists():
+        pytest.skip(f"no {NEWEST}; make lerobot-newest NEWEST_PYTHON=python3.12 makes it, with 6 GB")
+    root, _ = exported("v3.0", [INSTALLED], tmp_path, "video")
+    plain = read("plain", root, [INSTALLED], tmp_path)
+    newest = read("plain", root, [], tmp_path, NEWEST)
+    for name in (TRACKS, f"{TRACKS}.visible", f"{TRACKS}.object_id", MASKS, f"stats/{TRACKS}/mean"):
+        np.testing.assert_array_equal(newest[name], plain[name])
+    assert np.unique((newest[MASKS] * 255).round()).tolist() == [0, 3, 255]
+
+
 def exported(version: str, folders: list[Path], place: Path, masks: str) -> tuple[Path, Path]:
     """A dataset of the package with the features of a run over its first and last episodes, and the run folder."""
     root = place / "made"
@@ -104,11 +119,13 @@ def exported(version: str, folders: list[Path], place: Path, masks: str) -> tupl
     return root, run_folder
 
 
-def read(form: str, root: Path, folders: list[Path], place: Path) -> dict[str, np.ndarray]:
+def read(
+    form: str, root: Path, folders: list[Path], place: Path, python: Path = Path(sys.executable)
+) -> dict[str, np.ndarray]:
     """Every value of every frame as the package gives it, stacked along the frames."""
     out = place / "found.npz"
-    command = [sys.executable, lerobot_reader.__file__, form, str(root), str(out), *map(str, folders)]
-    environment = os.environ | {"HF_HOME": str(place / "hf"), "HF_HUB_OFFLINE": "1"}
+    command = [str(python), lerobot_reader.__file__, form, str(root), str(out), *map(str, folders)]
+    environment = os.environ | {"PYTHONPATH": "", "HF_HOME": str(place / "hf"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(out) as arrays:

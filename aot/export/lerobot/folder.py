@@ -8,13 +8,14 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aot.errors import ConfigError, ExportError
+from aot.errors import ConfigError, DatasetError, ExportError
 from aot.system.files import PART_SUFFIX, use_default_permissions, write_errors
 from aot.system.interrupts import interrupts_blocked
+from aot.system.os_errors import os_reason
 from aot.system.processes import host, is_alive
 
 State = dict[str, tuple[int, int, int]]
@@ -24,32 +25,33 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK)
 
 
 @contextmanager
-def rebuilt_dataset(source: Path, target: Path, rewritten: Collection[Path]) -> Iterator[Path]:
+def rebuilt_dataset(source: Path, target: Path, rewritten: Collection[Path], before: State) -> Iterator[Path]:
     """Yield a folder with the files of a dataset; it replaces `target` when the block ends without an error.
 
     Args:
         source: the dataset. It is not changed, unless it is the target.
         target: outside the source, or the source itself. Then the other files are linked, not copied.
         rewritten: files, relative to the source, that the block writes or leaves out.
+        before: of the source, before anything was read from it.
     Raises:
         ConfigError: the source has links to folders, or the file system has no hard links, and it is the target.
-        ExportError: the target is the source, and was changed meanwhile.
+        DatasetError: a file of the source cannot be read.
+        ExportError: the source has changed meanwhile.
         WriteError: the folder cannot be written.
     """
     in_place = source == target
-    before = _state(source)
     with write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"{_prefix(target)}{host()}-{os.getpid()}-"
         part = Path(tempfile.mkdtemp(prefix=prefix, suffix=PART_SUFFIX, dir=target.parent))
     try:
         with write_errors(target):
-            _fill(source, part, set(rewritten), _link if in_place else _copy, follows_links=not in_place)
+            _fill(source, part, set(rewritten), in_place=in_place)
         yield part
-        if in_place and _state(source) != before:
+        if dataset_state(source) != before:
             raise ExportError(
                 f"{source}: its files have changed during the export, for example by a recording; nothing was "
-                f"replaced: run the command again when nothing else writes to the dataset"
+                f"written: run the command again when nothing else writes to the dataset"
             )
         with write_errors(target), interrupts_blocked():
             _replace(target, part)
@@ -57,10 +59,14 @@ def rebuilt_dataset(source: Path, target: Path, rewritten: Collection[Path]) -> 
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _state(folder: Path) -> State:
-    """Inode, size and modification time of all files below a folder."""
+def dataset_state(folder: Path) -> State:
+    """Inode, size and modification time of all files of a dataset, to notice changes.
+
+    Raises:
+        DatasetError: a folder in it cannot be read.
+    """
     found: State = {}
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, onerror=_refuse):
         for name in names:
             path = Path(place, name)
             with suppress(FileNotFoundError):
@@ -69,31 +75,49 @@ def _state(folder: Path) -> State:
     return found
 
 
-def _fill(
-    source: Path, part: Path, rewritten: Collection[Path], put: Callable[[Path, Path], None], *, follows_links: bool
-) -> None:
-    for place, folders, names in os.walk(source, followlinks=follows_links):
+def _refuse(error: OSError) -> None:
+    raise DatasetError(
+        f"{error.filename} cannot be read: {os_reason(error)}; a dataset is exported only completely: check the "
+        f"permissions of its files and folders"
+    ) from error
+
+
+def _fill(source: Path, part: Path, rewritten: Collection[Path], *, in_place: bool) -> None:
+    """Link or copy all files but the rewritten ones."""
+    for place, names, file_names in os.walk(source, followlinks=not in_place, onerror=_refuse):
         below = Path(place).relative_to(source)
-        for name in folders:
-            if Path(place, name).is_symlink() and not follows_links:
+        for name in list(names):
+            folder = Path(place, name)
+            if folder.is_symlink() and in_place:
                 raise ConfigError(
-                    f"--in-place: {Path(place, name)} is a link to a folder, whose files cannot be replaced together "
-                    f"with the others; write a copy with --out FOLDER"
+                    f"--in-place: {folder} is a link to a folder, whose files cannot be replaced together with the "
+                    f"others; write a copy with --out FOLDER"
                 )
+            if folder.is_symlink() and folder.resolve() in (Path(place).resolve(), *Path(place).resolve().parents):
+                names.remove(name)
+                (part / below / name).symlink_to(folder.readlink())
+                continue
             (part / below / name).mkdir()
-            if not follows_links:
-                shutil.copystat(Path(place, name), part / below / name)
-        for name in names:
+            if in_place:
+                shutil.copystat(folder, part / below / name)
+        for name in file_names:
             if below / name not in rewritten:
-                put(Path(place, name), part / below / name)
+                (_link if in_place else _copy)(Path(place, name), part / below / name)
     # The folders of a copy are writable, whatever the permissions of the dataset are.
-    if follows_links:
-        use_default_permissions(part)
-    else:
+    if in_place:
         shutil.copystat(source, part)
+    else:
+        use_default_permissions(part)
 
 
 def _copy(source: Path, target: Path) -> None:
+    if source.is_symlink() and not source.exists():
+        target.symlink_to(source.readlink())
+        return
+    try:
+        source.open("rb").close()
+    except OSError as exc:
+        _refuse(exc)
     shutil.copy2(source, target)
     with target.open("rb") as file:
         os.fsync(file.fileno())

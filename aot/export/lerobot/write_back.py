@@ -23,7 +23,7 @@ from aot.export.lerobot.features import (
     names_of,
     track_features,
 )
-from aot.export.lerobot.folder import rebuilt_dataset, remove_leftovers
+from aot.export.lerobot.folder import dataset_state, rebuilt_dataset, remove_leftovers
 from aot.export.lerobot.labels import MAX_OBJECT_ID, labels_of, npz_path, npz_paths, write_npz, write_video
 from aot.export.lerobot.metadata import (
     EPISODES_STATS,
@@ -96,6 +96,7 @@ def write_back(run: Mapping[str, Any], clips: Sequence[ExportedClip], options: E
     root = (options.dataset or _dataset_of(run)).resolve()
     target = root if options.in_place else out.absolute()
     remove_leftovers(target)
+    before = dataset_state(root)
     videos = LeRobot(root, root / "prompts.yaml").videos()
     info = Info(root)
     found, errors = _checked(clips, {video.clip.clip_id: video for video in videos}, info, options)
@@ -111,7 +112,7 @@ def write_back(run: Mapping[str, Any], clips: Sequence[ExportedClip], options: E
         _check_target(root, target, info, cameras)
     num_points = options.points or max(facts.num_points for _, facts in found.values())
     job = _Job(root, info, cameras, num_points, _mask_form(options, cameras), run["choices"])
-    with rebuilt_dataset(root, target, job.rewritten()) as part:
+    with rebuilt_dataset(root, target, job.rewritten(), before) as part:
         job.write(part)
     return Outcome(target, job.summary(target), errors)
 
