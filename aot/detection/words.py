@@ -70,11 +70,12 @@ def find_words(prompts: Sequence[Prompt], frames: FrameSource, detector: Detecto
             located.append(replace(prompt, words=replace(words, count=1)))
             continue
         best = max(looks, key=lambda look: len(look.found))  # the first of those with equally many
-        found = _as_prompts(prompt, words, best, detector.model_name)
+        found = as_prompts(prompt, words, best, detector.model_name)
         missing = _missing(prompt, words, len(found))
         located += [*found, *missing]
         errors |= {
-            one.object_id: PromptError(f"object {one.object_id}: {finder.not_found(words, looks)}") for one in missing
+            one.object_id: PromptError(f"object {one.object_id}: {not_found(words, looks, detector)}")
+            for one in missing
         }
         searches.append(_record(prompt, words, looks, found, detector))
     return FoundPrompts(located, errors, searches)
@@ -103,29 +104,40 @@ class WordFinder:
                     break
         return looks
 
-    def not_found(self, words: Words, looks: Sequence[Look]) -> str:
-        """Why objects are missing, as a message; `looks` are those at the words."""
-        frames = f"frame{'' if len(looks) == 1 else 's'} {', '.join(str(look.frame) for look in looks)}"
-        scores = [look.found.best_score for look in looks if look.found.best_score is not None]
-        most = max(len(look.found) for look in looks)
-        if most:
-            problem = f"found {counted(most, 'time')} on {frames}, expected {words.count} with scores of"
-        elif scores:
-            problem = f"not found on {frames}: the best score is {max(scores):.3f}, expected"
-        else:
-            problem = (
-                f"not found on {frames}: {self._detector.model_name} has no box there, expected one with a score of"
-            )
-        return (
-            f'"{words.text}" {problem} at least {min_score_of(words, self._detector):g}; use other words, look on '
-            f"other frames (frames: [0, 30]), lower min_score, or draw a box"
-        )
-
     def _look(self, words: Words, frame: int) -> Look:
         if self._image is None or self._image[0] != frame:
             self._image = frame, self._frames.read([frame]).rgb[0]
-        found = self._detector.detect(self._image[1], words.text, min_score=min_score_of(words, self._detector))
-        return Look(frame, merge_overlapping(found, self._detector.max_overlap))
+        return look_at(self._image[1], frame, words, self._detector)
+
+
+def look_at(rgb: UInt8Array, frame: int, words: Words, detector: Detector) -> Look:
+    """What a detector finds on one frame, without the boxes that show the same object.
+
+    Args:
+        rgb: (H, W, 3) image of the frame.
+        frame: its number.
+        words: what to find.
+        detector: that finds it.
+    """
+    found = detector.detect(rgb, words.text, min_score=min_score_of(words, detector))
+    return Look(frame, merge_overlapping(found, detector.max_overlap))
+
+
+def not_found(words: Words, looks: Sequence[Look], detector: Detector) -> str:
+    """Why objects are missing, as a message; `looks` are those at the words."""
+    frames = f"frame{'' if len(looks) == 1 else 's'} {', '.join(str(look.frame) for look in looks)}"
+    scores = [look.found.best_score for look in looks if look.found.best_score is not None]
+    most = max(len(look.found) for look in looks)
+    if most:
+        problem = f"found {counted(most, 'time')} on {frames}, expected {words.count} with scores of"
+    elif scores:
+        problem = f"not found on {frames}: the best score is {max(scores):.3f}, expected"
+    else:
+        problem = f"not found on {frames}: {detector.model_name} has no box there, expected one with a score of"
+    return (
+        f'"{words.text}" {problem} at least {min_score_of(words, detector):g}; use other words, look on '
+        f"other frames (frames: [0, 30]), lower min_score, or draw a box"
+    )
 
 
 def min_score_of(words: Words, detector: Detector) -> float:
@@ -133,8 +145,15 @@ def min_score_of(words: Words, detector: Detector) -> float:
     return detector.min_score if words.min_score is None else words.min_score
 
 
-def _as_prompts(prompt: Prompt, words: Words, look: Look, model: str) -> list[Prompt]:
-    """One prompt per object that was found, with successive ids."""
+def as_prompts(prompt: Prompt, words: Words, look: Look, model: str) -> list[Prompt]:
+    """One prompt per object that was found, with successive ids.
+
+    Args:
+        prompt: with the first id, and what the objects have in common.
+        words: what was looked for.
+        look: what was found.
+        model: name of the detector's model.
+    """
     found = look.found
     prompts = []
     for row in range(min(len(found), words.count or MAX_FOUND)):

@@ -30,6 +30,7 @@ from aot.system.text import counted
 
 # In order of preference; the first one whose weights are available makes the masks, unless `segmenter=` is given.
 _SEGMENTERS = ("sam2", "grabcut")
+_DETECTOR = "grounding_dino"
 _DEFAULT_HOST, _DEFAULT_PORT = "127.0.0.1", 8765
 _ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 (only if --host asks for it)
 
@@ -45,6 +46,15 @@ class _MaskMaker:
     """Why a preferred segmenter is not used; empty otherwise."""
 
 
+@dataclass(frozen=True)
+class _WordFinder:
+    """The detector that finds objects by words."""
+
+    name: str
+    detector: Any
+    """None if there is none."""
+
+
 @prints_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page; returns the exit code."""
@@ -52,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse_command(rest)
     config = _composed(command)
     with suppress(KeyboardInterrupt):  # the regular way to stop the server; every change is saved
-        _serve(config, _mask_maker(command, config), command.overrides, options)
+        _serve(config, _mask_maker(command, config), _word_finder(command, config), command.overrides, options)
     return EXIT_DONE
 
 
@@ -129,7 +139,27 @@ def _mask_maker(command: argparse.Namespace, config: RunConfig) -> _MaskMaker:
     raise ConfigError("\n".join(reasons))
 
 
-def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], options: argparse.Namespace) -> None:
+def _word_finder(command: argparse.Namespace, config: RunConfig) -> _WordFinder:
+    """The detector of the command, otherwise the usual one if its library and its model are available.
+
+    Raises:
+        ConfigError: the command names a detector that is not available.
+    """
+    if any(override.startswith(("detector=", "detector.")) for override in command.overrides):
+        return _WordFinder(config.detector.name, config.detector.build() if config.has_detector else None)
+    try:
+        return _WordFinder(_DETECTOR, _composed(command, f"detector={_DETECTOR}").detector.build())
+    except ConfigError:  # not asked for
+        return _WordFinder(_DETECTOR, None)
+
+
+def _serve(
+    config: RunConfig,
+    maker: _MaskMaker,
+    finder: _WordFinder,
+    overrides: Sequence[str],
+    options: argparse.Namespace,
+) -> None:
     import uvicorn
 
     from aot.manifest.edit_file import ManifestFile
@@ -138,6 +168,7 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], optio
     from aot.prompt.frames import ClipFrames
     from aot.prompt.masks import LiveMasks
     from aot.prompt.server import PromptServer, Session, new_token, own_names, token_of
+    from aot.prompt.words import LiveWords
 
     clips, manifest_path = list_clips(config)
     check_output("dataset.prompts", manifest_path, is_file=True)
@@ -165,11 +196,13 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], optio
             listed,
             frames,
             LiveMasks(maker.segmenter, frames, manifest_path.parent),
+            LiveWords(finder.detector, frames),
             Session(
                 dataset=config.dataset.name,
                 manifest=str(manifest_path),
                 segmenter=maker.name if maker.segmenter else "",
                 segmenter_note=maker.note,
+                detector=finder.name if finder.detector else "",
                 run_command=shlex.join(["python", "-m", "aot.run", *overrides]),
             ),
             token=token,
@@ -179,6 +212,8 @@ def _serve(config: RunConfig, maker: _MaskMaker, overrides: Sequence[str], optio
         unprompted = sum(state.state == NO_PROMPT for state in states)
         print(f"{counted(len(states), 'clip')}, {unprompted} without a prompt; prompts are saved in {manifest_path}")
         print(f"masks by {maker.name}{f' ({maker.note})' if maker.note else ''}")
+        if finder.detector is not None:
+            print(f"objects by words: {finder.name}")
         shown_host = socket.gethostname() if host in _ALL_INTERFACES else f"[{host}]" if ":" in host else host
         port = listener.getsockname()[1]
         if host == _DEFAULT_HOST and (command := ssh_command(port)):

@@ -39,10 +39,11 @@ from aot.errors import AotError, ConfigError
 from aot.manifest.edit_file import ManifestConflict, version_of
 from aot.manifest.edit_text import plain_entry
 from aot.manifest.read import check_entry
-from aot.manifest.schema import ObjectEntry
+from aot.manifest.schema import ClipEntry, ObjectEntry
 from aot.prompt.clips import ClipList
 from aot.prompt.frames import ClipFrames
 from aot.prompt.masks import LiveMasks
+from aot.prompt.words import LiveWords
 from aot.system.os_errors import os_reason
 
 # An entry may contain masks as run lengths.
@@ -77,6 +78,8 @@ class Session:
     """Name of the segmenter that makes the masks; empty: there are no masks."""
     segmenter_note: str
     """Why a preferred segmenter is not used; empty otherwise."""
+    detector: str
+    """Name of the detector that finds objects by words; empty: there is none."""
     run_command: str
     """The `aot.run` command with the same options."""
 
@@ -101,6 +104,18 @@ class MaskRequest(BaseModel):
     objects: list[ObjectEntry] = Field(max_length=300)
 
 
+class WordsRequest(BaseModel):
+    """What to find on one frame."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    clip: str
+    frame: int = Field(ge=0, lt=2**31)
+    text: str
+    every: bool
+    """All objects that the text describes; otherwise the best one."""
+
+
 class PromptServer:
     """The page and its API as the ASGI application `app`.
 
@@ -108,6 +123,7 @@ class PromptServer:
         clips: the list of clips and their prompts.
         frames: source of frames and thumbnails.
         masks: source of masks.
+        words: finds objects by words.
         session: shown on the page.
         token: secret; the first part of every path.
         hosts: accepted host names besides `localhost` and IP addresses.
@@ -119,6 +135,7 @@ class PromptServer:
         clips: ClipList,
         frames: ClipFrames,
         masks: LiveMasks,
+        words: LiveWords,
         session: Session,
         *,
         token: str,
@@ -128,6 +145,7 @@ class PromptServer:
         self._clips = clips
         self._frames = frames
         self._masks = masks
+        self._words = words
         self._session = session
         self._assets = _assets()
         # One thread only, so that thumbnails do not delay the shown frame.
@@ -141,6 +159,7 @@ class PromptServer:
             Route("/api/frame", self._get_frame),
             Route("/api/thumbnail", self._get_thumbnail),
             Route("/api/masks", self._compute_masks, methods=["POST"]),
+            Route("/api/words", self._find_words, methods=["POST"]),
             Route("/api/entry", self._save_entry, methods=["PUT"]),
         ]
         handlers = {AotError: _error_response, ValidationError: _error_response, HTTPException: _http_error_response}
@@ -195,6 +214,15 @@ class PromptServer:
         found = await to_thread.run_sync(self._masks.masks, requested.clip, requested.frame, requested.objects)
         masks = [{**asdict(mask), "png": base64.b64encode(mask.png).decode()} for mask in found]
         return JSONResponse({"frame": requested.frame, "masks": masks})
+
+    async def _find_words(self, request: Request) -> Response:
+        asked = WordsRequest.model_validate(await _json(request))
+        self._known_clip(asked.clip)
+        check_entry(asked.clip, [{"id": 1, "frame": asked.frame, "text": asked.text}])
+        find = partial(self._words.find, asked.clip, asked.frame, asked.text, is_every=asked.every)
+        found = await to_thread.run_sync(find)
+        objects = plain_entry(ClipEntry.model_construct(objects=found.objects))["objects"]
+        return JSONResponse({"objects": objects, "note": found.note})
 
     async def _save_entry(self, request: Request) -> Response:
         change = EntryChange.model_validate(await _json(request))

@@ -484,3 +484,63 @@ clips:
         user.wait_saved()
         assert set(self.saved(folder)) == {2, 3}
         assert user.page.get_by_label("Name of object 1", exact=True).input_value() == "red mug"
+
+
+class TestFindByWords:
+    """The search box, with a detector that finds the bright square."""
+
+    @pytest.fixture
+    def address(self, folder: Path) -> Iterator[str]:
+        option = folder / "options" / "detector" / "square.yaml"
+        option.parent.mkdir(parents=True)
+        option.write_text("# Bright squares.\n_target_: tests.fakes.SquareDetector\n")
+        with prompt_server_in_thread(folder, *DATASET, *FAST, "detector=square", "--config-dir", "options") as url:
+            yield url
+
+    @pytest.fixture
+    def user(self, address: str, new_page: Callable[..., Any]) -> Page:
+        return Page(new_page(), address)
+
+    def test_what_is_found_is_added_with_its_mask_and_saved(self, user: Page, folder: Path) -> None:
+        user.open("b")
+        user.press("ArrowRight", "ArrowRight")
+        user.page.get_by_label("Words that describe an object").fill("square")
+        user.press("Enter")
+        user.wait_saved()
+        assert 300 < user.area() < 500
+        (found,) = load_manifest(folder / "clips" / "prompts.yaml").clips["b"].objects
+        assert (found.id, found.frame, found.text, found.score, found.model) == (1, 2, "square", 0.9, "squares")
+        assert found.box == pytest.approx((12, 20, 32, 40), abs=1)
+        assert "“square”, found with score 0.90" in user.page.locator("#parts").inner_text()
+        user.page.get_by_label("all", exact=True).check()
+        user.page.get_by_role("button", name="Find", exact=True).click()
+        user.page.locator("#notice-text", has_text="“square” is marked on this frame already.").wait_for()
+        user.press("ArrowRight")
+        user.wait_shown()
+        user.page.get_by_role("button", name="Find", exact=True).click()
+        user.page.locator("#facts-2", has_text="score").wait_for()
+        user.wait_saved()
+        objects = load_manifest(folder / "clips" / "prompts.yaml").clips["b"].objects
+        assert [(item.id, item.frame) for item in objects] == [(1, 2), (2, 3)]
+        user.page.locator("#stage").focus()
+        user.press("z", "z")
+        user.wait_saved()
+        assert "b" not in load_manifest(folder / "clips" / "prompts.yaml").clips
+
+    def test_nothing_found_is_reported_with_the_best_score(self, user: Page, folder: Path) -> None:
+        user.open("b")
+        user.page.get_by_label("Words that describe an object").fill("hat")
+        user.press("Enter")
+        notice = '"hat" not found on frame 0: the best score is 0.100, expected at least 0.3'
+        user.page.locator("#notice-text", has_text=notice).wait_for()
+        assert user.page.get_by_label("Words that describe an object").input_value() == "hat"
+        assert not (folder / "clips" / "prompts.yaml").exists()
+
+    def test_page_is_accessible_with_the_search_box(self, user: Page, assert_accessible: Callable[[Any], None]) -> None:
+        user.open("b")
+        assert_accessible(user.page)
+
+
+def test_without_a_detector_there_is_no_search_box(address: str, new_page: Callable[..., Any]) -> None:
+    user = Page(new_page(), address)
+    assert user.page.locator("#words").is_hidden()

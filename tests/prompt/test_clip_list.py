@@ -123,7 +123,7 @@ class WaitingFrames:
 def test_request_ends_on_the_server_when_the_browser_has_aborted_it() -> None:
     frames = WaitingFrames()
     clips: Any = SimpleNamespace(clips={"a": None})
-    server = PromptServer(clips, frames, None, Session("", "", "", "", ""), token="secret")  # type: ignore[arg-type]
+    server = PromptServer(clips, frames, None, None, Session("", "", "", "", "", ""), token="secret")  # type: ignore[arg-type]
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:

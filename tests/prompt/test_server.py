@@ -423,3 +423,13 @@ class TestCommand:
         monkeypatch.chdir(folder)
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
+
+
+def test_words_without_a_detector_are_refused(address: str) -> None:
+    answer = ask(address, "api/words", "POST", {"clip": "a", "frame": 0, "text": "mug", "every": False})
+    assert answer.status == 422
+    assert answer.json()["error"] == "there is no detector; start the page with detector=grounding_dino"
+    answer = ask(address, "api/words", "POST", {"clip": "a", "frame": 0, "text": "x" * 201, "every": False})
+    assert answer.status == 422
+    assert "text: expected words that describe the object, at most 200 characters" in answer.json()["error"]
+    assert ask(address, "api/words", "POST", {"clip": "none", "frame": 0, "text": "mug", "every": False}).status == 404

@@ -56,6 +56,10 @@ export async function masks(id, number, objects) {
   );
 }
 
+/** Objects that a detector finds by words on a frame: all of them, or the best one. */
+export const words = async (id, number, text, every) =>
+  (await ask("api/words", withJson("POST", { clip: id, frame: number, text, every }))).json();
+
 export const save = async (id, version, objects) =>
   (await ask("api/entry", withJson("PUT", { clip: id, version, objects }))).json();
 

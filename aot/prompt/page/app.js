@@ -63,7 +63,9 @@ const side = new Side({
 async function begin() {
   try {
     state.session = await api.session();
-    const { dataset, manifest, segmenter, segmenter_note: note, run_command: command, palette } = state.session;
+    const { dataset, manifest, segmenter, segmenter_note: note, run_command: command, palette, detector } = state.session;
+    $("words").hidden = !detector;
+    $("words-find").title = `Find with ${detector}`;
     $("dataset").textContent = dataset;
     $("manifest").textContent = manifest;
     $("manifest").title = manifest;
@@ -314,6 +316,31 @@ function addPoint(xy, label) {
     return;
   }
   change(() => prompts.addPoint(state.frame, xy, label));
+}
+
+/** Let the detector find what the words describe on the shown frame. */
+async function findWords() {
+  const { clip, frame } = state;
+  const text = $("words-text").value.trim();
+  if (!text || !clip?.info || !stage.image || $("words-find").disabled) return;
+  $("words-find").disabled = true;
+  try {
+    const { objects, note } = await api.words(clip.id, frame, text, $("words-all").checked);
+    if (clip !== state.clip) notify(`“${text}” was not added: another clip is open now.`);
+    else {
+      const added = clip.prompts.newOf(objects);
+      if (!objects.length) notify(note);
+      else if (!added.length) notify(`“${text}” is marked on this frame already.`);
+      else {
+        change(() => clip.prompts.addFound(added));
+        announce(`${counted(added.length, "object")} found, scores ${added.map(({ score }) => score.toFixed(2)).join(", ")}`);
+      }
+    }
+  } catch (error) {
+    notify(error.message);
+  } finally {
+    $("words-find").disabled = false;
+  }
 }
 
 function chooseObject(id) {
@@ -668,6 +695,12 @@ $("clip-search").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && first) openClip(first.clip_id);
 });
 $("clip-filter").addEventListener("change", showClips);
+$("words-find").addEventListener("click", findWords);
+$("words-text").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  event.preventDefault(); // the field keeps the focus, so that the words can be changed
+  findWords();
+});
 $("help-button").addEventListener("click", () => $("help").showModal());
 $("notice-close").addEventListener("click", () => ($("notice").hidden = true));
 $("take-theirs").addEventListener("click", () => resolveConflict(false));

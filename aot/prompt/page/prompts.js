@@ -5,6 +5,8 @@
 // Entries are immutable, so that a step of the history is a list of entries.
 
 const MAX_STEPS = 500;
+// Of the objects of one description with count: all.
+const MAX_FOUND = 20;
 
 export class ClipPrompts {
   constructor(entries) {
@@ -79,6 +81,26 @@ export class ClipPrompts {
 
   setBox(frame, box, id = this.now.active) {
     this.#put({ ...(this.at(id, frame) ?? this.#begun(frame)), frame, box });
+  }
+
+  /** The objects of a detector that it has not found before. */
+  newOf(found) {
+    const placeOf = ({ frame, text, box, mask }) => JSON.stringify([frame, text, box, mask]);
+    const known = new Set(this.now.entries.map(placeOf));
+    return found.filter((entry) => !known.has(placeOf(entry)));
+  }
+
+  /** Add objects that a detector has found, as one step: the active object if it has no prompt, then free ids. */
+  addFound(found) {
+    const taken = new Set(this.now.entries.flatMap(idsOf));
+    let id = taken.has(this.now.active) ? 1 : this.now.active;
+    const added = found.map((entry) => {
+      while (taken.has(id)) id += 1;
+      taken.add(id);
+      const name = this.now.named[id];
+      return name ? withName({ ...entry, id }, name) : { ...entry, id };
+    });
+    this.#step({ entries: [...this.now.entries, ...added], active: added[0].id });
   }
 
   /** Remove one part of an entry: {kind: "box" | "mask" | "query_points"} or {kind: "point", index}. */
@@ -165,6 +187,11 @@ export class ClipPrompts {
 /** The labels of an entry; without labels, all points are object points. */
 export function labelsOf(entry) {
   return entry.labels?.length ? entry.labels : (entry.points ?? []).map(() => 1);
+}
+
+/** The ids that an entry has or may get. */
+function idsOf({ id, count = 1 }) {
+  return Array.from({ length: count === "all" ? MAX_FOUND : count }, (_, number) => id + number);
 }
 
 /** Whether a prompt is on a frame, or is to be found on it. */
