@@ -92,7 +92,8 @@ class DecordFile(FrameSource):
         self._read_from = 0
         # The last frame that decord has returned, and its number.
         self._last: tuple[int, UInt8Array] | None = None
-        self._verifier = Verifier(path)
+        first = probe.first_frame
+        self._verifier = Verifier(path, first.image if first.pts == probe.pts[0] else None)
         try:
             self._piece = self._first_piece()
         except (Unverified, DecodeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,10 @@ from aot.decoding.packets import clean_keys, read_packets
 from aot.decoding.streams import chosen_stream, video_streams
 from aot.errors import DecodeError
 from aot.system.os_errors import os_problem
-from aot.types import Float64Array, Int64Array
+from aot.types import Float64Array, Int64Array, UInt8Array
+
+MAX_KEPT_BYTES = 8 * 2**20
+"""A first frame of up to 1080p is kept with its probe."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class FirstFrame:
     """How the frames are turned and mirrored for display."""
     pixel_aspect: Fraction
     """Width of a pixel as displayed, in heights of a pixel: its sample aspect ratio, after the rotation."""
+    pts: int | None
+    """Its time stamp."""
+    image: UInt8Array | None = field(compare=False, repr=False)
+    """(H, W, 3) RGB, as it is displayed; None if it is large, because probes are kept, or reported as damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,11 +166,20 @@ class _FirstDecoded:
 def _first_frame(frame: Any, aspect: Fraction, path: Path) -> FirstFrame:
     if frame is None:
         raise DecodeError(f"{path}: no frame can be decoded; expected at least one")
-    displayed_image(frame, path)  # raises if its colours cannot be converted
+    image = displayed_image(frame, path)  # raises if its colours cannot be converted
     orientation = orientation_of(frame, path)
     width, height = orientation.size(frame.width, frame.height)
     bits = max(component.bits for component in frame.format.components)
-    return FirstFrame(width, height, bits, orientation, 1 / aspect if orientation.turns % 2 else aspect)
+    is_kept = image.nbytes <= MAX_KEPT_BYTES and not frame.is_corrupt
+    return FirstFrame(
+        width=width,
+        height=height,
+        bits=bits,
+        orientation=orientation,
+        pixel_aspect=1 / aspect if orientation.turns % 2 else aspect,
+        pts=frame.pts,
+        image=image if is_kept else None,
+    )
 
 
 def _first_dts(path: Path, number: int | None) -> int:

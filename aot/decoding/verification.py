@@ -29,13 +29,13 @@ class Verifier:
 
     Args:
         path: the video file.
-    Raises:
-        DecodeError: PyAV cannot open the file.
+        first: (H, W, 3) its first frame by PyAV; None: not known.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, first: UInt8Array | None = None) -> None:
         self._path = path
-        self._judge = VideoFile(path)
+        self._first = first
+        self._opened: VideoFile | None = None
         self._num_repeats = 0
         self._is_repeat = False
         self._num_since_repeat = 0
@@ -45,8 +45,20 @@ class Verifier:
         self._is_conversion_checked = False
 
     def close(self) -> None:
-        """Close the file; images cannot be read afterwards."""
-        self._judge.close()
+        """Close the file; images must not be read afterwards."""
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _judge(self) -> VideoFile:
+        """Opened for the first frame that is compared, apart from that of the file: short clips often need no other.
+
+        Raises:
+            DecodeError: PyAV cannot open the file.
+        """
+        if self._opened is None:
+            self._opened = VideoFile(self._path)
+        return self._opened
 
     def image(self, frame: int) -> UInt8Array:
         """A frame by PyAV, (H, W, 3) RGB.
@@ -63,9 +75,13 @@ class Verifier:
         Raises:
             DecodeError: PyAV cannot decode it.
         """
-        before = self._judge.num_taken
-        expected = self.image(frame)
-        self._num_unchecked, self._last_cost = 0, self._judge.num_taken - before
+        if frame == 0 and self._first is not None:
+            expected, cost = self._first, 1
+        else:
+            before = self._judge.num_taken
+            expected = self.image(frame)
+            cost = self._judge.num_taken - before
+        self._num_unchecked, self._last_cost = 0, cost
         self._is_conversion_checked |= not _has_one_colour(image)
         return np.array_equal(image, expected)
 

@@ -9,10 +9,10 @@ import base64
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,10 @@ from aot.paths import ClipPaths, ClipReportPaths
 from aot.runs.timing import in_order
 from aot.self_checks import in_mask_share
 from aot.system.files import replacing, write_errors, write_text
-from aot.types import BoolArray, ClipResult, Float64Array, Int64Array
+from aot.types import BoolArray, ClipResult, Float64Array, Int64Array, UInt8Array
+
+if TYPE_CHECKING:
+    from aot.writing.reader import MaskReader
 
 # Limits of the charts: at most 130 KB of data.
 _MAX_POINTS = 36
@@ -71,14 +74,16 @@ def report_clip(paths: ClipPaths, drawing_seconds: Mapping[str, float]) -> None:
         ResultError: the clip's file cannot be read.
         WriteError: the report cannot be written.
     """
-    from aot.writing.reader import load  # imported here: h5py is not needed to start a command
+    from aot.writing.reader import MaskReader, load  # imported here: h5py is not needed to start a command
 
     with error_context(clip_id=paths.clip_id, stage="report"):
         result_ns = paths.result.stat().st_mtime_ns if paths.result.exists() else 0
         result = load(paths.result, masks=False)
         rows = _chosen_rows(len(result.index))
-        area, images, note = _areas_and_images(paths, result, rows)
-        flow = _write_flow_image(paths, result)
+        with MaskReader(paths.result) as masks:
+            area = _areas(result, masks, rows)
+            flow = _write_flow_image(paths, result, masks)
+            images, note = _images(paths, result, masks)
         write_report_data(
             paths.report,
             {
@@ -219,27 +224,23 @@ def _packed(values: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def _areas_and_images(
-    paths: ClipPaths, result: ClipResult, rows: Int64Array
-) -> tuple[Float64Array, list[dict[str, Any]], str]:
-    """Mask areas on the chosen rows; images of the prompt frames with masks; the reason if there are no images."""
-    from aot.writing.reader import MaskReader
-
+def _areas(result: ClipResult, masks: MaskReader, rows: Int64Array) -> Float64Array:
+    """(R, K) mask areas on the chosen rows, px; NaN without a mask."""
     area = np.full((len(rows), len(result.object_id)), np.nan)
-    with MaskReader(paths.result) as masks:
-        has_mask = set(result.mask_row.tolist())
-        scored = dict(zip(result.mask_row.tolist(), np.isfinite(result.mask_score)))
-        for place, row in enumerate(rows.tolist()):
-            found = masks.row(row) if row in has_mask else None
-            if found is not None:
-                sizes = found.sum(axis=(1, 2)).astype(np.float64)
-                area[place] = np.where(scored[row], sizes, np.nan)
-        wanted = _prompt_frames(result)[:_MAX_IMAGES]
-        try:
-            images = _write_images(paths, result, masks, wanted)
-        except AotError as error:  # the video may have been deleted; the page can be shown without it
-            return area, [], str(error)
-    return area, images, ""
+    scored = dict(zip(result.mask_row.tolist(), np.isfinite(result.mask_score)))
+    for place, row in enumerate(rows.tolist()):
+        found = masks.row(row) if row in scored else None
+        if found is not None:
+            area[place] = np.where(scored[row], found.sum(axis=(1, 2)), np.nan)
+    return area
+
+
+def _images(paths: ClipPaths, result: ClipResult, masks: MaskReader) -> tuple[list[dict[str, Any]], str]:
+    """Images of the prompt frames with masks; the reason if there are none."""
+    try:
+        return _write_images(paths, result, masks, _prompt_frames(result)[:_MAX_IMAGES]), ""
+    except AotError as error:  # the video may have been deleted; the page can be shown without it
+        return [], str(error)
 
 
 def _prompt_frames(result: ClipResult) -> list[int]:
@@ -252,39 +253,48 @@ def _prompt_frames(result: ClipResult) -> list[int]:
     return sorted(frames & set(result.index.tolist()))
 
 
-def _write_images(paths: ClipPaths, result: ClipResult, masks: Any, frames: list[int]) -> list[dict[str, Any]]:
+def _write_images(paths: ClipPaths, result: ClipResult, masks: MaskReader, frames: list[int]) -> list[dict[str, Any]]:
     import cv2
 
-    from aot.decoding import open_source
     from aot.drawing.colours import tint
-    from aot.writing.schema import recorded_clip
 
     written = []
-    with open_source(recorded_clip(result.attributes)) as source:
-        for frame in frames:
-            image = source.read([frame]).rgb[0].copy()
-            found: BoolArray | None = masks.row(int(np.searchsorted(result.index, frame)))
-            if found is not None:
-                tint(image, found, result.object_id.tolist())
-            size = _image_size(source.width, source.height, source.pixel_aspect)
-            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            path = paths.report.prompt_image(frame)
-            _, jpeg = cv2.imencode(
-                ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-            )
-            with replacing(path) as part, write_errors(path):
-                part.write_bytes(bytes(jpeg))
-            written.append({"frame": frame, "file": path.relative_to(paths.report.root).as_posix()})
+    for frame, rgb in _source_images(result, frames):
+        image = rgb.copy()
+        found: BoolArray | None = masks.row(int(np.searchsorted(result.index, frame)))
+        if found is not None:
+            tint(image, found, result.object_id.tolist())
+        small = cv2.resize(image, _image_size(result), interpolation=cv2.INTER_AREA)
+        path = paths.report.prompt_image(frame)
+        _, jpeg = cv2.imencode(
+            ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        )
+        with replacing(path) as part, write_errors(path):
+            part.write_bytes(bytes(jpeg))
+        written.append({"frame": frame, "file": path.relative_to(paths.report.root).as_posix()})
     return written
 
 
-def _write_flow_image(paths: ClipPaths, result: ClipResult) -> dict[str, Any] | None:
+def _source_images(result: ClipResult, frames: list[int]) -> Iterator[tuple[int, UInt8Array]]:
+    """Source frames as (number, (H, W, 3) RGB). For the first one alone, the rest of the source is not read."""
+    from aot.decoding import first_frame, open_source
+    from aot.writing.schema import recorded_clip
+
+    clip = recorded_clip(result.attributes)
+    if frames == [0]:
+        yield 0, first_frame(clip)
+        return
+    with open_source(clip) as source:
+        for frame in frames:
+            yield frame, source.read([frame]).rgb[0]
+
+
+def _write_flow_image(paths: ClipPaths, result: ClipResult, reader: MaskReader) -> dict[str, Any] | None:
     """The colours of the flow on the frame where the valid points of the clip move most; None if none move."""
     import cv2
 
     from aot.export.flow import flow_field, full_colour_px, lengths
     from aot.export.flow_files import flow_colours
-    from aot.writing.reader import MaskReader
 
     moved = np.nan_to_num(lengths(result), posinf=0).sum(axis=1)
     places = np.flatnonzero(result.mask_row < len(moved))  # the last frame moves to no other one
@@ -292,28 +302,28 @@ def _write_flow_image(paths: ClipPaths, result: ClipResult) -> dict[str, Any] | 
         return None
     place = places[moved[result.mask_row[places]].argmax()]
     row = int(result.mask_row[place])
-    with MaskReader(paths.result) as reader:
-        masks = reader.row(row)
+    masks = reader.row(row)
     if masks is None:
         return None
     field, max_px = flow_field(result, masks, result.mask_score[place], row, 1), full_colour_px(result)
     image = np.zeros((*field.valid.shape, 3), dtype=np.uint8)
     image[field.valid] = flow_colours(field.flow[field.valid], max_px)[:, ::-1]
-    aspect = Fraction(result.attributes.get("pixel_aspect_ratio", "1:1").replace(":", "/"))
-    size = _image_size(result.attributes["width"], result.attributes["height"], aspect)
     path = paths.report.flow_image
-    _, png = cv2.imencode(".png", cv2.resize(image, size, interpolation=cv2.INTER_NEAREST))
+    small = cv2.resize(image, _image_size(result), interpolation=cv2.INTER_NEAREST)
+    _, png = cv2.imencode(".png", small, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     with replacing(path) as part, write_errors(path):
         part.write_bytes(bytes(png))
     file = path.relative_to(paths.report.root).as_posix()
     return {"frame": int(result.index[row]), "next": int(result.index[row + 1]), "full_px": max_px, "file": file}
 
 
-def _image_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
+def _image_size(result: ClipResult) -> tuple[int, int]:
     """Width and height at which a frame is shown, px: with square pixels, and at most _IMAGE_WIDTH wide."""
-    square = width * float(pixel_aspect)
-    scale = min(1.0, _IMAGE_WIDTH / square)
-    return max(1, round(square * scale)), max(1, round(height * scale))
+    attributes = result.attributes
+    aspect = Fraction(attributes.get("pixel_aspect_ratio", "1:1").replace(":", "/"))
+    width, height = attributes["width"] * float(aspect), attributes["height"]
+    scale = min(1.0, _IMAGE_WIDTH / width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _link_video(paths: ClipPaths) -> str | None:
