@@ -12,15 +12,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import aot
 from aot.checkpoints.models import RECORD
+from aot.decoding.pyav import PyAVDecoder
 from aot.detection.base import Detector, ReleasesModel
 from aot.detection.grounding_dino import GroundingDinoDetector
 from aot.detection.owlv2 import Owlv2Detector
 from aot.detection.pretrained import PretrainedDetector
 from aot.detection.sam3 import Sam3Detector
 from aot.errors import CheckpointError, ConfigError, PromptError
+from aot.paths import RunPaths
+from aot.pipeline import Parts, Settings, process_clip
+from aot.segmentation.none import NoSegmenter
+from aot.types import Clip, Prompt, Words
 from tests.detection.contract import HEIGHT, TEXT, WIDTH, DetectorContract, assert_same, frame
+from tests.fakes import BoxSegmenter, CentreSampler, StillTracker
 from tests.made_once import made_once
+from tests.synthetic import moving_square, write_video
 
 pytest.importorskip("transformers", reason="pip install 'auto-objects-tracker[detect]'")
 torch = pytest.importorskip("torch")
@@ -273,3 +281,24 @@ def test_damaged_files_are_reported(kind: str, damaged: Path) -> None:
         CheckpointError, match=r"model cannot be loaded as .*; check it with `python -m aot.checkpoints ver"
     ):
         KINDS[kind][0](checkpoint=damaged, device="cpu").detect(frame(), TEXT, min_score=0.0)
+
+
+def test_a_clip_is_processed_with_a_network_that_is_recorded(
+    detector: PretrainedDetector, kind: str, tmp_path: Path, no_network: None
+) -> None:
+    """From words to tracks; the synthetic weights find something somewhere."""
+    video = write_video(tmp_path / "a.mp4", moving_square(6))
+    clip = Clip("a", video, (Prompt(1, 0, words=Words(TEXT, (0,), count=2, min_score=0.0)),))
+    segmenter = NoSegmenter() if kind == "sam3" else BoxSegmenter()
+    parts = Parts(PyAVDecoder(), segmenter, CentreSampler(), StillTracker(), detector)
+    paths = RunPaths(tmp_path / "run").clip("a")
+    process_clip(clip, parts, Settings(1, 1, {"config_yaml": "", "config_hash": "", "versions": "{}"}), paths)
+    result = aot.load(paths.result)
+    assert result.object_id.tolist() == [1, 2]
+    (prompt,), *_ = result.object_prompts
+    assert {"text", "score", "model", "mask" if kind == "sam3" else "box"} <= set(prompt)
+    (weights,) = result.provenance["weights"]
+    assert (weights["part"], weights["file"]) == ("detector", "model.safetensors")
+    assert result.provenance["precision"] == {"detector": "fp32"}
+    assert result.provenance["words"][0]["model"] == kind
+    assert len(result.query) == 2
