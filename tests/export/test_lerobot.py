@@ -253,11 +253,11 @@ def test_in_place_replaces_the_dataset_and_its_own_features(made: tuple[Path, Pa
     assert export.main([*arguments, "--points", "3"]) == 0
     features = features_of(root)
     assert PATH not in features
+    assert not list((root / "masks").glob("*"))
     assert features[TRACKS]["shape"] == [3, 2]
     assert set(rows_of(root)[0, 0]) == {*rows_of(dataset)[0, 0], TRACKS, f"{TRACKS}.visible", f"{TRACKS}.object_id"}
-    assert not list((root / "masks").rglob("*.npz")) if (root / "masks").exists() else True
     assert export.main([*arguments, "--masks", "none"]) == 0
-    assert not list((root / "videos").rglob(f"*{MASKS}*/*.mp4"))
+    assert not list((root / "videos").rglob(f"*{MASKS}*"))
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"], "no temporary folder is left"
 
 
@@ -441,7 +441,9 @@ def test_another_dataset_is_refused(
     wrist = make(tmp_path / "wrist", "v3.0", cameras=("observation.images.tip",))
     message = refused([*arguments, str(wrist)], capsys)
     assert "the dataset has no camera 'observation.images.top'; did you mean observation.images.tip?" in message
-    assert "expected metadata of LeRobot" in refused([*arguments, str(tmp_path)], capsys)
+    assert f"{tmp_path}: no meta/info.json; expected the folder of a LeRobot dataset\n" in refused(
+        [*arguments, str(tmp_path)], capsys
+    )
     assert not (tmp_path / "copy").exists()
 
 
@@ -559,6 +561,65 @@ def test_invalid_arguments_are_refused(
     made_v3: tuple[Path, Path], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refused([str(made_v3[1]), *arguments], capsys)
+
+
+def test_a_dataset_that_has_moved_is_named(
+    made_v3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(made_v3[1], copy)
+    content = json.loads((copy / "run.json").read_text())
+    content["config"]["dataset"]["root"] = str(tmp_path / "gone")
+    (copy / "run.json").write_text(json.dumps(content))
+    message = refused([str(copy), "--format", "lerobot"], capsys)
+    assert f"{tmp_path}/gone: no meta/info.json; expected" in message
+    assert "if it has moved, give its folder with --dataset" in message
+
+
+def change_episodes(root: Path, **columns: list[Any]) -> None:
+    (path,) = (root / "meta" / "episodes").rglob("*.parquet")
+    rows = pyarrow.parquet.read_table(path).to_pydict()
+    pyarrow.parquet.write_table(pyarrow.table(rows | columns), path)
+
+
+def test_frames_of_a_video_that_are_of_no_episode_are_unlabelled(tmp_path: Path) -> None:
+    dataset = make(tmp_path / "dataset", "v3.0", lengths=(4, 3, 3))
+    (path,) = (dataset / "meta" / "episodes").rglob("*.parquet")
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).slice(1), path)
+    path = dataset / "data" / "chunk-000" / "file-000.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).slice(4), path)
+    run_folder = process(dataset, tmp_path / "out")
+    assert export.main([str(run_folder), "--format", "lerobot", "--in-place"]) == 0
+    labels = label_frames(dataset / "videos" / MASKS / "chunk-000" / "file-000.mp4")
+    assert [bool((each == 255).all()) for each in labels] == [True] * 4 + [False] * 3
+    (path,) = (dataset / "meta" / "episodes").rglob("*.parquet")
+    table = pyarrow.parquet.read_table(path).to_pydict()
+    np.testing.assert_allclose(table[f"videos/{MASKS}/from_timestamp"], [4 / FPS, 0])
+    np.testing.assert_allclose(table[f"videos/{MASKS}/to_timestamp"], [7 / FPS, 3 / FPS])
+    assert (table[f"videos/{MASKS}/chunk_index"], table[f"videos/{MASKS}/file_index"]) == ([0, 0], [0, 1])
+
+
+def test_episodes_that_overlap_in_their_video_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = make(tmp_path / "dataset", "v3.0", lengths=(4, 3, 3))
+    times = {"from_timestamp": [0.0, 0.0, 0.0], "to_timestamp": [4 / FPS, 3 / FPS, 3 / FPS]}
+    change_episodes(dataset, **{f"videos/{TOP}/{name}": values for name, values in times.items()})
+    run_folder = process(dataset, tmp_path / "out")
+    before = tree(dataset)
+    message = refused([str(run_folder), "--format", "lerobot", "--in-place"], capsys)
+    assert "episode 1 begins with frame 0 of its video, before the end of the episode before it" in message
+    assert tree(dataset) == before
+    assert export.main([str(run_folder), "--format", "lerobot", "--in-place", "--masks", "none"]) == 0
+
+
+def test_nothing_is_written_outside_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = make(tmp_path / "below" / "dataset", "v3.0", lengths=(3, 3, 3))
+    (dataset / "videos").rename(tmp_path / "below" / "videos")
+    info = dataset / "meta" / "info.json"
+    info.write_text(info.read_text().replace('"videos/', '"../videos/'))
+    run_folder = process(dataset, tmp_path / "out")
+    arguments = [str(run_folder), "--format", "lerobot", "--in-place"]
+    assert "video_path leads to ../videos/observation.masks.top/" in refused(arguments, capsys)
+    assert not (tmp_path / "below" / "videos" / MASKS).exists()
 
 
 def test_runs_of_other_datasets_are_refused(

@@ -96,6 +96,9 @@ def write_back(run: Mapping[str, Any], clips: Sequence[ExportedClip], options: E
     root = (options.dataset or _dataset_of(run)).resolve()
     target = root if options.in_place else out.absolute()
     remove_leftovers(target)
+    if not (root / INFO).is_file():
+        hint = "" if options.dataset else ", as the run has read it: if it has moved, give its folder with --dataset"
+        raise ConfigError(f"{root}: no {INFO}; expected the folder of a LeRobot dataset{hint}")
     before = dataset_state(root)
     videos = LeRobot(root, root / "prompts.yaml").videos()
     info = Info(root)
@@ -295,9 +298,18 @@ class _Job:
         self._write_frames(part, {name: hub_type(each) for name, each in columns.items()})
         for path in self._episode_files:
             write_episode_file(self._root / path, part / path, stale=self._stale, statistics=statistics, videos=videos)
+        self._remove_empty_folders(part)
         write_stats(self._root, part, self._stale, statistics)
         write_episodes_stats(self._root, part, self._stale, statistics)
         self._info.write(part, self._stale, features)
+
+    def _remove_empty_folders(self, part: Path) -> None:
+        """Remove the folders whose label videos or NPZ files of an earlier export are left out."""
+        for camera in self._cameras:
+            for folder in [*(part / "videos").rglob(camera.names.masks), part / _npz_folder(camera)]:
+                for below in [*sorted(folder.rglob("*"), reverse=True), folder]:
+                    if below.is_dir() and not any(below.iterdir()):
+                        below.rmdir()
 
     def _write_frames(self, part: Path, hub_types: Mapping[str, Any]) -> None:
         tracks: list[tuple[Names, Callable[[int], EpisodeTracks]]] = []
