@@ -23,14 +23,17 @@ def prompts_digest(prompts: Iterable[Prompt], *, with_names: bool = True) -> str
 
     Args:
         prompts: of a clip.
-        with_names: whether the names of the objects count; those of objects that a detector finds always do.
+        with_names: whether the names of the objects count; those of a clip with objects that a detector finds always
+            do, because its result does not have the prompts as they were given.
     Raises:
         PromptError: a mask file cannot be read.
     """
     digest = hashlib.sha256()
+    prompts = list(prompts)
+    with_names = with_names or any(prompt.words for prompt in prompts)
     for prompt in prompts:
         written = _as_json(prompt)
-        if not with_names and prompt.words is None:
+        if not with_names:
             del written["name"]
         if isinstance(prompt.mask, MaskFile):
             written.pop("mask")

@@ -276,7 +276,7 @@ def _write_images(paths: ClipPaths, result: ClipResult, masks: MaskReader, frame
 
 
 def _source_images(result: ClipResult, frames: list[int]) -> Iterator[tuple[int, UInt8Array]]:
-    """Source frames as (number, (H, W, 3) RGB). If only the first one is asked for, the rest of the source is not read."""
+    """Source frames as (number, (H, W, 3) RGB); the first one only is read without the rest of the source."""
     from aot.decoding import first_frame, open_source
     from aot.writing.schema import recorded_clip
 

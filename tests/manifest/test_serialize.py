@@ -38,3 +38,11 @@ def test_words_and_their_origin_are_written_as_in_a_manifest() -> None:
         {"id": 2, "name": "", "frame": 0, "box": [0, 0, 1, 1], "text": "hat", "score": 0.5, "model": "a/b"},
     ]  # fmt: skip
     assert prompts_digest([words]) != prompts_digest([Prompt(object_id=1, frame=30, words=Words("red mug", (30, 0)))])
+
+
+def test_names_count_in_a_clip_with_words() -> None:
+    words = Prompt(object_id=2, frame=0, name="mug", words=Words("mug", (0,)))
+    boxes = [Prompt(object_id=1, frame=0, name=name, box=(0, 0, 1, 1)) for name in ("cup", "can")]
+    single = {prompts_digest([box], with_names=False) for box in boxes}
+    beside_words = {prompts_digest([box, words], with_names=False) for box in boxes}
+    assert (len(single), len(beside_words)) == (1, 2)
