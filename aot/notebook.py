@@ -48,6 +48,8 @@ def track(
     labels: Sequence[int] = (),
     mask: str | Path | BoolArray | None = None,
     frame: int = 0,
+    text: str | None = None,
+    detector: str | None = None,
     segmenter: str | None = None,
     tracker: str | None = None,
     out: str | Path | None = None,
@@ -66,7 +68,9 @@ def track(
         mask: the object's mask on the frame: an image file in which all pixels other than 0 are the object, or
             (H, W) bool. Excludes box and points.
         frame: source frame of the prompt.
-        segmenter, tracker: names of options, such as "grabcut"; None: the defaults of `aot.run`.
+        text: words that describe the object, such as "red mug", which the detector finds on the frame. Excludes box,
+            points and mask.
+        detector, segmenter, tracker: names of options, such as "grabcut"; None: the defaults of `aot.run`.
         out: the HDF5 file to write, which is replaced; None: it is in a temporary folder, which is removed with the
             result.
         overrides: further settings as on the command line, one or more: "sample_fps=10", "tracker.device=cpu".
@@ -80,12 +84,14 @@ def track(
     if target is not None and not target.parent.is_dir():
         raise ConfigError(f"out={target}: the folder {target.parent} does not exist; expected a file in a folder")
     settings = {"dataset.frame": frame, "dataset.points": points, "dataset.labels": labels, "dataset.box": box}
+    parts = {"detector": detector, "segmenter": segmenter, "tracker": tracker}
     chosen = [
         "dataset=video",
         "launcher=inline",
         _override("dataset.path", Path(video)),
         *(f"{key}={_listed(value)}" for key, value in settings.items() if value is not None),
-        *(f"{role}={name}" for role, name in (("segmenter", segmenter), ("tracker", tracker)) if name is not None),
+        *(shlex.split(override_text("dataset.text", text)) if text is not None else ()),
+        *(f"{role}={name}" for role, name in parts.items() if name is not None),
         *([overrides] if isinstance(overrides, str) else overrides),
     ]
     # In the folder of the file that is written, which then gets its name by one step.
@@ -155,7 +161,7 @@ def _argument_names() -> Iterator[None]:
         yield
     except (ConfigError, DatasetError) as error:
         message = str(error).replace("dataset.path", "video")
-        raise type(error)(re.sub(r"\bdataset\.(box|points|labels|mask|frame)\b", r"\1", message)) from error
+        raise type(error)(re.sub(r"\bdataset\.(box|points|labels|mask|frame|text)\b", r"\1", message)) from error
 
 
 def _process(config: RunConfig, clip: Clip, folder: Path) -> Path:

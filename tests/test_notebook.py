@@ -16,7 +16,7 @@ import pytest
 
 import aot
 from aot import notebook
-from aot.errors import ConfigError, DatasetError, DecodeError, OutOfMemory
+from aot.errors import ConfigError, DatasetError, DecodeError, OutOfMemory, PromptError
 from aot.run import main
 from aot.tracking.lucas_kanade import LucasKanadeTracker
 from aot.types import Tracks
@@ -54,6 +54,19 @@ def test_masks_of_a_temporary_result_stay_readable_until_the_last_of_its_results
     del part
     gc.collect()
     assert (is_found, folder.exists()) == (True, False)
+
+
+def test_an_object_is_found_by_words(video: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    options = tmp_path_factory.mktemp("options")
+    (options / "detector").mkdir()
+    (options / "detector" / "square.yaml").write_text("# Squares.\n_target_: tests.fakes.SquareDetector\n")
+    folder = ["--config-dir", str(options)]
+    result = aot.track(video, text="square", frame=3, detector="square", **MODELS, overrides=folder)
+    assert result.object_prompts[0][0]["box"] == pytest.approx([14, 20, 34, 40], abs=1)
+    assert result.provenance["words"][0]["found"][0]["frame"] == 3
+    assert (result.object("square").query[:, 0] == 3).all()
+    with pytest.raises(PromptError, match=r'"hat" not found on frame 0: the best score is 0\.100'):
+        aot.track(video, text="hat", detector="square", **MODELS, overrides=folder)
 
 
 def test_out_is_written_and_replaced(video: Path) -> None:
@@ -108,6 +121,8 @@ def test_out_of_memory_climbs_the_ladder(video: Path, monkeypatch: pytest.Monkey
     ("arguments", "message"),
     [
         ({}, "^box, points and mask are missing; .* for example 'box="),
+        ({"text": "mug"}, '"mug" cannot be found with detector=none; add detector=grounding_dino'),
+        ({"text": "mug", "box": BOX}, "^text: expected without box, points and mask"),
         ({"points": (18, 30)}, r"^points: expected a list of lists, got \[18,30\]"),
         ({"box": BOX, "segmenter": "grabcat"}, "grabcut"),
         ({"box": (5, 5, 1, 1)}, "box"),

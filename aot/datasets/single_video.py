@@ -36,6 +36,8 @@ class SingleVideo:
         mask_id: pixel value of the object in a mask with several, 1 to 255; None: it has only one.
         pattern: of the names of the frames in a folder with several kinds of images, such as `*_color.png`, as the
             message about such a folder lists them; None: all images are frames.
+        text: words that describe the object, which a detector finds on the frame; excludes box, points and mask.
+            None: no words.
     Raises:
         ConfigError: there is no prompt, or the prompt is not valid.
     """
@@ -52,19 +54,23 @@ class SingleVideo:
         pattern: str | None = None,
         mask_id: Annotated[int, Ge(1)] | None = None,
         stream: Annotated[int, Ge(0)] | None = None,
+        text: str | None = None,
     ) -> None:
         self.path = path
         self.mask = mask
         self.fps = fps
         self.pattern = pattern
         self.stream = stream
-        if box is None and not points and mask is None:
+        is_marked = box is not None or bool(points) or mask is not None
+        if not is_marked and text is None:
             raise ConfigError(
                 "dataset.box, dataset.points and dataset.mask are missing; expected one of them to locate the object, "
-                "for example 'dataset.box=[460,335,560,400]'"
+                "for example 'dataset.box=[460,335,560,400]', or dataset.text with a detector"
             )
+        if is_marked and text is not None:
+            raise ConfigError("dataset.text: expected without dataset.box, dataset.points and dataset.mask")
         prompt = {"id": 1, "frame": frame, "points": points, "labels": labels}
-        given = {"box": box, "mask": None if mask is None else str(mask), "mask_id": mask_id}
+        given = {"box": box, "mask": None if mask is None else str(mask), "mask_id": mask_id, "text": text}
         prompt |= {key: value for key, value in given.items() if value is not None}
         try:
             entry = ObjectEntry.model_validate(prompt)

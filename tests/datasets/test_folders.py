@@ -17,7 +17,7 @@ from aot.datasets.single_video import SingleVideo
 from aot.datasets.videos import Videos
 from aot.errors import ConfigError, DatasetError
 from aot.manifest.from_masks import PromptKind
-from aot.types import Clip, MaskFile
+from aot.types import Clip, MaskFile, Words
 
 MANIFEST = "clips: {'*': {objects: [{id: 1, box: [0, 0, 2, 2]}]}}"
 
@@ -460,6 +460,11 @@ class TestSingleVideo:
         assert clip.clip_id == "a b"
         assert (clip.prompts[0].frame, clip.prompts[0].labels) == (4, (1, 0))
 
+    def test_words_from_arguments(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a.mp4")
+        ((prompt,),) = (clip.prompts for clip in SingleVideo(tmp_path / "a.mp4", frame=4, text="red mug").clips())
+        assert (prompt.name, prompt.words) == ("red mug", Words("red mug", (4,)))
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -473,6 +478,8 @@ class TestSingleVideo:
             ({"points": [[1, 2]], "labels": [0]}, r"^dataset\.labels: .* give at least one point the label 1$"),
             ({"mask": Path("m.png"), "box": [0, 0, 2, 2]}, r"^dataset\.mask: cannot be combined with a box or points"),
             ({"box": [3, 3, 1], "frame": -1}, r"^dataset\.frame: .*\ndataset\.box: "),
+            ({"box": [0, 0, 2, 2], "text": "mug"}, r"^dataset\.text: expected without dataset\.box"),
+            ({"text": " "}, r"^dataset\.text: expected words that describe the object"),
         ],
     )
     def test_wrong_prompts_are_refused(self, options: dict[str, object], message: str) -> None:
