@@ -5,14 +5,23 @@
 #   up.sh            start it (and install the Debian packages that it needs)
 #   up.sh --fresh    start it without earlier jobs and their accounting; the cluster must be stopped
 #
-# Environment: AOT_DEVCLUSTER (its folder), AOT_DEVCLUSTER_NODES=4, _CPUS=4, _MEMORY_MB=4000, _GPUS=2 (per node).
+# A machine that has a SLURM is not touched: its configuration, wherever it is, and its daemons are looked for first.
+#
+# Environment: AOT_DEVCLUSTER (its folder), AOT_DEVCLUSTER_NODES=4, _CPUS=4, _MEMORY_MB=4000, _GPUS=2 (per node),
+# _APT_SECONDS=600 (how long to wait for another apt), _ROOT (of the tests: where the rest of the machine is looked for).
 set -euo pipefail
-HOME_DIR=${AOT_DEVCLUSTER:-/var/tmp/aot-devcluster}
+GIVEN_CONF=${SLURM_CONF:-}
+HOME_DIR=${AOT_DEVCLUSTER:-/var/lib/aot-devcluster}
+EARLIER_DIR=/var/tmp/aot-devcluster   # of earlier versions of this script, which wrote to /etc/slurm
 NODES=${AOT_DEVCLUSTER_NODES:-4} CPUS=${AOT_DEVCLUSTER_CPUS:-4} GPUS=${AOT_DEVCLUSTER_GPUS:-2}
-MEMORY_MB=${AOT_DEVCLUSTER_MEMORY_MB:-4000}
+MEMORY_MB=${AOT_DEVCLUSTER_MEMORY_MB:-4000} APT_SECONDS=${AOT_DEVCLUSTER_APT_SECONDS:-600}
+ROOT=${AOT_DEVCLUSTER_ROOT:-}
+CONF=$HOME_DIR/etc
+export SLURM_CONF=$CONF/slurm.conf
 MARK='# written by launch/devcluster/up.sh'
 OURS="$MARK|# written by slurm-up.sh"      # files that may be overwritten
 PACKAGES='munge slurmctld slurmd slurm-client slurmdbd slurm-wlm-mysql-plugin mariadb-server-core'
+SERVICES='munge slurmctld slurmd slurmdbd'
 
 say() { echo "devcluster: $*"; }
 die() { echo "devcluster: $*" >&2; exit 1; }
@@ -22,39 +31,107 @@ wait_for() { # wait_for WHAT SECONDS COMMAND...
   die "$what did not start within $seconds s; the logs are in $HOME_DIR/log"
 }
 is_alive() { # is_alive PIDFILE COMMAND: also compares the command, because a pid may have been reused
-  local pid; pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ]
+  local pid; pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] && [ "$(cat "$ROOT/proc/$pid/comm" 2>/dev/null)" = "$2" ]
 }
 num_nodes() { sinfo -h -N -p debug -t "$1" -o %N 2>/dev/null | sort -u | wc -l; }
 all_idle() { [ "$(num_nodes idle)" = "$NODES" ]; }
 answers() { timeout 10 scontrol ping 2>/dev/null | grep -q UP && [ "$(num_nodes idle,alloc,mix,comp)" -gt 0 ]; }
+has_accounting() { # a cluster whose slurmdbd has died answers as well
+  is_alive "$1/run/slurmdbd.pid" slurmdbd && timeout 10 sacctmgr -n -P list cluster 2>/dev/null | grep -q .
+}
+is_ours() { # is_ours FILE: a link into our folder, or a file that an earlier version has written
+  case $(readlink -f "$1") in "$(readlink -f "$HOME_DIR")"/*) return 0 ;; esac
+  head -1 "$1" 2>/dev/null | grep -qE "$OURS"
+}
+refuse_other_slurm() {
+  local place file pid comm own found
+  local untouched='so this machine has a SLURM already; nothing was changed'
+  if [ -n "$GIVEN_CONF" ] && [ -e "$GIVEN_CONF" ] && ! is_ours "$GIVEN_CONF"; then
+    die "SLURM_CONF=$GIVEN_CONF was not written by this script, $untouched"
+  fi
+  for place in /etc/slurm /etc/slurm-llnl /opt/slurm/etc /usr/local/etc /usr/local/etc/slurm /usr/local/slurm/etc \
+    /run/slurm/conf /var/spool/slurmd/conf-cache; do # the last two: of nodes without a configuration of their own
+    for file in slurm.conf slurmdbd.conf gres.conf cgroup.conf topology.conf acct_gather.conf; do
+      [ ! -e "$ROOT$place/$file" ] || is_ours "$ROOT$place/$file" ||
+        die "$ROOT$place/$file was not written by this script, $untouched"
+    done
+  done
+  found=$(command -v scontrol || command -v slurmd || true)
+  for file in ${found:+"$found"} "$ROOT/opt/slurm/bin/scontrol" "$ROOT/usr/local/bin/scontrol"; do
+    [ ! -e "$file" ] || [[ "$file" = "$ROOT"/usr/bin/* || "$file" = "$ROOT"/usr/sbin/* ]] ||
+      die "$file is not from Debian's packages, $untouched"
+  done
+  own=" $({ cat "$HOME_DIR"/run/*.pid "$EARLIER_DIR"/run/*.pid 2>/dev/null || true; } | tr '\n' ' ') "
+  for file in "$ROOT"/proc/[0-9]*/comm; do
+    comm=$(cat "$file" 2>/dev/null) || continue
+    pid=${file#"$ROOT"/proc/} pid=${pid%/comm}
+    case $comm in slurmctld | slurmd | slurmdbd | slurmrestd | sackd)
+      [[ "$own" = *" $pid "* ]] || die "process $pid is a $comm that this script has not started, $untouched" ;;
+    esac
+  done
+  # A client may find its configuration by DNS alone.
+  found=$(env -u SLURM_CONF timeout 10 scontrol show config 2>/dev/null | awk '$1 == "ClusterName" { print $3 }') || true
+  [ -z "$found" ] || [ "$found" = devcluster ] || die "scontrol answers for the cluster $found, $untouched"
+}
+check_folder() { # nobody else may have prepared it
+  [ ! -L "$HOME_DIR" ] || die "$HOME_DIR is a symbolic link; expected a folder, set AOT_DEVCLUSTER to another one"
+  mkdir -p -m 0755 "$HOME_DIR"
+  [ "$(stat -c %u "$HOME_DIR")" = 0 ] && [ $((0$(stat -c %a "$HOME_DIR") & 022)) = 0 ] ||
+    die "$HOME_DIR must belong to root and be writable for nobody else; remove it, or set AOT_DEVCLUSTER to another one"
+  mkdir -p "$HOME_DIR"/{run,log,dev,db,etc,spool}
+}
+install_packages() { # waits while another apt is busy, and starts no service, now or at boot
+  local deadline=$((SECONDS + APT_SECONDS)) policy=$ROOT/usr/sbin/policy-rc.d is_announced='' service added=''
+  say "installing $*"
+  if [ ! -e "$policy" ]; then printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod 755 "$policy"; added=1; fi
+  until { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
+    -o DPkg::Lock::Timeout=30 "$@"; } >"$HOME_DIR/log/apt.log" 2>&1; do
+    if ! grep -qiE 'could not get lock|unable to (acquire|lock)|another process using it' "$HOME_DIR/log/apt.log"; then
+      [ -z "$added" ] || rm -f "$policy"
+      die "apt-get failed; see $HOME_DIR/log/apt.log"
+    fi
+    if [ $SECONDS -ge $deadline ]; then
+      [ -z "$added" ] || rm -f "$policy"
+      die "another apt or dpkg has been busy for $APT_SECONDS s; run this script again later"
+    fi
+    [ -n "$is_announced" ] || say 'waiting until another apt or dpkg has ended'
+    is_announced=1; sleep 2
+  done
+  [ -z "$added" ] || rm -f "$policy"
+  printf '%s\n' "$@" >>"$HOME_DIR/installed-packages"
+  for service in $SERVICES; do # those that were installed just now
+    [[ " $* " = *" $service "* ]] || continue
+    if [ -d /run/systemd/system ]; then systemctl disable --now "$service" >/dev/null 2>&1 || true; fi
+    deb-systemd-helper disable "$service.service" >/dev/null 2>&1 || true
+    update-rc.d -f "$service" remove >/dev/null 2>&1 || true
+  done
+}
 
 [ "$(id -u)" = 0 ] || die "must run as root: sudo make system"
 command -v apt-get >/dev/null || die 'needs Debian or a distribution based on it: apt-get was not found'
-for file in slurm.conf slurmdbd.conf gres.conf cgroup.conf; do
-  [ ! -e "/etc/slurm/$file" ] || head -1 "/etc/slurm/$file" | grep -qE "$OURS" ||
-    die "/etc/slurm/$file was not written by this script, so this machine already has a SLURM configuration; nothing was changed"
-done
+refuse_other_slurm
+if [ -f "$ROOT/etc/slurm/slurm.conf" ] && [ ! -L "$ROOT/etc/slurm/slurm.conf" ]; then # of an earlier version
+  if (export SLURM_CONF=$ROOT/etc/slurm/slurm.conf; answers && has_accounting "$EARLIER_DIR"); then
+    say 'running, started by an earlier version of this script'; exit 0
+  fi
+fi
+check_folder
 
 missing=()
 for package in $PACKAGES; do
   dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q ^ii || missing+=("$package")
 done
-mkdir -p "$HOME_DIR"/{run,log,dev,db}
-if [ ${#missing[@]} -gt 0 ]; then
-  say "installing ${missing[*]}"
-  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"; } \
-    >"$HOME_DIR/log/apt.log" 2>&1 || die "apt-get failed; see $HOME_DIR/log/apt.log"
-fi
-if answers; then say 'running'; sinfo; exit 0; fi
+[ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+if answers && has_accounting "$HOME_DIR"; then say 'running'; sinfo; exit 0; fi
 
 # --- configuration ------------------------------------------------------------------------------------------------
-erase_state() { rm -rf /var/spool/slurmctld/* /var/spool/slurmd.n*/* "$HOME_DIR/db" "$HOME_DIR"/log/slurm*.log; }
+erase_state() { rm -rf "${HOME_DIR:?}/spool" "$HOME_DIR/db" "$HOME_DIR"/log/slurm*.log; }
 if [ "${1:-}" = --fresh ]; then
   is_alive "$HOME_DIR/db/mariadbd.pid" mariadbd && die '--fresh needs a stopped cluster: run launch/devcluster/down.sh first'
   erase_state
 fi
-mkdir -p "$HOME_DIR/db" /var/spool/slurmctld
-for ((i = 1; i <= NODES; i++)); do mkdir -p "/var/spool/slurmd.n$i"; done
+mkdir -p "$HOME_DIR/db" "$HOME_DIR/spool/slurmctld"
+for ((i = 1; i <= NODES; i++)); do mkdir -p "$HOME_DIR/spool/slurmd.n$i"; done
 # SLURM sets CUDA_VISIBLE_DEVICES only for character devices; nothing opens these.
 for ((i = 0; i < GPUS; i++)); do [ -c "$HOME_DIR/dev/nvidia$i" ] || mknod "$HOME_DIR/dev/nvidia$i" c 195 "$i"; done
 is_cgroup() { [ "$(stat -fc %T "/sys/fs/cgroup/$1" 2>/dev/null)" = cgroupfs ] && [ -w "/sys/fs/cgroup/$1" ]; }
@@ -68,7 +145,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherParams=OverMemoryKill'
 fi
-cat >/etc/slurm/slurm.conf <<CONF
+cat >"$CONF/slurm.conf" <<CONF
 $MARK
 ClusterName=devcluster
 SlurmctldHost=localhost
@@ -100,8 +177,8 @@ ReturnToService=2
 # job ids are never reused, not even after --fresh
 FirstJobId=$(($(date +%s) % 60000000 + 1))
 SlurmctldPort=6817
-StateSaveLocation=/var/spool/slurmctld
-SlurmdSpoolDir=/var/spool/slurmd.%n
+StateSaveLocation=$HOME_DIR/spool/slurmctld
+SlurmdSpoolDir=$HOME_DIR/spool/slurmd.%n
 SlurmctldPidFile=$HOME_DIR/run/slurmctld.pid
 SlurmdPidFile=$HOME_DIR/run/slurmd.%n.pid
 SlurmctldLogFile=$HOME_DIR/log/slurmctld.log
@@ -115,11 +192,11 @@ NodeName=n[1-$NODES] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[7001-$((700
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
 PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 CONF
-cat >/etc/slurm/gres.conf <<CONF
+cat >"$CONF/gres.conf" <<CONF
 $MARK
 NodeName=n[1-$NODES] Name=gpu File=$HOME_DIR/dev/nvidia[0-$((GPUS - 1))]
 CONF
-cat >/etc/slurm/cgroup.conf <<CONF
+cat >"$CONF/cgroup.conf" <<CONF
 $MARK
 CgroupPlugin=cgroup/v1
 CgroupMountpoint=/sys/fs/cgroup
@@ -129,7 +206,7 @@ ConstrainDevices=no
 ConstrainRAMSpace=yes
 ConstrainSwapSpace=no
 CONF
-(umask 077 && cat >/etc/slurm/slurmdbd.conf <<CONF
+(umask 077 && cat >"$CONF/slurmdbd.conf" <<CONF
 $MARK
 AuthType=auth/munge
 DbdHost=localhost
@@ -143,6 +220,13 @@ LogFile=$HOME_DIR/log/slurmdbd.log
 PidFile=$HOME_DIR/run/slurmdbd.pid
 CONF
 )
+
+# Commands find the configuration without SLURM_CONF; down.sh removes the links.
+mkdir -p "$ROOT/etc/slurm"
+for file in slurm.conf gres.conf cgroup.conf slurmdbd.conf; do
+  [ ! -e "$ROOT/etc/slurm/$file" ] || [ -L "$ROOT/etc/slurm/$file" ] || rm "$ROOT/etc/slurm/$file" # of an earlier version
+done
+for file in slurm.conf gres.conf cgroup.conf; do ln -sfn "$CONF/$file" "$ROOT/etc/slurm/$file"; done
 
 # --- daemons ------------------------------------------------------------------------------------------------------
 if ! munge -n 2>/dev/null | unmunge >/dev/null 2>&1; then
@@ -184,6 +268,6 @@ fi
 is_alive "$HOME_DIR/run/slurmctld.pid" slurmctld || slurmctld
 for ((i = 1; i <= NODES; i++)); do is_alive "$HOME_DIR/run/slurmd.n$i.pid" slurmd || slurmd -N "n$i"; done
 wait_for "$NODES idle nodes" 60 all_idle
-wait_for accounting 30 sacct -n
+wait_for accounting 30 has_accounting "$HOME_DIR"
 say 'running'
 sinfo

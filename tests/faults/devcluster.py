@@ -30,7 +30,8 @@ def require_devcluster() -> Iterator[Devcluster]:
         pytest.skip("no development cluster: `make system` (as root on Debian) starts one")
     if shutil.which("scontrol") is None or "UP" not in _run("scontrol", "ping", check=False):
         pytest.skip("the development cluster is down: `make system` (as root on Debian) starts it")
-    with LOCK.open("w") as lock:
+    # In a folder that everybody can write: no link of another user is followed.
+    with os.fdopen(os.open(LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cluster = Devcluster()
         cluster.restore_nodes()
@@ -98,4 +99,6 @@ class Devcluster:
 
 
 def _run(*command: str, check: bool = True) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60).stdout
+    # Where the link leads: daemons read further files beside it.
+    environment = os.environ | {"SLURM_CONF": str(CONFIG.resolve())}
+    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60, env=environment).stdout
