@@ -69,15 +69,15 @@ refuse_other_slurm() {
       [[ "$own" = *" $pid "* ]] || die "process $pid is a $comm that this script has not started, $untouched" ;;
     esac
   done
-  # A client may find its configuration by DNS alone.
+  # A client may find its configuration only by DNS.
   found=$(env -u SLURM_CONF timeout 10 scontrol show config 2>/dev/null | awk '$1 == "ClusterName" { print $3 }') || true
   [ -z "$found" ] || [ "$found" = devcluster ] || die "scontrol answers for the cluster $found, $untouched"
 }
-check_folder() { # nobody else may have prepared it
+check_folder() { # no other user may have prepared it
   [ ! -L "$HOME_DIR" ] || die "$HOME_DIR is a symbolic link; expected a folder, set AOT_DEVCLUSTER to another one"
   mkdir -p -m 0755 "$HOME_DIR"
   [ "$(stat -c %u "$HOME_DIR")" = 0 ] && [ $((0$(stat -c %a "$HOME_DIR") & 022)) = 0 ] ||
-    die "$HOME_DIR must belong to root and be writable for nobody else; remove it, or set AOT_DEVCLUSTER to another one"
+    die "$HOME_DIR must belong to root and be writable only for root; remove it, or set AOT_DEVCLUSTER to another one"
   mkdir -p "$HOME_DIR"/{run,log,dev,db,etc,spool}
 }
 install_packages() { # waits while another apt is busy, and starts no service, now or at boot

@@ -208,7 +208,7 @@ def test_cluster_without_accounting_does_not_count_as_running(machine: Machine) 
 def test_folder_that_others_may_have_prepared_is_refused(machine: Machine, tmp_path: Path) -> None:
     machine.home.mkdir(mode=0o777)
     machine.home.chmod(0o777)
-    assert "must belong to root and be writable for nobody else" in machine.run("up.sh").stderr
+    assert "must belong to root and be writable only for root" in machine.run("up.sh").stderr
     machine.home.rmdir()
     machine.home.symlink_to(tmp_path)
     assert "is a symbolic link" in machine.run("up.sh").stderr
