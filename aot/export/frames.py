@@ -12,6 +12,8 @@ from aot.system.files import replacing_folder
 from aot.types import Int64Array, UInt8Array
 
 _JPEG_QUALITY = 95
+# A third of the time of the default level 6, for files of 1296x720 that are 8 % larger.
+_PNG_LEVEL = 3
 
 
 def frames_of(clip: ExportedClip, index: Int64Array, size: tuple[int, int] | None = None) -> Iterator[UInt8Array]:
@@ -36,7 +38,7 @@ def save_image(path: Path, rgb: UInt8Array) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rgb).save(path, quality=_JPEG_QUALITY)
+    Image.fromarray(rgb).save(path, quality=_JPEG_QUALITY, compress_level=_PNG_LEVEL)
 
 
 @contextmanager
