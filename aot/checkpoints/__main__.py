@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from aot.checkpoints.download import BASE_URL_VARIABLE, check, download, size_of
 from aot.checkpoints.folder import FOLDER_VARIABLE, weights_folder
 from aot.checkpoints.models import (
     RECORD,
-    ListedModel,
+    allows_commercial_use,
     check_model,
     download_model,
     downloaded_models,
@@ -128,6 +129,7 @@ def _download_all(chosen: Iterable[Checkpoint], folder: Path, base_url: str | No
 
 
 def _download_models(repositories: Sequence[str], folder: Path, base_url: str | None, *, is_accepted: bool) -> int:
+    check_licence = partial(_check_licence, is_accepted=is_accepted)
     exit_code = EXIT_DONE
     for repository in repositories:
         path = model_folder(repository, folder)
@@ -137,12 +139,12 @@ def _download_models(repositories: Sequence[str], folder: Path, base_url: str | 
                 print(f"{repository}: already downloaded: {path}")
                 continue
             if base_url is not None:
-                mirror_model(repository, folder, base_url, report=_print_step)
+                mirror_model(repository, folder, base_url, check_licence=check_licence, report=_print_step)
                 print(f"{repository}: {path}")
                 continue
             model = list_model(repository)
             print(f"{repository}: licence {model.licence or 'not named'}, {model.num_bytes / 1e6:.1f} MB")
-            _ask_consent_to_model(model, is_accepted)
+            check_licence(model.licence)
             download_model(model, folder, report=_print_step)
             print(f"{repository}: {path}")
         except ConfigError as error:
@@ -231,12 +233,11 @@ def _print_step(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
-def _ask_consent_to_model(model: ListedModel, is_accepted: bool) -> None:
-    if model.is_commercial_use_allowed or is_accepted:
-        return
-    raise ConfigError(
-        f"licence {model.licence}: no commercial use; add --accept-license if you accept; nothing was downloaded"
-    )
+def _check_licence(licence: str, *, is_accepted: bool) -> None:
+    if not (is_accepted or allows_commercial_use(licence)):
+        raise ConfigError(
+            f"licence {licence}: no commercial use; add --accept-license if you accept; nothing was downloaded"
+        )
 
 
 def _ask_consent(chosen: Sequence[Checkpoint], is_accepted: bool) -> None:

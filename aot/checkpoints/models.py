@@ -154,10 +154,10 @@ class ListedModel:
     def num_bytes(self) -> int:
         return sum(file.num_bytes for file in self.files)
 
-    @property
-    def is_commercial_use_allowed(self) -> bool:
-        """According to the name of its licence."""
-        return "nc" not in re.split(r"[^a-z]+", self.licence.lower())
+
+def allows_commercial_use(licence: str) -> bool:
+    """Whether a licence does, according to its name, such as cc-by-nc-4.0."""
+    return "nc" not in re.split(r"[^a-z]+", licence.lower())
 
 
 def list_model(repository: str) -> ListedModel:
@@ -214,7 +214,12 @@ def download_model(model: ListedModel, folder: Path, *, report: Callable[[str], 
 
 
 def mirror_model(
-    repository: str, folder: Path, base_url: str, *, report: Callable[[str], None] = lambda text: None
+    repository: str,
+    folder: Path,
+    base_url: str,
+    *,
+    check_licence: Callable[[str], None],
+    report: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Download a model from a web folder that holds a copy of the folder of weights, with the model's record.
 
@@ -222,6 +227,7 @@ def mirror_model(
         repository: of the model.
         folder, report: as in `download_model`.
         base_url: the address of the web folder.
+        check_licence: called with the name of the licence; raises ConfigError if it is not accepted.
     Raises:
         CheckpointError, WriteError: as `download_model`.
     """
@@ -236,6 +242,7 @@ def mirror_model(
     record = _parsed_record(part)
     if record.repository != repository or not all(re.fullmatch(r"[\w-][\w.-]*", name) for name in record.sha256):
         raise CheckpointError(f"{url}/{RECORD} is not the record of {repository}")
+    check_licence(record.licence)
     for name, digest in sorted(record.sha256.items(), key=lambda item: (item[0] != _CONFIG, item[0])):
         if not (target / name).exists() or sha256_of(target / name) != digest:
             report(name)

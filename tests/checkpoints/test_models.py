@@ -252,6 +252,17 @@ class TestMirror:
             path.name: path.read_bytes() for path in source.iterdir()
         }
 
+    def test_licence_without_commercial_use_needs_consent(self, mirror: tuple[str, Path], tmp_path: Path) -> None:
+        address, source = mirror
+        record = json.loads((source / RECORD).read_text()) | {"licence": "cc-by-nc-4.0"}
+        (source / RECORD).write_text(json.dumps(record))
+        command = ["download", MODEL, "--base-url", address]
+        process = run(tmp_path, "http://127.0.0.1:9", *command)
+        assert process.returncode == 1
+        assert "licence cc-by-nc-4.0: no commercial use; add --accept-license" in process.stderr
+        assert not (tmp_path / "weights" / MODEL / "config.json").exists()
+        assert run(tmp_path, "http://127.0.0.1:9", *command, "--accept-license").returncode == 0
+
     def test_changed_file_is_refused(self, mirror: tuple[str, Path], tmp_path: Path) -> None:
         address, source = mirror
         content = (source / "model.safetensors").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,12 +11,12 @@ WORDS = "red green blue bright square mug hat cup of the . ?".split()
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def make_grounding_dino(folder: Path) -> None:
+def make_grounding_dino(folder: Path, *, kind: str = "GroundingDino") -> None:
+    """A model of the kind GroundingDino or MMGroundingDino."""
+    import transformers
     from transformers import (
         BertConfig,
         BertTokenizerFast,
-        GroundingDinoConfig,
-        GroundingDinoForObjectDetection,
         GroundingDinoImageProcessor,
         GroundingDinoProcessor,
         SwinConfig,
@@ -37,28 +38,27 @@ def make_grounding_dino(folder: Path) -> None:
         vocab_size=1100, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=64,
     )  # fmt: skip
-    config = GroundingDinoConfig(
+    config = getattr(transformers, f"{kind}Config")(
         backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, decoder_layers=2, num_queries=20,
         encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
         num_feature_levels=4, max_text_len=32,
     )  # fmt: skip
-    save(GroundingDinoForObjectDetection(config), folder)
+    save(getattr(transformers, f"{kind}ForObjectDetection")(config), folder)
     images = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
     tokenizer = BertTokenizerFast(vocab={token: number for number, token in enumerate(vocabulary)})
     GroundingDinoProcessor(images, tokenizer).save_pretrained(folder)
 
 
-def make_owlv2(folder: Path) -> None:
-    from transformers import (
-        Owlv2Config,
-        Owlv2ForObjectDetection,
-        Owlv2ImageProcessor,
-        Owlv2Processor,
-    )
+def make_owlv2(folder: Path, *, kind: str = "Owlv2") -> None:
+    """A model of the kind Owlv2 or OwlViT."""
+    import transformers
+
+    def of_kind(name: str) -> Any:
+        return getattr(transformers, f"{kind}{name}")
 
     torch.manual_seed(0)
     vocabulary = clip_vocabulary()
-    config = Owlv2Config(
+    config = of_kind("Config")(
         text_config={
             "vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
             "num_attention_heads": 2, "max_position_embeddings": 16, "bos_token_id": len(vocabulary) - 2,
@@ -70,13 +70,14 @@ def make_owlv2(folder: Path) -> None:
         },
         projection_dim=32,
     )  # fmt: skip
-    model = Owlv2ForObjectDetection(config)
+    model = of_kind("ForObjectDetection")(config)
     with torch.no_grad():
         for weights in model.box_head.parameters():  # as they are made, every box has no extent
             weights.mul_(0.15)
     save(model, folder, spread=0.02)
-    images = Owlv2ImageProcessor(size={"height": 96, "width": 96})
-    Owlv2Processor(images, clip_tokenizer(vocabulary, 16)).save_pretrained(folder)
+    size = {"height": 96, "width": 96}
+    images = of_kind("ImageProcessor")(size=size, **({"crop_size": size} if kind == "OwlViT" else {}))
+    of_kind("Processor")(images, clip_tokenizer(vocabulary, 16)).save_pretrained(folder)
 
 
 def make_sam3(folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,19 @@ KINDS = {
 }
 
 
+RELATED = {
+    "mm_grounding_dino": (GroundingDinoDetector, partial(made_models.make_grounding_dino, kind="MMGroundingDino")),
+    "owlvit": (Owlv2Detector, partial(made_models.make_owlv2, kind="OwlViT")),
+}
+"""Other kinds of models that the same detectors run."""
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small model of every kind."""
 
     def make(folder: Path) -> None:
-        for name, (_, write) in KINDS.items():
+        for name, (_, write) in (KINDS | RELATED).items():
             (folder / name).mkdir(parents=True)
             write(folder / name)
 
@@ -96,12 +104,17 @@ class TestSam3Contract(DetectorContract):
         return Sam3Detector(checkpoint=models / "sam3", device="cpu", masks=masks)
 
 
-@pytest.mark.parametrize(("kind", "label"), [("grounding_dino", "bright square."), ("owlv2", "bright square")])
-def test_boxes_are_those_of_the_pipeline(
-    label: str, detector: PretrainedDetector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("kind", "label"),
+    [
+        ("grounding_dino", "bright square."), ("mm_grounding_dino", "bright square."), ("owlv2", "bright square"),
+        ("owlvit", "bright square"),
+    ],
+)  # fmt: skip
+def test_boxes_are_those_of_the_pipeline(kind: str, label: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import pipeline
 
+    detector = (KINDS | RELATED)[kind][0](checkpoint=models / kind, device="cpu")
     monkeypatch.setattr("aot.detection.pretrained.inside_frame", lambda found, width, height: found)
     reference = pipeline("zero-shot-object-detection", model=str(detector.folder), device="cpu")
     expected = reference(Image.fromarray(frame()), candidate_labels=[label], threshold=0.0)
