@@ -466,6 +466,31 @@ def test_a_dataset_whose_frames_do_not_match_its_episodes_is_refused(
     assert "no parquet file; expected the frames of all episodes" in refused(arguments, capsys)
 
 
+@pytest.mark.parametrize(
+    ("version", "name", "content", "message"),
+    [
+        ("v3.0", "stats.json", "[]", "stats.json: a value is not of the expected type; expected the"),
+        ("v3.0", "stats.json", "{", "stats.json, line 1, column 2: not valid JSON"),
+        ("v2.1", "episodes_stats.jsonl", '{"episode_index": 0}\n', "line 1, column 1: the key 'stats' is missing"),
+        ("v2.1", "episodes_stats.jsonl", "\n{]\n", "line 2, column 2: not valid JSON"),
+    ],
+)  # fmt: skip
+def test_malformed_statistics_are_refused(
+    tmp_path: Path,
+    version: str,
+    name: str,
+    content: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = make(tmp_path / "dataset", version, lengths=(3, 3, 3))
+    run_folder = process(root, tmp_path / "out")
+    (root / "meta" / name).write_text(content)
+    before = tree(root)
+    assert message in refused([str(run_folder), "--format", "lerobot", "--in-place"], capsys)
+    assert tree(root) == before
+
+
 def test_other_size_of_the_camera_is_refused(
     made_v3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,7 @@ class Facts:
     """What an export has to know about a result, without its arrays."""
 
     attributes: dict[str, Any]
+    """Those of the result that the metadata of the features contain."""
     size: tuple[int, int]
     """Height and width, px."""
     num_points: int
@@ -140,7 +141,8 @@ def check_clip(clip: ExportedClip, episode: EpisodeVideo, size: tuple[int, int] 
             f"{recorded[:12]}…; {changed}"
         )
     names = dict(zip(result.object_id.tolist(), result.object_name))
-    return Facts(result.attributes, clip_size, len(result.query), len(result.mask_row), names)
+    attributes = {name: result.attributes.get(name) for name in ("weights", "frame_interval", "config_hash")}
+    return Facts(attributes, clip_size, len(result.query), len(result.mask_row), names)
 
 
 @cache
