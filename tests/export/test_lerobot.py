@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import h5py
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -20,16 +21,21 @@ import pytest
 
 import aot
 from aot import run
-from aot.datasets.lerobot import LeRobot
+from aot.datasets.lerobot import EpisodeVideo, LeRobot
 from aot.decoding import open_source
+from aot.errors import ExportError
 from aot.export import __main__ as export
+from aot.export.base import ExportedClip
 from aot.export.lerobot import folder as folders
 from aot.export.lerobot import statistics
-from aot.export.lerobot.episodes import Facts, camera_metadata, chosen
+from aot.export.lerobot.episodes import Episode, Facts, camera_metadata, check_clip, chosen
+from aot.export.lerobot.features import names_of
+from aot.export.lerobot.labels import labels_of, npz_paths
 from aot.export.lerobot.metadata import Info
-from aot.types import ClipResult
+from aot.types import Clip, ClipResult
 from tests.command_line import EMBEDDED
 from tests.datasets.lerobot_made import FPS, HEIGHT, LENGTHS, TOP, WIDTH, WRIST, make
+from tests.results import write_result
 
 NUM_POINTS = 20
 TRACKS, MASKS, PATH = "observation.tracks.top", "observation.masks.top", "annotation.masks.top.path"
@@ -792,3 +798,47 @@ def test_the_copy_of_a_read_only_dataset_is_complete(made_v3: tuple[Path, Path],
     made.mkdir()
     assert out.stat().st_mode == made.stat().st_mode, "others can read it as other new folders"
     assert (out / "videos").stat().st_mode == made.stat().st_mode
+
+
+def episode_of(path: Path, first_frame: int, length: int) -> Episode:
+    clip = Clip("episode_000001/cam", path.with_suffix(".mp4"), expected_frames=(first_frame, length))
+    return Episode(EpisodeVideo(1, "cam", clip, first_frame), length, ExportedClip(clip.clip_id, path))
+
+
+def test_rows_are_frames_of_the_episode_where_tracks_are_valid(tmp_path: Path) -> None:
+    """Of a result that begins two frames after its episode, and whose track has left its object on the last frame."""
+    masks = np.zeros((2, 2, 8, 8), dtype=np.bool_)
+    masks[:, 0, :4], masks[:, 1, 2:6] = True, True
+    path = write_result(tmp_path / "a.h5", masks=masks, index=[9, 11], queries=[(9, 1, 2, 1), (9, 3, 4, 2)])
+    with h5py.File(path, "a") as file:
+        file["tracks/valid"][1, 0] = False
+        file["masks/score"][1] = [0.5, 0.9]
+        file["masks/score"][0] = [0.9, 0.5]
+    episode = episode_of(path, 7, 5)
+    tracks = episode.tracks(3)
+    assert tracks.xy[2].tolist() == tracks.xy[4].tolist() == [[1, 2], [3, 4], [-1, -1]]
+    assert (tracks.xy[[0, 1, 3]] == -1).all()
+    assert tracks.visible.tolist() == [[False] * 3] * 2 + [[True, True, False], [False] * 3, [False, True, False]]
+    assert tracks.object_id.tolist() == [1, 2, 0]
+    labels = list(labels_of(episode, (8, 8)))
+    assert [each[:, 0].tolist() for each in labels] == [
+        [255] * 8, [255] * 8, [1, 1, 1, 1, 2, 2, 0, 0], [255] * 8, [1, 1, 2, 2, 2, 2, 0, 0],
+    ]  # fmt: skip
+    assert npz_paths(episode, "masks/cam") == ["", "", *["masks/cam/episode_000001.npz", ""] * 2][:5]
+
+
+@pytest.mark.parametrize(("first_frame", "length"), [(7, 4), (8, 4), (10, 2)])
+def test_a_result_with_frames_outside_of_its_episode_is_refused(tmp_path: Path, first_frame: int, length: int) -> None:
+    path = write_result(tmp_path / "a.h5", masks=np.zeros((5, 1, 8, 8), dtype=np.bool_), index=list(range(7, 12)))
+    episode = episode_of(path, first_frame, length)
+    last = first_frame + length - 1
+    expected = f"frames 7 to 11 of the video, and the episode consists of frames {first_frame} to {last};"
+    with pytest.raises(ExportError, match=expected):
+        check_clip(ExportedClip("a", path), episode.video, None)
+
+
+def test_cameras_with_the_same_last_part_keep_their_names() -> None:
+    names = names_of(["observation.images.top", "observation.image", "cam"])
+    assert [each.tracks.removeprefix("observation.tracks.") for each in names.values()] == ["top", "image", "cam"]
+    names = names_of(["observation.images.top", "observation.top"])
+    assert [each.camera for each in names.values()] == ["observation.images.top", "observation.top"]
