@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -318,3 +319,98 @@ def large_run(root: Path, count: int) -> RunPaths:
     paths.ledgers.mkdir()
     paths.ledger("worker").write_text("\n".join(lines) + "\n")
     return paths
+
+
+@pytest.fixture
+def many(report: Path, tmp_path: Path) -> Path:
+    """A report with eight more clips, whose values and failures are synthetic."""
+    folder = tmp_path / "many"
+    shutil.copytree(report, folder)
+    script = folder / "data" / "run.js"
+    text = script.read_text()
+    start = text.index("(") + 1
+    run = json.loads(text[start : text.rindex(")")])
+    columns = run["columns"]
+    for number in range(8):
+        row = dict.fromkeys(columns) | {"clip_id": f"m{number}", "state": "done", "points": 100 + number}
+        row |= {"visible": 0.1 * number, "in_mask": 0.9, "mask_stability": 0.4 if number == 5 else 0.9, "J": 0.5}
+        run["rows"].append([row[name] for name in columns])
+    failures = [
+        {"clip_id": f"x{number}", "class": "decode", "message": f"/v/x{number}.mp4 has no frame", "log": None}
+        for number in range(3)
+    ]
+    run["failures"] = [{"class": "decode", "retry": "aot run " + "long=1 " * 60 + "retry=[decode]", "clips": failures}]
+    run["pages"] = ["a", "m2", "m3", *run["pages"]]
+    script.write_text(f"aot.showRun({json.dumps(run)});")
+    return folder
+
+
+def test_columns_are_compared_with_numbers_and_scores_come_first(many: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto((many / "index.html").as_uri())
+    headings = page.locator("#table th").all_inner_texts()
+    assert headings[:4] == ["clip", "state", "J", "objects"]
+    search = page.get_by_label("Search in all columns")
+    for text, expected in {
+        "visible<0.25 m": ["m0", "m1", "m2"],
+        "points>=106": ["m6", "m7"],
+        "stability<0.5": ["m5"],
+        "in_mask>0.95 m": [],
+        "unknown<3": [],
+    }.items():
+        search.fill(text)
+        assert clips(page) == expected, text
+
+
+def test_neighbours_follow_the_order_of_the_table(many: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page(expected=("ERR_FILE_NOT_FOUND",))
+    page.goto((many / "index.html").as_uri())
+    page.get_by_label("Search in all columns").fill("points>30 visible>0")
+    page.get_by_role("button", name="points", exact=True).click()  # from the largest number down
+    assert page.locator("#table a").all_inner_texts() == ["m3", "m2", "a", f"day 1/{SHOWN}"]
+    page.get_by_role("link", name="a", exact=True).click()
+    page.locator("#clip").wait_for()
+    page.locator("#before").wait_for()
+    assert page.locator("#after").get_attribute("title") == f"day 1/{SHOWN} (N)"
+    page.keyboard.press("p")
+    page.wait_for_url("**/clip.html?clip=m2", wait_until="commit")
+
+
+def test_doubtful_clips_are_listed_with_their_values(many: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto((many / "index.html").as_uri())
+    entries = page.locator("#doubtful-clips li").all_inner_texts()
+    assert any("m5" in entry and "masks change much from frame to frame (stability 0.4)" in entry for entry in entries)
+    assert any("m1" in entry and "few points are visible (visible 0.1)" in entry for entry in entries)
+    assert not any("m6" in entry for entry in entries)
+
+
+def test_failures_with_one_message_are_one_group(many: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto((many / "index.html").as_uri())
+    group = page.locator("#failure-groups details details")
+    assert group.count() == 1
+    assert group.locator("summary").inner_text() == "3 clips: /v/x0.mp4 has no frame"
+    group.locator("summary").click()
+    assert group.locator("li").all_inner_texts() == ["x0", "x1", "x2"]
+    command = page.locator("#failures code").first
+    assert "retry=[decode]" in command.inner_text()
+    assert command.evaluate("code => code.scrollWidth <= code.clientWidth"), "the end is not cut off"
+
+
+def test_printed_page_has_all_rows_and_no_controls(many: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.goto((many / "index.html").as_uri())
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert len(clips(page)) == 11
+    assert page.locator("#search").is_hidden()
+
+
+@pytest.mark.parametrize("name", ["index.html", "clip.html?clip=a"])
+def test_pages_fit_a_telephone(many: Path, name: str, new_page: Callable[..., Any]) -> None:
+    page = new_page()
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"{many.as_uri()}/{name}")
+    page.locator("#facts div").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -36,13 +36,15 @@ function showProblem(text) {
 }
 
 aot.showPages = (pages) => {
-  const place = pages.indexOf(clipId);
-  for (const [id, other] of [["before", pages[place - 1]], ["after", pages[place + 1]]]) {
+  const order = aot.rememberedOrder();
+  const clips = order?.includes(clipId) ? order : pages;
+  const place = clips.indexOf(clipId);
+  for (const [id, other] of [["before", clips[place - 1]], ["after", clips[place + 1]]]) {
     const link = aot.byId(id);
     link.hidden = place < 0 || other === undefined;
     if (link.hidden) continue;
     link.href = aot.clipPage(other);
-    link.title = aot.printable(other);
+    link.title = `${aot.printable(other)} (${id === "after" ? "N" : "P"})`;
   }
 };
 
@@ -206,11 +208,19 @@ class Player {
       ArrowRight: () => this.step(event.shiftKey ? 10 : 1),
       Home: () => this.step(-Infinity),
       End: () => this.step(Infinity),
+      n: () => follow("after"),
+      p: () => follow("before"),
     };
     if (!(event.key in keys)) return;
     event.preventDefault();
     keys[event.key]();
   }
+}
+
+/** Open the next or the previous clip, where there is one. */
+function follow(id) {
+  const link = aot.byId(id);
+  if (!link.hidden) link.click();
 }
 
 /**

@@ -41,6 +41,26 @@ aot.clipPage = (clipId) => `clip.html?clip=${encodeURIComponent(clipId)}`;
 /** The address of a file of the report; its name may contain any character. */
 aot.fileAddress = (path) => path.split("/").map((part) => (part === ".." ? part : encodeURIComponent(part))).join("/");
 
+const ORDER_KEY = `aot-order ${location.pathname.replace(/[^/]*$/, "")}`;
+
+/** Remember the clips in the order in which the table shows them, for the buttons to the previous and the next one. */
+aot.rememberOrder = (clipIds) => {
+  try {
+    sessionStorage.setItem(ORDER_KEY, JSON.stringify(clipIds));
+  } catch {
+    // without storage, or beyond its limit, the buttons follow the names
+  }
+};
+
+/** The clips in the order of the table; null: it was not shown in this window. */
+aot.rememberedOrder = () => {
+  try {
+    return JSON.parse(sessionStorage.getItem(ORDER_KEY));
+  } catch {
+    return null;
+  }
+};
+
 aot.STATE_CLASS = { done: "good", partial: "warn", failed: "bad", pending: "", "no prompt": "" };
 
 aot.state = (state) => aot.make("span", { className: `state ${aot.STATE_CLASS[state] ?? ""}` }, state);

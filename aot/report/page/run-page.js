@@ -35,13 +35,26 @@ const SHOWN_IF_ANY = new Set(["decoder", "decoder_fallback", "error", "worker"])
 // Too many for the table of the clips; each clip's page has its own.
 const STAGE_SUFFIX = "_seconds";
 const STATE_KEY = "aot-report";
+const SCORES = ["J", "F", "AJ", "OA", "PCK"];
+const COMPARISON = /^(.+?)(<=|>=|<|>|=)(-?\d+(?:\.\d+)?)$/;
+// Values that say that masks or tracks may be wrong, which is worth a look. The limits are rules of thumb.
+const DOUBTS = [
+  ["mask_stability", "<", 0.5, "masks change much from frame to frame"],
+  ["in_mask", "<", 0.5, "visible points lie outside the masks"],
+  ["visible", "<", 0.2, "few points are visible"],
+  ["coverage", "<", 0.3, "valid points cover little of the masks"],
+  ["ended", ">", 0.5, "tracks drift off"],
+];
+const MOST_DOUBTFUL = 8;
 
 aot.showRun = (run) => {
+  const isFirst = (key) => key === "clip_id" || key === "state" ? 0 : SCORES.includes(key) ? 1 : 2;
   const columns = run.columns
     .map((key, place) => ({ key, place, isText: TEXT_COLUMNS.has(key), ...labelled(key) }))
     .filter(({ key }) => !key.endsWith(STAGE_SUFFIX))
     .filter(({ key, place }) => TEXT_COLUMNS.has(key) || run.rows.some((row) => row[place] !== null))
-    .filter(({ key, place }) => !SHOWN_IF_ANY.has(key) || run.rows.some((row) => row[place] !== null));
+    .filter(({ key, place }) => !SHOWN_IF_ANY.has(key) || run.rows.some((row) => row[place] !== null))
+    .sort((one, other) => isFirst(one.key) - isFirst(other.key));
   const placeOf = Object.fromEntries(run.columns.map((key, place) => [key, place]));
   const pages = new Set(run.pages);
   const view = { ...{ sort: { key: "clip_id", isDown: false }, state: "", text: "" }, ...remembered(run.folder) };
@@ -49,6 +62,7 @@ aot.showRun = (run) => {
 
   showHead(run, placeOf);
   showFailures(run, pages);
+  showDoubtful(run, placeOf, pages);
   showOrigin(run);
 
   const cell = (row, column) => {
@@ -74,10 +88,10 @@ aot.showRun = (run) => {
   const buttons = stateButtons(run, placeOf, view, () => refresh());
 
   function refresh() {
-    const words = view.text.toLowerCase().split(/\s+/).filter(Boolean);
+    const tests = view.text.toLowerCase().split(/\s+/).filter(Boolean).map((word) => testOf(word, run.columns));
     const shown = run.rows.filter(
       (row, number) =>
-        (!view.state || row[placeOf.state] === view.state) && words.every((word) => texts[number].includes(word)),
+        (!view.state || row[placeOf.state] === view.state) && tests.every((test) => test(row, texts[number])),
     );
     shown.sort(aot.comparison(placeOf[view.sort.key], view.sort.isDown, placeOf.clip_id));
     table.show(shown, view.sort);
@@ -86,7 +100,11 @@ aot.showRun = (run) => {
     aot.byId("empty").hidden = shown.length > 0;
     for (const [state, button] of buttons) button.ariaPressed = String(view.state === state);
     remember(run.folder, view);
+    aot.rememberOrder(shown.map((row) => row[placeOf.clip_id]).filter((id) => pages.has(id)));
   }
+
+  addEventListener("beforeprint", () => table.printAll(true));
+  addEventListener("afterprint", () => table.printAll(false));
 
   const search = aot.byId("search");
   search.value = view.text;
@@ -97,6 +115,47 @@ aot.showRun = (run) => {
   });
   refresh();
 };
+
+/** A word of the search as a test of a row: `visible<0.3` compares a column, by its key or label; others are found in the text. */
+function testOf(word, columns) {
+  const [, name, operator, number] = word.match(COMPARISON) ?? [];
+  const place = columns.findIndex((key) => [key, labelled(key).label.replaceAll(" ", "_")].some((each) => each.toLowerCase() === name));
+  if (place < 0) return (_, text) => text.includes(word);
+  return (row) => typeof row[place] === "number" && compares(row[place], operator, Number(number));
+}
+
+function compares(value, operator, limit) {
+  if (operator === "<") return value < limit;
+  if (operator === ">") return value > limit;
+  if (operator === "<=") return value <= limit;
+  return operator === ">=" ? value >= limit : value === limit;
+}
+
+/** The finished clips with the most doubtful values, and these values. */
+function showDoubtful(run, placeOf, pages) {
+  const found = run.rows
+    .map((row) => {
+      const doubts = DOUBTS.filter(([key, operator, limit]) => {
+        const value = key in placeOf ? row[placeOf[key]] : null;
+        return typeof value === "number" && compares(value, operator, limit);
+      });
+      return { row, doubts };
+    })
+    .filter(({ doubts }) => doubts.length)
+    .sort((one, other) => other.doubts.length - one.doubts.length);
+  aot.byId("doubtful").hidden = !found.length;
+  const entries = found.slice(0, MOST_DOUBTFUL).map(({ row, doubts }) => {
+    const id = row[placeOf.clip_id];
+    const name = aot.make("bdi", {}, id);
+    const words = doubts.map(([key, , , text]) => `${text} (${labelled(key).label} ${aot.shown(row[placeOf[key]])})`).join("; ");
+    return aot.make("li", {}, pages.has(id) ? aot.make("a", { href: aot.clipPage(id) }, name) : name, aot.make("span", { className: "message" }, words));
+  });
+  if (found.length > MOST_DOUBTFUL) {
+    const limits = DOUBTS.map(([key, operator, limit]) => `${key}${operator}${limit}`).join(", ");
+    entries.push(aot.make("li", { className: "muted" }, `and ${aot.shown(found.length - MOST_DOUBTFUL)} more: search for one of ${limits}`));
+  }
+  aot.byId("doubtful-clips").replaceChildren(...entries);
+}
 
 function labelled(key) {
   const [label, title, width] = LABELS[key] ?? [key.replaceAll("_", " "), "", Math.max(64, 9 * key.length + 28)];
@@ -155,32 +214,47 @@ function duration(seconds) {
 
 function showFailures(run, pages) {
   aot.byId("failures").hidden = !run.failures.length;
-  const most = 50;
   aot.byId("failure-groups").replaceChildren(
     ...run.failures.map((group) => {
-      const entries = group.clips.slice(0, most).map((failure) => {
-        const name = aot.make("bdi", {}, failure.clip_id);
-        const clip = pages.has(failure.clip_id) ? aot.make("a", { href: aot.clipPage(failure.clip_id) }, name) : name;
-        const log = failure.log?.href
-          ? aot.make("a", { href: failure.log.href, className: "log" }, "log")
-          : failure.log && aot.make("span", { className: "log muted" }, failure.log.name);
-        const message = aot.make("span", { className: "message" }, failure.message);
-        return aot.make("li", {}, clip, message, log);
-      });
-      if (group.clips.length > most) {
-        entries.push(aot.make("li", { className: "muted" }, `and ${aot.shown(group.clips.length - most)} more: select "failed" below`));
-      }
       const title = group.class === "objects" ? "some objects failed" : group.class;
       const details = aot.details(
         aot.make("span", {}, aot.make("span", { className: "state bad" }, title), ` ${aot.count(group.clips.length, "clip")}`),
         group.retry && aot.make("p", { className: "muted" }, "Retry:"),
         group.retry && aot.command(group.retry),
-        aot.make("ul", { className: "failed" }, ...entries),
+        ...byMessage(group.clips).map((failures) => failuresWithOneMessage(failures, pages)),
       );
       details.open = run.failures.length <= 3;
       return details;
     }),
   );
+}
+
+/** Groups of failures whose messages differ only in the name of the clip; the largest first. */
+function byMessage(failures) {
+  const groups = new Map();
+  for (const failure of failures) {
+    const text = failure.message.replaceAll(failure.clip_id, "…");
+    groups.set(text, [...(groups.get(text) ?? []), failure]);
+  }
+  return [...groups.values()].sort((one, other) => other.length - one.length);
+}
+
+function failuresWithOneMessage(failures, pages) {
+  const most = 50;
+  const entries = failures.slice(0, most).map((failure) => {
+    const name = aot.make("bdi", {}, failure.clip_id);
+    const clip = pages.has(failure.clip_id) ? aot.make("a", { href: aot.clipPage(failure.clip_id) }, name) : name;
+    const log = failure.log?.href
+      ? aot.make("a", { href: failure.log.href, className: "log" }, "log")
+      : failure.log && aot.make("span", { className: "log muted" }, failure.log.name);
+    return aot.make("li", {}, clip, failures.length === 1 ? aot.make("span", { className: "message" }, failure.message) : null, log);
+  });
+  if (failures.length > most) {
+    entries.push(aot.make("li", { className: "muted" }, `and ${aot.shown(failures.length - most)} more: select "failed" below`));
+  }
+  const list = aot.make("ul", { className: "failed" }, ...entries);
+  if (failures.length === 1) return list;
+  return aot.details(aot.make("span", {}, `${aot.count(failures.length, "clip")}: `, aot.make("span", { className: "message" }, failures[0].message)), list);
 }
 
 function showOrigin(run) {

@@ -45,6 +45,13 @@ aot.Table = class {
     this.#render();
   }
 
+  /** Show all rows, as a printed page does not scroll, or only the visible ones again. */
+  printAll(isPrinted) {
+    this.isPrinted = isPrinted;
+    this.range = null;
+    this.#render();
+  }
+
   #heading(column) {
     const button = aot.make("button", { type: "button", className: "plain", title: column.title ?? "" }, column.label);
     button.addEventListener("click", () => this.onSort(column));
@@ -53,8 +60,9 @@ aot.Table = class {
   }
 
   #render() {
-    const first = Math.max(0, Math.floor(this.frame.scrollTop / this.rowHeight) - this.beyond);
-    const count = Math.ceil(this.frame.clientHeight / this.rowHeight) + 2 * this.beyond;
+    const first = this.isPrinted ? 0 : Math.max(0, Math.floor(this.frame.scrollTop / this.rowHeight) - this.beyond);
+    const visible = Math.ceil(this.frame.clientHeight / this.rowHeight) + 2 * this.beyond;
+    const count = this.isPrinted ? this.rows.length : visible;
     const last = Math.min(this.rows.length, first + count);
     const range = `${first}-${last}`;
     if (this.range === range) return;
