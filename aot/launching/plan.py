@@ -24,7 +24,7 @@ from aot.runs.failure import CANCELLED, read_failure
 from aot.runs.file_states import FileStates, state_of
 from aot.runs.fingerprint import Fingerprint
 from aot.runs.history import History, history_so_far
-from aot.runs.ledger import Ledger, last_computed, last_done, last_events, read_events
+from aot.runs.ledger import Ledger, last_computed, last_states, read_events
 from aot.runs.ledger_files import LedgerFile, ledgers_of_task
 from aot.runs.quarantine import find_damaged
 from aot.runs.run_json import SCHEMA, read_run_json, versions, write_run_json
@@ -70,9 +70,7 @@ class RunContext:
         """
         clips = list(clips)
         computed = cache(partial(last_computed, self.paths))
-        done = last_done(self.paths, "content", "file_bytes", "file_sha256", "is_partial", files=files)
-        drawn = last_events(self.paths, ("ended",), "overlay", files=files) if self.config.output.overlay else {}
-        redo_requests = last_events(self.paths, ("redo requested",), files=files)
+        done, drawn, redo_requests = last_states(self.paths, files=files)
         states = FileStates(self.paths, clips)
         damaged = find_damaged(self.paths, done, [clip.clip_id for clip, _ in clips], states)
         tasks = [

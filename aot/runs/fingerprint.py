@@ -10,7 +10,7 @@ from typing import Any
 
 from aot.manifest.serialize import prompts_digest
 from aot.system.listing import is_ignored
-from aot.types import Clip
+from aot.types import Clip, MaskFile, Prompt
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Fingerprint:
     @classmethod
     def of(cls, clip: Clip) -> Fingerprint:
         source = os.path.abspath(clip.source)  # noqa: PTH100 (symbolic links are kept)
-        digests = prompts_digest(clip.prompts), prompts_digest(clip.prompts, with_names=False)
-        return cls(source, *size_and_time(clip.source), *digests)
+        return cls(source, *size_and_time(clip.source), *_LATEST.of(clip.prompts))
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Fingerprint:
@@ -64,6 +63,25 @@ class Fingerprint:
     def digest(self) -> str:
         """The fingerprint in 12 hexadecimal digits, for ledgers."""
         return hashlib.sha256(f"{self.size} {self.mtime_ns} {self.prompts_sha256}".encode()).hexdigest()[:12]
+
+
+class _Digests:
+    """The digests of prompts, with and without names; most clips of a large dataset share those of the clip before."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[tuple[Prompt, ...], tuple[str, str]] | None = None
+
+    def of(self, prompts: tuple[Prompt, ...]) -> tuple[str, str]:
+        if self._latest is not None and self._latest[0] is prompts:
+            return self._latest[1]
+        digests = prompts_digest(prompts), prompts_digest(prompts, with_names=False)
+        # Mask files may change at any time.
+        is_kept = not any(isinstance(prompt.mask, MaskFile) for prompt in prompts)
+        self._latest = (prompts, digests) if is_kept else None
+        return digests
+
+
+_LATEST = _Digests()
 
 
 def size_and_time(source: Path) -> tuple[int, int]:

@@ -254,6 +254,40 @@ def last_done(paths: RunPaths, *details: str, files: Sequence[LedgerFile] | None
     return done
 
 
+def last_states(
+    paths: RunPaths, *, files: Sequence[LedgerFile] | None = None
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """What a plan needs of every clip, read in one pass: the latest result, end, and request to do it again.
+
+    Args:
+        paths: of the run.
+        files: the ledgers to read; None: all.
+    Returns:
+        As `last_done(paths, "content", "file_bytes", "file_sha256", "is_partial")`, `last_events(paths, ("ended",),
+        "overlay")` and `last_events(paths, ("redo requested",))`.
+    """
+    done: dict[str, dict[str, Any]] = {}
+    scored: dict[str, dict[str, Any]] = {}
+    ended: dict[str, dict[str, Any]] = {}
+    redone: dict[str, dict[str, Any]] = {}
+    results = done, ("content", "file_bytes", "file_sha256", "is_partial")
+    wanted: dict[str, tuple[dict[str, dict[str, Any]], tuple[str, ...]]] = {
+        **dict.fromkeys(COMPLETE, results),
+        "scored": (scored, ("file_sha256",)),
+        "ended": (ended, ("overlay",)),
+        "redo requested": (redone, ()),
+    }
+    for event in _unsorted(paths, wanted.keys(), files, is_head=True):
+        latest, details = wanted[event["event"]]
+        known = latest.get(event["clip_id"])
+        if known is None or known["at"] <= event["at"]:
+            latest[event["clip_id"]] = {name: event.get(name) for name in ("at", *details)}
+    for clip_id, event in scored.items():
+        if clip_id in done and done[clip_id]["at"] <= event["at"]:
+            done[clip_id]["file_sha256"] = event["file_sha256"]
+    return done, ended, redone
+
+
 def last_computed(paths: RunPaths) -> dict[str, dict[str, Any]]:
     """The latest "started" event of every clip, of an attempt that computes its result; see `last_events`."""
     return last_events(paths, ("started",), where=("work", "all"))

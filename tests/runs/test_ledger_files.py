@@ -12,7 +12,7 @@ import pytest
 
 from aot.paths import RunPaths
 from aot.runs import ledger_files as module
-from aot.runs.ledger import Ledger, LedgerTail, last_done, outlines, read_events
+from aot.runs.ledger import Ledger, LedgerTail, last_done, last_events, last_states, outlines, read_events
 from aot.runs.ledger_files import end_dead_ledgers, end_ledgers, end_ledgers_of_tasks, ledger_files, ledgers_of_task
 from aot.runs.state import RunState, merge_ended_ledgers
 from aot.system.processes import host, is_alive
@@ -312,3 +312,26 @@ def test_ledgers_of_a_task_are_found_by_their_names(paths: RunPaths) -> None:
     end_ledgers_of_tasks(paths, ["7_2", "7_1"])
     assert sorted(path.stem for path in paths.ledgers.glob("*.jsonl")) == ["7_10.n1-6-0", "n1-5-0"]
     assert len(ledger_files(paths)) == 5
+
+
+def test_states_for_a_plan_are_read_in_one_pass(paths: RunPaths) -> None:
+    """The summaries of results, most of the text, are not parsed; version 0.1 recorded more after them."""
+    done(paths, "w1", "a")
+    write(paths, "w1", "a", event="scored", file_sha256="1", scores={})
+    write(paths, "w1", "a", event="ended", overlay="style")
+    done(paths, "w2", "b")
+    write(paths, "w2", "c", event="done", summary=SUMMARY, file_sha256="2", scores={})
+    write(paths, "w1", "b", event="taken up", content={"size": 1}, file_bytes=6, is_partial=True, summary=SUMMARY)
+    write(paths, "w1", "c", event="redo requested")
+    details = ("content", "file_bytes", "file_sha256", "is_partial")
+    expected = (
+        last_done(paths, *details),
+        last_events(paths, ("ended",), "overlay"),
+        last_events(paths, ("redo requested",)),
+    )
+    assert last_states(paths) == expected
+    assert expected[0]["a"]["file_sha256"] == "1"
+    assert expected[0]["b"]["file_bytes"] == 6
+    assert expected[0]["c"]["file_sha256"] == "2"
+    assert expected[1].keys() == {"a"}
+    assert expected[2].keys() == {"c"}
