@@ -114,6 +114,8 @@ if [ -f "$ROOT/etc/slurm/slurm.conf" ] && [ ! -L "$ROOT/etc/slurm/slurm.conf" ];
   if (export SLURM_CONF=$ROOT/etc/slurm/slurm.conf; answers && has_accounting "$EARLIER_DIR"); then
     say 'running, started by an earlier version of this script'; exit 0
   fi
+  ! is_alive "$EARLIER_DIR/run/slurmctld.pid" slurmctld ||
+    die 'the cluster of an earlier version of this script runs, but does not answer; run launch/devcluster/down.sh first'
 fi
 check_folder
 
@@ -230,11 +232,11 @@ for file in slurm.conf gres.conf cgroup.conf; do ln -sfn "$CONF/$file" "$ROOT/et
 
 # --- daemons ------------------------------------------------------------------------------------------------------
 if ! munge -n 2>/dev/null | unmunge >/dev/null 2>&1; then
-  install -d -o munge -g munge -m 0755 /run/munge
-  rm -f /run/munge/munge.socket.2 /run/munge/munge.socket.2.lock
+  install -d -o munge -g munge -m 0755 "$ROOT/run/munge"
+  rm -f "$ROOT/run/munge/munge.socket.2" "$ROOT/run/munge/munge.socket.2.lock"
   su -s /bin/sh munge -c /usr/sbin/munged
   wait_for munged 10 sh -c 'munge -n | unmunge'
-  cp /run/munge/munged.pid "$HOME_DIR/run/munged.pid" # down.sh stops munged only if this script started it
+  cp "$ROOT/run/munge/munged.pid" "$HOME_DIR/run/munged.pid" # down.sh stops munged only if this script started it
 fi
 start_database() { # fails as soon as the database has exited
   install -d -o slurm -g slurm -m 0700 "$HOME_DIR/db" "$HOME_DIR/db/data"

@@ -199,7 +199,10 @@ def test_cluster_without_accounting_does_not_count_as_running(machine: Machine) 
     shutil.rmtree(machine.root / "proc" / "77")  # slurmdbd has died
     machine.command("munge", "exit 1")
     machine.command("su", 'echo "no munged here" >&2; exit 9')
+    socket = Path("/run/munge/munge.socket.2")
+    is_there = socket.exists()
     ended = machine.run("up.sh")
+    assert socket.exists() == is_there, "the machine on which the test runs is not touched"
     assert "devcluster: running" not in ended.stdout
     assert ended.returncode == 9, "it starts what is missing"
 
