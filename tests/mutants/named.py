@@ -107,7 +107,7 @@ NAMED = (
     ),
     Named(
         _PLAN, "clips that fail again are retried by the same command",
-        "retry={CANCELLED, *self.config.retry} if retries else ())", "retry={CANCELLED, *self.config.retry})",
+        "        if not retries:\n            return self.context.tasks_for(clips)\n", "",
     ),
     Named(
         _PLAN, "stale records replace new ones",
