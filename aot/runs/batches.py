@@ -1,8 +1,7 @@
 """Batches of items whose tensors share one block of memory: a worker passes one file descriptor per batch, not seven.
 
 Passing the descriptor of a tensor from a worker takes PyTorch's loader some tenths of a millisecond. With a descriptor
-per tensor, this process is busy for a third of the time that a worker takes to make a batch of 32 windows, so that a
-second worker adds little on two cores.
+per tensor, this process is busy for a third of the time that a worker takes to make a batch of 32 windows.
 """
 
 from __future__ import annotations
