@@ -138,5 +138,12 @@ def test_request_ends_on_the_server_when_the_browser_has_aborted_it() -> None:
         "headers": [(b"host", b"localhost")], "http_version": "1.1", "scheme": "http", "root_path": "",
         "server": ("localhost", 80), "client": ("localhost", 1),
     }  # fmt: skip
-    asyncio.run(asyncio.wait_for(server.app(scope, receive, send), timeout=60))  # type: ignore[arg-type]
+
+    def serve() -> None:
+        asyncio.run(asyncio.wait_for(server.app(scope, receive, send), timeout=60))  # type: ignore[arg-type]
+
+    # Not in this thread, in which another test may keep an event loop: that of a browser.
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
     assert sent[0]["status"] == 204
