@@ -206,6 +206,7 @@ def test_statistics_are_those_of_the_positions(made: tuple[Path, Path], tmp_path
     if path.is_file():
         episodes = [json.loads(line)["stats"] for line in path.read_text().splitlines()]
         assert {*episodes[0]} >= {TRACKS, f"{TRACKS}.visible", f"{TRACKS}.object_id", MASKS}
+        assert {*episodes[0][TRACKS]} == {*episodes[0]["action"]}, "v2.1 has no quantiles"
         old = [json.loads(line)["stats"] for line in (dataset / "meta" / path.name).read_text().splitlines()]
     else:
         (path,) = (out / "meta" / "episodes").rglob("*.parquet")
@@ -264,6 +265,10 @@ def test_in_place_replaces_the_dataset_and_its_own_features(made: tuple[Path, Pa
     assert set(rows_of(root)[0, 0]) == {*rows_of(dataset)[0, 0], TRACKS, f"{TRACKS}.visible", f"{TRACKS}.object_id"}
     assert export.main([*arguments, "--masks", "none"]) == 0
     assert not list((root / "videos").rglob(f"*{MASKS}*"))
+    for path in root.rglob("*.parquet"):
+        schema = pyarrow.parquet.ParquetFile(path).schema_arrow
+        assert not [name for name in schema.names if "masks" in name]
+        assert b"masks" not in (schema.metadata or {}).get(b"huggingface", b"")
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"], "no temporary folder is left"
 
 
@@ -280,6 +285,7 @@ def test_another_camera_is_added_beside_the_first(tmp_path: Path) -> None:
     first = next((tmp_path / "out0" / "lerobot").iterdir())
     assert export.main([str(first), "--format", "lerobot", "--out", str(copy)]) == 0
     assert {TRACKS, "observation.tracks.wrist"} <= set(features_of(copy))
+    assert export.main([str(first), "--format", "lerobot", "--out", str(copy)]) == 0, "the dataset has both cameras"
 
 
 KILLED = """
@@ -724,6 +730,7 @@ def test_rows_in_any_order_and_files_of_many_batches(
     monkeypatch.setattr("aot.export.lerobot.tables._MAX_ROWS", 4)
     arguments = [str(run_folder), "--format", "lerobot", "--in-place", "--dataset", str(root), "--masks", "npz"]
     assert export.main(arguments) == 0
+    assert pyarrow.parquet.ParquetFile(path).metadata.row_group(0).column(0).compression == "UNCOMPRESSED"
     rows = pyarrow.parquet.read_table(path).to_pylist()
     assert [(row["episode_index"], row["frame_index"]) for row in rows] == [
         (int(number >= 7), int(number - 7 * (number >= 7))) for number in order
