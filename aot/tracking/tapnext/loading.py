@@ -57,6 +57,9 @@ def load_model(
     _check_choice("precision", precision, get_args(PrecisionOption))
     if input_resolution < PATCH or input_resolution % PATCH:
         raise ConfigError(f"input_resolution: got {input_resolution}, expected a multiple of {PATCH}")
+    for key, value in (("image_size", image_size), ("num_heads", num_heads)):
+        if value < 1:
+            raise ConfigError(f"{key}: got {value}, expected an integer of at least 1")
     device = torch.device(device)
     state, name = _state_dict(checkpoint), _named(checkpoint)
     reader = WeightReader(state, name)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aot.tracking.frames import upload
+from aot.tracking.frames import check_block, upload
 from aot.tracking.tapnext.frames import resized, to_network, to_source
 from aot.tracking.tapnext.heads import Estimate, decoded
 from aot.tracking.tapnext.model import TAPNext
@@ -66,9 +66,9 @@ class Session:
         """Add points (n, 2) in source px; they begin on the next frame.
 
         Raises:
-            ValueError: the session is closed and more points than expected were added.
+            ValueError: another shape, positions that are not finite, or more points than expected in a closed session.
         """
-        points = np.asarray(xy, dtype=np.float32).reshape(-1, 2)
+        points = checked_points(xy, 2)
         if not self._is_open and len(points) > self._num_expected:
             raise ValueError(f"got {len(points)} points, expected at most {self._num_expected}: the session is closed")
         self._num_expected = max(0, self._num_expected - len(points))
@@ -82,7 +82,12 @@ class Session:
         Returns:
             One row, T = 1, for all points that have been added, in that order; a point is pinned to its position and
             visible on the frame on which it begins.
+        Raises:
+            ValueError: the frame has another shape or type, or another size than the session.
         """
+        check_block(frame[None])
+        if frame.shape[:2] != self._size:
+            raise ValueError(f"frame: got {frame.shape[:2]} (H, W), expected {self._size}, the size of the session")
         num_old, added = self._num_begun, list(self._added)
         estimate = self.step(resized(upload(frame, self._model.device), self._model.sizes.input_resolution))
         own = slice(0, self._num_begun)
@@ -141,6 +146,21 @@ class Session:
 
     def _log_count(self) -> float:
         return log(self._num_expected) if self._num_expected else -inf
+
+
+def checked_points(points: Float32Array, num_columns: int) -> Float32Array:
+    """A copy of points as float32.
+
+    Raises:
+        ValueError: their shape is not (n, num_columns), or a number is not finite.
+    """
+    found = np.array(points, dtype=np.float32)
+    if found.ndim != 2 or found.shape[1] != num_columns:
+        raise ValueError(f"points: got the shape {found.shape}, expected (n, {num_columns})")
+    if not np.isfinite(found).all():
+        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        raise ValueError(f"points {wrong[:10].tolist()} hold numbers that are not finite, expected positions in px")
+    return found
 
 
 def is_visible(model: TAPNext, visibility: Float32Array, certainty: Float32Array) -> np.ndarray:

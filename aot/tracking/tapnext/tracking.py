@@ -13,7 +13,7 @@ import torch
 from aot.tracking.frames import Frames, upload
 from aot.tracking.tapnext.frames import blocks_of, resized, to_source
 from aot.tracking.tapnext.model import TAPNext
-from aot.tracking.tapnext.session import Session, is_visible
+from aot.tracking.tapnext.session import Session, checked_points, is_visible
 from aot.types import Float32Array, Tracks, UInt8Array
 
 
@@ -40,10 +40,10 @@ def track(
         Tracks in source px. On its query's frame a point is pinned to the query and visible. Without `backward`, a
         point is not visible before its query; its position and probabilities there are the network's.
     Raises:
-        ValueError: no frames, a query outside the clip, frames of another shape or type, or a wrong number of
-            backward_frames.
+        ValueError: no frames, a query outside the clip, frames or points of another shape, numbers that are not finite,
+            or a wrong number of backward_frames.
     """
-    points = np.array(query_points, dtype=np.float32).reshape(-1, 3)
+    points = checked_points(query_points, 3)
     rows = points[:, 0].astype(np.int64)
     last = int(rows.max(initial=0))
     kept: list[UInt8Array] | None = None

@@ -175,6 +175,28 @@ def test_wrong_input_is_refused(model: TAPNext, frames: Any, points: list[list[f
         track(model, frames, np.array(points, np.float32))
 
 
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([[0, 1], [0, 2], [0, 3]], r"got the shape \(3, 2\), expected \(n, 3\)"),
+        ([[0, 1, 2], [0, math.nan, 2]], r"points \[1\] hold numbers that are not finite"),
+    ],
+)
+def test_wrong_points_are_refused(model: TAPNext, points: list[list[float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        track(model, VIDEO, np.array(points, np.float32))
+
+
+def test_session_refuses_other_frames_and_points(model: TAPNext) -> None:
+    session = Session(model, size=(HEIGHT, WIDTH))
+    with pytest.raises(ValueError, match=r"got the shape \(2, 3\), expected \(n, 2\)"):
+        session.add_points(POINTS[:2])
+    with pytest.raises(ValueError, match=r"expected \(64, 96\), the size of the session"):
+        session.feed(VIDEO[0, :20, :20])
+    with pytest.raises(ValueError, match=r"expected .* uint8"):
+        session.feed(VIDEO[0].astype(np.float32) / 255)
+
+
 @pytest.mark.parametrize("rule", ["head", "certainty"])
 def test_visibility_follows_the_rule_of_the_weights(expected: dict[str, Any], rule: str) -> None:
     tracks = track(golden_model(expected, input_resolution=64, visibility_rule=rule), VIDEO, POINTS[1:2])
@@ -228,6 +250,8 @@ class TestLoading:
         [
             ({"input_resolution": 60}, "expected a multiple of 8"),
             ({"num_heads": 7}, "expected a divisor of the width 96"),
+            ({"num_heads": 0}, "num_heads: got 0, expected an integer of at least 1"),
+            ({"image_size": 0}, "image_size: got 0, expected an integer of at least 1"),
             ({"precision": "fp8"}, "precision: got 'fp8', expected one of auto, fp32"),
         ],
     )
