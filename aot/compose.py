@@ -261,7 +261,8 @@ def _drop_unknown_names(overrides: Sequence[Override], command: argparse.Namespa
     for override in overrides:
         key = override.key_or_group
         if key in options:
-            usable += [override] if key in chosen else []
+            is_known = all(value in options[key] for value in _values(override))
+            usable += [override] if is_known else []
         elif key.startswith("dataset.") and not has_dataset:
             continue
         elif not _names_a_key(override) or key in valid:

@@ -378,7 +378,13 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 def _reason(error: Any) -> str:
     """Why pydantic refuses a value, in the words of this package's other messages."""
-    expected = {"is_instance_of": "a list", "sequence_str": "a list", "path_type": "a path", "string_type": "text"}
+    expected = {
+        "is_instance_of": "a list",
+        "sequence_str": "a list",
+        "tuple_type": "a list",
+        "path_type": "a path",
+        "string_type": "text",
+    }
     reason: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     for comparison in ("greater", "less"):
         reason = reason.replace(f"expected {comparison} than", f"expected a value {comparison} than")

@@ -80,6 +80,7 @@ def test_every_key_is_commented(group: str, option: str) -> None:
         (["dataset=demo", "frame_intervall=2"], ["did you mean frame_interval"]),
         (["dataset=demo", "root=2"], ["did you mean dataset.root or output.root"]),
         (["dataset=demo", "tracker=lucas"], ["tracker=lucas: no such option", "lucas_kanade"]),
+        (["dataset=demo", "tracker=lucas_kanade", "tracker=tapnxt"], ["tracker=tapnxt: no such option", "tapnext?"]),
         (["dataset=demo", "tracker=x"], ["tracker=x: no such option; expected one of cotracker3, cotracker3_online"]),
         (
             ["dataset=demo", "dataset.zzz=1"],
@@ -105,6 +106,7 @@ def test_unknown_names_are_reported_with_the_nearest_names(arguments: list[str],
     [
         (["frame_interval=0"], ["frame_interval: expected a value greater than or equal to 1, got 0"]),
         (["frame_interval=two"], ["frame_interval", "got 'two'"]),
+        (["dataset=demo", "dataset.scenes=leave"], ["dataset.scenes: expected a list, got 'leave'"]),
         (["sample_fps=0"], ["sample_fps: expected a value greater than 0, got 0"]),
         (["sample_fps=inf"], ["sample_fps: expected a finite number, got inf"]),
         (
