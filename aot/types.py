@@ -155,6 +155,14 @@ class Prompt(ArrayFields):
         """Number of objects that the prompt marks, at most; more than one only for words."""
         return 1 if self.words is None else self.words.count or MAX_FOUND
 
+    def shifted(self, num_frames: int) -> Prompt:
+        """The prompt with all its frames later by this number."""
+        words = self.words
+        if words is not None:
+            words = replace(words, frames=tuple(frame + num_frames for frame in words.frames))
+        queries = tuple((frame + num_frames, x, y) for frame, x, y in self.query_points)
+        return replace(self, frame=self.frame + num_frames, query_points=queries, words=words)
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -182,6 +190,11 @@ class Clip:
     has others is refused. None: not known."""
     part_seconds: tuple[float | None, float | None] | None = None
     """Start and end of the part to read, from the start of a time range with expected frames; None: all of it."""
+
+    @property
+    def manifest_frame_0(self) -> int:
+        """The source frame that a manifest calls 0: the first of the file, or of an episode in a longer video."""
+        return (self.expected_frames or (0, None))[0]
 
     @property
     def object_ids(self) -> tuple[int, ...]:

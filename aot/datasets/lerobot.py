@@ -20,7 +20,7 @@ from aot.system.nearest import suggestion
 from aot.system.os_errors import os_reason
 from aot.system.text import counted
 from aot.system.text_files import MalformedFile, about_file, parse_json, placed, read_json, read_text
-from aot.types import Clip, Prompt
+from aot.types import Clip
 
 METADATA = "aot"
 """Key in the `info` of the features that `aot.export` has added; its value describes them."""
@@ -75,7 +75,7 @@ class LeRobot:
                 clip,
                 prompts=()
                 if clip.clip_id in self.unusable
-                else tuple(_shifted(prompt, episode.first_frame) for prompt in clip.prompts),
+                else tuple(prompt.shifted(episode.first_frame) for prompt in clip.prompts),
             )
             for clip, episode in zip(prompted, episodes)
         ]
@@ -283,12 +283,3 @@ _V3_COLUMNS = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
 
 def _clip_id(episode: int, camera: str) -> str:
     return f"episode_{episode:06d}/{camera}"
-
-
-def _shifted(prompt: Prompt, first_frame: int) -> Prompt:
-    """Convert frame numbers of the episode to frame numbers of the video file that contains it."""
-    queries = tuple((frame + first_frame, x, y) for frame, x, y in prompt.query_points)
-    words = prompt.words
-    if words is not None:
-        words = replace(words, frames=tuple(frame + first_frame for frame in words.frames))
-    return replace(prompt, frame=prompt.frame + first_frame, query_points=queries, words=words)

@@ -137,7 +137,8 @@ class ClipList:
         if done is None or not self._run.clip(clip_id).result.exists():
             return False
         try:
-            digest = prompts_digest(entry_prompts(entry, self.manifest.path.parent))
+            prompts = entry_prompts(entry, self.manifest.path.parent)
+            digest = prompts_digest(tuple(prompt.shifted(self.clips[clip_id].manifest_frame_0) for prompt in prompts))
         except (OSError, PromptError):  # a mask file is missing
             return False
         return bool(done["content"]["prompts_sha256"] == digest)

@@ -83,7 +83,7 @@ def _detect(
         with error_context(clip_id=clip.clip_id, stage="detect"), open_source(clip, decoder) as frames:
             size = {"width": frames.width, "height": frames.height}
             # The manifest counts the frames of an episode in a longer video from its first one.
-            first = (clip.expected_frames or (0, None))[0]
+            first = clip.manifest_frame_0
             for words in wanted:
                 shifted = replace(words, frames=tuple(frame + first for frame in words.frames))
                 prompt = Prompt(first_id + len(added), shifted.frames[0], words=shifted)

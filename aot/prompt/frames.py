@@ -1,4 +1,8 @@
-"""Random access to the frames of all clips as JPEG, with a few clips open at a time."""
+"""Random access to the frames of all clips as JPEG, with a few clips open at a time.
+
+Frames are numbered as in the manifest, into which the page writes them: those of an episode in a longer video from the
+first one of the episode.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +37,9 @@ class FrameInfo:
     height: int
     fps: float
     first: int
-    """First source frame inside the clip's time range."""
+    """First frame inside the clip's time range."""
     last: int
-    """Last source frame inside the clip's time range."""
+    """Last frame inside the clip's time range."""
     num_source_frames: int
 
 
@@ -88,28 +92,28 @@ class ClipFrames:
             DecodeError: the clip cannot be read.
         """
         with self._using(clip_id) as opened:
-            source = opened.source
+            source, origin = opened.source, self._clips[clip_id].manifest_frame_0
             return FrameInfo(
                 width=source.width,
                 height=source.height,
                 fps=source.fps,
-                first=int(source.index[0]),
-                last=int(source.index[-1]),
-                num_source_frames=source.num_source_frames,
+                first=int(source.index[0]) - origin,
+                last=int(source.index[-1]) - origin,
+                num_source_frames=source.num_source_frames - origin,
             )
 
     def rgb(self, clip_id: str, frame: int) -> UInt8Array:
-        """A source frame as (H, W, 3) uint8 RGB.
+        """A frame as (H, W, 3) uint8 RGB.
 
         Raises:
             DecodeError: the clip has no such frame, or it cannot be read.
         """
         with self._using(clip_id) as opened:
-            images, _ = _read(opened.source, clip_id, [frame])
+            images, _ = self._read(opened.source, clip_id, [frame])
             return np.asarray(images[0], np.uint8)
 
     def shown(self, clip_id: str, frame: int, *, is_obsolete: Callable[[], bool] = lambda: False) -> ShownFrame | None:
-        """A source frame as JPEG, with its presentation time.
+        """A frame as JPEG, with its presentation time.
 
         Args:
             clip_id, frame: of the dataset.
@@ -125,10 +129,10 @@ class ClipFrames:
             is_step_back = opened.last_requested - frame in (1, 2)
             opened.last_requested = frame
             if frame not in opened.jpegs:
-                first = int(opened.source.index[0])
+                first = int(opened.source.index[0]) - self._clips[clip_id].manifest_frame_0
                 wanted = range(max(first, frame - _BACKWARD_STEP + 1), frame + 1) if is_step_back else [frame]
                 missing = [number for number in wanted if number not in opened.jpegs]
-                images, times = _read(opened.source, clip_id, missing)
+                images, times = self._read(opened.source, clip_id, missing)
                 for number, image, time in zip(missing, images, times):
                     opened.jpegs[number] = ShownFrame(_jpeg(image, _FRAME_QUALITY), float(time))
             opened.jpegs.move_to_end(frame)
@@ -162,6 +166,15 @@ class ClipFrames:
         for one in opened:
             one.close()
 
+    def _read(self, source: FrameSource, clip_id: str, frames: list[int]) -> tuple[UInt8Array, list[float]]:
+        origin = self._clips[clip_id].manifest_frame_0
+        try:
+            block = source.read([frame + origin for frame in frames])
+        except KeyError as exc:
+            first, last = source.index[[0, -1]] - origin
+            raise DecodeError(f"{clip_id}: no frame {frames[-1]}; expected a frame from {first} to {last}") from exc
+        return block.rgb, block.time.tolist()
+
     @contextmanager
     def _using(self, clip_id: str) -> Iterator[_OpenClip]:
         """Hold the lock of an open clip, so that no other thread uses or closes it."""
@@ -186,16 +199,6 @@ class ClipFrames:
         for other in [*too_many, *([opened] if existing else [])]:
             other.close()
         return existing or opened
-
-
-def _read(source: FrameSource, clip_id: str, frames: list[int]) -> tuple[UInt8Array, list[float]]:
-    try:
-        block = source.read(frames)
-    except KeyError as exc:
-        raise DecodeError(
-            f"{clip_id}: no frame {frames[-1]}; expected a frame from {source.index[0]} to {source.index[-1]}"
-        ) from exc
-    return block.rgb, block.time.tolist()
 
 
 def _jpeg(rgb: UInt8Array, quality: int) -> bytes:

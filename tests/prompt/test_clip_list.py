@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from aot.errors import DatasetError
+from aot.errors import DatasetError, DecodeError
 from aot.manifest.edit_file import ManifestFile
+from aot.manifest.serialize import prompts_digest
 from aot.paths import RunPaths
 from aot.prompt.clips import ClipList, linked_outside
 from aot.prompt.frames import ClipFrames, ShownFrame
 from aot.prompt.server import PromptServer, Session
-from aot.types import Clip
+from aot.runs.ledger import Ledger
+from aot.types import Clip, Prompt
+from tests.decoding.coded_video import numbers_in, write_coded_video
 from tests.synthetic import moving_square, write_video
 
 
@@ -106,6 +109,44 @@ def test_nothing_is_decoded_for_an_obsolete_request(tmp_path: Path, monkeypatch:
         assert opened.last_requested == 2
     finally:
         frames.close()
+
+
+EPISODE = {"start_seconds": 0.8, "end_seconds": 1.6, "expected_frames": (20, 20)}
+"""Of a video with 25 frames per second: its frames 20 to 39."""
+
+
+@pytest.fixture
+def episode(tmp_path: Path) -> Clip:
+    return Clip("e", write_coded_video(tmp_path / "all.mp4", range(60)), **EPISODE)
+
+
+def test_frames_of_an_episode_in_a_longer_video_are_numbered_as_in_the_manifest(episode: Clip) -> None:
+    frames = ClipFrames({"e": episode})
+    try:
+        info = frames.info("e")
+        assert (info.first, info.last) == (0, 19)
+        assert [int(numbers_in(frames.rgb("e", frame)[None])[0]) for frame in (0, 7, 19)] == [20, 27, 39]
+        shown = frames.shown("e", 7)
+        assert shown is not None
+        assert shown.time == pytest.approx(27 / 25)
+        with pytest.raises(DecodeError, match="e: no frame 20; expected a frame from 0 to 19"):
+            frames.rgb("e", 20)
+    finally:
+        frames.close()
+
+
+def test_prompts_of_an_episode_are_compared_with_those_of_the_run(episode: Clip, tmp_path: Path) -> None:
+    """A run records prompts with the frames of the video."""
+    manifest = tmp_path / "prompts.yaml"
+    manifest.write_text("clips: {e: {objects: [{id: 1, frame: 3, box: [1, 2, 30, 40]}]}}")
+    run = RunPaths(tmp_path / "run")
+    run.clip("e").result.parent.mkdir(parents=True)
+    run.clip("e").result.touch()
+    (run.root / "run.json").touch()
+    for frame, state in ((3, "prompted"), (23, "done")):
+        digest = prompts_digest((Prompt(1, frame, box=(1.0, 2.0, 30.0, 40.0)),))
+        Ledger(run, f"w{frame}").append("done", clip_id="e", content={"prompts_sha256": digest})
+        assert [each.state for each in ClipList([episode], ManifestFile(manifest), run).states()[1]] == [state]
 
 
 class WaitingFrames:
