@@ -506,6 +506,7 @@ class TestFindByWords:
         user.press("ArrowRight", "ArrowRight")
         user.page.get_by_label("Words that describe an object").fill("square")
         user.press("Enter")
+        user.page.locator("#facts-1", has_text="score").wait_for()
         user.wait_saved()
         assert 300 < user.area() < 500
         (found,) = load_manifest(folder / "clips" / "prompts.yaml").clips["b"].objects

@@ -90,6 +90,29 @@ def test_unsaved_clicks_survive_a_reload(folder: Path, new_page: Callable[..., A
         assert len(entry(folder, "b")[0].points) == 1
 
 
+def test_a_change_during_a_save_is_not_called_saved(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
+    page = Page(new_page(), address)
+    page.open("b")
+    held: list[Any] = []
+    page.page.route("**/api/entry", lambda route: held.append(route))
+    page.page.evaluate(
+        """() => {
+            window.seen = [];
+            const label = document.getElementById("saved");
+            new MutationObserver(() => window.seen.push(label.textContent)).observe(label, { childList: true });
+        }"""
+    )
+    with page.page.expect_request("**/api/entry"):
+        page.click(18, 30)
+    page.click(60, 100)
+    with page.page.expect_request("**/api/entry"):
+        held[0].continue_()
+    assert "saved" not in page.page.evaluate("window.seen")
+    held[1].continue_()
+    page.wait_saved()
+    assert len(entry(folder, "b")[0].points) == 2
+
+
 def test_keys_undo_redo_and_cancel(address: str, folder: Path, new_page: Callable[..., Any]) -> None:
     page = Page(new_page(), address)
     page.open("b")

@@ -445,7 +445,7 @@ async function save() {
     Object.assign(clip, { version: saved.version, pattern: saved.pattern, snapshot: snapshot(saved) });
     if (!state.isDirty) drafts.forget(clip.id);
     if ($("saved").textContent === "not saved") $("notice").hidden = true;
-    setSaved("saved", "good");
+    if (!state.isDirty) setSaved("saved", "good"); // else there is a newer change, which is saved next
     noteState(clip.id, saved);
     if (!clip.prompts.entries.length && saved.pattern && clip === state.clip) adopt(saved);
   } catch (error) {
