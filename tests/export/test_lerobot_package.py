@@ -18,9 +18,10 @@ from aot.export import __main__ as export
 from tests.command_line import EMBEDDED
 from tests.datasets import lerobot_writer as writer
 from tests.datasets.test_lerobot_package import INSTALLED, OLDER, write
-from tests.export import lerobot_reader
 
 pytestmark = pytest.mark.slow
+# A program, because it imports packages that this environment may lack.
+READER = Path(__file__).with_name("lerobot_reader.py")
 NEWEST = Path(sys.prefix) / "lerobot-newest" / "bin" / "python"
 """Where `make lerobot-newest` makes an environment with a version that needs Python 3.12."""
 TRACKS, MASKS = "observation.tracks.top", "observation.masks.top"
@@ -124,7 +125,7 @@ def read(
 ) -> dict[str, np.ndarray]:
     """Every value of every frame as the package gives it, stacked along the frames."""
     out = place / "found.npz"
-    command = [str(python), lerobot_reader.__file__, form, str(root), str(out), *map(str, folders)]
+    command = [str(python), str(READER), form, str(root), str(out), *map(str, folders)]
     environment = os.environ | {"PYTHONPATH": "", "HF_HOME": str(place / "hf"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
