@@ -17,6 +17,7 @@ from typing import Any
 from aot.paths import RunPaths
 from aot.runs.history import is_running
 from aot.runs.liveness import LedgerWatch
+from aot.system.lock_files import create_lock, read_lock
 from aot.system.processes import host
 
 
@@ -42,17 +43,10 @@ class Claims:
         path = self._paths.claim(clip_id)
         own = {"clip_id": clip_id, "worker": worker, "host": host(), "pid": os.getpid()}
         with suppress(OSError):  # the worker reports that the run folder cannot be written, by its first event
-            try:
-                descriptor = self._create(path)
-            except FileExistsError:
-                holder = self.holder(clip_id)
-                if holder is not None and not _is_own(holder) and self._is_living(holder):
+            if not self._create(path, own):
+                if self.is_claimed(clip_id):
                     return False
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-            try:
-                os.write(descriptor, json.dumps(own).encode())
-            finally:
-                os.close(descriptor)
+                path.write_text(json.dumps(own))
         return True
 
     def is_claimed(self, clip_id: str) -> bool:
@@ -69,21 +63,20 @@ class Claims:
 
     def holder(self, clip_id: str) -> dict[str, Any] | None:
         """Who has claimed a clip: clip_id, worker, host, pid; None if nothing has, or if the claim cannot be read."""
+        read = read_lock(self._paths.claim(clip_id)) or {}
         try:
-            read = json.loads(self._paths.claim(clip_id).read_text())
             return {"clip_id": clip_id, **{key: read[key] for key in ("worker", "host", "pid")}}
-        except (OSError, ValueError, KeyError, TypeError):
+        except KeyError:
             return None
 
-    def _create(self, path: Path) -> int:
-        """Create a file that does not exist, and its folder; not the run folder, which may have been deleted."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    def _create(self, path: Path, own: dict[str, Any]) -> bool:
+        """Create a claim that does not exist, and its folder; not the run folder, which may have been deleted."""
         try:
-            return os.open(path, flags, 0o666)
+            return create_lock(path, own)
         except FileNotFoundError:
             self._paths.ledgers.mkdir(exist_ok=True)
             path.parent.mkdir(exist_ok=True)
-            return os.open(path, flags, 0o666)
+            return create_lock(path, own)
 
     def _is_living(self, holder: dict[str, Any]) -> bool:
         self._ledgers.look()

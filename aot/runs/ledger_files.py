@@ -23,6 +23,7 @@ from uuid import uuid4
 
 from aot.paths import RunPaths
 from aot.system.files import replacing, write_errors
+from aot.system.lock_files import create_lock, read_lock, release_lock, remove_stale_lock
 from aot.system.processes import host, is_alive
 
 # Reading a batch takes about as long as reading this many ledgers of sixteen clips takes to open.
@@ -236,28 +237,27 @@ def _remove_merged(paths: RunPaths, workers: Collection[str]) -> None:
 @contextmanager
 def _merging(path: Path) -> Iterator[bool]:
     """Whether this process is the only one that merges; a lock that is left over is removed."""
+    holder = read_lock(path)
+    if _is_left_over(path, holder):
+        remove_stale_lock(path, holder)
+    own = {"host": host(), "pid": os.getpid(), "token": uuid4().hex}
+    with write_errors(path):
+        is_held = create_lock(path, own)
     try:
-        stale = json.loads(path.read_text())
-        is_dead = stale["host"] == host() and not is_alive(stale["pid"])
-        if is_dead or time.time() - path.stat().st_mtime > _LOCK_SECONDS:
-            path.unlink()
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    try:
-        with write_errors(path):
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            except FileExistsError:
-                yield False
-                return
-            os.write(descriptor, json.dumps({"host": host(), "pid": os.getpid()}).encode())
-            os.close(descriptor)
-        yield True
+        yield is_held
     finally:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            holder = json.loads(path.read_text())
-            if (holder["host"], holder["pid"]) == (host(), os.getpid()):
-                path.unlink()
+        with suppress(OSError):
+            release_lock(path, own)
+
+
+def _is_left_over(path: Path, holder: Mapping[str, Any] | None) -> bool:
+    """Whether the process that holds a lock is dead, or has held it for longer than merging takes."""
+    if holder is not None and holder.get("host") == host() and not is_alive(int(holder.get("pid", 0))):
+        return True
+    try:
+        return time.time() - path.stat().st_mtime > _LOCK_SECONDS
+    except OSError:
+        return False
 
 
 def _read_batch(path: Path) -> LedgerFile | None:

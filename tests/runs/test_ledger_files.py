@@ -134,6 +134,28 @@ def test_one_process_merges_at_a_time(paths: RunPaths, holder: dict[str, Any], i
     assert lock.exists() != is_merged
 
 
+def test_two_processes_that_see_a_lock_left_over_do_not_both_merge(
+    paths: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one has replaced the lock when the second one, which is this one, is about to remove it."""
+    for worker in ("w1", "w2"):
+        write(paths, worker, worker)
+    end_ledgers(paths, ["w1", "w2"])
+    lock = paths.ended_ledgers / "merging.lock"
+    lock.write_text(json.dumps({"host": host(), "pid": DEAD}))
+    first = {"host": host(), "pid": os.getppid()}
+
+    def replaced(pid: int) -> bool:
+        if pid == DEAD:
+            lock.write_text(json.dumps(first))
+        return is_alive(pid)
+
+    monkeypatch.setattr(module, "is_alive", replaced)
+    assert not merge_ended_ledgers(paths, at_least=2)
+    assert json.loads(lock.read_text()) == first
+    assert places(paths)["batches"] == 0
+
+
 @pytest.mark.parametrize("is_merged", [False, True])
 def test_ledger_that_is_moved_after_it_was_listed_is_found(
     paths: RunPaths, monkeypatch: pytest.MonkeyPatch, is_merged: bool

@@ -7,7 +7,6 @@ submit all clips again.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from aot.errors import ConfigError
 from aot.paths import RunPaths
 from aot.runs.ledger import SILENT_SECONDS
 from aot.system.files import write_errors
+from aot.system.lock_files import create_lock, read_lock, release_lock, remove_stale_lock
 from aot.system.processes import host, is_alive
 
 _CHECK_SECONDS = 1.0
@@ -61,9 +61,7 @@ def submitting(paths: RunPaths, clock: Clock) -> Iterator[Callable[[], None]]:
     try:
         yield lambda: _touch(path)
     finally:
-        holder = _read(path)
-        if holder is not None and holder.get("token") == own["token"]:
-            path.unlink(missing_ok=True)
+        release_lock(path, own)
 
 
 def _acquire(path: Path, own: dict[str, Any], clock: Clock) -> None:
@@ -73,11 +71,11 @@ def _acquire(path: Path, own: dict[str, Any], clock: Clock) -> None:
     is_announced = False
     while not _create(path, own):
         now = clock.monotonic()
-        holder, state = _read(path), _state(path)
+        holder, state = read_lock(path), _state(path)
         if seen is None or seen[0] != state:
             seen = state, now
         if _is_over(holder, now - seen[1]):
-            _remove(path, holder)
+            remove_stale_lock(path, holder)
             continue
         who = _describe(holder)
         if now - started > _MAX_WAIT_SECONDS:
@@ -92,29 +90,9 @@ def _acquire(path: Path, own: dict[str, Any], clock: Clock) -> None:
 
 
 def _create(path: Path, own: dict[str, Any]) -> bool:
-    """Create the file with its content, if it does not exist; whether it did not."""
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            return False
-        try:
-            os.write(descriptor, json.dumps(own).encode())
-        finally:
-            os.close(descriptor)
-    return True
-
-
-def _remove(path: Path, stale: dict[str, Any] | None) -> None:
-    """Remove the lock of a command that does not run any more, unless another command has just replaced it."""
-    moved = path.with_name(f".{path.name}-{uuid4().hex}")
-    with suppress(FileNotFoundError):  # removed by its holder, or by another command
-        path.rename(moved)
-        if _read(moved) != stale:
-            with suppress(OSError):  # a third command may hold it by now
-                os.link(moved, path)
-        moved.unlink()
+        return create_lock(path, own)
 
 
 def _is_over(holder: dict[str, Any] | None, unchanged_seconds: float) -> bool:
@@ -130,14 +108,6 @@ def _describe(holder: dict[str, Any] | None) -> str:
         f"the command of {holder.get('user')} on {holder.get('host')} (process {holder.get('pid')}, since "
         f"{holder.get('since')})"
     )
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        read = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return read if isinstance(read, dict) else None
 
 
 def _state(path: Path) -> Any:
