@@ -34,7 +34,7 @@ from aot.checkpoints.models import (
     read_record,
 )
 from aot.checkpoints.slimming import keep_only_weights
-from aot.checkpoints.table import CHECKPOINTS, MODELS, Checkpoint
+from aot.checkpoints.table import CHECKPOINTS, MODELS, Checkpoint, model_name
 from aot.errors import AotError, ConfigError
 from aot.system.cli import (
     EXIT_DONE,
@@ -268,7 +268,7 @@ def _print_table(checkpoints: Iterable[Checkpoint], models: Iterable[str], folde
         licence = item.licence + ("" if item.is_commercial_use_allowed else " (not commercial)")
         table.add_row(item.name, item.file, _shown_size(item), licence, local)
     for repository in models:
-        name = next((name for name, known in MODELS.items() if known.repository == repository), repository)
+        name = model_name(repository)
         path = model_folder(repository, folder)
         record = read_record(path)
         licence = MODELS[name].licence if name in MODELS else record.licence if record else "not known"

@@ -17,7 +17,7 @@ from pathlib import Path
 from aot.checkpoints.download import download, fetch_with_retries
 from aot.checkpoints.folder import FOLDER_VARIABLE, weights_folder
 from aot.checkpoints.hub import RepositoryFile, file_from_hub, list_repository
-from aot.checkpoints.table import MODELS, Checkpoint
+from aot.checkpoints.table import MODELS, Checkpoint, model_name
 from aot.checkpoints.weights import Weights, sha256_once
 from aot.errors import CheckpointError
 from aot.system.files import PART_SUFFIX, replacing, write_errors
@@ -85,11 +85,10 @@ def require_model(repository: str, given: Path | None, *, detector: str) -> Path
     folder = given or model_folder(repository, weights_folder())
     is_complete = (folder / (RECORD if given is None else _CONFIG)).is_file()
     if not is_complete:
-        name = next((name for name, known in MODELS.items() if known.repository == repository), repository)
         raise CheckpointError(
             f"detector.checkpoint: no model at {folder.absolute()}; download it with `python -m aot.checkpoints "
-            f"download {name}`, give its folder with detector.checkpoint=FOLDER or the folder of all weights with "
-            f"{FOLDER_VARIABLE}=FOLDER in the environment, or mark objects without words"
+            f"download {model_name(repository)}`, give its folder with detector.checkpoint=FOLDER or the folder of all "
+            f"weights with {FOLDER_VARIABLE}=FOLDER in the environment, or mark objects without words"
         )
     _check_kind(folder, detector)
     return folder
@@ -177,8 +176,8 @@ def list_model(repository: str) -> ListedModel:
             f"{repository}: expected {_CONFIG} and {_WEIGHTS[0]} of a detector, found {found}; other formats of "
             f"weights are not read"
         )
-    known = next((model.licence for model in MODELS.values() if model.repository == repository), None)
-    return ListedModel(repository, listed.revision, known or listed.licence, files)
+    known = MODELS.get(model_name(repository))
+    return ListedModel(repository, listed.revision, known.licence if known else listed.licence, files)
 
 
 def download_model(model: ListedModel, folder: Path, *, report: Callable[[str], None] = lambda text: None) -> Path:

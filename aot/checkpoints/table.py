@@ -132,3 +132,8 @@ MODELS = {
     "sam3": Model("facebook/sam3", "SAM License", is_gated=True),
 }
 """The default models of the detectors, by the names that commands use; their sizes and SHA-256 are listed there."""
+
+
+def model_name(repository: str) -> str:
+    """The name that commands use for a model: that in the table, or its repository."""
+    return next((name for name, known in MODELS.items() if known.repository == repository), repository)

@@ -48,11 +48,6 @@ class GroundingDinoDetector(PretrainedDetector):
     ) -> None:
         super().__init__(model, checkpoint, min_score, max_overlap, precision, device)
 
-    def _classes(self) -> tuple[Any, Any]:
-        from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-
-        return AutoModelForZeroShotObjectDetection, AutoProcessor
-
     def _max_tokens(self, model: Any) -> int:
         # With the full stop, which ends a description.
         return int(model.config.max_text_len) - 1

@@ -46,11 +46,6 @@ class Owlv2Detector(PretrainedDetector):
     ) -> None:
         super().__init__(model, checkpoint, min_score, max_overlap, precision, device)
 
-    def _classes(self) -> tuple[Any, Any]:
-        from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-
-        return AutoModelForZeroShotObjectDetection, AutoProcessor
-
     def _max_tokens(self, model: Any) -> int:
         return int(model.config.text_config.max_position_embeddings)
 

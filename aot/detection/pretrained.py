@@ -118,9 +118,11 @@ class PretrainedDetector(ABC):
         self._loaded = None
         release_memory()
 
-    @abstractmethod
     def _classes(self) -> tuple[Any, Any]:
         """The library's classes of the model and of its processor."""
+        from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+        return AutoModelForZeroShotObjectDetection, AutoProcessor
 
     @abstractmethod
     def _max_tokens(self, model: Any) -> int:
