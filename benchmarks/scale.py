@@ -37,6 +37,8 @@ from typing import Any
 
 from aot.paths import RunPaths
 from aot.run import main as run_main
+from aot.runs.ledger_files import BATCH_LEDGERS
+from aot.runs.state import merge_ended_ledgers
 from aot.system.memory import peak_memory_bytes
 from tests.synthetic import moving_square, write_video
 
@@ -89,7 +91,6 @@ class MadeRun:
         for clip_id in clip_ids:
             links.make(self.videos.parent / "template" / "clip.mp4", self.videos / f"{clip_id}.mp4")
         shutil.copyfile(self.videos.parent / "template" / "prompts.yaml", self.videos / "prompts.yaml")
-        (self.videos / "prompts.yaml").write_text((self.videos / "prompts.yaml").read_text())
         root = self.folder / "outputs" / "videos" / template.root.name
         shutil.copytree(template.root, root, ignore=shutil.ignore_patterns("clip.*", "*.jsonl", "*.log", "index.npz"))
         paths, own = RunPaths(root), template.clip("clip")
@@ -129,7 +130,7 @@ class MadeRun:
             events: of the clip that is copied.
         """
         tasks = [clip_ids[start : start + CLIPS_PER_TASK] for start in range(0, len(clip_ids), CLIPS_PER_TASK)]
-        ended = getattr(paths, "ended_ledgers", paths.ledgers)  # earlier versions do not move them
+        ended = paths.ended_ledgers
         ended.mkdir(parents=True, exist_ok=True)
         submitted = {}
         for number, task in enumerate(tasks):
@@ -146,18 +147,15 @@ class MadeRun:
         record = paths.submissions / "20260101-000000-made" / "tasks.json"
         record.parent.mkdir(parents=True)
         record.write_text(json.dumps(submitted))
-        if ended != paths.ledgers:
-            from aot.runs.state import merge_ended_ledgers
-
-            names = sorted(path for path in ended.iterdir())
-            aside = self.folder / "aside"
-            aside.mkdir()
-            for path in names:
-                path.rename(aside / path.name)
-            for start in range(0, len(names), 256):  # as they are merged while a run goes along
-                for path in names[start : start + 256]:
-                    (aside / path.name).rename(path)
-                merge_ended_ledgers(paths)
+        names = sorted(path for path in ended.iterdir())
+        aside = self.folder / "aside"
+        aside.mkdir()
+        for path in names:
+            path.rename(aside / path.name)
+        for start in range(0, len(names), BATCH_LEDGERS):  # as they are merged while a run goes along
+            for path in names[start : start + BATCH_LEDGERS]:
+                (aside / path.name).rename(path)
+            merge_ended_ledgers(paths)
 
 
 class _Links:
@@ -205,11 +203,7 @@ def measure_task(run: MadeRun, state: Path) -> dict[str, Any]:
         result.rename(result.with_suffix(".away"))
     mark()
     started = time.perf_counter()
-    if hasattr(task.run, "tasks_since"):
-        tasks = task.run.tasks_since(task.clip_tasks, "106_240")
-    else:
-        clips = [(each.clip, each.fingerprint) for each in task.clip_tasks]
-        tasks = task.run.tasks_for(clips, scheduler_task="106_240")
+    tasks = task.run.tasks_since(task.clip_tasks, "106_240")
     seconds = time.perf_counter() - started
     mark()
     for result in results:
@@ -356,7 +350,7 @@ def _calls(command: Sequence[str], *, is_marked: bool) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "aot-scale", help="kept")
+    parser.add_argument("--folder", type=Path, required=True, help="of the run, which is kept; yours only")
     parser.add_argument("--clips", type=int, default=20_000)
     parser.add_argument("--only", nargs="*", choices=COMMANDS, default=COMMANDS)
     parser.add_argument("--no-strace", action="store_true", help="do not count system calls")
