@@ -99,7 +99,7 @@ class ClipList:
         return self._entry(clip_id, self._patterns())
 
     def _add_new_clips(self) -> None:
-        """Add the clips of new files, now and then; those of deleted files stay, as somebody may be editing one."""
+        """Add the clips of new files, now and then; those of deleted files stay, as one may be edited just now."""
         if self._list_again is None or self._now() < self._listed_next or not self._listing.acquire(blocking=False):
             return
         try:
