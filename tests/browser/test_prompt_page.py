@@ -143,6 +143,7 @@ def test_clicked_prompts_are_saved_and_run(address: str, folder: Path, new_page:
     page.page.get_by_label("Name of object 1").fill("square")
     page.press("Enter", "2", "ArrowRight", "ArrowRight", "ArrowRight")
     assert page.frame() == 3
+    page.wait_shown()
     page.click(200, 200)
     page.click(210, 120, button="right")
     page.page.keyboard.down("Alt")
@@ -504,6 +505,7 @@ class TestFindByWords:
     def test_what_is_found_is_added_with_its_mask_and_saved(self, user: Page, folder: Path) -> None:
         user.open("b")
         user.press("ArrowRight", "ArrowRight")
+        user.wait_shown()
         user.page.get_by_label("Words that describe an object").fill("square")
         user.press("Enter")
         user.page.locator("#facts-1", has_text="score").wait_for()

@@ -125,6 +125,7 @@ def test_keys_undo_redo_and_cancel(address: str, folder: Path, new_page: Callabl
     assert (page.parts(), last) == ([], 11)
     page.press("Control+y")
     assert len(page.parts()) == 1
+    page.wait_shown()
     page.page.mouse.move(*page.at(60, 60))
     page.page.mouse.down()
     page.page.mouse.move(*page.at(90, 90), steps=3)
